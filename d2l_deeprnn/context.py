@@ -1,0 +1,61 @@
+"""Where to compute, and where random numbers start."""
+
+from __future__ import annotations
+
+import random
+from typing import List
+
+import numpy as np
+
+from ._mxnet import mx, nd
+
+MAX_SEED = 2**31 - 1  # MXNet takes a C int
+
+
+def try_gpu() -> mx.Context:
+    """Return ``mx.gpu(0)`` if that device can be used, else ``mx.cpu()``.
+
+    Source: ``d2l.try_gpu`` of the chapter.
+    """
+    ctx = mx.gpu()
+    return ctx if _usable(ctx) else mx.cpu()
+
+
+def try_all_gpus() -> List[mx.Context]:
+    """Return all usable GPUs, or ``[mx.cpu()]`` if there is none.
+
+    Source: ``d2l.try_all_gpus`` of the chapter.
+    """
+    ctxes = []
+    while _usable(mx.gpu(len(ctxes))):
+        ctxes.append(mx.gpu(len(ctxes)))
+    return ctxes or [mx.cpu()]
+
+
+def _usable(ctx: mx.Context) -> bool:
+    # An allocation and not mx.context.num_gpus(): a GPU that is there but
+    # that this build of MXNet cannot use must not be chosen.
+    try:
+        nd.array([0], ctx=ctx)
+    except mx.base.MXNetError:
+        return False
+    return True
+
+
+def set_seed(seed: int) -> None:
+    """Seed the three random generators that a training run draws from.
+
+    Python's own gives the start offset of every epoch, MXNet's the initial
+    parameters; NumPy's is drawn from by some of Gluon's initialisers.
+
+    Args:
+        seed: from 0 to 2**31 - 1.
+
+    Raises:
+        ValueError: if the seed is not such a number.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)

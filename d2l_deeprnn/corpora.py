@@ -1,0 +1,568 @@
+"""The texts: which ones are known, where they come from, and how a text becomes indices.
+
+A known text is looked for in the directory that ``$D2L_DEEPRNN_DATA`` names, then in the user's
+cache directory, and is then downloaded into the cache. Wherever it comes from, its SHA-1 is
+checked, so that figures are never computed on another text without anybody noticing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import numbers
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+from d2l_deeprnn.vocab import Vocab
+
+DATA_VARIABLE = "D2L_DEEPRNN_DATA"
+# Seconds for connecting, for each wait on the server, and for a whole download.
+CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
+# The time limit is looked at after each chunk, and a chunk of a very slow server takes as many
+# waits as it has bytes; hence the small chunks.
+CHUNK_BYTES = 64
+# More than ten times the largest known text: a server that never stops must not fill the disk.
+DOWNLOAD_LIMIT_BYTES = 16 * 2**20
+
+_SHIPPED_DIRECTORY = Path(__file__).resolve().parent / "texts"
+_SHIPPED_AUTHOR = "d2l_deeprnn (original sample text)"
+_GUTENBERG = "https://www.gutenberg.org/ebooks/"
+
+# The lines that Project Gutenberg puts around a book. A long title may run on to the next line.
+_TITLE_TO_STARS = r"(?:[^\n]|\n(?![ \t]*\n)){0,300}?\*{3}[ \t]*$"
+_MARKER = r"^\*{3}[ \t]*%s OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b" + _TITLE_TO_STARS
+_START = re.compile(_MARKER % "START", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(_MARKER % "END", re.IGNORECASE | re.MULTILINE)
+_PARAGRAPH_REST = r"[^\n]*(?:\n(?![ \t]*(?:\n|\Z))[^\n]+)*"
+_CREDITS = re.compile(r"\A\s*Produced by\b" + _PARAGRAPH_REST)
+_CLOSING_LINE = re.compile(
+    r"^End of (?:the |this )?Project Gutenberg\b" + _PARAGRAPH_REST + r"\s*\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class CorpusError(RuntimeError):
+    """A text cannot be used; the message says which, why, and what to do."""
+
+
+class WrongTextError(CorpusError):
+    """A file that goes by the name of a known text holds something else."""
+
+
+class TextNotAvailable(CorpusError):
+    """A known text is neither on this machine nor could it be downloaded."""
+
+
+class _TransferFailed(Exception):
+    """A download broke off; the message says why, in a few words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A text that can be asked for by name.
+
+    Attributes:
+        name: What ``load_corpus`` calls it.
+        title: Its title.
+        author: Who wrote it.
+        source: Where it comes from: a page or a few words, for people to read.
+        filename: What its file is called.
+        sha1: SHA-1 of the file's bytes, in hexadecimal; None for a shipped text.
+        url: Where the very file with this sum can be downloaded; None where that is nowhere.
+        shipped: Whether the file is part of this package.
+    """
+
+    name: str
+    title: str
+    author: str
+    source: str
+    filename: str
+    sha1: Optional[str] = None
+    url: Optional[str] = None
+    shipped: bool = False
+
+
+def _shipped_text(name: str, title: str) -> Text:
+    return Text(name, title, _SHIPPED_AUTHOR, "part of d2l_deeprnn", name + ".txt", shipped=True)
+
+
+KNOWN_TEXTS: Dict[str, Text] = {
+    text.name: text
+    for text in (
+        Text(
+            "time_machine",
+            "The Time Machine",
+            "H. G. Wells",
+            "the file of the book, from the d2l data bucket",
+            "timemachine.txt",
+            sha1="090b5e7e70c295757f55df93cb0a180b9691891a",
+            url="http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+        ),
+        Text(
+            "war_of_the_worlds",
+            "The War of the Worlds",
+            "H. G. Wells",
+            _GUTENBERG + "36",
+            "war_of_the_worlds.txt",
+            sha1="4203ebecc5e4ce9541c3c24fc590443e9a31bef1",
+        ),
+        Text(
+            "pride_and_prejudice",
+            "Pride and Prejudice",
+            "Jane Austen",
+            _GUTENBERG + "1342",
+            "pride_and_prejudice.txt",
+            sha1="c44aa6526d26ef310f634c0d90e4b1f42207e498",
+        ),
+        Text(
+            "tinyshakespeare",
+            "Tiny Shakespeare",
+            "William Shakespeare",
+            "https://github.com/karpathy/char-rnn",
+            "tinyshakespeare.txt",
+            sha1="04486597058d11dcc2c556b1d0433891eb639d2e",
+            url=(
+                "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
+                "tinyshakespeare/input.txt"
+            ),
+        ),
+        _shipped_text("the_clockmakers_guest", "The Clockmaker's Guest"),
+        _shipped_text("the_tide_tables", "The Tide Tables"),
+        _shipped_text("letters_from_a_cousin", "Letters from a Cousin"),
+    )
+}
+BOOK_TEXT = "time_machine"
+SAMPLE_TEXT = "the_clockmakers_guest"
+
+Source = Union[str, "os.PathLike[str]"]
+
+
+# Loading: text -> cleaned text -> vocabulary and indices.
+
+
+def load_data_time_machine(num_examples: Optional[int] = 10000) -> Tuple[List[int], Vocab]:
+    """Load the beginning of The Time Machine, as the chapter does.
+
+    Args:
+        num_examples: How many characters to take; None, or more than there are, takes the book.
+
+    Returns:
+        The index of each character, and the vocabulary of these characters.
+
+    Raises:
+        TextNotAvailable: If the book is not on this machine and cannot be downloaded.
+        WrongTextError: If the file found is not the book's.
+        ValueError: If ``num_examples`` is not a positive integer.
+
+    Source:
+        ``d2l.load_data_time_machine`` of d2l 0.9.1.
+    """
+    # Differs: the original opened ../data/timemachine.txt, which is another file, or none, in
+    # every working directory.
+    return load_corpus(BOOK_TEXT, num_examples)
+
+
+def load_corpus(
+    texts: Union[Source, Sequence[Source]],
+    num_examples: Optional[int] = None,
+    *,
+    lower: bool = True,
+    fold_whitespace: bool = True,
+) -> Tuple[List[int], Vocab]:
+    """Load a text, or several as one, as indices of its characters.
+
+    Args:
+        texts: Name of a known text, path of a UTF-8 file, or a list or tuple of these. A string
+            that is a known name means that text, even where a file is called the same; a path
+            object always means the file.
+        num_examples: How many characters to take from the beginning, after cleaning and joining;
+            None takes all of them.
+        lower: Whether to turn the text into lower case.
+        fold_whitespace: Whether to turn line breaks and runs of white space into one space.
+
+    Returns:
+        The index of each character, and one vocabulary over all of them. Several texts are joined
+        by a space where white space is folded, otherwise by a line break.
+
+    Raises:
+        CorpusError: If a text cannot be found or used.
+        TypeError: If ``texts`` is none of the above.
+        ValueError: If ``num_examples`` is not a positive integer, or ``texts`` is an empty list.
+    """
+    sources = list(texts) if isinstance(texts, (list, tuple)) else [texts]
+    if not sources:
+        raise ValueError("no text to load: the list of texts is empty")
+    for source in sources:
+        _check_source(source)
+    _check_num_examples(num_examples)
+    cleaned = [clean_text(read_text(s), lower=lower, fold_whitespace=fold_whitespace)
+               for s in sources]
+    corpus = (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
+    vocab = Vocab(corpus)
+    return vocab[list(corpus)], vocab
+
+
+def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -> str:
+    """Clean a text as the chapter does: lower case, and one space for any white space.
+
+    Args:
+        text: Any text.
+        lower: Whether to turn it into lower case.
+        fold_whitespace: Whether to turn line breaks and runs of white space into one space, and to
+            drop them at both ends.
+
+    Returns:
+        The cleaned text. Punctuation is kept.
+    """
+    if lower:
+        text = text.lower()
+    return " ".join(text.split()) if fold_whitespace else text
+
+
+def read_text(name_or_path: Source) -> str:
+    """Read a known text or a file, without what is not part of the text.
+
+    Args:
+        name_or_path: Name of a known text, or path of a UTF-8 file.
+
+    Returns:
+        The text, case and white space kept; without byte order mark and without Project
+        Gutenberg's header and footer, with LF for every line break.
+
+    Raises:
+        CorpusError: If there is no such text, or it is not UTF-8 text, or nothing is left of it.
+        TypeError: If ``name_or_path`` is neither a string nor a path.
+    """
+    _check_source(name_or_path)
+    if isinstance(name_or_path, str) and name_or_path in KNOWN_TEXTS:
+        path = find_text(name_or_path)
+    else:
+        path = _user_path(name_or_path)
+    # The mark is decoded like any character, so that an error's offset is the file's.
+    text = _decode(_read_bytes(path), path).lstrip("\ufeff")
+    text = _cut_gutenberg(text.replace("\r\n", "\n").replace("\r", "\n"))
+    if not text.strip():
+        raise CorpusError(f"{path} holds no text: it is empty, or nothing is left after clean-up")
+    return text
+
+
+def resolve_auto() -> Tuple[str, Optional[str]]:
+    """Choose the text that ``auto`` means: the book's, or a shipped sample in its place.
+
+    Returns:
+        The name of the text, and None for the book's text, or the reason why it is another one.
+        Whoever prints figures of another text has to say that they are not the book's.
+
+    Raises:
+        CorpusError: If the book's text is there but wrong, or the data directory is.
+    """
+    try:
+        find_text(BOOK_TEXT)
+    except TextNotAvailable as error:
+        return SAMPLE_TEXT, str(error)
+    return BOOK_TEXT, None
+
+
+# Finding: which file holds a known text.
+
+
+def find_text(name: str) -> Path:
+    """Find the file of a known text; download it into the cache where it is not on this machine.
+
+    Args:
+        name: Name of a known text.
+
+    Returns:
+        Path of the file, its SHA-1 checked.
+
+    Raises:
+        TextNotAvailable: If it is not on this machine and cannot be downloaded.
+        WrongTextError: If the file found or downloaded is another text.
+        CorpusError: If the name is unknown, or the data directory does not exist.
+    """
+    return locate_text(name) or _download(KNOWN_TEXTS[name])
+
+
+def locate_text(name: str) -> Optional[Path]:
+    """Find the file of a known text on this machine, without the network.
+
+    Args:
+        name: Name of a known text.
+
+    Returns:
+        Path of the file, its SHA-1 checked, or None where it is not on this machine.
+
+    Raises:
+        WrongTextError: If the file found is another text.
+        CorpusError: If the name is unknown, or the data directory does not exist.
+    """
+    if name not in KNOWN_TEXTS:
+        raise _unknown(name)
+    text = KNOWN_TEXTS[name]
+    if text.shipped:
+        return _SHIPPED_DIRECTORY / text.filename
+    for directory in (data_directory(), cache_directory()):
+        if directory is not None and os.path.isfile(directory / text.filename):
+            path = directory / text.filename
+            _check_sha1(text, hashlib.sha1(_read_bytes(path)).hexdigest(), path)
+            return path
+    return None
+
+
+def data_directory() -> Optional[Path]:
+    """Return the directory that ``$D2L_DEEPRNN_DATA`` names.
+
+    Returns:
+        Path of the directory, or None where the variable is not set or empty.
+
+    Raises:
+        CorpusError: If it is not a directory that can be read.
+    """
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        return None
+    if not os.path.isdir(value):
+        raise CorpusError(
+            f"{DATA_VARIABLE} is set to {value!r}, which is not a directory: set it to the "
+            "directory that holds the texts, or unset it"
+        )
+    # A directory that may not be entered looks as if it held nothing.
+    if not os.access(value, os.R_OK | os.X_OK):
+        raise CorpusError(f"{DATA_VARIABLE} is set to {value!r}, a directory that cannot be read")
+    return Path(value)
+
+
+def cache_directory() -> Optional[Path]:
+    """Return the directory into which texts are downloaded; it may not exist yet.
+
+    Returns:
+        ``$XDG_CACHE_HOME/d2l_deeprnn`` or else ``~/.cache/d2l_deeprnn``, on macOS
+        ``~/Library/Caches/d2l_deeprnn``; None where the user has no home directory.
+    """
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):  # the XDG specification has a relative one ignored
+        return Path(chosen) / "d2l_deeprnn"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        return None
+    caches = ("Library", "Caches") if sys.platform == "darwin" else (".cache",)
+    return Path(home, *caches, "d2l_deeprnn")
+
+
+# Downloading.
+
+
+def _download(text: Text) -> Path:
+    """Download a text into the cache: checked first, then put in place in one step."""
+    if text.url is None:
+        raise _not_available(text, "no server is known to have this very file")
+    directory = cache_directory()
+    if directory is None:
+        raise _not_available(text, "no download, for want of a home directory to keep it in")
+    temporary = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # A name of its own, so that two processes that download at once do not meet.
+        handle, temporary = tempfile.mkstemp(".part", text.filename + ".", str(directory))
+        with os.fdopen(handle, "wb") as file:
+            found = _fetch(text.url, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _check_sha1(text, found, text.url)
+        os.replace(temporary, directory / text.filename)
+    except BaseException as error:  # KeyboardInterrupt too must not leave half a file behind
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, _TransferFailed):
+            raise _not_available(text, f"{text.url} ({error})") from error
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise _not_available(text, f"a download into {directory} ({reason})") from error
+        raise
+    return directory / text.filename
+
+
+def _fetch(url: str, file: Any) -> str:
+    """Write what ``url`` serves to a binary file and return its SHA-1."""
+    digest = hashlib.sha1()
+    for chunk in _chunks(url):
+        file.write(chunk)
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    """Yield what ``url`` serves, within the limits of time and size, with a progress bar."""
+    import requests
+    from tqdm import tqdm
+
+    started = time.monotonic()
+    received = 0
+    try:
+        # Compressed, the number of bytes received could not be compared with the length announced.
+        with requests.get(url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                          headers={"Accept-Encoding": "identity"}) as response:
+            response.raise_for_status()
+            announced = _content_length(response.headers)
+            with tqdm(total=announced, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1],
+                      file=sys.stderr, disable=None) as bar:
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    received += len(chunk)
+                    if time.monotonic() - started > DOWNLOAD_TIMEOUT:
+                        raise _TransferFailed(f"not complete after {DOWNLOAD_TIMEOUT:g} s")
+                    if received > DOWNLOAD_LIMIT_BYTES:
+                        raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
+                    bar.update(len(chunk))
+                    yield chunk
+    except requests.HTTPError as error:
+        raise _TransferFailed(f"HTTP status {error.response.status_code}") from error
+    except requests.RequestException as error:
+        raise _TransferFailed(f"{type(error).__name__}: {_shortened(str(error))}") from error
+    if announced is not None and received < announced:
+        raise _TransferFailed(f"broke off after {received} of {announced} bytes")
+
+
+def _content_length(headers: Any) -> Optional[int]:
+    """Return how many bytes a response announces, or None where it cannot be known."""
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdigit() and "Content-Encoding" not in headers else None
+
+
+def _not_available(text: Text, tried: str) -> TextNotAvailable:
+    """Say in one line what was tried for a text, and the ways on."""
+    data, cache = data_directory(), cache_directory()
+    places = [
+        f"{DATA_VARIABLE} (not set)" if data is None else f"{data / text.filename} (not there)",
+        *([] if cache is None else [f"{cache / text.filename} (not there)"]),
+        tried,
+    ]
+    return TextNotAvailable(
+        f"{text.title} ({text.filename}) could not be had; tried: {'; '.join(places)}. "
+        + _ways_on(text)
+    )
+
+
+def _ways_on(text: Text) -> str:
+    """Say how to get on without, or with another copy of, a text."""
+    if text.url is None:
+        second = f"save any edition, for one from {text.source}, and pass the path of its file"
+    else:
+        second = f"run again with a network, so that {text.url} can be downloaded"
+    return (
+        f"Ways on: (1) put a copy with SHA-1 {text.sha1}, called {text.filename}, into a directory "
+        f"and set {DATA_VARIABLE} to that directory; (2) {second}; (3) use a text of your own by "
+        f"its path, or a sample that is shipped: load_corpus({SAMPLE_TEXT!r})"
+    )
+
+
+def _check_sha1(text: Text, found: str, place: Any) -> None:
+    """Refuse a file that is not the text it is called."""
+    if found != text.sha1:
+        raise WrongTextError(
+            f"{place} is not the known text {text.name!r}: its SHA-1 should be {text.sha1} but is "
+            f"{found}. A damaged file should be deleted; another edition can be used by its path, "
+            f"with load_corpus(Path('...')). {_ways_on(text)}"
+        )
+
+
+# Reading: bytes -> text.
+
+
+def _check_source(source: Any) -> None:
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "a text is the name of a known text, a path, or a list or tuple of these, not "
+            f"{_shortened(repr(source))} of type {type(source).__name__}"
+        )
+
+
+def _check_num_examples(num_examples: Any) -> None:
+    # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
+    if num_examples is None:
+        return
+    if (isinstance(num_examples, bool) or not isinstance(num_examples, numbers.Integral)
+            or num_examples <= 0):
+        raise ValueError(f"num_examples must be a positive integer, not {num_examples!r}")
+
+
+def _user_path(source: Source) -> Path:
+    """Return the path of a regular file, or say what is wrong with it."""
+    name = os.fsdecode(source)
+    # os.path instead of Path: a text passed by mistake is too long for a path, and False will do.
+    if name and os.path.isfile(name):
+        return Path(name)
+    if name and os.path.isdir(name):
+        raise CorpusError(f"{name!r} is a directory: pass the files in it, as a list")
+    if name and os.path.exists(name):
+        raise CorpusError(f"{name!r} is not a regular file")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> CorpusError:
+    """Say that a name means nothing, and what could have been meant."""
+    close = difflib.get_close_matches(name[:100].lower(), KNOWN_TEXTS)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return CorpusError(
+        f"{_shortened(repr(name))} is neither a known text nor a file{hint} Known texts: "
+        f"{', '.join(KNOWN_TEXTS)}" if close else
+        f"{_shortened(repr(name))} is neither a known text nor a file. Known texts: "
+        f"{', '.join(KNOWN_TEXTS)}"
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _decode(raw: bytes, path: Path) -> str:
+    """Decode UTF-8, or say where and why that fails."""
+    if b"\0" in raw:
+        raise CorpusError(
+            f"{path} is not UTF-8 text: it has a NUL byte at offset {raw.index(0)}, so it is "
+            "binary or UTF-16: re-encode it as UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{path} is not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}: "
+            "re-encode it as UTF-8, for instance with iconv -f LATIN1 -t UTF-8"
+        ) from error
+
+
+def _cut_gutenberg(text: str) -> str:
+    """Keep what stands between Project Gutenberg's START and END lines, where there are any.
+
+    Either line may be missing, and several books may follow each other in one file.
+    """
+    header, *books = _START.split(text)
+    books = [_CREDITS.sub("", book).lstrip("\n") for book in books]
+    # Before the first START line there is only a header, unless a book ends there or there is no
+    # START line at all.
+    if not books or _END.search(header):
+        books.insert(0, header)
+    return "\n".join(_before_end(book) for book in books)
+
+
+def _before_end(book: str) -> str:
+    end = _END.search(book)
+    if end is None:
+        return book
+    return _CLOSING_LINE.sub("", book[:end.start()]).rstrip() + "\n"
+
+
+def _shortened(words: str) -> str:
+    """Fit words of unknown length into a message of one line."""
+    words = " ".join(words.split())
+    return words if len(words) <= 200 else words[:200] + "..."

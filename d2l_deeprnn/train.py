@@ -1,0 +1,352 @@
+"""The chapter's training: clipping, the loop, and what it prints."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from ._checks import positive_int, positive_number
+from ._mxnet import autograd, gluon, init, mx, nd
+from .batches import check_length, data_iter_consecutive, data_iter_random, to_onehot
+from .predict import predict_rnn, predict_rnn_gluon
+from .vocab import Vocab
+
+PREDICTED_CHARS = 50  # characters added to a prefix, as in the chapter
+
+
+class EpochRecord(NamedTuple):
+    """What one epoch of training gave.
+
+    Attributes:
+        epoch: from 1 on.
+        perplexity: exp of the mean negative log-likelihood, in nats for a
+            character, over the epoch's minibatches, each before its update.
+        seconds: wall-clock time from the start of training to the end of
+            this epoch.
+        predictions: one text for each prefix; empty at most epochs.
+    """
+
+    epoch: int
+    perplexity: float
+    seconds: float
+    predictions: Tuple[str, ...]
+
+
+History = List[EpochRecord]
+
+
+def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -> None:
+    """Scale the gradients down, in place, if their joint L2 norm exceeds theta.
+
+    Args:
+        params: arrays with an attached gradient.
+        theta: the largest norm, above 0.
+        ctx: device of the parameters. It is where the chapter had it; the
+            gradients themselves say the same.
+
+    Raises:
+        ValueError: if theta is not above 0.
+
+    Source: ``d2l.grad_clipping`` of the chapter.
+    """
+    positive_number("theta", theta)
+    gradients = [param.grad for param in params]
+    norm = nd.multi_sum_sq(*gradients, num_arrays=len(gradients)).sum().sqrt()
+    # Differs: the original read the norm to decide whether to scale, and so
+    # waited for the device. A factor of at most 1 decides the same without.
+    factor = nd.minimum(theta / norm, 1)
+    for gradient in gradients:
+        gradient *= factor
+
+
+def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> None:
+    """Clip the gradients of a Gluon model; see ``grad_clipping``.
+
+    Source: ``d2l.grad_clipping_gluon`` of the chapter.
+    """
+    params = [p.data(ctx) for p in model.collect_params().values() if p.grad_req != "null"]
+    grad_clipping(params, theta, ctx)
+
+
+def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
+    """Take one step of stochastic gradient descent, in place.
+
+    Args:
+        params: arrays with an attached gradient.
+        lr: learning rate.
+        batch_size: what the gradients are divided by: the number of examples
+            if the loss was a sum, 1 if it was a mean.
+
+    Source: ``d2l.sgd`` of the chapter.
+    """
+    for param in params:
+        param[:] = param - lr * param.grad / batch_size
+
+
+def train_and_predict_rnn(
+    rnn: Callable[..., Any],
+    get_params: Callable[[], Sequence[nd.NDArray]],
+    init_rnn_state: Callable[..., Any],
+    num_hiddens: int,
+    corpus_indices: Sequence[int],
+    vocab: Vocab,
+    ctx: mx.Context,
+    is_random_iter: bool,
+    num_epochs: int,
+    num_steps: int,
+    lr: float,
+    clipping_theta: float,
+    batch_size: int,
+    prefixes: Sequence[str],
+    *,
+    on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
+    log: Callable[[str], Any] = print,
+) -> History:
+    """Train a network written from scratch, and show what it predicts.
+
+    Args:
+        rnn: ``rnn(inputs, state, params) -> (outputs, state)``; inputs and
+            outputs are lists of num_steps arrays (batch_size, len(vocab)).
+        get_params: gives the initial parameters, gradients attached. They are
+            updated in place: keep a reference to use them afterwards.
+        init_rnn_state: ``init_rnn_state(batch_size, num_hiddens, ctx)``.
+        num_hiddens: hidden units, handed to ``init_rnn_state``.
+        is_random_iter: random sampling, else adjacent sampling.
+        corpus_indices, vocab, ctx, num_epochs, num_steps, lr, clipping_theta,
+        batch_size, prefixes, on_epoch, log: as in
+            ``train_and_predict_rnn_gluon``.
+
+    Returns, Raises: as ``train_and_predict_rnn_gluon``.
+
+    Source: ``d2l.train_and_predict_rnn`` of the chapter.
+    """
+    _check_settings(
+        len(corpus_indices), num_epochs, num_steps, lr, clipping_theta, batch_size, prefixes,
+        adjacent=not is_random_iter,
+    )
+    data_iter = data_iter_random if is_random_iter else data_iter_consecutive
+    params = get_params()
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def train_epoch() -> float:
+        losses = _MeanLoss()
+        state = init_rnn_state(batch_size, num_hiddens, ctx)
+        for X, Y in data_iter(corpus_indices, batch_size, num_steps, ctx):
+            if is_random_iter:  # rows do not go on from the minibatch before
+                state = init_rnn_state(batch_size, num_hiddens, ctx)
+            state = _detach(state)
+            with autograd.record():
+                outputs, state = rnn(to_onehot(X, len(vocab)), state, params)
+                # num_steps arrays (batch_size, q) -> (num_steps * batch_size, q)
+                outputs = nd.concat(*outputs, dim=0)
+                # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in outputs
+                y = Y.T.reshape((-1,))
+                l = loss(outputs, y).mean()
+            l.backward()
+            grad_clipping(params, clipping_theta, ctx)
+            sgd(params, lr, 1)  # the loss is a mean already
+            losses.add(l)
+        return losses.mean()
+
+    def predict(prefix: str) -> str:
+        return predict_rnn(
+            prefix, PREDICTED_CHARS, rnn, params, init_rnn_state, num_hiddens, vocab, ctx
+        )
+
+    return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log)
+
+
+def train_and_predict_rnn_gluon(
+    model: gluon.Block,
+    num_hiddens: int,
+    corpus_indices: Sequence[int],
+    vocab: Vocab,
+    ctx: mx.Context,
+    num_epochs: int,
+    num_steps: int,
+    lr: float,
+    clipping_theta: float,
+    batch_size: int,
+    prefixes: Sequence[str],
+    *,
+    initialize: bool = True,
+    on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
+    log: Callable[[str], Any] = print,
+) -> History:
+    """Train a Gluon model by plain SGD, and show what it predicts.
+
+    Prints the perplexity at every quarter of the epochs and the predictions
+    at every half, in the chapter's format.
+
+    Args:
+        model: an ``RNNModel``. It is hybridized.
+        num_hiddens: hidden units of the model's recurrent layer.
+        corpus_indices: token indices of the text, in order.
+        vocab: its vocabulary.
+        ctx: device to train on.
+        num_epochs: passes over the text.
+        num_steps: characters through which gradients flow back.
+        lr: learning rate.
+        clipping_theta: largest L2 norm of all gradients together.
+        batch_size: rows of a minibatch.
+        prefixes: beginnings of texts to be continued by 50 characters.
+        initialize: draw the parameters afresh from Normal(0.01), as the
+            chapter does; False keeps those that the model has.
+        on_epoch: called with the ``EpochRecord`` of every epoch.
+        log: receives the printed lines.
+
+    Returns:
+        One ``EpochRecord`` for every epoch.
+
+    Raises:
+        ValueError: if a number is out of its range, if the text is too short
+            for one minibatch, or if ``num_hiddens`` is not the layer's.
+        TypeError: if ``prefixes`` is a single string.
+
+    Source: ``d2l.train_and_predict_rnn_gluon`` of the chapter.
+    """
+    _check_settings(
+        len(corpus_indices), num_epochs, num_steps, lr, clipping_theta, batch_size, prefixes,
+        adjacent=True,
+    )
+    _check_model(model, num_hiddens, len(vocab))
+    if initialize:
+        model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
+    # The compiled graph computes the same numbers with less overhead.
+    model.hybridize(static_alloc=True, static_shape=True)
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = gluon.Trainer(
+        model.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
+    )
+
+    def train_epoch() -> float:
+        losses = _MeanLoss()
+        state = model.begin_state(batch_size=batch_size, ctx=ctx)
+        for X, Y in data_iter_consecutive(corpus_indices, batch_size, num_steps, ctx):
+            state = _detach(state)
+            with autograd.record():
+                output, state = model(X, state)
+                # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
+                y = Y.T.reshape((-1,))
+                l = loss(output, y).mean()
+            l.backward()
+            grad_clipping_gluon(model, clipping_theta, ctx)
+            trainer.step(1)  # the loss is a mean already
+            losses.add(l)
+        return losses.mean()
+
+    def predict(prefix: str) -> str:
+        return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
+
+    return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log)
+
+
+def _run_epochs(
+    train_epoch: Callable[[], float],
+    predict: Callable[[str], str],
+    num_epochs: int,
+    prefixes: Sequence[str],
+    on_epoch: Optional[Callable[[EpochRecord], Any]],
+    log: Callable[[str], Any],
+) -> History:
+    """Train, print and predict at the chapter's moments."""
+    # Differs: below 4 epochs the original divided by zero here.
+    quarter, half = max(1, num_epochs // 4), max(1, num_epochs // 2)
+    history: History = []
+    start = last_print = time.perf_counter()
+    for epoch in range(1, num_epochs + 1):
+        perplexity = _exp(train_epoch())
+        now = time.perf_counter()
+        if epoch % quarter == 0:
+            log("epoch %d, perplexity %f, time %.2f sec" % (epoch, perplexity, now - last_print))
+            last_print = time.perf_counter()
+        predictions: Tuple[str, ...] = ()
+        if epoch % half == 0:
+            predictions = tuple(predict(prefix) for prefix in prefixes)
+            for prediction in predictions:
+                log(" - " + prediction)
+        history.append(EpochRecord(epoch, perplexity, now - start, predictions))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    return history
+
+
+def _detach(state: Sequence[nd.NDArray]) -> List[nd.NDArray]:
+    """Cut the state off the minibatch before it, whose graph is done with."""
+    # Differs: the original called detach and kept the array it was called on.
+    return [s.detach() for s in state]
+
+
+class _MeanLoss:
+    """The mean of an epoch's losses, read from the device in large portions.
+
+    To read a loss is to wait for it. Never to wait would let the device's
+    queue, and the memory it holds, grow with the length of the text.
+    """
+
+    portion = 64
+
+    def __init__(self) -> None:
+        self._waiting: List[nd.NDArray] = []
+        self._read: List[float] = []
+
+    def add(self, loss: nd.NDArray) -> None:
+        self._waiting.append(loss)
+        if len(self._waiting) == self.portion:
+            self._fetch()
+
+    def mean(self) -> float:
+        self._fetch()
+        return math.fsum(self._read) / len(self._read)
+
+    def _fetch(self) -> None:
+        if self._waiting:
+            self._read += nd.concat(*self._waiting, dim=0).asnumpy().tolist()
+            self._waiting = []
+
+
+def _exp(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:  # a diverging run is reported, not cut off by the report
+        return math.inf
+
+
+def _check_settings(
+    num_tokens: int,
+    num_epochs: int,
+    num_steps: int,
+    lr: float,
+    clipping_theta: float,
+    batch_size: int,
+    prefixes: Sequence[str],
+    *,
+    adjacent: bool,
+) -> None:
+    positive_int("num_epochs", num_epochs)
+    positive_number("lr", lr)
+    positive_number("clipping_theta", clipping_theta)
+    if isinstance(prefixes, str):
+        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
+    for prefix in prefixes:
+        if len(prefix) == 0:
+            raise ValueError(f"prefixes holds an empty string: {list(prefixes)!r}")
+    # Every epoch draws another offset: the text must be long enough for all.
+    check_length(num_tokens, batch_size, num_steps, adjacent=adjacent)
+
+
+def _check_model(model: gluon.Block, num_hiddens: int, vocab_size: int) -> None:
+    # Differs: the original never looked at num_hiddens. Cells and models of
+    # the user's own need not say how wide they are, and then pass.
+    layer = getattr(model, "rnn", None)
+    width = getattr(layer, "_hidden_size", num_hiddens)
+    if width != num_hiddens:
+        raise ValueError(
+            f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} hidden units"
+        )
+    outputs = getattr(model, "vocab_size", vocab_size)
+    if outputs != vocab_size:
+        raise ValueError(
+            f"the model was made for {outputs} characters, but the vocabulary has {vocab_size}"
+        )

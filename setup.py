@@ -1,0 +1,99 @@
+"""Metadata of ``d2l_deeprnn``. Every requirement is written here once.
+
+``environment.yml`` repeats the requirements for conda; ``tests/test_packaging.py`` holds the two
+together.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version():
+    """The version in ``d2l_deeprnn/_version.py``, read as text: MXNet need not be installed."""
+    text = (HERE / "d2l_deeprnn" / "_version.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
+
+
+BASE = [
+    # The last release there will be: MXNet is retired.
+    "mxnet==1.9.1",
+    # MXNet's own bounds, and NumPy as old as Python 3.8 could have it.
+    "numpy>=1.20,<2",
+    "matplotlib>=3.5",
+    "tqdm>=4.60",
+    "requests>=2.25,<3",
+    # MXNet imports distutils, which Python dropped in 3.12 and setuptools still carries, version
+    # classes included. The cap is the newest series seen to do so.
+    'setuptools>=68,<85; python_version >= "3.12"',
+]
+
+# The 2019 library itself: tests and notebooks hold this package against it. It asks for jupyter.
+ORIGINAL = "d2l==0.9.1"
+
+EXTRAS = {
+    "notebooks": [
+        ORIGINAL,
+        "jupyterlab>=4",
+        "ipykernel>=6.25",
+        "matplotlib-inline>=0.1.6",
+        "nbclient>=0.8",
+        "nbformat>=5.9",
+    ],
+    "test": [
+        ORIGINAL,
+        "pytest>=7.4",
+        "pytest-timeout>=2.2",
+        "hypothesis>=6.80",
+        # Exact, so that everybody's linter says the same. mypy 1.14 is the last for Python 3.8.
+        "ruff==0.17.6",
+        "mypy==1.14.1",
+    ],
+    "bench": [
+        # PyTorch has no wheels for macOS on x86-64 any more.
+        'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
+        "psutil>=5.9",
+    ],
+}
+
+setup(
+    name="d2l_deeprnn",
+    version=version(),
+    description='The MXNet edition of the book chapter "Deep Recurrent Neural Networks", '
+    "alive on today's machines",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["d2l_deeprnn", "d2l_deeprnn.*"]),
+    package_data={"d2l_deeprnn": ["py.typed", "texts/*.txt"]},
+    zip_safe=False,
+    python_requires=">=3.8,<3.14",
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["d2l-deeprnn = d2l_deeprnn.cli:main"]},
+    keywords="mxnet gluon rnn lstm gru language-model d2l",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Framework :: Jupyter",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS :: MacOS X",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
