@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import difflib
 import hashlib
-import numbers
 import os
 import re
 import sys
@@ -20,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from d2l_deeprnn.vocab import Vocab
+from ._checks import positive_int
+from .vocab import Vocab
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 # Seconds for connecting, for each wait on the server, and for a whole download.
@@ -196,14 +196,18 @@ def load_corpus(
         TypeError: If ``texts`` is none of the above.
         ValueError: If ``num_examples`` is not a positive integer, or ``texts`` is an empty list.
     """
-    sources = list(texts) if isinstance(texts, (list, tuple)) else [texts]
+    sources: Sequence[Any] = texts if isinstance(texts, (list, tuple)) else [texts]
     if not sources:
         raise ValueError("no text to load: the list of texts is empty")
     for source in sources:
         _check_source(source)
-    _check_num_examples(num_examples)
-    cleaned = [clean_text(read_text(s), lower=lower, fold_whitespace=fold_whitespace)
-               for s in sources]
+    if num_examples is not None:
+        # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
+        positive_int("num_examples", num_examples)
+    cleaned = (
+        clean_text(read_text(source), lower=lower, fold_whitespace=fold_whitespace)
+        for source in sources
+    )
     corpus = (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
     vocab = Vocab(corpus)
     return vocab[list(corpus)], vocab
@@ -311,7 +315,9 @@ def locate_text(name: str) -> Optional[Path]:
     for directory in (data_directory(), cache_directory()):
         if directory is not None and os.path.isfile(directory / text.filename):
             path = directory / text.filename
-            _check_sha1(text, hashlib.sha1(_read_bytes(path)).hexdigest(), path)
+            found = hashlib.sha1(_read_bytes(path)).hexdigest()
+            _check_sha1(text, found, path, "delete the file if it is damaged, or pass its path to "
+                        f"use it all the same: load_corpus({str(path)!r})")
             return path
     return None
 
@@ -366,28 +372,35 @@ def _download(text: Text) -> Path:
     directory = cache_directory()
     if directory is None:
         raise _not_available(text, "no download, for want of a home directory to keep it in")
-    temporary = None
+    target = directory / text.filename
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # A name of its own, so that two processes that download at once do not meet.
-        handle, temporary = tempfile.mkstemp(".part", text.filename + ".", str(directory))
-        with os.fdopen(handle, "wb") as file:
+        with _temporary_file_beside(target) as file:
             found = _fetch(text.url, file)
             file.flush()
             os.fsync(file.fileno())
-        _check_sha1(text, found, text.url)
-        os.replace(temporary, directory / text.filename)
-    except BaseException as error:  # KeyboardInterrupt too must not leave half a file behind
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        if isinstance(error, _TransferFailed):
-            raise _not_available(text, f"{text.url} ({error})") from error
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise _not_available(text, f"a download into {directory} ({reason})") from error
-        raise
-    return directory / text.filename
+            _check_sha1(text, found, text.url, "nothing of it was kept")
+            os.replace(file.name, target)
+    except _TransferFailed as error:
+        raise _not_available(text, f"{text.url} ({error})") from error
+    except OSError as error:
+        reason = f"{text.url} into {directory} ({error.strerror or error})"
+        raise _not_available(text, reason) from error
+    return target
+
+
+@contextlib.contextmanager
+def _temporary_file_beside(target: Path) -> Iterator[Any]:
+    """Open a file that is gone afterwards, whatever happens, unless it was moved to ``target``."""
+    # A name of its own, so that two processes that download at once do not meet.
+    with tempfile.NamedTemporaryFile(
+        dir=str(target.parent), prefix=target.name + ".", suffix=".part", delete=False
+    ) as file:
+        try:
+            yield file
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file.name)
 
 
 def _fetch(url: str, file: Any) -> str:
@@ -402,7 +415,7 @@ def _fetch(url: str, file: Any) -> str:
 def _chunks(url: str) -> Iterator[bytes]:
     """Yield what ``url`` serves, within the limits of time and size, with a progress bar."""
     import requests
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     started = time.monotonic()
     received = 0
@@ -410,7 +423,8 @@ def _chunks(url: str) -> Iterator[bytes]:
         # Compressed, the number of bytes received could not be compared with the length announced.
         with requests.get(url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                           headers={"Accept-Encoding": "identity"}) as response:
-            response.raise_for_status()
+            if response.status_code != 200:
+                raise _TransferFailed(f"HTTP status {response.status_code}")
             announced = _content_length(response.headers)
             with tqdm(total=announced, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1],
                       file=sys.stderr, disable=None) as bar:
@@ -422,10 +436,10 @@ def _chunks(url: str) -> Iterator[bytes]:
                         raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
                     bar.update(len(chunk))
                     yield chunk
-    except requests.HTTPError as error:
-        raise _TransferFailed(f"HTTP status {error.response.status_code}") from error
     except requests.RequestException as error:
-        raise _TransferFailed(f"{type(error).__name__}: {_shortened(str(error))}") from error
+        # urllib3 repeats the address before it comes to the point.
+        cause = str(error).split("(Caused by ")[-1]
+        raise _TransferFailed(f"{type(error).__name__}: {_shortened(cause)}") from error
     if announced is not None and received < announced:
         raise _TransferFailed(f"broke off after {received} of {announced} bytes")
 
@@ -463,13 +477,12 @@ def _ways_on(text: Text) -> str:
     )
 
 
-def _check_sha1(text: Text, found: str, place: Any) -> None:
-    """Refuse a file that is not the text it is called."""
+def _check_sha1(text: Text, found: str, place: Union[Path, str], remedy: str) -> None:
+    """Refuse what is not the text it is called."""
     if found != text.sha1:
         raise WrongTextError(
             f"{place} is not the known text {text.name!r}: its SHA-1 should be {text.sha1} but is "
-            f"{found}. A damaged file should be deleted; another edition can be used by its path, "
-            f"with load_corpus(Path('...')). {_ways_on(text)}"
+            f"{found}; {remedy}. {_ways_on(text)}"
         )
 
 
@@ -482,15 +495,6 @@ def _check_source(source: Any) -> None:
             "a text is the name of a known text, a path, or a list or tuple of these, not "
             f"{_shortened(repr(source))} of type {type(source).__name__}"
         )
-
-
-def _check_num_examples(num_examples: Any) -> None:
-    # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
-    if num_examples is None:
-        return
-    if (isinstance(num_examples, bool) or not isinstance(num_examples, numbers.Integral)
-            or num_examples <= 0):
-        raise ValueError(f"num_examples must be a positive integer, not {num_examples!r}")
 
 
 def _user_path(source: Source) -> Path:
@@ -509,11 +513,9 @@ def _user_path(source: Source) -> Path:
 def _unknown(name: str) -> CorpusError:
     """Say that a name means nothing, and what could have been meant."""
     close = difflib.get_close_matches(name[:100].lower(), KNOWN_TEXTS)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
     return CorpusError(
-        f"{_shortened(repr(name))} is neither a known text nor a file{hint} Known texts: "
-        f"{', '.join(KNOWN_TEXTS)}" if close else
-        f"{_shortened(repr(name))} is neither a known text nor a file. Known texts: "
+        f"{_shortened(repr(name))} is neither a known text nor a file{hint}; known texts: "
         f"{', '.join(KNOWN_TEXTS)}"
     )
 

@@ -40,6 +40,7 @@ class Vocab:
         # Differs: the original took any number, and a negative or broken one without a word.
         if isinstance(min_freq, bool) or not isinstance(min_freq, numbers.Integral) or min_freq < 0:
             raise ValueError(f"min_freq must be a non-negative integer, not {min_freq!r}")
+        self.unk: int
         if use_special_tokens:
             self.pad, self.bos, self.eos, self.unk = 0, 1, 2, 3
             special_tokens = ["<pad>", "<bos>", "<eos>", "<unk>"]

@@ -1,0 +1,231 @@
+"""A run shown beside the book: as lines for a terminal and as a page for a browser."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+
+from matplotlib.figure import Figure
+
+from . import book
+from .figure import perplexity_figure
+from .reproduce import Run
+
+
+class Verdict(NamedTuple):
+    """What the comparison came to.
+
+    Attributes:
+        compared: whether there was anything to compare.
+        agrees: whether all figures compared lie within their bands.
+        text: one sentence.
+    """
+
+    compared: bool
+    agrees: bool
+    text: str
+
+
+class Prediction(NamedTuple):
+    """A predicted text beside the book's; ``book`` is empty where it printed none."""
+
+    epoch: int
+    text: str
+    book: str
+    verbatim: bool
+
+
+def verdict(run: Run) -> Verdict:
+    """Say in one sentence whether a run agrees with the book."""
+    if not run.is_books_text:
+        return Verdict(False, False, f"Nothing was compared: the text was {run.title}, not the book's.")
+    rows = run.rows()
+    if not rows:
+        return Verdict(
+            False,
+            False,
+            f"Nothing was compared: the book's first figure is for epoch {book.PRINTED[0].epoch}, "
+            f"and this run ended at epoch {len(run.history)}.",
+        )
+    outside = [row for row in rows if not row.agrees]
+    if outside:
+        which = "; ".join(
+            f"{row.perplexity:.6f} at epoch {row.epoch} is outside "
+            f"{row.band.low:.3f} to {row.band.high:.3f}"
+            for row in outside
+        )
+        return Verdict(True, False, f"This run does not agree with the book: {which}.")
+    return Verdict(
+        True, True, f"This run agrees with the book: {len(rows)} of {len(rows)} figures in their bands."
+    )
+
+
+def predictions(run: Run) -> List[Prediction]:
+    """The texts that a run predicted, beside the book's."""
+    found = []
+    for record in run.history:
+        printed = book.PREDICTIONS.get(record.epoch, ()) if run.is_books_text else ()
+        for i, text in enumerate(record.predictions):
+            theirs = printed[i] if printed else ""
+            found.append(Prediction(record.epoch, text, theirs, run.is_verbatim(text)))
+    return found
+
+
+def lines(run: Run) -> Iterator[str]:
+    """The comparison as lines of text: table, predictions, verdict."""
+    if run.is_books_text:
+        yield from _align(_table(run))
+    else:
+        yield from (f"{line}  {run.remark}" for line in _align(_table(run)))
+    for prediction in predictions(run):
+        yield ""
+        yield f"after epoch {prediction.epoch}, {_how(prediction)}"
+        if prediction.book:
+            yield f"  book  {prediction.book}"
+        yield f"  run   {prediction.text}" + (f"  {run.remark}" if run.remark else "")
+    yield ""
+    yield verdict(run).text
+
+
+def _how(prediction: Prediction) -> str:
+    return "word for word in the text:" if prediction.verbatim else "not word for word in the text:"
+
+
+def _table(run: Run) -> List[Sequence[str]]:
+    """Header and rows; with another text than the book's, this run's figures only."""
+    if run.is_books_text:
+        rows: List[Sequence[str]] = [
+            ("epoch", "book's perplexity", "this run's", "expected", "agrees", "this run's seconds")
+        ]
+        for row in run.rows():
+            rows.append(
+                (
+                    str(row.epoch),
+                    f"{row.book.perplexity:.6f}",
+                    f"{row.perplexity:.6f}",
+                    f"{row.band.low:.3f} to {row.band.high:.3f}",
+                    "yes" if row.agrees else "NO",
+                    f"{row.seconds:.2f}",
+                )
+            )
+        return rows
+    quarter = max(1, run.settings.num_epochs // 4)
+    rows = [("epoch", "this run's perplexity", "seconds from the start")]
+    for record in run.history:
+        if record.epoch % quarter == 0:
+            rows.append((str(record.epoch), f"{record.perplexity:.6f}", f"{record.seconds:.2f}"))
+    return rows
+
+
+def _align(rows: List[Sequence[str]]) -> List[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+
+
+def figure(run: Run) -> Figure:
+    """Draw the run's perplexity; with the book's points if the text is the book's."""
+    label = f"this run (seed {run.seed})"
+    curve = [r.epoch for r in run.history], [r.perplexity for r in run.history]
+    title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
+    if not run.is_books_text:
+        title += " (not the book's text)"
+    return perplexity_figure({label: curve}, with_book=run.is_books_text, title=title)
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 50rem; padding: 1rem;
+       color: #222; background: #fff; }}
+h1 {{ font-size: 1.5rem; line-height: 1.25; }}
+h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
+.verdict {{ border-left: .4rem solid {colour}; background: #f4f4f4; padding: .6rem 1rem; }}
+.remark {{ font-weight: bold; }}
+.wide {{ overflow-x: auto; }}
+svg {{ max-width: 100%; height: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; }}
+th {{ font-weight: 600; }}
+td.text, th.text {{ text-align: left; }}
+td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="verdict">{verdict}</p>
+{remark}
+<h2>Perplexity</h2>
+<div class="wide">{table}</div>
+{svg}
+<h2>Predictions</h2>
+<div class="wide">{predictions}</div>
+<h2>How it was made</h2>
+<div class="wide">{config}</div>
+<p>The book: Dive into Deep Learning, &ldquo;Deep Recurrent Neural Networks&rdquo;, MXNet edition of
+2019. Perplexity is exp of the mean negative log-likelihood per character on the training text. The
+expected ranges come from ten runs of this package that differ in their seed only.</p>
+</body>
+</html>
+"""
+
+
+def html(run: Run, config: Dict[str, Any], svg: str) -> str:
+    """Return one self-contained page: verdict, table, picture, predictions, settings.
+
+    Args:
+        run: the run.
+        config: what it was made with, as ``reproduce.config`` gives it.
+        svg: its picture, an ``<svg>`` element.
+    """
+    outcome = verdict(run)
+    colour = "#009E73" if outcome.agrees else "#D55E00" if outcome.compared else "#888"
+    remark = f'<p class="remark">{escape(run.remark)}</p>' if run.remark else ""
+    header, *rows = _table(run)
+    shown = predictions(run)
+    return PAGE.format(
+        title=escape(f"Deep Recurrent Neural Networks: a run on {run.title}"),
+        verdict=escape(outcome.text),
+        colour=colour,
+        remark=remark,
+        table=_html_table(header, rows),
+        svg=svg,
+        predictions=_html_predictions(shown),
+        config=_html_table(("", ""), _flat(config), text=True),
+    )
+
+
+def _html_predictions(shown: List[Prediction]) -> str:
+    rows = []
+    for prediction in shown:
+        if prediction.book:
+            rows.append((f"{prediction.epoch}", "book", prediction.book))
+        who = "run, in the text word for word" if prediction.verbatim else "run"
+        rows.append((f"{prediction.epoch}", who, prediction.text))
+    return _html_table(("epoch", "", "text"), rows, text=True) if rows else "<p>None yet.</p>"
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
+    kind = ' class="text"' if text else ""
+    head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell in header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _flat(config: Dict[str, Any], prefix: str = "") -> List[Sequence[str]]:
+    """Turn nested settings into rows of a dotted name and a value."""
+    rows: List[Sequence[str]] = []
+    for key, value in config.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            rows.append((prefix + key, ", ".join(map(str, value))))
+        else:
+            rows.append((prefix + key, str(value)))
+    return rows

@@ -1,0 +1,663 @@
+"""The texts: found, downloaded from a server of this machine's own, cleaned, refused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import http.server
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d2l_deeprnn import corpora
+from d2l_deeprnn.corpora import CorpusError, TextNotAvailable, WrongTextError
+
+GIVEN_DATA = os.environ.get("D2L_DEEPRNN_DATA")
+BODY = b"A text that no one wrote.\n" * 400
+SHIPPED = ["the_clockmakers_guest", "the_tide_tables", "letters_from_a_cousin"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_but_this_machine(monkeypatch, tmp_path):
+    """No network, no proxy, no data directory, and a cache of the test's own."""
+    connect = socket.socket.connect
+
+    def connect_here(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] != "127.0.0.1":
+            raise AssertionError(f"a test asked for the network: {address}")
+        return connect(self, address)
+
+    def no_names(host, *args, **kwargs):
+        if host != "127.0.0.1":
+            raise socket.gaierror(f"a test asked for the address of {host}")
+        return lookup(host, *args, **kwargs)
+
+    lookup = socket.getaddrinfo
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", no_names)
+    for name in [*filter(lambda name: name.lower().endswith("_proxy"), os.environ)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def data(monkeypatch):
+    """The directory with the real books, as the data directory."""
+    if not GIVEN_DATA:
+        pytest.skip("D2L_DEEPRNN_DATA is not set: it has to name the directory with the books")
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", GIVEN_DATA)
+    return Path(GIVEN_DATA)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache" / "d2l_deeprnn"
+
+
+@pytest.fixture
+def server():
+    """A web server in a thread; a test sets ``answer`` to a function of the request handler."""
+    released = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.requests.append(dict(self.headers))
+            with contextlib.suppress(ConnectionError):
+                server.answer(self)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.requests, server.released = [], released
+    server.answer = whole_answer(BODY)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    released.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def book(server, monkeypatch):
+    """The book's entry among the known texts, with BODY in the book's place on the server."""
+    return replace_text(
+        monkeypatch,
+        url=f"http://127.0.0.1:{server.server_port}/timemachine.txt",
+        sha1=hashlib.sha1(BODY).hexdigest(),
+    )
+
+
+def replace_text(monkeypatch, **changes):
+    text = dataclasses.replace(corpora.KNOWN_TEXTS["time_machine"], **changes)
+    monkeypatch.setitem(corpora.KNOWN_TEXTS, "time_machine", text)
+    return text
+
+
+def whole_answer(body, status=200, length=None):
+    """Answer with this body, and announce ``length`` bytes (None: as many as there are)."""
+
+    def answer(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def listing(directory):
+    return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def loaded_text(*args, **kwargs):
+    indices, vocab = corpora.load_corpus(*args, **kwargs)
+    return "".join(vocab.to_tokens(indices))
+
+
+# The chapter's function.
+
+
+@pytest.mark.parametrize("num_examples", [1, 100, 10_000, 10**7])
+def test_time_machine_is_the_originals(original, data, tmp_path, monkeypatch, num_examples):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "x").mkdir()
+    shutil.copy(str(data / "timemachine.txt"), str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path / "x")
+    theirs, their_vocab = original.load_data_time_machine(num_examples)
+    ours, vocab = corpora.load_data_time_machine(num_examples)
+    assert ours == theirs
+    assert vars(vocab) == vars(their_vocab)
+
+
+def test_time_machine_has_the_books_sizes(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no ../data/timemachine.txt from here
+    indices, vocab = corpora.load_data_time_machine()
+    assert (len(indices), len(vocab)) == (10_000, 44)
+    assert "".join(vocab.to_tokens(indices[:16])) == "the time machine"
+    whole, _ = corpora.load_data_time_machine(None)
+    assert whole == corpora.load_data_time_machine(10**9)[0] and len(whole) > 170_000
+
+
+# Known texts where the real files are.
+
+
+@pytest.mark.parametrize(
+    "name, first, last",
+    [
+        ("war_of_the_worlds", "\nI.\nTHE EVE OF THE WAR.\n", "among the dead.\n"),
+        ("pride_and_prejudice", "PRIDE AND PREJUDICE\n\nBy Jane Austen\n", "of uniting them.\n"),
+        ("tinyshakespeare", "First Citizen:\n", "Whiles thou art waking.\n"),
+    ],
+)
+def test_real_books_begin_and_end_with_the_book(data, name, first, last):
+    text = corpora.read_text(name)
+    assert text.startswith(first) and text.endswith(last)
+    assert "\r" not in text and "\ufeff" not in text and "Gutenberg" not in text
+
+
+def test_several_texts_become_one_corpus_with_one_vocabulary(data):
+    both, vocab = corpora.load_corpus(["time_machine", "war_of_the_worlds"])
+    first, second = loaded_text("time_machine"), loaded_text("war_of_the_worlds")
+    assert "".join(vocab.to_tokens(both)) == first + " " + second
+    assert set(vocab.idx_to_token) == {"<unk>"} | set(first + second)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_text_needs_neither_network_nor_directories(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    indices, vocab = corpora.load_corpus(name)
+    assert len(indices) > 1000 and vocab.unk not in indices
+    assert corpora.KNOWN_TEXTS[name].author == "d2l_deeprnn (original sample text)"
+
+
+def test_every_known_text_goes_by_its_name_and_can_be_verified():
+    for name, text in corpora.KNOWN_TEXTS.items():
+        assert text.name == name
+        assert text.shipped or len(text.sha1) == 40
+        assert not (text.shipped and text.url)
+
+
+# Where a known text is looked for.
+
+
+def test_data_directory_comes_before_the_cache(book, cache, tmp_path, monkeypatch):
+    cache.mkdir(parents=True)
+    in_cache = write(cache / book.filename, BODY)
+    assert corpora.find_text("time_machine") == in_cache
+    in_data = write(tmp_path / book.filename, BODY)
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path))
+    assert corpora.find_text("time_machine") == in_data
+
+
+@pytest.mark.parametrize("place", ["data", "cache"])
+def test_wrong_text_is_refused_wherever_it_is(book, cache, server, tmp_path, monkeypatch, place):
+    directory = tmp_path if place == "data" else cache
+    directory.mkdir(parents=True, exist_ok=True)
+    path = write(directory / book.filename, "another edition")
+    if place == "data":
+        monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path))
+    found = hashlib.sha1(b"another edition").hexdigest()
+    for ask in (corpora.load_data_time_machine, corpora.resolve_auto):
+        with pytest.raises(WrongTextError, match="is not the known text 'time_machine'") as caught:
+            ask()
+        for part in (str(path), book.sha1, found, f"load_corpus({str(path)!r})"):
+            assert part in str(caught.value)
+    assert server.requests == [] and path.read_text() == "another edition"
+    assert loaded_text(str(path)) == "another edition"  # the way on that the message names
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_data_directory_that_is_none_is_an_error(tmp_path, monkeypatch, kind):
+    path = tmp_path / "none" if kind == "missing" else write(tmp_path / "file", "x")
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", str(path))
+    for ask in (lambda: corpora.find_text("time_machine"), corpora.resolve_auto):
+        with pytest.raises(CorpusError, match="D2L_DEEPRNN_DATA is set to .* not a dir") as caught:
+            ask()
+        assert str(path) in str(caught.value) and not isinstance(caught.value, TextNotAvailable)
+
+
+def test_data_directory_that_may_not_be_entered_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *args: False)  # root may enter any directory
+    with pytest.raises(CorpusError, match="a directory that cannot be read"):
+        corpora.find_text("time_machine")
+
+
+@pytest.mark.parametrize(
+    "platform, xdg, expected",
+    [
+        ("linux", "/c", "/c/d2l_deeprnn"),
+        ("linux", "", "/home/me/.cache/d2l_deeprnn"),
+        ("linux", "not/absolute", "/home/me/.cache/d2l_deeprnn"),
+        ("darwin", "", "/home/me/Library/Caches/d2l_deeprnn"),
+        ("darwin", "/c", "/c/d2l_deeprnn"),
+    ],
+)
+def test_cache_directory_follows_the_platform(monkeypatch, platform, xdg, expected):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+    assert corpora.cache_directory() == Path(expected)
+
+
+def test_without_a_home_directory_nothing_is_downloaded(book, server, monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TextNotAvailable, match="for want of a home directory"):
+        corpora.find_text("time_machine")
+    assert server.requests == [] and listing(tmp_path) == []
+
+
+def test_text_without_address_says_where_it_can_be_had():
+    with pytest.raises(TextNotAvailable, match="no server is known") as caught:
+        corpora.load_corpus("war_of_the_worlds")
+    for part in ("https://www.gutenberg.org/ebooks/36", "called war_of_the_worlds.txt",
+                 "4203ebecc5e4ce9541c3c24fc590443e9a31bef1"):
+        assert part in str(caught.value)
+
+
+# Downloads.
+
+
+def test_download_is_verified_kept_and_not_repeated(book, cache, server):
+    assert corpora.locate_text("time_machine") is None
+    path = corpora.find_text("time_machine")
+    assert path == cache / "timemachine.txt" and path.read_bytes() == BODY
+    assert listing(cache) == ["timemachine.txt"]
+    assert corpora.find_text("time_machine") == corpora.locate_text("time_machine") == path
+    assert len(server.requests) == 1
+    assert corpora.resolve_auto() == ("time_machine", None)
+
+
+def test_sum_is_checked_and_the_bytes_are_safe_before_the_file_is_in_place(
+    book, cache, monkeypatch
+):
+    happened = []
+    replace, fsync = os.replace, os.fsync
+
+    def watched_replace(source, target):
+        happened.append(("replace", Path(source).parent, Path(source).read_bytes()))
+        replace(source, target)
+
+    def watched_fsync(handle):
+        happened.append(("fsync", os.fstat(handle).st_size))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "replace", watched_replace)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    corpora.find_text("time_machine")
+    assert happened == [("fsync", len(BODY)), ("replace", cache, BODY)]
+
+
+def assert_not_available(cache, reason):
+    """The book cannot be had; one line says all that was tried, and nothing is left behind."""
+    with pytest.raises(TextNotAvailable, match=reason) as caught:
+        corpora.find_text("time_machine")
+    message, book = str(caught.value), corpora.KNOWN_TEXTS["time_machine"]
+    assert "\n" not in message
+    for part in ("D2L_DEEPRNN_DATA (not set)", f"{cache / book.filename} (not there)", book.url,
+                 f"(1) put a copy with SHA-1 {book.sha1}, called timemachine.txt",
+                 "(2) run again with a network", "(3) use a text of your own",
+                 "load_corpus('the_clockmakers_guest')"):
+        assert part in message
+    assert listing(cache) == []
+    assert corpora.resolve_auto()[0] == "the_clockmakers_guest"
+
+
+@pytest.mark.parametrize("status", [404, 500, 204])
+def test_http_status_other_than_200(book, cache, server, status):
+    server.answer = whole_answer(b"" if status == 204 else BODY, status)
+    assert_not_available(cache, f"HTTP status {status}")
+
+
+def test_truncated_transfer(book, cache, server):
+    server.answer = whole_answer(BODY[:5000], length=len(BODY))
+    assert_not_available(cache, "5000 bytes read|broke off after 5000 of 10400 bytes")
+
+
+def test_truncated_transfer_of_which_the_client_says_nothing(book, cache, monkeypatch):
+    """As with urllib3 before 2.0, which took fewer bytes than announced for all of them."""
+    import requests
+
+    class Response(contextlib.ExitStack):
+        status_code, headers = 200, {"Content-Length": str(len(BODY))}
+
+        def iter_content(self, size):
+            return iter([BODY[:5000]])
+
+    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: Response())
+    assert_not_available(cache, "broke off after 5000 of 10400 bytes")
+
+
+def test_no_connection(book, cache, server, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        replace_text(monkeypatch, url=f"http://127.0.0.1:{port}/timemachine.txt")
+        assert_not_available(cache, "ConnectionError: .*refused")
+
+
+def test_no_name_server(cache):
+    assert_not_available(cache, "ConnectionError: .*a test asked for the address of d2l-data")
+
+
+def test_server_that_never_answers(book, cache, server, monkeypatch):
+    monkeypatch.setattr(corpora, "READ_TIMEOUT", 0.1)
+    server.answer = lambda handler: server.released.wait(10)
+    assert_not_available(cache, "(?i)Timeout.*timed out")
+
+
+def test_server_that_stops_in_the_middle(book, cache, server, monkeypatch):
+    def answer(handler):
+        whole_answer(BODY[:5000], length=len(BODY))(handler)
+        server.released.wait(10)
+
+    monkeypatch.setattr(corpora, "READ_TIMEOUT", 0.1)
+    server.answer = answer
+    assert_not_available(cache, "(?i)timed out")
+
+
+def test_server_that_goes_on_for_ever(book, cache, server, monkeypatch):
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        while not server.released.wait(0.001):
+            handler.wfile.write(b"slow")
+
+    server.answer = answer
+    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.2)
+    started = time.monotonic()
+    assert_not_available(cache, "not complete after 0.2 s")
+    assert time.monotonic() - started < 5
+    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 60.0)
+    monkeypatch.setattr(corpora, "DOWNLOAD_LIMIT_BYTES", 500)
+    assert_not_available(cache, "more than 500 bytes")
+
+
+def test_downloaded_text_with_another_sum_is_not_kept(book, cache, server):
+    server.answer = whole_answer(b"<html>Please log in</html>")
+    found = hashlib.sha1(b"<html>Please log in</html>").hexdigest()
+    for ask in (lambda: corpora.find_text("time_machine"), corpora.resolve_auto):
+        with pytest.raises(WrongTextError, match="nothing of it was kept") as caught:
+            ask()
+        for part in (book.url, book.sha1, found, "D2L_DEEPRNN_DATA"):
+            assert part in str(caught.value)
+        assert listing(cache) == []
+
+
+def failing(operation, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    if operation != "write":
+        return fail
+    make = tempfile.NamedTemporaryFile
+
+    def file_that_cannot_be_written(*args, **kwargs):
+        file = make(*args, **kwargs)
+        file.write = fail
+        return file
+
+    return file_that_cannot_be_written
+
+
+DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
+READ_ONLY = OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize(
+    "place, operation, error, reason",
+    [
+        (tempfile, "write", DISK_FULL, "No space left on device"),
+        (os, "fsync", DISK_FULL, "No space left on device"),
+        (os, "replace", READ_ONLY, "Read-only file system"),
+        (tempfile, "NamedTemporaryFile", READ_ONLY, "Read-only file system"),
+    ],
+)
+def test_cache_that_cannot_be_written(book, cache, monkeypatch, place, operation, error, reason):
+    name = "NamedTemporaryFile" if operation == "write" else operation
+    monkeypatch.setattr(place, name, failing(operation, error))
+    assert_not_available(cache, f"into {re.escape(str(cache))} .{reason}")
+
+
+def test_cache_directory_that_cannot_be_made(book, cache, server):
+    cache.parent.write_text("a file where the directory should be")
+    assert_not_available(cache, f"into {re.escape(str(cache))} .(Not a directory|File exists)")
+    assert server.requests == []
+
+
+def test_interrupt_leaves_no_file(book, cache, monkeypatch):
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", failing("write", KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        corpora.find_text("time_machine")
+    assert cache.is_dir() and listing(cache) == []
+
+
+def test_downloads_at_once_do_not_harm_each_other(book, cache, server):
+    together = threading.Barrier(4)
+
+    def answer(handler):
+        together.wait(10)  # all four are under way before any of them gets a byte
+        whole_answer(BODY)(handler)
+
+    server.answer = answer
+    results = []
+
+    def download():
+        results.append(corpora.find_text("time_machine").read_bytes())
+
+    threads = [threading.Thread(target=download) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [BODY] * 4
+    assert listing(cache) == ["timemachine.txt"]
+
+
+def test_progress_bar_is_for_terminals_only(book, capsys):
+    corpora.find_text("time_machine")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_auto_gives_a_sample_and_the_reason(book, server):
+    server.answer = whole_answer(b"", 404)
+    name, reason = corpora.resolve_auto()
+    assert name == "the_clockmakers_guest"
+    assert "The Time Machine" in reason and "HTTP status 404" in reason
+
+
+# Clean-up.
+
+
+@given(st.text())
+def test_clean_up_is_the_chapters(text):
+    assert corpora.clean_text(text) == " ".join(" ".join(text.split("\n")).lower().split())
+    assert corpora.clean_text(text, lower=False) == " ".join(text.split())
+    assert corpora.clean_text(text, fold_whitespace=False) == text.lower()
+    assert corpora.clean_text(text, lower=False, fold_whitespace=False) == text
+
+
+# A file's text: printable, some white space, letters outside ASCII; never a Gutenberg line.
+PLAIN = st.text("aB \t\n.*\u00e9\u4e2d", min_size=1).filter(str.strip)
+
+
+@settings(deadline=None)  # it writes files
+@given(texts=st.lists(PLAIN, min_size=1, max_size=4), num_examples=st.integers(1, 60))
+def test_corpus_is_the_beginning_of_the_joined_texts(texts, num_examples):
+    with tempfile.TemporaryDirectory() as directory:
+        paths = [write(Path(directory, str(i)), text) for i, text in enumerate(texts)]
+        folded = " ".join(" ".join(text.lower().split()) for text in texts)
+        assert loaded_text(paths) == folded
+        assert loaded_text(tuple(map(str, paths)), num_examples) == folded[:num_examples]
+        kept = loaded_text(paths, lower=False, fold_whitespace=False)
+        assert kept == "\n".join(texts)
+
+
+@settings(deadline=None)  # it writes files
+@given(PLAIN)
+def test_read_text_changes_only_mark_and_line_breaks(text):
+    with tempfile.TemporaryDirectory() as directory:
+        for mark in ("", "\ufeff"):
+            for line_break in ("\n", "\r\n", "\r"):
+                path = write(Path(directory, "t"), mark + text.replace("\n", line_break))
+                assert corpora.read_text(path) == text
+
+
+def test_vocabulary_is_that_of_the_part_taken(tmp_path):
+    path = write(tmp_path / "t", "aab cd")
+    indices, vocab = corpora.load_corpus(path, 3)
+    assert vocab.idx_to_token == ["<unk>", "a", "b"] and indices == [1, 1, 2]
+
+
+START = "*** START OF THE PROJECT GUTENBERG EBOOK A BOOK ***\n"
+END = "*** END OF THE PROJECT GUTENBERG EBOOK A BOOK ***\n"
+OLD_START = "***START OF THIS PROJECT GUTENBERG EBOOK A BOOK WITH\nA LONG TITLE***\n"
+LICENCE = "\nCreated for you.\n\n*** START: FULL LICENSE ***\n\nTHE LICENSE\n"
+
+
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        ("Title: X\n\n" + START + "\n\nOne.\n\nTwo.\n\n\n" + END + LICENCE, "One.\n\nTwo.\n"),
+        ("Title: X\n\n" + OLD_START + "One.\n" + END.replace("THE P", "THIS P"), "One.\n"),
+        ("Title: X\n\n" + START + "\nOne.\n", "One.\n"),
+        ("One.\n\n" + END + LICENCE, "One.\n"),
+        (START + "\nProduced by A. N. Other\nand friends\n\n\nOne.\n" + END, "One.\n"),
+        (START + "One.\n\nProduced by hand.\n" + END, "One.\n\nProduced by hand.\n"),
+        (START + "One.\n\nEnd of the Project Gutenberg EBook of\nA Book, by X\n\n" + END, "One.\n"),
+        (START + "One.\n\nEnd of Project Gutenberg's A Book, by X\n" + END, "One.\n"),
+        (START + "One.\n" + END + LICENCE + START + "Two.\n" + END + LICENCE, "One.\n\nTwo.\n"),
+        ("One.\n" + END + LICENCE + START + "Two.\n", "One.\n\nTwo.\n"),
+    ],
+    ids=["both", "old style, two lines", "no end", "no start", "credits", "not credits",
+         "closing lines", "closing line", "two books", "two books, first without start"],
+)
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
+    path = write(tmp_path / "t", "\ufeff" + text.replace("\n", line_break))
+    assert corpora.read_text(path) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One.\n\n*** START: FULL LICENSE ***\n\nTwo.\n",
+        "Produced by me.\n\nOne.\n\nEnd of the Project Gutenberg EBook of nothing\n",
+        "He read: *** START OF THE PROJECT GUTENBERG EBOOK X *** and put it down.\n",
+        "*** START OF THE PROJECT GUTENBERG EBOOK without an end\n\nOne. ***\n",
+        "***\n\nSTART OF THE PROJECT\n***\n",
+    ],
+)
+def test_text_without_gutenberg_lines_is_left_alone(tmp_path, text):
+    assert corpora.read_text(write(tmp_path / "t", text)) == text
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("name", ["time_machin", "TimeMachine", "time machine"])
+def test_unknown_name_gives_the_known_ones_and_the_nearest(name):
+    with pytest.raises(CorpusError, match=r"\(did you mean 'time_machine'\?\)") as caught:
+        corpora.load_corpus(name)
+    assert repr(name) in str(caught.value)
+    assert all(known in str(caught.value) for known in corpora.KNOWN_TEXTS)
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "no/such.txt", "nul\0", "A text, not a name. " * 999])
+def test_what_is_neither_name_nor_file(name):
+    with pytest.raises(CorpusError, match="neither a known text nor a file; known") as caught:
+        corpora.load_corpus(name)
+    assert len(str(caught.value)) < 500
+
+
+def test_path_object_never_means_a_known_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match="neither a known text nor a file"):
+        corpora.load_corpus(Path("time_machine"))
+    write(tmp_path / "time_machine", "mine")
+    assert loaded_text(Path("time_machine")) == "mine"
+    assert loaded_text("./time_machine") == "mine"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "holds no text"),
+        (b" \r\n\t", "holds no text"),
+        (b"\xef\xbb\xbf\n", "holds no text"),
+        ((START + "\n\n" + END).encode(), "holds no text"),
+        (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6: re-encode it as UTF-8"),
+        (b"abc\0def", "NUL byte at offset 3"),
+        ("text".encode("utf-16"), "NUL byte at offset 3.*UTF-16"),
+    ],
+)
+def test_file_that_holds_no_text(tmp_path, content, message):
+    path = write(tmp_path / "t", content)
+    with pytest.raises(CorpusError, match=message) as caught:
+        corpora.load_corpus(path)
+    assert str(path) in str(caught.value)
+
+
+def test_directory_and_device_are_no_texts(tmp_path):
+    with pytest.raises(CorpusError, match="is a directory: pass the files in it"):
+        corpora.load_corpus(tmp_path)
+    with pytest.raises(CorpusError, match="'/dev/null' is not a regular file"):
+        corpora.load_corpus("/dev/null")
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    path = write(tmp_path / "t", "text")
+    error = PermissionError(errno.EACCES, "Permission denied")  # root may read any file
+    monkeypatch.setattr(Path, "read_bytes", failing("read_bytes", error))
+    with pytest.raises(CorpusError, match="cannot be read: Permission denied") as caught:
+        corpora.load_corpus(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("num_examples", [0, -1, True, False, 1.0, 10000.0, "10"])
+@pytest.mark.parametrize(
+    "load", [corpora.load_data_time_machine, lambda n: corpora.load_corpus("the_tide_tables", n)]
+)
+def test_num_examples_must_be_a_positive_integer(load, num_examples):
+    with pytest.raises(ValueError, match="^num_examples must be .*, not ") as caught:
+        load(num_examples)
+    assert str(caught.value).endswith(repr(num_examples))
+
+
+@pytest.mark.parametrize("texts", [None, 1, True, b"time_machine", {"time_machine"}, iter(()),
+                                   [None], ["time_machine", ["time_machine"]]])
+def test_wrong_types_are_refused_before_any_text_is_read(texts):
+    with pytest.raises(TypeError, match="a text is the name of a known text, a path, or a list"):
+        corpora.load_corpus(texts)
+
+
+@pytest.mark.parametrize("texts", [[], ()])
+def test_empty_list_is_refused(texts):
+    with pytest.raises(ValueError, match="the list of texts is empty"):
+        corpora.load_corpus(texts)
