@@ -37,7 +37,7 @@ def main() -> None:
     ) as curves_file:
         figures = csv.writer(figures_file, lineterminator="\n")
         curves = csv.writer(curves_file, lineterminator="\n")
-        figures.writerow(["seed", "epoch", "perplexity", "seconds", "prediction_1", "prediction_2"])
+        figures.writerow(["seed", "epoch", "perplexity", "prediction_1", "prediction_2"])
         curves.writerow(["seed", "epoch", "perplexity"])
         for seed in tqdm(range(arguments.seeds), unit="seed", disable=None):
             run = reproduce.prepare("time_machine", book.CHAPTER.num_epochs, seed)
@@ -45,9 +45,7 @@ def main() -> None:
             records = {record.epoch: record for record in run.history}
             for row in run.rows():
                 predictions = records[row.epoch].predictions or ("", "")
-                figures.writerow(
-                    [seed, row.epoch, repr(row.perplexity), f"{row.seconds:.2f}", *predictions]
-                )
+                figures.writerow([seed, row.epoch, repr(row.perplexity), *predictions])
             for record in run.history:
                 curves.writerow([seed, record.epoch, f"{record.perplexity:.6f}"])
             figures_file.flush()

@@ -34,7 +34,7 @@ def prepare() -> None:
     # A look into the namespace and not hasattr: NumPy answers a hasattr for
     # this name with a warning.
     if "bool" not in vars(np):
-        np.bool = bool  # type: ignore[misc, assignment]
+        np.bool = bool  # type: ignore[attr-defined, misc, assignment, unused-ignore]
     # OpenMP reads the variable once, when MXNet's library is loaded.
     os.environ.setdefault(THREADS_VARIABLE, str(available_cores()))
 

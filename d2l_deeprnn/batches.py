@@ -86,7 +86,12 @@ def data_iter_random(
 
 
 def check_length(
-    num_tokens: int, batch_size: int, num_steps: int, *, adjacent: bool, offset: Optional[int] = None
+    num_tokens: int,
+    batch_size: int,
+    num_steps: int,
+    *,
+    adjacent: bool,
+    offset: Optional[int] = None,
 ) -> None:
     """Raise a ValueError if a text does not hold one minibatch.
 
@@ -130,12 +135,12 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
     return [nd.one_hot(x, size) for x in X.T]
 
 
-def _start(corpus_indices: Sequence[int], batch_size: int, num_steps: int, *, adjacent: bool) -> int:
+def _start(
+    corpus_indices: Sequence[int], batch_size: int, num_steps: int, *, adjacent: bool
+) -> int:
     """Draw the offset of an epoch and check that a minibatch follows it."""
     positive_int("num_steps", num_steps)
     # The same draw as in the original, so that a seed gives the same offsets.
     offset = int(random.uniform(0, num_steps))
-    check_length(
-        len(corpus_indices), batch_size, num_steps, adjacent=adjacent, offset=offset
-    )
+    check_length(len(corpus_indices), batch_size, num_steps, adjacent=adjacent, offset=offset)
     return offset

@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--corpus",
         default="auto",
         metavar="NAME|FILE",
-        help="text to train on; auto: the book's where it can be had, else a sample (default: auto)",
+        help="text to train on; auto (the default): the book's if it can be had, else a sample",
     )
     reproduce.add_argument(
         "--num-epochs", type=_whole_number(1), default=500, metavar="N", help="default: 500"
@@ -117,12 +117,12 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     from . import report, reproduce
 
-    if arguments.out is not None:
-        # Before the training: nobody should wait two minutes for this error.
-        arguments.out.mkdir(parents=True, exist_ok=True)
     run = reproduce.prepare(arguments.corpus, arguments.num_epochs, arguments.seed)
+    if arguments.out is not None:
+        _try_out(run, arguments.out)
     if run.missing:
-        print(f"The book's text is missing, so a sample of this package stands in for it. {run.missing}")
+        print("The book's text is missing: a sample of this package stands in for it.")
+        print(run.missing)
     interrupted = False
     with tqdm(total=run.settings.num_epochs, unit="epoch", disable=None) as bar:
 
@@ -142,9 +142,23 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     if run.history:
         print("\n".join(report.lines(run)))
         if arguments.out is not None:
-            reproduce.save(run, arguments.out)
+            report.save(run, arguments.out)
             print(f"Written: {arguments.out / 'report.html'} and the figures behind it")
     return _status(run, interrupted)
+
+
+def _try_out(run: Any, out: Path) -> None:
+    """Begin to write, before the training: nobody should wait minutes for this error."""
+    from .reproduce import save_config
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        save_config(run, out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(
+            f"--out {out} cannot be written to ({reason}): name a directory that can"
+        ) from error
 
 
 def _status(run: Any, interrupted: bool) -> int:

@@ -26,7 +26,7 @@ def try_all_gpus() -> List[mx.Context]:
 
     Source: ``d2l.try_all_gpus`` of the chapter.
     """
-    ctxes = []
+    ctxes: List[mx.Context] = []
     while _usable(mx.gpu(len(ctxes))):
         ctxes.append(mx.gpu(len(ctxes)))
     return ctxes or [mx.cpu()]

@@ -316,8 +316,13 @@ def locate_text(name: str) -> Optional[Path]:
         if directory is not None and os.path.isfile(directory / text.filename):
             path = directory / text.filename
             found = hashlib.sha1(_read_bytes(path)).hexdigest()
-            _check_sha1(text, found, path, "delete the file if it is damaged, or pass its path to "
-                        f"use it all the same: load_corpus({str(path)!r})")
+            _check_sha1(
+                text,
+                found,
+                path,
+                "delete the file if it is damaged, or pass its path to "
+                f"use it all the same: load_corpus({str(path)!r})",
+            )
             return path
     return None
 
@@ -421,13 +426,23 @@ def _chunks(url: str) -> Iterator[bytes]:
     received = 0
     try:
         # Compressed, the number of bytes received could not be compared with the length announced.
-        with requests.get(url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-                          headers={"Accept-Encoding": "identity"}) as response:
+        with requests.get(
+            url,
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            headers={"Accept-Encoding": "identity"},
+        ) as response:
             if response.status_code != 200:
                 raise _TransferFailed(f"HTTP status {response.status_code}")
             announced = _content_length(response.headers)
-            with tqdm(total=announced, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1],
-                      file=sys.stderr, disable=None) as bar:
+            with tqdm(
+                total=announced,
+                unit="B",
+                unit_scale=True,
+                desc=url.rsplit("/", 1)[-1],
+                file=sys.stderr,
+                disable=None,
+            ) as bar:
                 for chunk in response.iter_content(CHUNK_BYTES):
                     received += len(chunk)
                     if time.monotonic() - started > DOWNLOAD_TIMEOUT:
@@ -561,7 +576,7 @@ def _before_end(book: str) -> str:
     end = _END.search(book)
     if end is None:
         return book
-    return _CLOSING_LINE.sub("", book[:end.start()]).rstrip() + "\n"
+    return _CLOSING_LINE.sub("", book[: end.start()]).rstrip() + "\n"
 
 
 def _shortened(words: str) -> str:

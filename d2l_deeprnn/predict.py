@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Callable, List, Optional, Sequence
 
+from ._checks import whole_number
 from ._mxnet import mx, nd
 from .batches import to_onehot
 from .vocab import Vocab
@@ -118,8 +119,7 @@ def _read(queue: List[nd.NDArray]) -> List[int]:
 def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:
     if len(prefix) == 0:
         raise ValueError("prefix is empty: give at least one character to start from")
-    if isinstance(num_chars, bool) or not isinstance(num_chars, int) or num_chars < 0:
-        raise ValueError(f"num_chars must be a whole number of at least 0, not {num_chars!r}")
+    whole_number("num_chars", num_chars, 0)
     unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
     if unknown:
         warnings.warn(

@@ -1,15 +1,15 @@
-"""A run shown beside the book: as lines for a terminal and as a page for a browser."""
+"""A run shown beside the book: lines for a terminal, a page for a browser, files."""
 
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
-from matplotlib.figure import Figure
-
 from . import book
-from .figure import perplexity_figure
-from .reproduce import Run
+from .figure import Figure, perplexity_figure, to_svg
+from .files import write_text
+from .reproduce import Run, config, metrics, save_config
 
 
 class Verdict(NamedTuple):
@@ -38,7 +38,9 @@ class Prediction(NamedTuple):
 def verdict(run: Run) -> Verdict:
     """Say in one sentence whether a run agrees with the book."""
     if not run.is_books_text:
-        return Verdict(False, False, f"Nothing was compared: the text was {run.title}, not the book's.")
+        return Verdict(
+            False, False, f"Nothing was compared: the text was {run.title}, not the book's."
+        )
     rows = run.rows()
     if not rows:
         return Verdict(
@@ -56,7 +58,9 @@ def verdict(run: Run) -> Verdict:
         )
         return Verdict(True, False, f"This run does not agree with the book: {which}.")
     return Verdict(
-        True, True, f"This run agrees with the book: {len(rows)} of {len(rows)} figures in their bands."
+        True,
+        True,
+        f"This run agrees with the book: {len(rows)} of {len(rows)} figures in their bands.",
     )
 
 
@@ -173,12 +177,28 @@ expected ranges come from ten runs of this package that differ in their seed onl
 """
 
 
-def html(run: Run, config: Dict[str, Any], svg: str) -> str:
+def save(run: Run, out: Path) -> None:
+    """Write ``config.json``, ``metrics.csv``, ``perplexity.svg`` and ``report.html``.
+
+    Args:
+        run: a run with at least one epoch.
+        out: an existing directory. Files of these names are replaced.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    svg = to_svg(figure(run))
+    save_config(run, out)
+    write_text(out / "metrics.csv", metrics(run))
+    write_text(out / "perplexity.svg", svg)
+    write_text(out / "report.html", html(run, svg))
+
+
+def html(run: Run, svg: str) -> str:
     """Return one self-contained page: verdict, table, picture, predictions, settings.
 
     Args:
         run: the run.
-        config: what it was made with, as ``reproduce.config`` gives it.
         svg: its picture, an ``<svg>`` element.
     """
     outcome = verdict(run)
@@ -194,7 +214,7 @@ def html(run: Run, config: Dict[str, Any], svg: str) -> str:
         table=_html_table(header, rows),
         svg=svg,
         predictions=_html_predictions(shown),
-        config=_html_table(("", ""), _flat(config), text=True),
+        config=_html_table(("", ""), _flat(config(run)), text=True),
     )
 
 
@@ -212,16 +232,15 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text: b
     kind = ' class="text"' if text else ""
     head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell in header)
     body = "\n".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _flat(config: Dict[str, Any], prefix: str = "") -> List[Sequence[str]]:
+def _flat(settings: Dict[str, Any], prefix: str = "") -> List[Sequence[str]]:
     """Turn nested settings into rows of a dotted name and a value."""
     rows: List[Sequence[str]] = []
-    for key, value in config.items():
+    for key, value in settings.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):

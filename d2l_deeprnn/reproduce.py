@@ -159,22 +159,6 @@ def metrics(run: Run) -> str:
     return table.getvalue()
 
 
-def save(run: Run, out: Path) -> None:
-    """Write ``config.json``, ``metrics.csv``, ``perplexity.svg`` and ``report.html``.
-
-    Args:
-        run: a run with at least one epoch.
-        out: an existing directory. Files of these names are replaced.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
-    # Here and not above: matplotlib is slow to load, and not every run is saved.
-    from .figure import to_svg
-    from .report import figure, html
-
-    svg = to_svg(figure(run))
+def save_config(run: Run, out: Path) -> None:
+    """Write ``config.json`` into an existing directory; see ``config``."""
     write_text(out / "config.json", json.dumps(config(run), indent=2) + "\n")
-    write_text(out / "metrics.csv", metrics(run))
-    write_text(out / "perplexity.svg", svg)
-    write_text(out / "report.html", html(run, config(run), svg))

@@ -122,7 +122,13 @@ def train_and_predict_rnn(
     Source: ``d2l.train_and_predict_rnn`` of the chapter.
     """
     _check_settings(
-        len(corpus_indices), num_epochs, num_steps, lr, clipping_theta, batch_size, prefixes,
+        len(corpus_indices),
+        num_epochs,
+        num_steps,
+        lr,
+        clipping_theta,
+        batch_size,
+        prefixes,
         adjacent=not is_random_iter,
     )
     data_iter = data_iter_random if is_random_iter else data_iter_consecutive
@@ -207,7 +213,13 @@ def train_and_predict_rnn_gluon(
     Source: ``d2l.train_and_predict_rnn_gluon`` of the chapter.
     """
     _check_settings(
-        len(corpus_indices), num_epochs, num_steps, lr, clipping_theta, batch_size, prefixes,
+        len(corpus_indices),
+        num_epochs,
+        num_steps,
+        lr,
+        clipping_theta,
+        batch_size,
+        prefixes,
         adjacent=True,
     )
     _check_model(model, num_hiddens, len(vocab))

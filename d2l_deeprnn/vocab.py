@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
-import numbers
 import operator
 from typing import Any, Dict, Iterable, List
+
+from ._checks import whole_number
 
 
 class Vocab:
@@ -38,8 +39,7 @@ class Vocab:
         self, tokens: Iterable[Any], min_freq: int = 0, use_special_tokens: bool = False
     ) -> None:
         # Differs: the original took any number, and a negative or broken one without a word.
-        if isinstance(min_freq, bool) or not isinstance(min_freq, numbers.Integral) or min_freq < 0:
-            raise ValueError(f"min_freq must be a non-negative integer, not {min_freq!r}")
+        whole_number("min_freq", min_freq, 0)
         self.unk: int
         if use_special_tokens:
             self.pad, self.bos, self.eos, self.unk = 0, 1, 2, 3
@@ -51,8 +51,7 @@ class Vocab:
         # The second sort is stable, so the first one decides between equal frequencies.
         by_freq = sorted(sorted(counter), key=counter.__getitem__, reverse=True)
         self.idx_to_token: List[Any] = special_tokens + [
-            token for token in by_freq
-            if counter[token] >= min_freq and token not in special_tokens
+            token for token in by_freq if counter[token] >= min_freq and token not in special_tokens
         ]
         self.token_to_idx: Dict[Any, int] = {
             token: index for index, token in enumerate(self.idx_to_token)

@@ -251,15 +251,15 @@ def test_data_directory_that_may_not_be_entered_is_an_error(tmp_path, monkeypatc
     "platform, xdg, expected",
     [
         ("linux", "/c", "/c/d2l_deeprnn"),
-        ("linux", "", "/home/me/.cache/d2l_deeprnn"),
-        ("linux", "not/absolute", "/home/me/.cache/d2l_deeprnn"),
-        ("darwin", "", "/home/me/Library/Caches/d2l_deeprnn"),
+        ("linux", "", "/users/me/.cache/d2l_deeprnn"),
+        ("linux", "not/absolute", "/users/me/.cache/d2l_deeprnn"),
+        ("darwin", "", "/users/me/Library/Caches/d2l_deeprnn"),
         ("darwin", "/c", "/c/d2l_deeprnn"),
     ],
 )
 def test_cache_directory_follows_the_platform(monkeypatch, platform, xdg, expected):
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     assert corpora.cache_directory() == Path(expected)
 
@@ -276,8 +276,11 @@ def test_without_a_home_directory_nothing_is_downloaded(book, server, monkeypatc
 def test_text_without_address_says_where_it_can_be_had():
     with pytest.raises(TextNotAvailable, match="no server is known") as caught:
         corpora.load_corpus("war_of_the_worlds")
-    for part in ("https://www.gutenberg.org/ebooks/36", "called war_of_the_worlds.txt",
-                 "4203ebecc5e4ce9541c3c24fc590443e9a31bef1"):
+    for part in (
+        "https://www.gutenberg.org/ebooks/36",
+        "called war_of_the_worlds.txt",
+        "4203ebecc5e4ce9541c3c24fc590443e9a31bef1",
+    ):
         assert part in str(caught.value)
 
 
@@ -320,10 +323,15 @@ def assert_not_available(cache, reason):
         corpora.find_text("time_machine")
     message, book = str(caught.value), corpora.KNOWN_TEXTS["time_machine"]
     assert "\n" not in message
-    for part in ("D2L_DEEPRNN_DATA (not set)", f"{cache / book.filename} (not there)", book.url,
-                 f"(1) put a copy with SHA-1 {book.sha1}, called timemachine.txt",
-                 "(2) run again with a network", "(3) use a text of your own",
-                 "load_corpus('the_clockmakers_guest')"):
+    for part in (
+        "D2L_DEEPRNN_DATA (not set)",
+        f"{cache / book.filename} (not there)",
+        book.url,
+        f"(1) put a copy with SHA-1 {book.sha1}, called timemachine.txt",
+        "(2) run again with a network",
+        "(3) use a text of your own",
+        "load_corpus('the_clockmakers_guest')",
+    ):
         assert part in message
     assert listing(cache) == []
     assert corpora.resolve_auto()[0] == "the_clockmakers_guest"
@@ -555,8 +563,18 @@ LICENCE = "\nCreated for you.\n\n*** START: FULL LICENSE ***\n\nTHE LICENSE\n"
         (START + "One.\n" + END + LICENCE + START + "Two.\n" + END + LICENCE, "One.\n\nTwo.\n"),
         ("One.\n" + END + LICENCE + START + "Two.\n", "One.\n\nTwo.\n"),
     ],
-    ids=["both", "old style, two lines", "no end", "no start", "credits", "not credits",
-         "closing lines", "closing line", "two books", "two books, first without start"],
+    ids=[
+        "both",
+        "old style, two lines",
+        "no end",
+        "no start",
+        "credits",
+        "not credits",
+        "closing lines",
+        "closing line",
+        "two books",
+        "two books, first without start",
+    ],
 )
 @pytest.mark.parametrize("line_break", ["\n", "\r\n"])
 def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
@@ -650,8 +668,19 @@ def test_num_examples_must_be_a_positive_integer(load, num_examples):
     assert str(caught.value).endswith(repr(num_examples))
 
 
-@pytest.mark.parametrize("texts", [None, 1, True, b"time_machine", {"time_machine"}, iter(()),
-                                   [None], ["time_machine", ["time_machine"]]])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        None,
+        1,
+        True,
+        b"time_machine",
+        {"time_machine"},
+        iter(()),
+        [None],
+        ["time_machine", ["time_machine"]],
+    ],
+)
 def test_wrong_types_are_refused_before_any_text_is_read(texts):
     with pytest.raises(TypeError, match="a text is the name of a known text, a path, or a list"):
         corpora.load_corpus(texts)

@@ -29,11 +29,11 @@ def test_every_public_name_exists(name):
     assert getattr(d2l, name)
 
 
-def test_positional_signatures_are_the_chapters(original):
+def test_positional_signatures_are_the_chapters(original, original_train):
     import inspect
 
     for name in CHAPTERS_NAMES:
-        theirs = getattr(original, name, None) or getattr(original.train, name)
+        theirs = getattr(original, name, None) or getattr(original_train, name)
         if not callable(theirs) or isinstance(theirs, type):
             continue
         positional = [

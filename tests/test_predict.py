@@ -15,12 +15,12 @@ VOCAB = d2l.Vocab("abcdefgh ")
 
 
 @pytest.mark.parametrize("prefix, num_chars", [("a", 1), ("abc", 0), ("a", 0), ("dead beef", 40)])
-def test_gluon_prediction_equals_the_original(original, prefix, num_chars):
+def test_gluon_prediction_equals_the_original(original_train, prefix, num_chars):
     for seed in range(3):
         d2l.set_seed(seed)
         model = d2l.RNNModel(gluon.rnn.LSTM(12, 2), len(VOCAB))
         model.initialize(init.Normal(1), ctx=CTX)
-        theirs = original.train.predict_rnn_gluon(prefix, num_chars, model, VOCAB, CTX)
+        theirs = original_train.predict_rnn_gluon(prefix, num_chars, model, VOCAB, CTX)
         ours = d2l.predict_rnn_gluon(prefix, num_chars, model, VOCAB, CTX)
         assert ours == theirs
         assert "<unk>" in ours or len(ours) == len(prefix) + num_chars
@@ -48,13 +48,13 @@ def random_network():
 
 
 @pytest.mark.parametrize("prefix, num_chars", [("a", 1), ("abc", 0), ("dead beef", 40)])
-def test_prediction_from_scratch_equals_the_original(original, prefix, num_chars):
+def test_prediction_from_scratch_equals_the_original(original_train, prefix, num_chars):
     said = set()
     for seed in range(3):
         d2l.set_seed(seed)
         arguments = (prefix, num_chars, *random_network(), 10, VOCAB, CTX)
         ours = d2l.predict_rnn(*arguments)
-        assert ours == original.train.predict_rnn(*arguments)
+        assert ours == original_train.predict_rnn(*arguments)
         said.add(ours)
     assert num_chars < 2 or len(said) == 3
 
@@ -107,13 +107,15 @@ def test_errors_name_the_value():
             d2l.predict_rnn_gluon("a", num_chars, model, VOCAB, CTX)
 
 
-def test_an_unknown_character_is_read_as_in_the_book_and_named(original):
+def test_an_unknown_character_is_read_as_in_the_book_and_named(original_train):
     d2l.set_seed(0)
     model = d2l.RNNModel(gluon.rnn.LSTM(12), len(VOCAB))
     model.initialize(init.Normal(1), ctx=CTX)
-    with pytest.warns(UserWarning, match=r"not in the vocabulary .*: \['A', 'z'\] in prefix 'Az a'"):
+    with pytest.warns(
+        UserWarning, match=r"not in the vocabulary .*: \['A', 'z'\] in prefix 'Az a'"
+    ):
         ours = d2l.predict_rnn_gluon("Az a", 10, model, VOCAB, CTX)
-    assert ours == original.train.predict_rnn_gluon("Az a", 10, model, VOCAB, CTX)
+    assert ours == original_train.predict_rnn_gluon("Az a", 10, model, VOCAB, CTX)
     assert ours.startswith("<unk><unk> a")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

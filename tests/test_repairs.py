@@ -19,7 +19,7 @@ def python(code, *options, **environment):
     env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],
-        env={**env, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**env, **environment}, capture_output=True, text=True,
         timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

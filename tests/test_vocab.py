@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +15,7 @@ TOKENS = st.text(max_size=200) | st.text("ab \u00e9\n", max_size=200) | WORDS
 
 @settings(deadline=None)  # the original's first call is slow
 @given(tokens=TOKENS, min_freq=st.integers(0, 4), use_special_tokens=st.booleans(), asked=WORDS)
-def test_is_the_original_in_every_attribute(
-    original, tokens, min_freq, use_special_tokens, asked
-):
+def test_is_the_original_in_every_attribute(original, tokens, min_freq, use_special_tokens, asked):
     ours = Vocab(tokens, min_freq, use_special_tokens)
     theirs = original.Vocab(tokens, min_freq, use_special_tokens)
     assert vars(ours) == vars(theirs)
@@ -77,7 +73,9 @@ def test_indices_spell_the_text_again(text):
 
 @pytest.mark.parametrize("min_freq", [-1, 1.0, 2.5, "1", None, True, float("nan")])
 def test_min_freq_must_be_a_non_negative_integer(min_freq):
-    with pytest.raises(ValueError, match="min_freq must be a non-negative integer, not ") as caught:
+    with pytest.raises(
+        ValueError, match="min_freq must be a whole number of at least 0, not "
+    ) as caught:
         Vocab("abc", min_freq=min_freq)
     assert repr(min_freq) in str(caught.value)
 
@@ -91,11 +89,3 @@ def test_to_tokens_refuses_an_index_outside_the_table(indices, named):
 def test_to_tokens_refuses_what_is_no_integer():
     with pytest.raises(TypeError, match="float"):
         Vocab("ab").to_tokens(1.0)
-
-
-def test_a_million_characters_are_quick():
-    text = "the quick brown fox " * 50_000
-    started = time.perf_counter()
-    vocab = Vocab(text)
-    assert len(text) == 10**6 and len(vocab) == 17
-    assert time.perf_counter() - started < 2  # some 0.05 s; work per pair of characters: hours

@@ -1,0 +1,112 @@
+"""What every test may rely on: seeds, no network, an empty cache, and the library of 2019."""
+
+import ipaddress
+import os
+import random
+import socket
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The first use of MXNet takes seconds, so the time of a single example says nothing.
+settings.register_profile("d2l_deeprnn", deadline=None)
+settings.load_profile("d2l_deeprnn")
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+DATA_VARIABLE = "D2L_DEEPRNN_DATA"
+SEED_VARIABLE = "D2L_DEEPRNN_TEST_SEED"
+# One number for the whole run, so that a test run alone repeats what it did among others.
+SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(2**31))
+
+
+def pytest_report_header():
+    return f"seed: {SEED_VARIABLE}={SEED}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.failed:
+        command = f"{SEED_VARIABLE}={SEED} python -m pytest '{item.nodeid}'"
+        report.sections.append(("To repeat it with the same seed", command))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Seed Python, NumPy and MXNet; return the number."""
+    from d2l_deeprnn.context import set_seed
+
+    set_seed(SEED)
+    return SEED
+
+
+def _is_loopback(address):
+    if not isinstance(address, tuple):  # a Unix socket
+        return True
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:
+        return address[0] in ("", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch, tmp_path_factory):
+    """Refuse connections to other machines, and give the test a cache of its own."""
+
+    def guarded(name):
+        connect = getattr(socket.socket, name)
+
+        def guard(self, address):
+            if not _is_loopback(address):
+                raise OSError(f"tests have no network: tried to connect to {address}")
+            return connect(self, address)
+
+        return guard
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, guarded(name))
+    # Child processes are out of reach of the above: they get a proxy that nobody listens at.
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "localhost,127.0.0.1,::1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def book_dir():
+    """The directory of real books, as a Path; the test is skipped where there is none."""
+    directory = os.environ.get(DATA_VARIABLE)
+    if not directory:
+        pytest.skip(f"needs real books: {DATA_VARIABLE} names no directory")
+    if not Path(directory).is_dir():
+        pytest.fail(f"{DATA_VARIABLE} is {directory!r}, and there is no such directory")
+    return Path(directory)
+
+
+@pytest.fixture(scope="session")
+def original():
+    """The library of 2019, ``d2l`` 0.9.1, repaired for today; skipped where it is missing."""
+    import d2l_deeprnn._mxnet  # noqa: F401  makes ``import mxnet`` work
+
+    display = pytest.importorskip("IPython.display", reason="needs d2l 0.9.1, and that IPython")
+    if not hasattr(display, "set_matplotlib_formats"):
+        display.set_matplotlib_formats = lambda *formats, **settings: None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        d2l = pytest.importorskip("d2l", reason="needs d2l 0.9.1: pip install -e '.[test]'")
+    if d2l.__version__ != "0.9.1":
+        pytest.skip(f"needs d2l 0.9.1, found {d2l.__version__}")
+    return d2l
+
+
+@pytest.fixture(scope="session")
+def original_train(original):
+    """Its module ``d2l.train``, which the function ``d2l.train`` hides."""
+    import importlib
+
+    return importlib.import_module("d2l.train")

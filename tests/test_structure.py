@@ -1,0 +1,100 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "d2l_deeprnn"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# Modules of the package that each module may import. `_version` is open to all.
+ALLOWED = {
+    "_version": set(),
+    "_checks": set(),
+    "_repairs": set(),
+    "_mxnet": {"_repairs"},
+    "book": set(),
+    "files": set(),
+    "vocab": {"_checks"},
+    "corpora": {"_checks", "vocab"},
+    "context": {"_mxnet"},
+    "provenance": {"_mxnet", "_repairs"},
+    "batches": {"_checks", "_mxnet"},
+    "model": {"_checks", "_mxnet"},
+    "scratch": {"_checks", "_mxnet"},
+    "deepgates": {"_checks", "_mxnet", "scratch"},
+    "predict": {"_checks", "_mxnet", "batches", "context", "model", "vocab"},
+    "train": {"_checks", "_mxnet", "batches", "context", "model", "predict", "vocab"},
+    "figure": {"book"},
+    "reproduce": {
+        "_mxnet",
+        "book",
+        "context",
+        "corpora",
+        "files",
+        "model",
+        "provenance",
+        "train",
+        "vocab",
+    },
+    "report": {"book", "figure", "files", "reproduce"},
+}
+ANYTHING_BUT = {
+    "__init__": {"cli"},
+    "cli": set(),
+    "__main__": set(),
+}
+
+# Modules from outside that only these may import.
+RESERVED = {"mxnet": {"_mxnet"}, "matplotlib": {"figure"}, "pickle": set(), "d2l": set()}
+
+
+def imports(module):
+    """The modules of the package, and the top-level modules from outside, that a module imports.
+
+    Imports inside functions and under ``TYPE_CHECKING`` count too.
+    """
+    inside, outside = set(), set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = ["d2l_deeprnn", *module.split(".")][: -node.level] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "d2l_deeprnn":
+                inside.add(_module_of(rest))
+            else:
+                outside.add(top)
+    return inside - {module, "_version"}, outside
+
+
+def _module_of(name):
+    """``predict.predict_rnn`` is in ``predict``; what is in no module is in ``__init__``."""
+    while name and name not in MODULES and f"{name}.__init__" not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or "__init__"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_table(module):
+    inside, outside = imports(module)
+    if module in ANYTHING_BUT:
+        forbidden = inside & ANYTHING_BUT[module]
+    else:
+        assert module in ALLOWED, f"{module} is new: add it to the table in {Path(__file__).name}"
+        forbidden = inside - ALLOWED[module]
+    reserved = {name for name in outside if module not in RESERVED.get(name, {module})}
+    assert not forbidden | reserved, f"{module} must not import these"
+
+
+def test_the_table_names_no_module_twice():
+    assert not set(ALLOWED) & set(ANYTHING_BUT)
