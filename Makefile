@@ -8,7 +8,7 @@
 PYTHON ?= python3
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
-PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 # Where the Python behind .venv has gone, forget what was installed, so that .venv is made anew.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) .venv/installed-*)
 ENSURE_PIP := $(VENV_PYTHON) -c 'import pip' 2>/dev/null || $(VENV_PYTHON) -m ensurepip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 from ._checks import positive_int
 from ._mxnet import gluon, nd
@@ -57,12 +57,28 @@ class RNNModel(gluon.Block):
         output = self.dense(Y.reshape((-1, Y.shape[-1])))
         return output, state
 
-    def begin_state(self, *args: Any, **kwargs: Any) -> State:
+    def begin_state(
+        self, batch_size: int = 0, func: Callable[..., nd.NDArray] = nd.zeros, **kwargs: Any
+    ) -> State:
         """The recurrent layer's state of zeros; takes ``batch_size`` and ``ctx``."""
-        return self.rnn.begin_state(*args, **kwargs)
+        # func is passed on because Gluon's modifier cells, left to themselves,
+        # make symbols and not arrays.
+        return self.rnn.begin_state(batch_size=batch_size, func=func, **kwargs)
+
+    def hybridize(self, active: bool = True, **kwargs: Any) -> None:
+        """Compile the fused layer and the output layer; cells stay as they are.
+
+        Some cells hand things from step to step in attributes of their own,
+        zoneout its last output. A compiled cell is one step, recorded once:
+        it would see the first step's attributes in all steps.
+        """
+        super().hybridize(active, **kwargs)
+        if isinstance(self.rnn, gluon.rnn.RecurrentCell):
+            self.rnn.hybridize(False)
 
 
 def _check_layer(layer: gluon.Block) -> None:
+    # Differs: the original took any layer, and no cells.
     if not isinstance(layer, (gluon.rnn.RecurrentCell, gluon.rnn.rnn_layer._RNNLayer)):
         raise TypeError(
             f"rnn_layer must be a recurrent layer or cell of gluon.rnn, not {type(layer).__name__}"

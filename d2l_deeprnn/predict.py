@@ -117,6 +117,8 @@ def _read(queue: List[nd.NDArray]) -> List[int]:
 
 
 def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:
+    # Differs: the original failed with an IndexError, and read unknown
+    # characters as <unk> without a word.
     if len(prefix) == 0:
         raise ValueError("prefix is empty: give at least one character to start from")
     whole_number("num_chars", num_chars, 0)

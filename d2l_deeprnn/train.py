@@ -223,9 +223,11 @@ def train_and_predict_rnn_gluon(
         adjacent=True,
     )
     _check_model(model, num_hiddens, len(vocab))
+    # Differs: the original always drew new parameters, over any that were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
-    # The compiled graph computes the same numbers with less overhead.
+    # Differs: the original left the model as it was. The compiled graph
+    # computes the same numbers with less overhead.
     model.hybridize(static_alloc=True, static_shape=True)
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = gluon.Trainer(
@@ -263,9 +265,9 @@ def _run_epochs(
     log: Callable[[str], Any],
 ) -> History:
     """Train, print and predict at the chapter's moments."""
+    history: History = []  # Differs: the original returned nothing.
     # Differs: below 4 epochs the original divided by zero here.
     quarter, half = max(1, num_epochs // 4), max(1, num_epochs // 2)
-    history: History = []
     start = last_print = time.perf_counter()
     for epoch in range(1, num_epochs + 1):
         perplexity = _exp(train_epoch())
@@ -293,8 +295,9 @@ def _detach(state: Sequence[nd.NDArray]) -> List[nd.NDArray]:
 class _MeanLoss:
     """The mean of an epoch's losses, read from the device in large portions.
 
-    To read a loss is to wait for it. Never to wait would let the device's
-    queue, and the memory it holds, grow with the length of the text.
+    Differs: the original read every loss, and to read one is to wait for it.
+    Never to wait would let the device's queue, and the memory it holds, grow
+    with the length of the text.
     """
 
     portion = 64
@@ -321,7 +324,9 @@ class _MeanLoss:
 def _exp(nats: float) -> float:
     try:
         return math.exp(nats)
-    except OverflowError:  # a diverging run is reported, not cut off by the report
+    except OverflowError:
+        # Differs: the original let the error through, and a diverging run
+        # ended without a word about what it had come to.
         return math.inf
 
 
@@ -336,6 +341,7 @@ def _check_settings(
     *,
     adjacent: bool,
 ) -> None:
+    # Differs: the original took any value, and failed somewhere inside or not at all.
     positive_int("num_epochs", num_epochs)
     positive_number("lr", lr)
     positive_number("clipping_theta", clipping_theta)
@@ -355,7 +361,7 @@ def _check_model(model: gluon.Block, num_hiddens: int, vocab_size: int) -> None:
     width = getattr(layer, "_hidden_size", num_hiddens)
     if width != num_hiddens:
         raise ValueError(
-            f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} hidden units"
+            f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
         )
     outputs = getattr(model, "vocab_size", vocab_size)
     if outputs != vocab_size:

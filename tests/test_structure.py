@@ -26,6 +26,7 @@ ALLOWED = {
     "batches": {"_checks", "_mxnet"},
     "model": {"_checks", "_mxnet"},
     "scratch": {"_checks", "_mxnet"},
+    "convert": {"_checks", "_mxnet", "scratch"},
     "deepgates": {"_checks", "_mxnet", "scratch"},
     "predict": {"_checks", "_mxnet", "batches", "context", "model", "vocab"},
     "train": {"_checks", "_mxnet", "batches", "context", "model", "predict", "vocab"},

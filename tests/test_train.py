@@ -221,7 +221,7 @@ def test_loaded_weights_are_kept_when_asked_for(text, tmp_path):
 
 
 def test_num_hiddens_is_not_ignored(text):
-    with pytest.raises(ValueError, match="num_hiddens is 16, but .* has 8 hidden units"):
+    with pytest.raises(ValueError, match="num_hiddens is 16, but .* has 8 units"):
         train_small(d2l, text, model=small_model(d2l, text[1], num_hiddens=8))
 
 

@@ -1,0 +1,148 @@
+"""Every figure in the README comes from a file under results/."""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn import book
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def rows(name):
+    with open(ROOT / "results" / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def perplexities(name, epoch):
+    """The ten seeds' perplexities at an epoch, in order of the seeds."""
+    found = [float(row["perplexity"]) for row in rows(name) if int(row["epoch"]) == epoch]
+    assert len(found) == 10
+    return found
+
+
+def seeds_table():
+    lines = []
+    for printed in book.PRINTED:
+        cells = [str(printed.epoch), f"{printed.perplexity:.3f}"]
+        for name in "chapter_seeds.csv", "original_seeds.csv":
+            found = perplexities(name, printed.epoch)
+            cells += [f"{f(found):.3f}" for f in (min, statistics.median, max)]
+        band = book.BANDS[printed.epoch]
+        lines.append("| " + " | ".join([*cells, f"{band.low:.3f} to {band.high:.3f}"]) + " |")
+    return "\n".join(lines)
+
+
+def ranks():
+    """Where the book's figures fall: of our ten, how many are below each."""
+    below = [
+        sum(p < line.perplexity for p in perplexities("chapter_seeds.csv", line.epoch))
+        for line in book.PRINTED
+    ]
+    return (
+        "Of our ten, {}, {}, {} and {} lie below the book's figure ".format(*below)
+        + "at epochs 125, 250, 375 and 500."
+    )
+
+
+def within_106():
+    """How many seeds reach 1.06, at the epochs where the book did: ours and the original's."""
+    counts = [
+        [sum(p <= 1.06 for p in perplexities(name, epoch)) for epoch in (250, 375, 500)]
+        for name in ("chapter_seeds.csv", "original_seeds.csv")
+    ]
+    ours, theirs = ("{}, {} and {}".format(*count) for count in counts)
+    return (
+        f"1.06 or less at epochs 250, 375 and 500: {ours} of our ten, {theirs} of the original's."
+    )
+
+
+def sentences():
+    found = [row[f"prediction_{i}"] for row in rows("chapter_seeds.csv") for i in (1, 2)]
+    found = [text for text in found if text]
+    books = sum(text in book.PREDICTIONS[250] for text in found)
+    return f"{books} of the {len(found)} predictions are\nthe book's own sentence"
+
+
+def whole_process_table():
+    lines, seconds = [], {}
+    for row in rows("whole_process.csv"):
+        seconds.setdefault(row["program"], []).append(row)
+    for program, measured in seconds.items():
+        times = [float(row["seconds"]) for row in measured]
+        memory = statistics.median(float(row["peak_memory_mib"]) for row in measured)
+        lines.append(
+            f"| {program} | {statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) "
+            f"| {memory:.0f} MiB |"
+        )
+    theirs, ours = ([float(row["seconds"]) for row in measured] for measured in seconds.values())
+    ratios = [mine / its for mine, its in zip(ours, theirs)]
+    return "\n".join(lines), (
+        f"Ours takes {statistics.median(ratios):.2f} of the original's time "
+        f"(median of the rounds, {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+def run_time():
+    """The time of the run in the picture."""
+    last = rows("chapter/metrics.csv")[-1]
+    assert last["epoch"] == "500"
+    return f"the 500 epochs of the run in the picture took {float(last['seconds']):.0f} s"
+
+
+def folded(text):
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        seeds_table,
+        ranks,
+        within_106,
+        sentences,
+        run_time,
+        lambda: whole_process_table()[0],
+        lambda: whole_process_table()[1],
+    ],
+    ids=["seeds", "ranks", "1.06", "sentences", "run time", "whole process", "ratio"],
+)
+def test_figures_come_from_results(claim):
+    assert folded(claim()) in folded(README)
+
+
+def test_the_first_thousand_minibatches_agree_with_the_original():
+    """What the README says of epoch 125: the same six digits, which is all the original prints."""
+    ours = [f"{p:.6f}" for p in perplexities("chapter_seeds.csv", 125)]
+    theirs = [f"{p:.6f}" for p in perplexities("original_seeds.csv", 125)]
+    assert sum(a == b for a, b in zip(ours, theirs)) >= 7
+    assert max(abs(float(a) - float(b)) for a, b in zip(ours, theirs)) <= 5e-6
+
+
+def test_the_picture_is_of_a_run_on_the_books_text():
+    assert (ROOT / "results" / "chapter" / "perplexity.svg").exists()
+    assert '"is_the_books_text": true' in (ROOT / "results/chapter/config.json").read_text()
+
+
+def test_every_function_in_the_table_of_differences_exists():
+    table = README.split("## Where this differs")[1].split("\n## ")[0]
+    names = {
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    assert len(names) >= 8
+    assert names <= set(d2l.__all__)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
