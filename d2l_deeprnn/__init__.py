@@ -42,6 +42,15 @@ _HOME = {
     "train_and_predict_rnn": "train",
     "train_and_predict_rnn_gluon": "train",
     "use_svg_display": "figure",
+    # beyond the chapter: its first exercise
+    "deep_gru": "scratch",
+    "deep_lstm": "scratch",
+    "deep_rnn": "scratch",
+    "two_layer_rnn": "scratch",
+    "DeepGateLSTMCell": "deepgates",
+    "deep_gate_lstm": "deepgates",
+    "params_from_gluon": "convert",
+    "params_to_gluon": "convert",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -49,10 +58,13 @@ __all__ = [*_HOME, "__version__"]
 if TYPE_CHECKING:  # what editors and type checkers read
     from .batches import data_iter_consecutive, data_iter_random, to_onehot
     from .context import set_seed, try_all_gpus, try_gpu
+    from .convert import params_from_gluon, params_to_gluon
     from .corpora import load_corpus, load_data_time_machine
+    from .deepgates import DeepGateLSTMCell, deep_gate_lstm
     from .figure import use_svg_display
     from .model import RNNModel
     from .predict import predict_rnn, predict_rnn_gluon
+    from .scratch import deep_gru, deep_lstm, deep_rnn, two_layer_rnn
     from .train import (
         EpochRecord,
         grad_clipping,

@@ -77,10 +77,9 @@ def predictions(run: Run) -> List[Prediction]:
 
 def lines(run: Run) -> Iterator[str]:
     """The comparison as lines of text: table, predictions, verdict."""
-    if run.is_books_text:
-        yield from _align(_table(run))
-    else:
-        yield from (f"{line}  {run.remark}" for line in _align(_table(run)))
+    table = _table(run)
+    if len(table) > 1:  # else the run ended before there was anything to show
+        yield from (f"{line}  {run.remark}".rstrip() for line in _align(table))
     for prediction in predictions(run):
         yield ""
         yield f"after epoch {prediction.epoch}, {_how(prediction)}"
@@ -150,12 +149,14 @@ h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
 .verdict {{ border-left: .4rem solid {colour}; background: #f4f4f4; padding: .6rem 1rem; }}
 .remark {{ font-weight: bold; }}
 .wide {{ overflow-x: auto; }}
-svg {{ max-width: 100%; height: auto; }}
+svg {{ max-width: 100%; height: auto; margin-top: 1rem; }}
 table {{ border-collapse: collapse; }}
 th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; }}
 th {{ font-weight: 600; }}
 td.text, th.text {{ text-align: left; }}
-td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere; }}
+td, th {{ white-space: nowrap; }}
+td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; white-space: normal;
+          overflow-wrap: anywhere; }}
 </style>
 </head>
 <body>

@@ -47,12 +47,8 @@ def test_no_warning_even_where_warnings_are_errors():
     reason="this NumPy or Python does not let MXNet be imported first",
 )
 def test_mxnet_may_come_first():
-    code = """
-        import mxnet as mx
-        import d2l_deeprnn as d2l
-        d2l.try_gpu()
-    """
-    python(code + TRAIN_A_LITTLE)
+    code = "import mxnet as mx\nimport d2l_deeprnn as d2l\nd2l.try_gpu()"
+    python(code + textwrap.dedent(TRAIN_A_LITTLE))
 
 
 THREADS = """

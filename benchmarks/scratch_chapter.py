@@ -1,0 +1,114 @@
+"""Does the chapter's network, written from scratch, learn the book's text as Gluon's does?
+
+Trains the two-layer LSTM with the chapter's settings twice, from the same
+initial parameters and with the same minibatches:
+
+- ``gluon``: the chapter's own, a fused ``rnn.LSTM`` in an ``RNNModel``
+- ``scratch``: ``deep_lstm``, with one bias for each gate, as in the book
+
+and writes, under ``results/``:
+
+- ``scratch_chapter.csv``: perplexity and seconds of every epoch
+- ``scratch_chapter.json``: the command, settings, versions and machine, the
+  last perplexities, the seconds, and the predictions
+
+    python benchmarks/scratch_chapter.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn import book
+from d2l_deeprnn._mxnet import gluon, init, nd
+from d2l_deeprnn.convert import params_from_gluon
+from d2l_deeprnn.files import write_text
+from d2l_deeprnn.provenance import machine, versions
+from d2l_deeprnn.scratch import deep_lstm
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+NETWORKS = ("gluon", "scratch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-epochs", type=int, default=book.CHAPTER.num_epochs)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+
+    settings = replace(book.CHAPTER, num_epochs=arguments.num_epochs)
+    text = d2l.load_data_time_machine(settings.num_examples)
+    histories = {}
+    for name in NETWORKS:
+        print(name, flush=True)
+        histories[name] = train(name, settings, text, arguments.seed)
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["network", "epoch", "perplexity", "seconds"])
+    for name, history in histories.items():
+        for record in history:
+            writer.writerow([name, record.epoch, repr(record.perplexity), f"{record.seconds:.2f}"])
+    write_text(arguments.out / "scratch_chapter.csv", table.getvalue())
+
+    made_with = {
+        "command": "python benchmarks/scratch_chapter.py"
+        f" --seed {arguments.seed} --num-epochs {arguments.num_epochs}",
+        "settings": asdict(settings),
+        "seed": arguments.seed,
+        "versions": versions(),
+        "machine": machine(),
+        "last": {
+            name: {
+                "perplexity": history[-1].perplexity,
+                "seconds": round(history[-1].seconds, 2),
+                "predictions": history[-1].predictions,
+            }
+            for name, history in histories.items()
+        },
+    }
+    write_text(arguments.out / "scratch_chapter.json", json.dumps(made_with, indent=2) + "\n")
+
+
+def train(name, settings, text, seed):
+    """Train one of the networks; the seed gives all the same start and minibatches."""
+    corpus_indices, vocab = text
+    ctx = d2l.try_gpu()
+    d2l.set_seed(seed)
+    layer = gluon.rnn.LSTM(settings.num_hiddens, settings.num_layers)
+    model = d2l.RNNModel(layer, len(vocab))
+    model.initialize(init.Normal(0.01), ctx=ctx)
+    model(nd.zeros((1, 1), ctx=ctx), model.begin_state(1, ctx=ctx))  # learns its shapes
+
+    before = [settings.num_hiddens, corpus_indices, vocab, ctx]
+    after = [
+        settings.num_epochs,
+        settings.num_steps,
+        settings.lr,
+        settings.clipping_theta,
+        settings.batch_size,
+        settings.prefixes,
+    ]
+    d2l.set_seed(seed)
+    if name == "gluon":
+        return d2l.train_and_predict_rnn_gluon(model, *before, *after, initialize=False, log=show)
+    network = deep_lstm(len(vocab), settings.num_hiddens, len(vocab), settings.num_layers, ctx=ctx)
+    params = params_from_gluon(layer, model.dense)
+    return d2l.train_and_predict_rnn(
+        network.forward, lambda: params, network.init_state, *before, False, *after, log=show
+    )
+
+
+def show(line):
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
