@@ -21,7 +21,7 @@ from recurrent import (
 )
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn._mxnet import gluon, init, mx, nd
+from d2l_deeprnn._mxnet import init, mx, nd
 from d2l_deeprnn.convert import params_from_gluon
 from d2l_deeprnn.corpora import SAMPLE_TEXT
 from d2l_deeprnn.scratch import deep_gru, deep_lstm, deep_network, deep_rnn, two_layer_rnn
@@ -343,27 +343,6 @@ def text():
     return d2l.load_corpus(SAMPLE_TEXT, 250)
 
 
-@pytest.fixture
-def minibatch_losses(monkeypatch):
-    """The mean loss of every minibatch that any of the train functions trains on, in order."""
-    recorded = []
-    compute = gluon.loss.SoftmaxCrossEntropyLoss.__call__
-
-    def compute_and_record(self, *args):
-        loss = compute(self, *args)
-        recorded.append(loss.mean())
-        return loss
-
-    monkeypatch.setattr(gluon.loss.SoftmaxCrossEntropyLoss, "__call__", compute_and_record)
-    return recorded
-
-
-def values(losses):
-    numbers = np.array([loss.asscalar() for loss in losses])
-    losses.clear()
-    return numbers
-
-
 def train_scratch(library, text, network, *, seed, get_params=None, is_random_iter=False):
     indices, vocab = text
     d2l.set_seed(seed)
@@ -381,9 +360,9 @@ def test_fits_the_train_functions_of_today_and_of_2019(
 ):
     network = make(name, len(text[1]), 16, len(text[1]), 2)
     train_scratch(original, text, network, seed=1, is_random_iter=is_random_iter)
-    theirs, their_lines = values(minibatch_losses), capsys.readouterr().out
+    theirs, their_lines = minibatch_losses(), capsys.readouterr().out
     train_scratch(d2l, text, network, seed=1, is_random_iter=is_random_iter)
-    ours, our_lines = values(minibatch_losses), capsys.readouterr().out
+    ours, our_lines = minibatch_losses(), capsys.readouterr().out
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-10:].mean() < ours[0] - 0.1  # something was learned
     assert " - time traveller" in our_lines and " - time traveller" in their_lines
@@ -407,12 +386,12 @@ def follow(text, minibatch_losses, mode, num_hiddens, settings, scale):
         network.forward, lambda: params, network.init_state, num_hiddens, *shared, False, *rest,
         log=lambda line: None,
     )  # fmt: skip
-    scratch = values(minibatch_losses)[:50]
+    scratch = minibatch_losses()[:50]
     d2l.set_seed(3)
     d2l.train_and_predict_rnn_gluon(
         model, num_hiddens, *shared, *rest, initialize=False, log=lambda line: None
     )
-    fused = values(minibatch_losses)[:50]
+    fused = minibatch_losses()[:50]
     assert len(scratch) == len(fused) == 50
     assert scratch[-1] < scratch[0] - 0.15  # something was learned
     return np.abs(scratch - fused).max()

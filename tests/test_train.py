@@ -22,27 +22,6 @@ def text():
     return d2l.load_corpus(SAMPLE_TEXT, 400)
 
 
-@pytest.fixture
-def minibatch_losses(monkeypatch):
-    """The mean loss of every minibatch that either library trains on, in order."""
-    recorded = []
-    compute = gluon.loss.SoftmaxCrossEntropyLoss.__call__
-
-    def compute_and_record(self, *args):
-        loss = compute(self, *args)
-        recorded.append(loss.mean())
-        return loss
-
-    monkeypatch.setattr(gluon.loss.SoftmaxCrossEntropyLoss, "__call__", compute_and_record)
-    return recorded
-
-
-def values(losses):
-    numbers = np.array([loss.asscalar() for loss in losses])
-    losses.clear()
-    return numbers
-
-
 def small_model(library, vocab, num_hiddens=16):
     return library.RNNModel(gluon.rnn.LSTM(num_hiddens, 2), len(vocab))
 
@@ -76,9 +55,9 @@ def assert_same_lines(ours, theirs):
 @pytest.mark.parametrize("lr, theta", [(20, 0.05), (1, 1000)], ids=["clipped", "not clipped"])
 def test_gluon_training_equals_the_original(original, text, minibatch_losses, capsys, lr, theta):
     train_small(original, text, lr=lr, theta=theta)
-    theirs, their_lines = values(minibatch_losses), capsys.readouterr().out
+    theirs, their_lines = minibatch_losses(), capsys.readouterr().out
     train_small(d2l, text, lr=lr, theta=theta)
-    ours, our_lines = values(minibatch_losses), capsys.readouterr().out
+    ours, our_lines = minibatch_losses(), capsys.readouterr().out
 
     assert len(ours) > 60
     np.testing.assert_allclose(ours, theirs, rtol=2e-6)
@@ -95,7 +74,7 @@ def test_gluon_training_equals_the_original_with_the_chapters_settings(original,
         library.train_and_predict_rnn_gluon(
             model, 256, indices, vocab, CTX, 4, 35, 5, 1, 32, ["traveller"]
         )
-        found.append(values(minibatch_losses))
+        found.append(minibatch_losses())
     assert len(found[0]) == 32
     np.testing.assert_allclose(found[1], found[0], rtol=2e-6)
 
@@ -141,7 +120,7 @@ def test_training_from_scratch_equals_the_original(
             rnn, get_params, init_state, 12, indices, vocab, CTX, is_random_iter,
             4, 5, 2, 0.5, 4, PREFIXES,
         )  # fmt: skip
-        found.append((values(minibatch_losses), capsys.readouterr().out))
+        found.append((minibatch_losses(), capsys.readouterr().out))
     (theirs, their_lines), (ours, our_lines) = found
     assert len(ours) > 60
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
@@ -154,9 +133,9 @@ def test_our_function_trains_their_model_and_theirs_ours(original, text, minibat
     their_vocab = original.Vocab(vocab.to_tokens(indices))
     d2l.set_seed(0)
     train_small(d2l, (indices, their_vocab), model=small_model(original, vocab))
-    first = values(minibatch_losses)
+    first = minibatch_losses()
     train_small(original, (indices, vocab), model=small_model(d2l, vocab))
-    np.testing.assert_allclose(values(minibatch_losses), first, rtol=2e-6)
+    np.testing.assert_allclose(minibatch_losses(), first, rtol=2e-6)
 
 
 @pytest.mark.parametrize("theta", [0.01, 1, 1e6])
@@ -319,9 +298,7 @@ def test_history_holds_what_is_printed(text, capsys):
 
 def test_perplexity_is_exp_of_the_mean_loss(text, minibatch_losses):
     _, history = train_small(d2l, text, num_epochs=1)
-    assert history[0].perplexity == pytest.approx(
-        math.exp(values(minibatch_losses).mean()), rel=1e-6
-    )
+    assert history[0].perplexity == pytest.approx(math.exp(minibatch_losses().mean()), rel=1e-6)
 
 
 def test_on_epoch_and_log_receive_everything(text, capsys):
