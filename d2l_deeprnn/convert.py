@@ -135,8 +135,7 @@ def _params_of_layer(rnn_layer: Any, l: int) -> List[Any]:
 def _form(rnn_layer: Any, dense: Any) -> _Form:
     if not isinstance(rnn_layer, gluon.rnn.rnn_layer._RNNLayer):
         raise TypeError(
-            "rnn_layer must be one of gluon.rnn.RNN, GRU and LSTM, "
-            f"not {type(rnn_layer).__name__}"
+            f"rnn_layer must be one of gluon.rnn.RNN, GRU and LSTM, not {type(rnn_layer).__name__}"
         )
     if not isinstance(dense, gluon.nn.Dense):
         raise TypeError(f"dense must be a gluon.nn.Dense, not {type(dense).__name__}")
@@ -148,8 +147,7 @@ def _form(rnn_layer: Any, dense: Any) -> _Form:
         raise ValueError("dense has no bias: make it with use_bias=True")
     if dense.weight.shape[1] not in (0, rnn_layer._hidden_size):  # 0: not known yet
         raise ValueError(
-            f"dense reads {dense.weight.shape[1]} units, "
-            f"but rnn_layer has {rnn_layer._hidden_size}"
+            f"dense reads {dense.weight.shape[1]} units, but rnn_layer has {rnn_layer._hidden_size}"
         )
     return _FORMS[rnn_layer._mode]
 

@@ -6,6 +6,7 @@ Results are dictionaries from a name, such as "gradient of l0_i2h_weight", to a 
 import numpy as np
 
 from d2l_deeprnn._mxnet import autograd, gluon, init, nd
+from d2l_deeprnn.context import set_seed
 from d2l_deeprnn.scratch import deep_gru, deep_lstm, deep_rnn
 
 MODES = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
@@ -71,6 +72,11 @@ class Case:
     """Gluon layers with random weights, random inputs and states, and weights for the loss."""
 
     def __init__(self, mode, num_layers, dtype="float32"):
+        # In float32, always one and the same draw. A plain network of tanh can amplify rounding
+        # from step to step: in about 1 draw of 1000 both sides are then as far from the truth as
+        # 5e-6. In float64 each test run draws afresh.
+        if dtype == "float32":
+            set_seed(0)
         self.mode, self.num_layers, self.dtype = mode, num_layers, dtype
         self.layer = fused_layer(mode, num_layers, dtype=dtype)
         self.dense = gluon.nn.Dense(NUM_OUTPUTS, in_units=NUM_HIDDENS, dtype=dtype)
@@ -185,6 +191,9 @@ def finite_difference_errors(network, sizes, num_states):
     """
     num_inputs, num_hiddens, num_outputs = sizes
     num_steps, batch_size = 3, 2
+    # Always one and the same draw. Differences say nothing near 0 of a relu, nor where a gradient
+    # is as small as the rounding of the loss, and a new draw may come upon either.
+    set_seed(0)
 
     def random(*shape):
         return attached(random_array(*shape, dtype="float64"))

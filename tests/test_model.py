@@ -104,6 +104,7 @@ def random_state(model, batch_size=N):
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_fused_layer_stack_of_cells_and_scratch_are_equal(mode, num_layers):
+    d2l.set_seed(0)  # for the reason given in recurrent.Case
     layer = fused_layer(mode, num_layers, V, H)
     fused, stacked = d2l.RNNModel(layer, V), d2l.RNNModel(layer._unfuse(), V)
     stacked.dense = fused.dense
