@@ -1,10 +1,12 @@
 """Does the chapter's network, written from scratch, learn the book's text as Gluon's does?
 
-Trains the two-layer LSTM with the chapter's settings twice, from the same
+Trains the two-layer LSTM with the chapter's settings, each time from the same
 initial parameters and with the same minibatches:
 
 - ``gluon``: the chapter's own, a fused ``rnn.LSTM`` in an ``RNNModel``
 - ``scratch``: ``deep_lstm``, with one bias for each gate, as in the book
+- ``scratch_two_biases``: ``deep_lstm`` with Gluon's two biases, which follows
+  Gluon's training step by step, until rounding has grown
 
 and writes, under ``results/``:
 
@@ -12,7 +14,8 @@ and writes, under ``results/``:
 - ``scratch_chapter.json``: the command, settings, versions and machine, the
   last perplexities, the seconds, and the predictions
 
-    python benchmarks/scratch_chapter.py
+    python benchmarks/scratch_chapter.py --networks gluon scratch
+    python benchmarks/scratch_chapter.py --networks scratch_two_biases --out results/two_biases
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ from d2l_deeprnn.provenance import machine, versions
 from d2l_deeprnn.scratch import deep_lstm
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-NETWORKS = ("gluon", "scratch")
+NETWORKS = ("gluon", "scratch", "scratch_two_biases")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-epochs", type=int, default=book.CHAPTER.num_epochs)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -46,7 +50,7 @@ def main() -> None:
     settings = replace(book.CHAPTER, num_epochs=arguments.num_epochs)
     text = d2l.load_data_time_machine(settings.num_examples)
     histories = {}
-    for name in NETWORKS:
+    for name in arguments.networks:
         print(name, flush=True)
         histories[name] = train(name, settings, text, arguments.seed)
 
@@ -60,6 +64,7 @@ def main() -> None:
 
     made_with = {
         "command": "python benchmarks/scratch_chapter.py"
+        f" --networks {' '.join(arguments.networks)}"
         f" --seed {arguments.seed} --num-epochs {arguments.num_epochs}",
         "settings": asdict(settings),
         "seed": arguments.seed,
@@ -99,8 +104,16 @@ def train(name, settings, text, seed):
     d2l.set_seed(seed)
     if name == "gluon":
         return d2l.train_and_predict_rnn_gluon(model, *before, *after, initialize=False, log=show)
-    network = deep_lstm(len(vocab), settings.num_hiddens, len(vocab), settings.num_layers, ctx=ctx)
-    params = params_from_gluon(layer, model.dense)
+    two_biases = name == "scratch_two_biases"
+    network = deep_lstm(
+        len(vocab),
+        settings.num_hiddens,
+        len(vocab),
+        settings.num_layers,
+        two_biases=two_biases,
+        ctx=ctx,
+    )
+    params = params_from_gluon(layer, model.dense, two_biases=two_biases)
     return d2l.train_and_predict_rnn(
         network.forward, lambda: params, network.init_state, *before, False, *after, log=show
     )
