@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Callable, List, NoReturn, Optional
 
 from . import __version__
+from .book import CHAPTER
 
-# Nothing else of the package is imported up here: arguments are parsed, and
-# help is given, before MXNet is loaded.
+# Nothing that needs MXNet is imported up here: arguments are parsed, and help
+# is given, before it is loaded.
 
 DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -74,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         help="text to train on; auto (the default): the book's if it can be had, else a sample",
     )
     reproduce.add_argument(
-        "--num-epochs", type=_whole_number(1), default=500, metavar="N", help="default: 500"
+        "--num-epochs",
+        type=_whole_number(1),
+        default=CHAPTER.num_epochs,
+        metavar="N",
+        help="default: %(default)s",
     )
     reproduce.add_argument(
         "--seed", type=_whole_number(0, 2**31 - 1), default=0, metavar="N", help="default: 0"
