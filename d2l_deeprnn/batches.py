@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import random
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from ._checks import positive_int
 from ._mxnet import mx, nd
 
 Batch = Tuple[nd.NDArray, nd.NDArray]
+Indices = Union[Sequence[int], np.ndarray]
+
+
+class Minibatches(Iterator[Batch]):
+    """The minibatches of one epoch, made one at a time; ``len()`` says how many there are.
+
+    Args:
+        num_batches: how many.
+        batch: gives the minibatch of an index from 0 on.
+    """
+
+    def __init__(self, num_batches: int, batch: Callable[[int], Batch]) -> None:
+        self._num_batches = num_batches
+        self._batch = batch
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __next__(self) -> Batch:
+        if self._next >= self._num_batches:
+            raise StopIteration
+        self._next += 1
+        return self._batch(self._next - 1)
+
+    def skip(self, num_batches: int) -> None:
+        """Leave the next minibatches out, without making them."""
+        self._next += num_batches
 
 
 def data_iter_consecutive(
-    corpus_indices: Sequence[int],
+    corpus_indices: Indices,
     batch_size: int,
     num_steps: int,
     ctx: Optional[mx.Context] = None,
-) -> Iterator[Batch]:
+) -> Minibatches:
     """Cut a text into minibatches that follow each other (adjacent sampling).
 
     The text, less a random offset below ``num_steps``, is folded into
@@ -31,7 +61,7 @@ def data_iter_consecutive(
 
     Returns:
         An iterator over X and Y, both (batch_size, num_steps); Y is X shifted
-        by one character.
+        by one character. ``len()`` tells how many there are.
 
     Raises:
         ValueError: if a size is not positive, or if the text does not hold
@@ -46,19 +76,19 @@ def data_iter_consecutive(
     indices = indices.reshape((batch_size, row_length))
     num_batches = (row_length - 1) // num_steps  # - 1: the last target has a successor too
 
-    def batches() -> Iterator[Batch]:
-        for i in range(0, num_batches * num_steps, num_steps):
-            yield indices[:, i : i + num_steps], indices[:, i + 1 : i + 1 + num_steps]
+    def batch(k: int) -> Batch:
+        i = k * num_steps
+        return indices[:, i : i + num_steps], indices[:, i + 1 : i + 1 + num_steps]
 
-    return batches()
+    return Minibatches(num_batches, batch)
 
 
 def data_iter_random(
-    corpus_indices: Sequence[int],
+    corpus_indices: Indices,
     batch_size: int,
     num_steps: int,
     ctx: Optional[mx.Context] = None,
-) -> Iterator[Batch]:
+) -> Minibatches:
     """Cut a text into examples and shuffle them (random sampling).
 
     Rows of neighbouring minibatches have nothing to do with each other, so
@@ -77,12 +107,11 @@ def data_iter_random(
     def rows(starts: List[int]) -> nd.NDArray:
         return nd.array([corpus_indices[i : i + num_steps] for i in starts], ctx=ctx)
 
-    def batches() -> Iterator[Batch]:
-        for i in range(0, num_batches * batch_size, batch_size):
-            starts = example_starts[i : i + batch_size]
-            yield rows(starts), rows([start + 1 for start in starts])
+    def batch(k: int) -> Batch:
+        starts = example_starts[k * batch_size : (k + 1) * batch_size]
+        return rows(starts), rows([start + 1 for start in starts])
 
-    return batches()
+    return Minibatches(num_batches, batch)
 
 
 def check_length(
@@ -135,9 +164,7 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
     return [nd.one_hot(x, size) for x in X.T]
 
 
-def _start(
-    corpus_indices: Sequence[int], batch_size: int, num_steps: int, *, adjacent: bool
-) -> int:
+def _start(corpus_indices: Indices, batch_size: int, num_steps: int, *, adjacent: bool) -> int:
     """Draw the offset of an epoch and check that a minibatch follows it."""
     positive_int("num_steps", num_steps)
     # The same draw as in the original, so that a seed gives the same offsets.

@@ -9,6 +9,7 @@ from typing import Any, Callable, List, NoReturn, Optional
 
 from . import __version__
 from .book import CHAPTER
+from .settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
 
 # Nothing that needs MXNet is imported up here: arguments are parsed, and help
 # is given, before it is loaded.
@@ -36,13 +37,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         compared; 130 interrupted.
     """
     arguments = _parser().parse_args(argv)
-    from .corpora import CorpusError, TextNotAvailable
+    from .corpora import TextNotAvailable
 
     try:
         return arguments.run(arguments)
     except TextNotAvailable as error:
         return _fail(error, TEXT_MISSING)
-    except (CorpusError, ValueError, OSError) as error:
+    # Ours are RuntimeErrors (texts, runs, checkpoints), ValueErrors (settings) and, from a
+    # training that diverged, ArithmeticErrors; all are one line that says what to do.
+    except (RuntimeError, ValueError, ArithmeticError, OSError) as error:
         return _fail(error, BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -89,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     reproduce.set_defaults(run=_reproduce)
 
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_generate(commands)
+    _add_plot(commands)
+
     corpora = commands.add_parser(
         "corpora",
         help="list the known texts, or fetch one",
@@ -100,6 +108,155 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", metavar="NAME")
     fetch.set_defaults(run=_fetch_corpus)
     return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a model on any text, with checkpoints",
+        description="Train a character-level language model on any text, with a checkpoint after "
+        "each epoch. The defaults are the chapter's settings.",
+        # What is not given stays out, so that --resume can tell it from what is.
+        argument_default=argparse.SUPPRESS,
+    )
+    add = train.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="directory of the run")
+    add(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on with the run in DIR; its settings need not be repeated",
+    )
+    add("--corpus", nargs="+", metavar="NAME|FILE", help="one or several texts, joined")
+    add("--num-examples", type=int, metavar="N", help="take the first N characters only")
+    add("--keep-case", action="store_true", help="do not turn the text into lower case")
+    add("--keep-whitespace", action="store_true", help="do not fold blanks and line ends")
+    add("--valid-fraction", type=float, metavar="F", help="held out, default 0.1")
+    add("--test-fraction", type=float, metavar="F", help="held out at the end, default 0")
+    add("--cell", choices=CELLS, help="default lstm")
+    add("--num-layers", type=int, metavar="N", help="default 2")
+    add("--num-hiddens", type=int, metavar="N", help="units of a layer, default 256")
+    add("--dropout", type=float, metavar="P", help="after each layer, default 0")
+    add("--init", choices=INITIALIZERS, help="default normal: the chapter's Normal(0.01)")
+    add("--forget-bias", type=float, metavar="B", help="of the LSTM at the start, default 0")
+    add("--batch-size", type=int, metavar="N", help="default 32")
+    add("--num-steps", type=int, metavar="N", help="characters of a row, default 35")
+    add("--sampling", choices=SAMPLINGS, help="default adjacent")
+    add("--num-epochs", type=int, metavar="N", help="at most, default 50")
+    add("--optimizer", metavar="NAME", help="any of Gluon's, default sgd")
+    add(
+        "--optimizer-option",
+        action="append",
+        type=_option,
+        metavar="NAME=NUMBER",
+        help="a further argument of it, such as momentum=0.9; may be repeated",
+    )
+    add("--lr", type=float, metavar="RATE", help="learning rate; default 5, for sgd only")
+    add("--schedule", choices=SCHEDULES, help="of the learning rate, default constant")
+    add("--lr-decay", type=float, metavar="F", help="factor of schedule step, default 0.5")
+    add("--decay-epochs", type=int, metavar="N", help="epochs between its steps, default 10")
+    add("--warmup-epochs", type=float, metavar="N", help="linear rise at the start, default 0")
+    add("--clipping-theta", type=float, metavar="NORM", help="default 1")
+    add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
+    add("--seed", type=int, metavar="N", help="default 0")
+    train.set_defaults(run=_train)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="held-out loss of a run",
+        description="Score the held-out parts of a run's text, or another text: nats and bits per "
+        "character, perplexity. Every character but the first is scored once.",
+    )
+    evaluate.add_argument("directory", type=Path, metavar="DIR")
+    evaluate.add_argument(
+        "--corpus", nargs="+", metavar="NAME|FILE", help="score these instead, cleaned likewise"
+    )
+    evaluate.add_argument(
+        "--batch-size",
+        type=_whole_number(1),
+        default=32,
+        metavar="N",
+        help="rows that read the text side by side; 1 reads it in one go (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--baseline", choices=["ngram"], help="score an interpolated n-gram model beside it"
+    )
+    _add_checkpoint(evaluate)
+    evaluate.set_defaults(run=_command("evaluate"))
+
+
+def _add_generate(commands: Any) -> None:
+    generate = commands.add_parser(
+        "generate",
+        help="let a trained model write",
+        description="Continue a prefix with the model of a run; greedily, as the book does, "
+        "unless a temperature is given.",
+    )
+    generate.add_argument("directory", type=Path, metavar="DIR")
+    generate.add_argument(
+        "--prefix", action="append", required=True, metavar="TEXT", help="may be repeated"
+    )
+    generate.add_argument(
+        "--length", type=_whole_number(0), default=200, metavar="N", help="default: %(default)s"
+    )
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default 0")
+    generate.add_argument("--top-k", type=_whole_number(1), metavar="K")
+    generate.add_argument("--top-p", type=float, metavar="P")
+    generate.add_argument("--seed", type=_whole_number(0, 2**31 - 1), metavar="N")
+    _add_checkpoint(generate)
+    generate.set_defaults(run=_command("generate"))
+
+
+def _add_plot(commands: Any) -> None:
+    plot = commands.add_parser(
+        "plot",
+        help="draw the curves of one or several runs",
+        description="Draw training and held-out perplexity of one or several runs.",
+    )
+    plot.add_argument("directories", type=Path, nargs="+", metavar="DIR")
+    plot.add_argument(
+        "--output",
+        type=Path,
+        default=Path("perplexity.svg"),
+        metavar="FILE",
+        help=".svg, .png or .pdf (default: %(default)s)",
+    )
+    plot.set_defaults(run=_command("plot"))
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s"
+    )
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        from . import commands
+
+        return getattr(commands, name)(arguments)
+
+    return run
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from . import commands
+
+    given = {k: v for k, v in vars(arguments).items() if k not in ("run", "out", "resume")}
+    if "optimizer_option" in given:
+        given["optimizer_options"] = dict(given.pop("optimizer_option"))
+    result = commands.train(given, arguments.out, arguments.resume)
+    return INTERRUPTED if result.stopped else DONE
+
+
+def _option(word: str) -> Any:
+    name, _, number = word.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be NAME=NUMBER, not {word!r}") from None
 
 
 def _whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:

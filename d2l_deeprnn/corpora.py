@@ -7,19 +7,18 @@ checked, so that figures are never computed on another text without anybody noti
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import hashlib
 import os
 import re
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ._checks import positive_int
+from .files import atomic_file
 from .vocab import Vocab
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
@@ -196,6 +195,22 @@ def load_corpus(
         TypeError: If ``texts`` is none of the above.
         ValueError: If ``num_examples`` is not a positive integer, or ``texts`` is an empty list.
     """
+    corpus = load_text(texts, num_examples, lower=lower, fold_whitespace=fold_whitespace)
+    vocab = Vocab(corpus)
+    return vocab.encode(corpus).tolist(), vocab
+
+
+def load_text(
+    texts: Union[Source, Sequence[Source]],
+    num_examples: Optional[int] = None,
+    *,
+    lower: bool = True,
+    fold_whitespace: bool = True,
+) -> str:
+    """Read, clean and join texts: ``load_corpus`` before the characters become indices.
+
+    Args, Raises: As ``load_corpus``.
+    """
     sources: Sequence[Any] = texts if isinstance(texts, (list, tuple)) else [texts]
     if not sources:
         raise ValueError("no text to load: the list of texts is empty")
@@ -208,9 +223,7 @@ def load_corpus(
         clean_text(read_text(source), lower=lower, fold_whitespace=fold_whitespace)
         for source in sources
     )
-    corpus = (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
-    vocab = Vocab(corpus)
-    return vocab[list(corpus)], vocab
+    return (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
 
 
 def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -> str:
@@ -380,32 +393,15 @@ def _download(text: Text) -> Path:
     target = directory / text.filename
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _temporary_file_beside(target) as file:
+        with atomic_file(target) as file:
             found = _fetch(text.url, file)
-            file.flush()
-            os.fsync(file.fileno())
             _check_sha1(text, found, text.url, "nothing of it was kept")
-            os.replace(file.name, target)
     except _TransferFailed as error:
         raise _not_available(text, f"{text.url} ({error})") from error
     except OSError as error:
         reason = f"{text.url} into {directory} ({error.strerror or error})"
         raise _not_available(text, reason) from error
     return target
-
-
-@contextlib.contextmanager
-def _temporary_file_beside(target: Path) -> Iterator[Any]:
-    """Open a file that is gone afterwards, whatever happens, unless it was moved to ``target``."""
-    # A name of its own, so that two processes that download at once do not meet.
-    with tempfile.NamedTemporaryFile(
-        dir=str(target.parent), prefix=target.name + ".", suffix=".part", delete=False
-    ) as file:
-        try:
-            yield file
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(file.name)
 
 
 def _fetch(url: str, file: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 from ._checks import positive_int
 from ._mxnet import gluon, nd
+from .stacked import StackedRNN
 
 State = List[nd.NDArray]
 
@@ -15,8 +16,8 @@ class RNNModel(gluon.Block):
 
     Args:
         rnn_layer: a fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``, with
-            any number of layers) or a cell or stack of cells
-            (``rnn.SequentialRNNCell`` and what it may hold).
+            any number of layers), a ``StackedRNN``, or a cell or stack of
+            cells (``rnn.SequentialRNNCell`` and what it may hold).
         vocab_size: number of inputs and of outputs, ``len(vocab)``.
 
     Raises:
@@ -79,7 +80,8 @@ class RNNModel(gluon.Block):
 
 def _check_layer(layer: gluon.Block) -> None:
     # Differs: the original took any layer, and no cells.
-    if not isinstance(layer, (gluon.rnn.RecurrentCell, gluon.rnn.rnn_layer._RNNLayer)):
+    kinds = (gluon.rnn.RecurrentCell, gluon.rnn.rnn_layer._RNNLayer, StackedRNN)
+    if not isinstance(layer, kinds):
         raise TypeError(
             f"rnn_layer must be a recurrent layer or cell of gluon.rnn, not {type(layer).__name__}"
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import operator
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Sequence
+
+import numpy as np
 
 from ._checks import whole_number
 
@@ -56,6 +58,40 @@ class Vocab:
         self.token_to_idx: Dict[Any, int] = {
             token: index for index, token in enumerate(self.idx_to_token)
         }
+
+    @classmethod
+    def from_tokens(cls, idx_to_token: Sequence[Any]) -> Vocab:
+        """Make the vocabulary again that had this ``idx_to_token``.
+
+        Raises:
+            ValueError: If a token stands there twice, or ``'<unk>'`` not at index 0.
+        """
+        if not idx_to_token or idx_to_token[0] != "<unk>":
+            raise ValueError(f"idx_to_token must begin with '<unk>': {list(idx_to_token)[:3]}")
+        vocab = cls([])
+        vocab.idx_to_token = list(idx_to_token)
+        vocab.token_to_idx = {token: index for index, token in enumerate(idx_to_token)}
+        if len(vocab.token_to_idx) != len(vocab):
+            raise ValueError("idx_to_token holds a token twice")
+        return vocab
+
+    def encode(self, text: str) -> np.ndarray:
+        """Look up the indices of all characters of a text at once.
+
+        Returns:
+            int32 array (len(text),), the same numbers as ``self[list(text)]``
+            without a Python object for each.
+        """
+        # One character is one 32-bit unit, unlike in UTF-8.
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        characters = {
+            ord(token): index
+            for token, index in self.token_to_idx.items()
+            if isinstance(token, str) and len(token) == 1
+        }
+        table = np.full(max(characters, default=0) + 2, self.unk, dtype=np.int32)
+        table[list(characters)] = list(characters.values())
+        return table[np.minimum(codes, len(table) - 1)]  # the last entry is nobody's
 
     def __len__(self) -> int:
         """Return the number of tokens, special ones included."""

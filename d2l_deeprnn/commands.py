@@ -1,0 +1,235 @@
+"""The commands around a training run: train, evaluate, generate, plot."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+from tqdm import tqdm
+
+from . import runs
+from .corpora import load_text
+from .evaluate import Evaluation
+from .evaluate import evaluate as evaluate_model
+from .learner import Learner, Progress, TrainRecord
+from .settings import SettingsError, TrainSettings
+
+DONE = 0
+
+
+def train(given: Dict[str, Any], out: Path, resume: bool) -> runs.Result:
+    """Train, or go on training, and show how it goes.
+
+    Args:
+        given: settings that were given, by name.
+        out: the run's directory.
+        resume: go on with the run that is there.
+
+    Raises: as ``runs.train``.
+    """
+    settings = _settings(given, out, resume)
+    with _Display() as display, _stop_on_signals() as stop:
+        result = runs.train(
+            settings,
+            out,
+            resume=resume,
+            on_start=display.start,
+            on_minibatch=display.minibatch,
+            on_epoch=display.epoch,
+            should_stop=lambda: stop.asked,
+        )
+    print(f"Ended: {result.reason}. Checkpoints and history: {out}")
+    if result.stopped:
+        print(f"To go on: d2l-deeprnn train --resume --out {out}")
+    return result
+
+
+def _settings(given: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:
+    """The settings of a new run; or those of the one that is there, if nothing speaks against."""
+    if resume:
+        config = runs.read_config(out)
+        if config is not None:
+            own = runs.settings_of(config)
+            return dataclasses.replace(own, **given) if given else own
+    if "corpus" not in given:
+        raise SettingsError("--corpus is missing: give a known name or a file")
+    return TrainSettings(**given)
+
+
+class _Stop:
+    asked = False
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[_Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop; a second one is not held up."""
+    stop = _Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: Any) -> None:
+        stop.asked = True
+        print("Stopping: a checkpoint is being written ...", file=sys.stderr, flush=True)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Display:
+    """A progress bar on a terminal, and a line an epoch in either case."""
+
+    def __enter__(self) -> _Display:
+        self._bar: Any = None
+        self._tokens = 0
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def start(self, learner: Learner, text: runs.Text) -> None:
+        settings = learner.settings
+        self._minibatch_tokens = settings.batch_size * settings.num_steps
+        num_params = sum(p.data().size for p in learner.model.collect_params().values())
+        self._print(
+            f"{len(text.train)} characters to train on, {len(text.valid)} for validation, "
+            f"{len(text.test)} for the test; vocabulary {len(text.vocab)}; {num_params} parameters"
+        )
+        if learner.history:
+            self._print(f"resuming after epoch {len(learner.history)}")
+        self._started = time.perf_counter()
+        # Disabled where standard error is no terminal; the lines below are there in any case.
+        self._bar = tqdm(unit="tok", unit_scale=self._minibatch_tokens, disable=None, leave=False)
+
+    def minibatch(self, progress: Progress) -> None:
+        self._tokens += self._minibatch_tokens
+        if self._bar.disable:
+            return
+        if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
+            self._bar.reset(progress.num_minibatches)
+        self._bar.set_description_str(f"epoch {progress.epoch}", refresh=False)
+        if progress.loss is not None:
+            self._bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
+        self._bar.update(progress.minibatch - self._bar.n)
+
+    def epoch(self, record: TrainRecord) -> None:
+        seconds = time.perf_counter() - self._started
+        held_out = ""
+        if record.valid_loss is not None:
+            perplexity = Evaluation(record.valid_loss, 0).perplexity
+            held_out = f", held out {record.valid_loss:.4f} (perplexity {perplexity:.3f})"
+        self._print(
+            f"epoch {record.epoch}, train {record.train_loss:.4f} nats{held_out}, "
+            f"learning rate {record.learning_rate:.3g}, {self._tokens / seconds:.0f} tok/s, "
+            f"{record.seconds:.0f} sec"
+        )
+
+    @staticmethod
+    def _print(line: str) -> None:
+        tqdm.write(line)
+        sys.stdout.flush()  # a log file shows each line when it is written
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Score the held-out parts of a run's text, or another text."""
+    run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
+    text = None
+    if arguments.corpus is None or arguments.baseline:
+        text = runs.read_text_of(run.settings)
+        runs.check_text(text, arguments.directory)
+    if arguments.corpus is not None:
+        corpus = load_text(
+            arguments.corpus,
+            lower=not run.settings.keep_case,
+            fold_whitespace=not run.settings.keep_whitespace,
+        )
+        parts = [(" + ".join(arguments.corpus), run.vocab.encode(corpus))]
+    else:
+        assert text is not None
+        parts = list(runs.text_parts(text))
+        if not parts:
+            raise SettingsError("the run held nothing out: name a text with --corpus")
+    for name, indices in parts:
+        result = evaluate_model(run.model, indices, run.ctx, batch_size=arguments.batch_size)
+        print(f"{name}: {_words(result)}")
+        unknown = int((indices == run.vocab.unk).sum())
+        if unknown:
+            print(f"    {unknown} characters of it are not in the run's vocabulary")
+        if arguments.baseline:
+            assert text is not None
+            print(f"    {_baseline(text, indices, len(run.vocab))}")
+    return DONE
+
+
+def _words(result: Evaluation) -> str:
+    return (
+        f"{result.nats:.4f} nats, {result.bits:.4f} bits per character, "
+        f"perplexity {result.perplexity:.4f}, {result.num_chars} characters scored"
+    )
+
+
+def _baseline(text: runs.Text, indices: Any, vocab_size: int) -> str:
+    """Score an n-gram model, counted on what the run was trained on."""
+    from .ngram import NGramModel, choose_order
+
+    if not len(text.valid):
+        raise SettingsError("--baseline chooses its order on the validation part: the run has none")
+    order, _ = choose_order(text.train, text.valid, vocab_size)
+    nats = NGramModel(text.train, order, vocab_size).loss(indices)
+    return f"n-gram of order {order}: {_words(Evaluation(nats, len(indices) - 1))}"
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """Continue prefixes; one is shown as it comes."""
+    from .generate import generate as generate_texts
+
+    run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
+    streams = len(arguments.prefix) == 1
+    begun: List[int] = []
+
+    def show(row: int, piece: str) -> None:
+        if not begun:
+            print(arguments.prefix[0], end="")
+            begun.append(row)
+        print(piece, end="", flush=True)
+
+    texts = generate_texts(
+        run.model,
+        run.vocab,
+        arguments.prefix,
+        arguments.length,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+        ctx=run.ctx,
+        on_text=show if streams else None,
+    )
+    if begun:
+        print()
+    else:
+        print("\n\n".join(texts))
+    return DONE
+
+
+def plot(arguments: argparse.Namespace) -> int:
+    """Draw the curves of runs into a file."""
+    from .figure import save_figure, training_figure
+
+    histories = {str(path): runs.read_history(path) for path in arguments.directories}
+    with_book = any(runs.is_the_chapters(path) for path in arguments.directories)
+    save_figure(training_figure(histories, with_book=with_book), arguments.output)
+    print(f"Written: {arguments.output}")
+    return DONE

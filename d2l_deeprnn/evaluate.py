@@ -1,0 +1,114 @@
+"""Held-out loss: how well a model predicts a text that it need not have seen."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+
+from ._checks import positive_int
+from ._mxnet import mx, nd
+
+# Characters that a row reads, unscored, to get into the text, where it does
+# not begin at the text's beginning.
+WARM_UP = 512
+# Columns of a minibatch; they decide memory, not results.
+NUM_STEPS = 256
+
+
+class Evaluation(NamedTuple):
+    """The mean negative log-likelihood of a text.
+
+    Attributes:
+        nats: for each character.
+        num_chars: how many characters were scored: all but the first.
+    """
+
+    nats: float
+    num_chars: int
+
+    @property
+    def bits(self) -> float:
+        """Bits per character."""
+        return self.nats / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats); infinite where that is too large for a float."""
+        try:
+            return math.exp(self.nats)
+        except OverflowError:
+            return math.inf
+
+
+def evaluate(
+    model: Any,
+    corpus_indices: Union[Sequence[int], np.ndarray],
+    ctx: Optional[mx.Context] = None,
+    *,
+    batch_size: int = 32,
+) -> Evaluation:
+    """Score every character of a text but the first, each once.
+
+    The hidden state starts at zero at the text's beginning and is carried
+    through. With one row (``batch_size=1``) that is all there is to it. With
+    several, each works on its own part of the text, and starts 512 characters
+    earlier, unscored, to have the state that reading on would have given; what
+    a model remembers for longer than that is lost, which is little: the loss
+    of the models in ``results/`` changes in the fifth digit.
+
+    Args:
+        model: an ``RNNModel``, or what takes and returns the same.
+        corpus_indices: token indices of the text, in order.
+        ctx: device of the model; the CPU if None.
+        batch_size: rows, at most. A short text gets fewer.
+
+    Raises:
+        ValueError: if the text has fewer than two characters, or
+            ``batch_size`` is not positive.
+    """
+    positive_int("batch_size", batch_size)
+    num_chars = len(corpus_indices) - 1
+    if num_chars < 1:
+        raise ValueError(
+            f"the text has {num_chars + 1} characters; to score one, it takes at least 2"
+        )
+    ctx = ctx or mx.cpu()
+    indices = np.asarray(corpus_indices, dtype=np.float32)
+    # Each row but the first needs WARM_UP characters before its own part.
+    rows = max(1, min(batch_size, num_chars // WARM_UP))
+    length = -(-num_chars // rows)
+    starts = np.arange(rows) * length
+    model_state = model.begin_state(batch_size=rows, ctx=ctx)
+    if rows > 1:
+        # (rows, WARM_UP); the first row reads anything, and is reset below
+        before = np.maximum(starts[:, None] + np.arange(-WARM_UP, 0), 0)
+        _, model_state = model(nd.array(indices[before], ctx=ctx), model_state)
+        model_state = [_reset_first_row(s, rows, model, i) for i, s in enumerate(model_state)]
+    sums: List[nd.NDArray] = []
+    for step in range(0, length, NUM_STEPS):
+        columns = np.arange(step, min(step + NUM_STEPS, length))
+        positions = starts[:, None] + columns  # (rows, columns)
+        # The last row may be shorter: what stands beyond the end is not counted.
+        counted = positions < num_chars
+        positions = np.minimum(positions, num_chars - 1)
+        scores, model_state = model(nd.array(indices[positions], ctx=ctx), model_state)
+        # scores go time step by time step: (columns * rows, vocab_size)
+        targets = nd.array(indices[positions + 1].T.reshape(-1), ctx=ctx)
+        log_likelihood = nd.pick(nd.log_softmax(scores), targets)
+        sums.append((log_likelihood * nd.array(counted.T.reshape(-1), ctx=ctx)).sum())
+        if len(sums) > 4:  # not to fill the device's queue; see train
+            sums[-5].wait_to_read()
+    nats = -math.fsum(s.asscalar() for s in sums) / num_chars
+    return Evaluation(nats, num_chars)
+
+
+def _reset_first_row(state: nd.NDArray, rows: int, model: Any, index: int) -> nd.NDArray:
+    """Put the state of the first row back to zero."""
+    axis = model.rnn.state_info(rows)[index]["__layout__"].index("N")
+    shape = [1] * len(state.shape)
+    shape[axis] = rows
+    mask = np.ones(rows, dtype=np.float32)
+    mask[0] = 0
+    return state * nd.array(mask.reshape(shape), ctx=state.context)

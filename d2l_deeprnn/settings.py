@@ -1,0 +1,217 @@
+"""What a training run is told, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from ._checks import positive_int, positive_number, whole_number
+from .book import CHAPTER
+
+CELLS = ("lstm", "gru", "rnn")
+SAMPLINGS = ("adjacent", "random")
+SCHEDULES = ("constant", "step", "cosine")
+INITIALIZERS = ("normal", "xavier", "orthogonal")
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used, or does not go with another one."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides what a training run computes.
+
+    The defaults are the chapter's, but for the whole text in place of its
+    first 10,000 characters, a tenth of it held out, and 50 epochs.
+
+    Attributes:
+        corpus: known names or paths, one after another one text.
+        num_examples: characters taken from its beginning; all if None.
+        keep_case, keep_whitespace: leave capitals, and line ends and blanks,
+            as they are; the chapter folds both.
+        valid_fraction, test_fraction: parts held out, in file order: first
+            what is trained on, then the validation part, then the test part.
+        cell: "lstm", "gru" or "rnn" (with tanh).
+        num_layers, num_hiddens: depth and width.
+        dropout: fraction of each layer's outputs set to 0 in training, the
+            same units at every time step of a minibatch.
+        init: "normal", the chapter's Normal(0.01); "xavier"; "orthogonal"
+            (the square matrices of each gate; the others Xavier).
+        forget_bias: added to the LSTM's forget gate at the start.
+        batch_size, num_steps: rows and columns of a minibatch.
+        sampling: "adjacent", hidden state carried over, or "random".
+        num_epochs: passes over the training part, at most.
+        optimizer: name of a Gluon optimizer.
+        optimizer_options: its further arguments, for instance momentum.
+        lr: learning rate; 5 for the chapter's SGD. Others have to be told.
+        schedule: "constant"; "step": times ``lr_decay`` every ``decay_epochs``;
+            "cosine": falls to 0 at the end.
+        warmup_epochs: the rate rises linearly over these first epochs.
+        clipping_theta: largest L2 norm of all gradients together.
+        patience: stop after so many epochs without a better validation loss.
+        seed: where the random generators start.
+
+    Raises:
+        SettingsError: names the setting, its value, and what would be right.
+    """
+
+    corpus: Tuple[str, ...]
+    num_examples: Optional[int] = None
+    keep_case: bool = False
+    keep_whitespace: bool = False
+    valid_fraction: float = 0.1
+    test_fraction: float = 0.0
+    cell: str = "lstm"
+    num_layers: int = CHAPTER.num_layers
+    num_hiddens: int = CHAPTER.num_hiddens
+    dropout: float = 0.0
+    init: str = "normal"
+    forget_bias: float = 0.0
+    batch_size: int = CHAPTER.batch_size
+    num_steps: int = CHAPTER.num_steps
+    sampling: str = "adjacent"
+    num_epochs: int = 50
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    lr: Optional[float] = None
+    schedule: str = "constant"
+    lr_decay: float = 0.5
+    decay_epochs: int = 10
+    warmup_epochs: float = 0.0
+    clipping_theta: float = CHAPTER.clipping_theta
+    patience: Optional[int] = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            self._check()
+        except SettingsError:
+            raise
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        if self.lr is None:
+            object.__setattr__(self, "lr", CHAPTER.lr)
+        object.__setattr__(self, "corpus", tuple(self.corpus))
+        object.__setattr__(self, "optimizer_options", dict(self.optimizer_options))
+
+    def _check(self) -> None:
+        corpus: Any = self.corpus
+        if isinstance(corpus, str) or not corpus:
+            raise SettingsError(
+                f"corpus must be a list of at least one name or path, not {corpus!r}"
+            )
+        for source in self.corpus:
+            if not isinstance(source, str):
+                raise SettingsError(f"corpus must hold strings, not {source!r}")
+        for name, choices in [
+            ("cell", CELLS),
+            ("sampling", SAMPLINGS),
+            ("schedule", SCHEDULES),
+            ("init", INITIALIZERS),
+        ]:
+            if getattr(self, name) not in choices:
+                raise SettingsError(
+                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                )
+        for name in ("num_layers", "num_hiddens", "batch_size", "num_steps", "num_epochs"):
+            positive_int(name, getattr(self, name))
+        positive_int("decay_epochs", self.decay_epochs)
+        for name in ("num_examples", "patience"):
+            if getattr(self, name) is not None:
+                positive_int(name, getattr(self, name))
+        for name in ("valid_fraction", "test_fraction", "dropout"):
+            _fraction(name, getattr(self, name))
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise SettingsError(
+                f"valid_fraction {self.valid_fraction} and test_fraction {self.test_fraction} "
+                "leave nothing to train on: together they must stay below 1"
+            )
+        if self.patience is not None and self.valid_fraction == 0:
+            raise SettingsError("patience needs a validation part: set valid_fraction above 0")
+        if self.lr is None and self.optimizer != "sgd":
+            raise SettingsError(
+                f"lr must be given with optimizer {self.optimizer!r}: "
+                f"the default, {CHAPTER.lr:g}, is for sgd (0.002 is usual for adam)"
+            )
+        for name in ("lr", "lr_decay", "clipping_theta"):
+            value = getattr(self, name)
+            if value is not None:
+                positive_number(name, value)
+                _finite(name, value)
+        _finite("forget_bias", self.forget_bias)
+        if self.forget_bias and self.cell != "lstm":
+            raise SettingsError(f"forget_bias is for the lstm: a {self.cell} has no forget gate")
+        _finite("warmup_epochs", self.warmup_epochs)
+        if not 0 <= self.warmup_epochs <= self.num_epochs:
+            raise SettingsError(
+                f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "
+                f"not {self.warmup_epochs!r}"
+            )
+        for name, value in self.optimizer_options.items():
+            _finite(f"optimizer option {name}", value)
+        whole_number("seed", self.seed, 0)
+        if self.seed > 2**31 - 1:
+            raise SettingsError(f"seed must be at most {2**31 - 1}, not {self.seed}")
+
+
+def as_dict(settings: TrainSettings) -> Dict[str, Any]:
+    """The settings as JSON has them."""
+    return {**dataclasses.asdict(settings), "corpus": list(settings.corpus)}
+
+
+def from_dict(values: Mapping[str, Any]) -> TrainSettings:
+    """The settings that ``as_dict`` was given.
+
+    Raises:
+        SettingsError: if a name is unknown or missing, or a value is not valid.
+    """
+    names = {field.name for field in dataclasses.fields(TrainSettings)}
+    if not isinstance(values, Mapping) or set(values) != names:
+        odd = sorted(set(values) ^ names) if isinstance(values, Mapping) else values
+        raise SettingsError(f"settings do not fit this version, unknown or missing: {odd}")
+    return TrainSettings(**values)
+
+
+def differences(there: TrainSettings, here: TrainSettings) -> Tuple[str, ...]:
+    """Name the settings in which two runs differ, each with both values."""
+    return tuple(
+        f"{name}: {value!r} there, {as_dict(here)[name]!r} here"
+        for name, value in as_dict(there).items()
+        if value != as_dict(here)[name]
+    )
+
+
+def learning_rate(settings: TrainSettings, epochs_done: float) -> float:
+    """The learning rate of the next minibatch.
+
+    Args:
+        settings: schedule and warm-up.
+        epochs_done: since the start of training, with fractions.
+    """
+    assert settings.lr is not None
+    if epochs_done < settings.warmup_epochs:
+        # Half a minibatch cannot be done; a rate of 0 would waste the first one.
+        return settings.lr * max(epochs_done / settings.warmup_epochs, 1e-3)
+    if settings.schedule == "step":
+        return settings.lr * settings.lr_decay ** (epochs_done // settings.decay_epochs)
+    if settings.schedule == "cosine":
+        falling = settings.num_epochs - settings.warmup_epochs
+        done = (epochs_done - settings.warmup_epochs) / falling if falling else 0
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return settings.lr
+
+
+def _finite(name: str, value: Any) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not abs(float(value)) < float("inf"):
+        raise SettingsError(f"{name} must be a finite number, not {value!r}")
+
+
+def _fraction(name: str, value: Any) -> None:
+    _finite(name, value)
+    if not 0 <= value < 1:
+        raise SettingsError(f"{name} must be at least 0 and below 1, not {value!r}")
