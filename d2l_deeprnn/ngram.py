@@ -139,7 +139,10 @@ class NGramModel:
         return p
 
     def _log_probabilities_by_order(self, corpus_indices: Indices) -> Iterator[np.ndarray]:
-        """Yield what ``log_probabilities`` returns, of order 1, 2, ..., ``order``: one array."""
+        """Yield what ``log_probabilities`` returns, of order 1, 2, ..., ``order``.
+
+        It is the same array each time: use it before asking for the next.
+        """
         indices = _indices("corpus_indices", corpus_indices, self.vocab_size, 2)
         log_p = np.full(len(indices) - 1, -math.log(self.vocab_size))
         for table, contexts, ids in self._walk(indices):

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import hashlib
 import http.server
+import io
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2l_deeprnn import corpora
+from d2l_deeprnn import corpora, files
 from d2l_deeprnn.corpora import CorpusError, TextNotAvailable, WrongTextError
 
 GIVEN_DATA = os.environ.get("D2L_DEEPRNN_DATA")
@@ -314,7 +315,9 @@ def test_sum_is_checked_and_the_bytes_are_safe_before_the_file_is_in_place(
     monkeypatch.setattr(os, "replace", watched_replace)
     monkeypatch.setattr(os, "fsync", watched_fsync)
     corpora.find_text("time_machine")
-    assert happened == [("fsync", len(BODY)), ("replace", cache, BODY)]
+    # then the directory, so that the new name is safe too
+    assert happened[:2] == [("fsync", len(BODY)), ("replace", cache, BODY)]
+    assert [what for what, *_ in happened[2:]] == ["fsync"]
 
 
 def assert_not_available(cache, reason):
@@ -424,14 +427,11 @@ def failing(operation, error):
 
     if operation != "write":
         return fail
-    make = tempfile.NamedTemporaryFile
 
-    def file_that_cannot_be_written(*args, **kwargs):
-        file = make(*args, **kwargs)
-        file.write = fail
-        return file
+    class FileThatCannotBeWritten(io.BufferedRandom):
+        write = fail
 
-    return file_that_cannot_be_written
+    return lambda path, mode: FileThatCannotBeWritten(io.FileIO(path, mode.replace("b", "")))
 
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -441,15 +441,15 @@ READ_ONLY = OSError(errno.EROFS, "Read-only file system")
 @pytest.mark.parametrize(
     "place, operation, error, reason",
     [
-        (tempfile, "write", DISK_FULL, "No space left on device"),
+        (files, "write", DISK_FULL, "No space left on device"),
         (os, "fsync", DISK_FULL, "No space left on device"),
         (os, "replace", READ_ONLY, "Read-only file system"),
-        (tempfile, "NamedTemporaryFile", READ_ONLY, "Read-only file system"),
+        (files, "open", READ_ONLY, "Read-only file system"),
     ],
 )
 def test_cache_that_cannot_be_written(book, cache, monkeypatch, place, operation, error, reason):
-    name = "NamedTemporaryFile" if operation == "write" else operation
-    monkeypatch.setattr(place, name, failing(operation, error))
+    name = "open" if operation == "write" else operation
+    monkeypatch.setattr(place, name, failing(operation, error), raising=place is not files)
     assert_not_available(cache, f"into {re.escape(str(cache))} .{reason}")
 
 
@@ -460,7 +460,8 @@ def test_cache_directory_that_cannot_be_made(book, cache, server):
 
 
 def test_interrupt_leaves_no_file(book, cache, monkeypatch):
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", failing("write", KeyboardInterrupt()))
+    fails = failing("write", KeyboardInterrupt())
+    monkeypatch.setattr(files, "open", fails, raising=False)
     with pytest.raises(KeyboardInterrupt):
         corpora.find_text("time_machine")
     assert cache.is_dir() and listing(cache) == []
