@@ -51,6 +51,11 @@ _HOME = {
     "deep_gate_lstm": "deepgates",
     "params_from_gluon": "convert",
     "params_to_gluon": "convert",
+    # beyond the chapter: training on any text; the functions are in runs, evaluate and generate
+    "NGramModel": "ngram",
+    "StackedRNN": "stacked",
+    "TrainSettings": "settings",
+    "load_run": "runs",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -63,8 +68,12 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from .deepgates import DeepGateLSTMCell, deep_gate_lstm
     from .figure import use_svg_display
     from .model import RNNModel
+    from .ngram import NGramModel
     from .predict import predict_rnn, predict_rnn_gluon
+    from .runs import load_run
     from .scratch import deep_gru, deep_lstm, deep_rnn, two_layer_rnn
+    from .settings import TrainSettings
+    from .stacked import StackedRNN
     from .train import (
         EpochRecord,
         grad_clipping,

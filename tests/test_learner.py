@@ -150,7 +150,9 @@ def test_training_stops_early_when_nothing_gets_better(text):
 
 
 def test_the_learning_rate_follows_the_schedule(text):
-    rates = [r.learning_rate for r in trained(learner(text, schedule="step", decay_epochs=1)).history]
+    rates = [
+        r.learning_rate for r in trained(learner(text, schedule="step", decay_epochs=1)).history
+    ]
     assert rates == [0.01, 0.005]
 
 
