@@ -41,3 +41,34 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkey
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_leftovers_of_exactly_that_file_are_removed(tmp_path):
+    path = tmp_path / "last.zip"
+    path.write_bytes(b"kept")
+    mine = tmp_path / ".last.zip.0123456789abcdef.part"
+    others = [".last.zip.part", ".best.zip.0123456789abcdef.part", ".last.zip.0123.part", "x.part"]
+    for name in [mine.name, *others]:
+        (tmp_path / name).touch()
+    files.remove_leftovers(path)
+    assert not mine.exists()
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, *others}
+
+
+def test_an_exception_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), files.atomic_file(path) as file:
+        file.write(b"half of the n")
+        raise KeyboardInterrupt
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_the_mode_is_what_the_umask_gives(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with files.atomic_file(tmp_path / "file"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640

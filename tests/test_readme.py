@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import statistics
 from pathlib import Path
@@ -118,6 +119,32 @@ def scratch():
     )
 
 
+def tinyshakespeare():
+    """The rows of the run on tinyshakespeare, and of the n-gram model beside it."""
+    found = json.loads((ROOT / "results/tinyshakespeare/evaluation.json").read_text())
+    (last,) = [r for r in rows("tinyshakespeare/metrics.csv") if r["epoch"] == "10"]
+    assert found["best_epoch"] == 10 and float(last["valid_loss"]) == found["nats_32_rows"]
+    assert abs(found["nats_1_row"] - found["nats_32_rows"]) < 5e-8
+    assert f"All {found['num_chars']:,} characters" in README
+    minutes = float(last["seconds"]) / 60
+    return (
+        f"after 10 epochs, {minutes:.0f} minutes | {found['nats_1_row']:.4f} |\n"
+        f"| n-gram of order {found['ngram_order']}, Witten-Bell, same split | "
+        f"{found['ngram_nats']:.4f} |"
+    )
+
+
+def test_the_command_in_the_readme_is_that_of_the_run():
+    words = README.split("d2l-deeprnn train --corpus tinyshakespeare")[1].split("--out")[0].split()
+    given = {"corpus": ["tinyshakespeare"]}
+    for name in (word for word in words if word.startswith("--")):
+        value = words[words.index(name) + 1]
+        given[name[2:].replace("-", "_")] = True if value.startswith("--") else value
+    settings = json.loads((ROOT / "results/tinyshakespeare/config.json").read_text())["settings"]
+    for name, value in given.items():
+        assert settings[name] == type(settings[name])(value), name
+
+
 def folded(text):
     return " ".join(text.split())
 
@@ -131,10 +158,21 @@ def folded(text):
         sentences,
         run_time,
         scratch,
+        tinyshakespeare,
         lambda: whole_process_table()[0],
         lambda: whole_process_table()[1],
     ],
-    ids=["seeds", "ranks", "1.06", "sentences", "run time", "scratch", "whole process", "ratio"],
+    ids=[
+        "seeds",
+        "ranks",
+        "1.06",
+        "sentences",
+        "run time",
+        "scratch",
+        "tinyshakespeare",
+        "whole process",
+        "ratio",
+    ],
 )
 def test_figures_come_from_results(claim):
     assert folded(claim()) in folded(README)

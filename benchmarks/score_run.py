@@ -1,0 +1,49 @@
+"""Score the held-out text of a finished run exactly, beside an n-gram model.
+
+Writes ``evaluation.json`` into the run's directory: the loss of its best
+checkpoint with 32 rows side by side and with one, which reads the text in one
+go, and the loss of the n-gram model of the order that suits that text best.
+
+    d2l-deeprnn train --corpus tinyshakespeare ... --out DIR
+    python benchmarks/score_run.py DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from d2l_deeprnn import runs
+from d2l_deeprnn.evaluate import evaluate
+from d2l_deeprnn.files import write_text
+from d2l_deeprnn.ngram import choose_order
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    directory = parser.parse_args().directory
+
+    run = runs.load_run(directory)
+    text = runs.read_text_of(run.settings)
+    runs.check_text(text, directory)
+    best = min(run.history, key=lambda record: record.loss)
+    order, by_order = choose_order(text.train, text.valid, len(run.vocab))
+    report = {
+        "command": f"python benchmarks/score_run.py {directory.name}",
+        "best_epoch": best.epoch,
+        "seconds_to_best_epoch": best.seconds,
+        "seconds": run.history[-1].seconds,
+        "num_chars": len(text.valid) - 1,
+        "nats_32_rows": evaluate(run.model, text.valid, run.ctx).nats,
+        "nats_1_row": evaluate(run.model, text.valid, run.ctx, batch_size=1).nats,
+        "ngram_order": order,
+        "ngram_nats": dict(by_order)[order],
+    }
+    write_text(directory / "evaluation.json", json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
