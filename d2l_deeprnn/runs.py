@@ -35,6 +35,7 @@ from .settings import SettingsError, TrainSettings, as_dict, differences, from_d
 from .vocab import Vocab
 
 CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.zip", "best.zip"
+COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
 
 
 class RunError(RuntimeError):
@@ -214,14 +215,17 @@ def read_history(directory: Path) -> List[Dict[str, float]]:
     path = directory / METRICS
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [
+            rows = list(csv.DictReader(file, strict=True))
+        history = [
             {name: float(row[name]) for name in row if row[name] and "prediction" not in name}
             for row in rows
         ]
+        if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
+            raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
+        return history
     except FileNotFoundError:
         raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 

@@ -100,7 +100,7 @@ class TrainSettings:
 
     def _check(self) -> None:
         corpus: Any = self.corpus
-        if isinstance(corpus, str) or not corpus:
+        if not isinstance(corpus, (list, tuple)) or not corpus:
             raise SettingsError(
                 f"corpus must be a list of at least one name or path, not {corpus!r}"
             )
@@ -132,6 +132,12 @@ class TrainSettings:
             )
         if self.patience is not None and self.valid_fraction == 0:
             raise SettingsError("patience needs a validation part: set valid_fraction above 0")
+        optimizer: Any = self.optimizer
+        if not isinstance(optimizer, str):
+            raise SettingsError(f"optimizer must be the name of one, not {optimizer!r}")
+        for name in ("keep_case", "keep_whitespace"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.lr is None and self.optimizer != "sgd":
             raise SettingsError(
                 f"lr must be given with optimizer {self.optimizer!r}: "
@@ -151,7 +157,10 @@ class TrainSettings:
                 f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "
                 f"not {self.warmup_epochs!r}"
             )
-        for name, value in self.optimizer_options.items():
+        options: Any = self.optimizer_options
+        if not isinstance(options, Mapping):
+            raise SettingsError(f"optimizer_options must be names with numbers, not {options!r}")
+        for name, value in options.items():
             _finite(f"optimizer option {name}", value)
         whole_number("seed", self.seed, 0)
         if self.seed > 2**31 - 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,3 +90,40 @@ def test_to_tokens_refuses_an_index_outside_the_table(indices, named):
 def test_to_tokens_refuses_what_is_no_integer():
     with pytest.raises(TypeError, match="float"):
         Vocab("ab").to_tokens(1.0)
+
+
+@given(tokens=TOKENS, min_freq=st.integers(0, 4))
+def test_from_tokens_is_the_vocabulary_again(tokens, min_freq):
+    vocab = Vocab(tokens, min_freq)
+    assert vars(Vocab.from_tokens(vocab.idx_to_token)) == vars(vocab)
+
+
+def test_from_tokens_keeps_its_own_list():
+    tokens = ["<unk>", "b", "a"]
+    vocab = Vocab.from_tokens(tokens)
+    tokens.append("c")
+    assert vocab.idx_to_token == ["<unk>", "b", "a"] and vocab["c"] == vocab.unk
+
+
+@pytest.mark.parametrize("tokens", [[], ["a", "<unk>"], SPECIAL])
+def test_from_tokens_begins_with_unk(tokens):
+    with pytest.raises(ValueError, match="idx_to_token must begin with '<unk>'"):
+        Vocab.from_tokens(tokens)
+
+
+@pytest.mark.parametrize("tokens", [["<unk>", "a", "b", "a"], ["<unk>", "<unk>"]])
+def test_from_tokens_refuses_a_token_that_stands_there_twice(tokens):
+    with pytest.raises(ValueError, match="idx_to_token holds a token twice"):
+        Vocab.from_tokens(tokens)
+
+
+ANY_TEXT = st.text(st.characters(), max_size=60) | st.text("ab\0\ud800\uffff\U0001f600\U0010ffff")
+
+
+@given(known=ANY_TEXT | WORDS, text=ANY_TEXT, special=st.booleans())
+def test_encode_is_the_lookup_of_each_character(known, text, special):
+    vocab = Vocab(known, use_special_tokens=special)
+    for asked in text, "".join(known) + text:
+        indices = vocab.encode(asked)
+        assert indices.dtype == np.int32 and indices.shape == (len(asked),)
+        assert indices.tolist() == vocab[list(asked)]
