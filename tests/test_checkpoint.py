@@ -1,5 +1,6 @@
 """The file format of checkpoints: exact, atomic, and nothing but what was saved ever comes back."""
 
+import errno
 import hashlib
 import io
 import json
@@ -67,6 +68,8 @@ def refused(path, words="cannot be loaded"):
         np.array(7.5),
         np.zeros((2, 0, 3), dtype=np.float32),
         np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(12).reshape(3, 4)[::2, ::-1],
+        np.array([1, 256], dtype=">i2"),
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
@@ -82,6 +85,12 @@ def test_values_come_back_equal(tmp_path):
     save_checkpoint(tmp_path / "c", {}, {**data, "nan": math.nan})
     back = load_checkpoint(tmp_path / "c").data
     assert math.isnan(back.pop("nan")) and back == data
+
+
+def test_values_come_back_as_the_type_they_were(tmp_path):
+    data = {"": {}, "é": [True, 1, 1.0, "1", -0.0, 5e-324, -(2**64)]}
+    save_checkpoint(tmp_path / "c", {}, data)
+    assert repr(load_checkpoint(tmp_path / "c").data) == repr(data)
 
 
 def test_the_same_content_makes_the_same_bytes(tmp_path, path):
@@ -143,6 +152,10 @@ def test_a_part_of_another_checkpoint_is_named(path, tmp_path):
         (lambda parts: [*parts[:-1], ("checkpoint.json", b"{")], "checkpoint.json' is damaged"),
         (lambda parts: [*parts[:-1], ("checkpoint.json", b"[" * 10**5)], "is damaged"),
         (lambda parts: [*parts[:-1], ("checkpoint.json", b"{}")], "does not say that it is"),
+        (
+            lambda parts: [(name, part.replace(b"d2l_", b"d3l_")) for name, part in parts],
+            "does not say that it is",
+        ),
     ],
 )
 def test_missing_and_additional_parts_are_named(path, change, words):
@@ -168,6 +181,17 @@ def test_a_newer_version_says_to_update(path, monkeypatch):
 def test_compressed_parts_are_refused_before_they_are_read(path):
     path.write_bytes(archive_of([("a.npy", bytes(10**7))], zipfile.ZIP_DEFLATED))
     refused(path, "part 'a.npy' is listed as compressed")
+
+
+def test_compressed_with_all_else_right_it_is_refused(path):
+    path.write_bytes(archive_of(parts_of(path), zipfile.ZIP_DEFLATED))
+    refused(path, "is listed as compressed")
+
+
+def test_the_parts_as_they_were_make_a_checkpoint(path):
+    """What the forgeries here are refused for is not how they are put together."""
+    path.write_bytes(archive_of(parts_of(path)))
+    assert load_checkpoint(path).data == DATA
 
 
 def forged(part):
@@ -208,6 +232,10 @@ def test_what_is_no_file_is_named(tmp_path):
     refused(tmp_path / "empty", "it is empty")
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
 @pytest.mark.parametrize(
     "arrays, data, error, words",
     [
@@ -216,6 +244,17 @@ def test_what_is_no_file_is_named(tmp_path):
         ({"../a": np.zeros(1)}, {}, ValueError, "cannot be called '../a'"),
         ({}, {"x": [{"y": (1,)}]}, TypeError, r"data\['x'\]\[0\]\['y'\] is of type tuple"),
         ({}, {1: 2}, TypeError, "the keys of data must be strings, not 1"),
+        ({"a": np.array(["x"])}, {}, ValueError, "array 'a' must hold numbers or booleans"),
+        ({"a": np.array([1j])}, {}, ValueError, "array 'a' must hold numbers or booleans"),
+        *(
+            ({name: np.zeros(1)}, {}, ValueError, "an array cannot be called")
+            for name in ("", "/a", "a/", "a//b", ".a", "a/..", "a\\b", "é", "a\n", "a" * 251, 1)
+        ),
+        ({}, [], TypeError, "data must be a dictionary, not list"),
+        ({}, {"x": b""}, TypeError, r"data\['x'\] is of type bytes"),
+        ({}, {"x": np.float32(1)}, TypeError, r"data\['x'\] is of type float32"),
+        ({}, {"x": -(2**14000)}, ValueError, r"data\['x'\] is an integer of more than"),
+        ({}, {"x": nested(101)}, ValueError, "nested deeper than 100"),
     ],
 )
 def test_what_would_not_come_back_is_not_saved(path, arrays, data, error, words):
@@ -238,5 +277,35 @@ def test_a_save_that_fails_keeps_the_old_one(path, monkeypatch, operation, error
         save_checkpoint(path, {}, {})
     if isinstance(error, OSError):
         assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("room", [0, 100, 5000, 100_000])
+def test_a_disk_that_fills_up_keeps_the_old_one(path, room):
+    resource = pytest.importorskip("resource", reason="limits are POSIX's")
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            save_checkpoint(path, {"a": np.zeros(10_000), "b": np.zeros(10_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG and caught.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_an_interrupt_between_two_parts_keeps_the_old_one(path, monkeypatch):
+    before, write = path.read_bytes(), zipfile.ZipFile.writestr
+
+    def write_then_interrupt(*args):
+        write(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", write_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, ARRAYS, {})
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -48,6 +48,8 @@ def test_leftovers_of_exactly_that_file_are_removed(tmp_path):
     path.write_bytes(b"kept")
     mine = tmp_path / ".last.zip.0123456789abcdef.part"
     others = [".last.zip.part", ".best.zip.0123456789abcdef.part", ".last.zip.0123.part", "x.part"]
+    others += [".lastXzip.0123456789abcdef.part", ".last.zip.0123456789abcdef.part.bak"]
+    others += ["x.last.zip.0123456789abcdef.part", ".last.zip.0123456789abcdeg.part"]
     for name in [mine.name, *others]:
         (tmp_path / name).touch()
     files.remove_leftovers(path)
@@ -72,3 +74,55 @@ def test_the_mode_is_what_the_umask_gives(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_leftovers_are_removed_where_the_file_never_came_to_be(tmp_path):
+    (tmp_path / ".a.0123456789abcdef.part").touch()
+    files.remove_leftovers(tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a", "a+b [1].zip", "é\n"])
+def test_what_a_killed_process_leaves_is_a_leftover(tmp_path, name):
+    with files.atomic_file(tmp_path / name):
+        (left,) = os.listdir(tmp_path)
+    (tmp_path / left).touch()
+    files.remove_leftovers(tmp_path / name)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_directory_called_like_a_leftover_stays(tmp_path):
+    directory = tmp_path / ".a.0123456789abcdef.part"
+    directory.mkdir()
+    files.remove_leftovers(tmp_path / "a")
+    assert directory.is_dir()
+
+
+def test_until_all_is_written_readers_find_the_old_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with files.atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+        file.seek(0)
+        assert file.read() == b"new"
+    assert path.read_text() == "new"
+
+
+def test_two_that_write_at_once_do_not_meet(tmp_path):
+    path = tmp_path / "a"
+    with files.atomic_file(path) as first, files.atomic_file(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a right elsewhere")
+def test_a_link_is_replaced_and_its_target_stays(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    files.write_text(tmp_path / "link", "new")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "old"
