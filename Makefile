@@ -12,12 +12,13 @@ PIP_INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --dis
 # Where the Python behind .venv has gone, forget what was installed, so that .venv is made anew.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) .venv/installed-*)
 ENSURE_PIP := $(VENV_PYTHON) -c 'import pip' 2>/dev/null || $(VENV_PYTHON) -m ensurepip
-SOURCES := setup.py d2l_deeprnn tests $(wildcard benchmarks)
+SOURCES := setup.py d2l_deeprnn tests $(wildcard benchmarks notebooks/*.py)
 
 help:
 	@echo 'make reproduce   train the chapter'\''s model and compare with the book, into reproduction/'
 	@echo 'make test        run the tests; real books are looked for in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
+	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      put right what can be put right by itself'
 	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
@@ -39,6 +40,9 @@ test: .venv/installed-test
 
 test-slow: .venv/installed-test
 	$(VENV_PYTHON) -m pytest -m 'slow and not gpu' --timeout 3600 $(ARGS)
+
+notebooks: .venv/installed-notebooks
+	$(VENV_PYTHON) notebooks/execute.py $(ARGS)
 
 lint: .venv/installed-test
 	$(VENV_PYTHON) -m ruff check $(SOURCES)
@@ -67,6 +71,13 @@ METADATA := setup.py pyproject.toml d2l_deeprnn/_version.py
 	@$(ENSURE_PIP)
 	@echo 'Installing d2l_deeprnn and what its tests need into .venv ...'
 	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ .venv/installed-base
+
+.venv/installed-notebooks: $(VENV_PYTHON) $(METADATA)
+	@$(VENV_PYTHON) -c "$$CHECK_PLATFORM"
+	@$(ENSURE_PIP)
+	@echo 'Installing d2l_deeprnn and what its notebooks need into .venv ...'
+	@$(PIP_INSTALL) --editable '.[notebooks]'
 	@touch $@ .venv/installed-base
 
 # A .venv that is there is kept, whatever made it. The new pip: the one that comes with Python 3.8
@@ -109,4 +120,4 @@ if (system, machine) == ("Linux", "x86_64"):
 endef
 export CHECK_PLATFORM
 
-.PHONY: help reproduce test test-slow lint format clean
+.PHONY: help reproduce test test-slow notebooks lint format clean

@@ -9,6 +9,7 @@ from typing import Any, Callable, List, NoReturn, Optional
 
 from . import __version__
 from .book import CHAPTER
+from .exercises import EXERCISES
 from .settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
 
 # Nothing that needs MXNet is imported up here: arguments are parsed, and help
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_generate(commands)
     _add_plot(commands)
+    _add_exercise(commands)
 
     corpora = commands.add_parser(
         "corpora",
@@ -224,6 +226,24 @@ def _add_plot(commands: Any) -> None:
         help=".svg, .png or .pdf (default: %(default)s)",
     )
     plot.set_defaults(run=_command("plot"))
+
+
+def _add_exercise(commands: Any) -> None:
+    exercise = commands.add_parser(
+        "exercise",
+        help="answer one of the chapter's exercises",
+        description="Run the study behind the answer to an exercise, or to the chapter's remark "
+        "on initialisation; print tables and the answer. In full they take from ten minutes to an "
+        "hour. Interrupted, the same command with the same --out goes on with the next run.",
+    )
+    exercise.add_argument("name", choices=list(EXERCISES))
+    exercise.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to keep rows (CSV) and pictures"
+    )
+    exercise.add_argument(
+        "--quick", action="store_true", help="a small version on the sample texts, to see it work"
+    )
+    exercise.set_defaults(run=_command("exercise"))
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:

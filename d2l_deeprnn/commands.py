@@ -1,10 +1,11 @@
-"""The commands around a training run: train, evaluate, generate, plot."""
+"""The commands around training runs: train, evaluate, generate, plot, exercise."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import signal
 import sys
 import time
@@ -232,4 +233,42 @@ def plot(arguments: argparse.Namespace) -> int:
     with_book = any(runs.is_the_chapters(path) for path in arguments.directories)
     save_figure(training_figure(histories, with_book=with_book), arguments.output)
     print(f"Written: {arguments.output}")
+    return DONE
+
+
+def exercise(arguments: argparse.Namespace) -> int:
+    """Run the study of an exercise; print its tables and its answer, keep rows and pictures."""
+    from .exercises import EXERCISES, texts
+    from .figure import save_figure
+
+    module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
+    books = texts.library(arguments.quick)
+    if books.note:
+        print(books.note)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    with tqdm(unit="run", disable=None, leave=False) as bar:
+
+        def show(done: int, total: int, run: Dict[str, Any]) -> None:
+            bar.total = total
+            words = ", ".join(f"{name} {value}" for name, value in run.items())
+            tqdm.write(f"run {done + 1} of {total}: {words}")
+            sys.stdout.flush()  # a log file shows each line when it is written
+            bar.update(done - bar.n)
+
+        try:
+            rows = module.study(quick=arguments.quick, out=arguments.out, on_run=show)
+        except KeyboardInterrupt:
+            if arguments.out is not None:
+                print(f"To go on with the run that was interrupted: the same --out {arguments.out}")
+            raise
+    for table in module.tables(rows):
+        print(f"\n{table}")
+    print(f"\n{module.answer(rows)}")
+    if books.note:
+        print(f"\n{books.note}")
+    if arguments.out is not None:
+        for name, figure in module.figures(rows).items():
+            save_figure(figure, arguments.out / f"{name}.svg")
+        print(f"\nRows and pictures: {arguments.out}")
     return DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import List
+from typing import Any, List
 
 import numpy as np
 
@@ -40,6 +40,13 @@ def _usable(ctx: mx.Context) -> bool:
     except mx.base.MXNetError:
         return False
     return True
+
+
+def device_of(model: Any) -> mx.Context:
+    """Device of a model's parameters; the CPU where it has none."""
+    for param in model.collect_params().values() if hasattr(model, "collect_params") else ():
+        return param.list_ctx()[0]
+    return mx.cpu()
 
 
 def set_seed(seed: int) -> None:

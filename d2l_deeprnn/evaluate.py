@@ -9,6 +9,7 @@ import numpy as np
 
 from ._checks import positive_int
 from ._mxnet import mx, nd
+from .context import device_of
 
 # Characters that a row reads, unscored, to get into the text, where it does
 # not begin at the text's beginning.
@@ -48,6 +49,7 @@ def evaluate(
     ctx: Optional[mx.Context] = None,
     *,
     batch_size: int = 32,
+    unscored: Sequence[int] = (),
 ) -> Evaluation:
     """Score every character of a text but the first, each once.
 
@@ -61,12 +63,14 @@ def evaluate(
     Args:
         model: an ``RNNModel``, or what takes and returns the same.
         corpus_indices: token indices of the text, in order.
-        ctx: device of the model; the CPU if None.
+        ctx: device of the model; that of its parameters if None.
         batch_size: rows, at most. A short text gets fewer.
+        unscored: tokens that are read and not scored, for instance marks that
+            tell the model something about the text.
 
     Raises:
-        ValueError: if the text has fewer than two characters, or
-            ``batch_size`` is not positive.
+        ValueError: if the text has fewer than two characters, nothing of it
+            is to be scored, or ``batch_size`` is not positive.
     """
     positive_int("batch_size", batch_size)
     num_chars = len(corpus_indices) - 1
@@ -74,8 +78,11 @@ def evaluate(
         raise ValueError(
             f"the text has {num_chars + 1} characters; to score one, it takes at least 2"
         )
-    ctx = ctx or mx.cpu()
+    ctx = ctx or device_of(model)
     indices = np.asarray(corpus_indices, dtype=np.float32)
+    scored = ~np.isin(indices[1:], np.asarray(unscored))  # whether character i + 1 counts
+    if not scored.any():
+        raise ValueError(f"all of the text's tokens are among unscored: {list(unscored)}")
     # Each row but the first needs WARM_UP characters before its own part.
     rows = max(1, min(batch_size, num_chars // WARM_UP))
     length = -(-num_chars // rows)
@@ -94,6 +101,7 @@ def evaluate(
         # The last row may be shorter: what stands beyond the end is not counted.
         counted = positions < num_chars
         positions = np.minimum(positions, num_chars - 1)
+        counted &= scored[positions]
         scores, model_state = model(nd.array(indices[positions], ctx=ctx), model_state)
         # scores go time step by time step: (columns * rows, vocab_size)
         targets = nd.array(indices[positions + 1].T.reshape(-1), ctx=ctx)
@@ -101,8 +109,9 @@ def evaluate(
         sums.append((log_likelihood * nd.array(counted.T.reshape(-1), ctx=ctx)).sum())
         if len(sums) > 4:  # not to fill the device's queue; see train
             sums[-5].wait_to_read()
-    nats = -math.fsum(s.asscalar() for s in sums) / num_chars
-    return Evaluation(nats, num_chars)
+    num_scored = int(scored.sum())
+    nats = -math.fsum(s.asscalar() for s in sums) / num_scored
+    return Evaluation(nats, num_scored)
 
 
 def _reset_first_row(state: nd.NDArray, rows: int, model: Any, index: int) -> nd.NDArray:

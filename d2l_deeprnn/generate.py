@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
 from ._checks import positive_int, whole_number
 from ._mxnet import mx, nd
+from .context import device_of
+from .decode import one_step
 from .vocab import Vocab
 
 # Greedy decoding reads so many characters at once from the device: often
@@ -47,7 +50,7 @@ def generate(
             2020). After ``top_k``, where both are given.
         seed: the same number gives the same texts. The random generators of
             the caller are not used.
-        ctx: device of the model; the CPU if None.
+        ctx: device of the model; that of its parameters if None.
         on_text: called with the row of a prefix and what was added to it, as
             it comes.
 
@@ -55,12 +58,13 @@ def generate(
         Each prefix and ``num_chars`` more characters.
 
     Raises:
-        ValueError: if a prefix is empty or has an unknown character, or a
-            number is out of its range; it is named.
-        TypeError: if ``prefixes`` is a single string.
+        ValueError: if a prefix is empty or has an unknown character, if a
+            number is out of its range, if the model was made for another
+            vocabulary, or if its scores are no numbers.
+        TypeError: if ``prefixes`` is not a list of strings.
     """
-    _check(vocab, prefixes, num_chars, temperature, top_k, top_p)
-    ctx = ctx or mx.cpu()
+    _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed)
+    ctx = ctx or device_of(model)
     texts = list(prefixes)
     if num_chars == 0:
         return texts
@@ -69,46 +73,47 @@ def generate(
     # One generator a row: what is drawn for a prefix does not depend on the others.
     seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
     generators = [np.random.Generator(np.random.PCG64(s)) for s in seeds]
-    scores, state = _read_prefixes(model, vocab, prefixes, ctx)
-    waiting: List[nd.NDArray] = []  # chosen on the device, not yet read
-    for i in range(num_chars):
+    # The rows go through the model side by side. One whose prefix has ended
+    # writes while another still reads, and ends earlier.
+    starts = np.array([len(prefix) for prefix in prefixes])
+    longest, end = starts.max(), starts.max() + num_chars
+    given = np.zeros((longest, len(prefixes)))
+    for row, prefix in enumerate(prefixes):
+        given[: len(prefix), row] = vocab.encode(prefix)
+    step, state = one_step(model, len(prefixes), ctx)
+    current = nd.array(given[0], ctx=ctx)  # (rows,), indices at the position before i
+    waiting: List[nd.NDArray] = []  # the indices after that, still on the device
+    for i in range(1, end):
+        scores, state = step(current, state)
         scores = scores + forbidden
         if temperature == 0:
-            chosen = scores.argmax(axis=1)  # (rows,)
+            current = scores.argmax(axis=1)
         else:
-            rows = zip(scores.asnumpy().astype(np.float64), generators)
-            drawn = [_draw(row, temperature, top_k, top_p, rng) for row, rng in rows]
-            chosen = nd.array(drawn, ctx=ctx)
-        waiting.append(chosen)
-        is_last = i == num_chars - 1
-        if not is_last:
-            scores, state = model(chosen.reshape((-1, 1)), state)
-        if is_last or temperature > 0 or len(waiting) == PORTION:
-            # (portion, rows) -> for each row its new characters
-            indices = nd.stack(*waiting).asnumpy().astype(int).T.tolist()
+            rows = zip(scores.asnumpy().astype(np.float64), generators, i >= starts)
+            drawn = [
+                _draw(row, temperature, top_k, top_p, rng) if writes else 0
+                for row, rng, writes in rows
+            ]
+            current = nd.array(drawn, ctx=ctx)
+        if i < longest:
+            reads = nd.array(i < starts, ctx=ctx)
+            current = nd.where(reads, nd.array(given[i], ctx=ctx), current)
+        waiting.append(current)
+        if i == end - 1 or temperature > 0 or len(waiting) == PORTION:
+            indices = nd.stack(*waiting).asnumpy().astype(int)  # (portion, rows)
+            first = i + 1 - len(waiting)
             waiting = []
-            for row, tokens in enumerate(indices):
-                piece = "".join(vocab.to_tokens(tokens))
+            for row, start in enumerate(starts):
+                begin = max(start - first, 0)
+                new = indices[begin : max(start + num_chars - first, 0), row]
+                # The most likely of scores that are no numbers is a forbidden one.
+                if not letters[new].all():
+                    raise _not_finite()
+                piece = "".join(vocab.to_tokens(new.tolist()))
                 texts[row] += piece
-                if on_text is not None:
+                if piece and on_text is not None:
                     on_text(row, piece)
     return texts
-
-
-def _read_prefixes(model: Any, vocab: Vocab, prefixes: Sequence[str], ctx: mx.Context) -> Any:
-    """Scores after each prefix, (rows, vocab_size), and the states after them as one batch."""
-    scores, states = [], []
-    # One after the other, since they may differ in length.
-    for prefix in prefixes:
-        state = model.begin_state(batch_size=1, ctx=ctx)
-        # Character by character: one shape for the compiled graph, whatever the length.
-        for index in vocab.encode(prefix):
-            output, state = model(nd.array([[index]], ctx=ctx), state)
-        scores.append(output)
-        states.append(state)
-    axes = [info["__layout__"].index("N") for info in model.rnn.state_info(1)]
-    kinds = zip(axes, zip(*states))
-    return nd.concat(*scores, dim=0), [nd.concat(*kind, dim=axis) for axis, kind in kinds]
 
 
 def _draw(
@@ -120,8 +125,11 @@ def _draw(
 ) -> int:
     """Draw an index by its score."""
     order = np.argsort(-scores, kind="stable")[:top_k]  # most likely first
-    # The largest exponent is 0, so that a small temperature cannot overflow.
-    p = np.exp((scores[order] - scores[order[0]]) / temperature)
+    if not math.isfinite(scores[order[0]]) or np.isnan(scores).any():
+        raise _not_finite()
+    # The largest exponent is 0: a small temperature makes the others -inf at worst.
+    with np.errstate(over="ignore"):
+        p = np.exp((scores[order] - scores[order[0]]) / temperature)
     p /= p.sum()
     if top_p is not None:
         size = int(np.searchsorted(np.cumsum(p), top_p)) + 1
@@ -129,30 +137,52 @@ def _draw(
     return int(generator.choice(order, p=p))
 
 
+def _not_finite() -> ValueError:
+    return ValueError(
+        "the model's scores are no finite numbers: its training diverged, or its "
+        "parameters are damaged; take an earlier checkpoint"
+    )
+
+
 def _check(
+    model: Any,
     vocab: Vocab,
     prefixes: Sequence[str],
     num_chars: int,
     temperature: float,
     top_k: Optional[int],
     top_p: Optional[float],
+    seed: Optional[int],
 ) -> None:
     if isinstance(prefixes, str):
         raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
     if not prefixes:
         raise ValueError("prefixes is empty: give at least one")
     for prefix in prefixes:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefixes must hold strings, not {prefix!r}")
         if not prefix:
             raise ValueError("a prefix is empty: give at least one character to start from")
         unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
         if unknown:
             raise ValueError(f"not in the vocabulary: {unknown} in prefix {prefix!r}")
+    outputs = getattr(model, "vocab_size", len(vocab))
+    if outputs != len(vocab):
+        raise ValueError(
+            f"the model was made for {outputs} characters, but the vocabulary has {len(vocab)}"
+        )
     whole_number("num_chars", num_chars, 0)
-    if not (0 <= temperature < math.inf):
+    if not _is_number(temperature) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be a number of at least 0, not {temperature!r}")
     if top_k is not None:
         positive_int("top_k", top_k)
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
         raise ValueError(f"top_p must be above 0 and at most 1, not {top_p!r}")
     if temperature == 0 and not (top_k is None and top_p is None):
         raise ValueError("top_k and top_p need a temperature above 0: at 0 nothing is drawn")
+    if seed is not None:
+        whole_number("seed", seed, 0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Option
 
 import numpy as np
 
+from ._allocator import keep_freed_memory
 from ._mxnet import autograd, gluon, mx, nd
 from .batches import Minibatches, check_length, data_iter_consecutive, data_iter_random
 from .context import set_seed
@@ -111,12 +112,15 @@ class Learner:
         self.ctx = ctx
         self._train_indices = train_indices
         self._valid_indices = valid_indices
+        keep_freed_memory()
         set_seed(settings.seed)
         self.model = build_model(settings, vocab_size)
         initialize(self.model, settings.init, ctx, forget_bias=settings.forget_bias)
-        self.model.hybridize(static_alloc=True, static_shape=True)
+        # Not with static_shape, which gains nothing here: MXNet 1.9.1 then evaluates
+        # a fused layer in one of two ways, by chance, that round differently.
+        self.model.hybridize(static_alloc=True)
         self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
-        self._loss.hybridize(static_alloc=True, static_shape=True)
+        self._loss.hybridize(static_alloc=True)
         self._trainer = _trainer(self.model, settings)
         self.history: List[TrainRecord] = []
         self._seconds = 0.0
@@ -360,8 +364,12 @@ def _trainer(model: RNNModel, settings: TrainSettings) -> gluon.Trainer:
     options = {"wd": 0, **settings.optimizer_options, "learning_rate": settings.lr}
     try:
         return gluon.Trainer(model.collect_params(), settings.optimizer, options, kvstore=None)
-    except TypeError as error:  # its own words name the option
-        raise SettingsError(f"optimizer {settings.optimizer}: {error}") from error
+    # An option that is unknown, or wants something else than a number.
+    except (TypeError, AttributeError, AssertionError) as error:
+        given = dict(settings.optimizer_options)
+        raise SettingsError(
+            f"optimizer {settings.optimizer} cannot be made with the options {given}: {error}"
+        ) from error
 
 
 def _optimizer_states(trainer: gluon.Trainer) -> Dict[int, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Callable, List, Optional, Sequence
 from ._checks import whole_number
 from ._mxnet import mx, nd
 from .batches import to_onehot
+from .decode import one_step
 from .vocab import Vocab
 
 # Characters after which the queue of the asynchronous engine is emptied, so
@@ -37,11 +38,11 @@ def predict_rnn_gluon(
 
     Source: ``d2l.predict_rnn_gluon`` of the chapter.
     """
-    state = model.begin_state(batch_size=1, ctx=ctx)
+    network, state = one_step(model, 1, ctx)
 
     def step(x: nd.NDArray) -> nd.NDArray:
         nonlocal state
-        scores, state = model(x.reshape((1, 1)), state)
+        scores, state = network(x, state)
         return scores
 
     return _decode_greedily(prefix, num_chars, step, vocab, ctx)

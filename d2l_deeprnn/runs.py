@@ -202,7 +202,7 @@ def load_run(directory: Path, *, checkpoint: str = "best") -> LoadedRun:
         model = build_model(settings, len(vocab))
         load_params(model, loaded.arrays, ctx)
         history = [TrainRecord(*record) for record in loaded.data["learner"]["history"]]
-    model.hybridize(static_alloc=True, static_shape=True)
+    model.hybridize(static_alloc=True)
     return LoadedRun(model, vocab, settings, history, ctx)
 
 

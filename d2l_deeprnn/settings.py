@@ -8,6 +8,8 @@ import numbers
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+import numpy as np
+
 from ._checks import positive_int, positive_number, whole_number
 from .book import CHAPTER
 
@@ -96,7 +98,10 @@ class TrainSettings:
         if self.lr is None:
             object.__setattr__(self, "lr", CHAPTER.lr)
         object.__setattr__(self, "corpus", tuple(self.corpus))
-        object.__setattr__(self, "optimizer_options", dict(self.optimizer_options))
+        options = {name: _plain(value) for name, value in self.optimizer_options.items()}
+        object.__setattr__(self, "optimizer_options", options)
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
 
     def _check(self) -> None:
         corpus: Any = self.corpus
@@ -212,6 +217,11 @@ def learning_rate(settings: TrainSettings, epochs_done: float) -> float:
         done = (epochs_done - settings.warmup_epochs) / falling if falling else 0
         return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
     return settings.lr
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _finite(name: str, value: Any) -> None:

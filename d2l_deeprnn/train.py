@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
+from ._allocator import keep_freed_memory
 from ._checks import positive_int, positive_number
 from ._mxnet import autograd, gluon, init, mx, nd
 from .batches import check_length, data_iter_consecutive, data_iter_random, to_onehot
@@ -228,7 +229,7 @@ def train_and_predict_rnn_gluon(
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
     # Differs: the original left the model as it was. The compiled graph
     # computes the same numbers with less overhead.
-    model.hybridize(static_alloc=True, static_shape=True)
+    model.hybridize(static_alloc=True)
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = gluon.Trainer(
         model.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
@@ -265,6 +266,7 @@ def _run_epochs(
     log: Callable[[str], Any],
 ) -> History:
     """Train, print and predict at the chapter's moments."""
+    keep_freed_memory()
     history: History = []  # Differs: the original returned nothing.
     # Differs: below 4 epochs the original divided by zero here.
     quarter, half = max(1, num_epochs // 4), max(1, num_epochs // 2)

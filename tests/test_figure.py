@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 from d2l_deeprnn import figure
@@ -24,6 +25,45 @@ def test_same_picture_same_bytes():
 def test_odd_values_can_be_drawn(perplexities):
     epochs = list(range(1, len(perplexities) + 1))
     assert "<svg" in figure.to_svg(figure.perplexity_figure({"run": (epochs, perplexities)}))
+
+
+def test_jupyter_shows_a_picture_though_pyplot_is_not_imported():
+    found, metadata = figure.perplexity_figure({"run": ([1, 2], [3.0, 2.0])})._repr_png_()
+    assert found.startswith(b"\x89PNG") and metadata == {"width": 560}
+
+
+LINE = figure.Line([1, 10, 100], [5.0, 4.0, 3.0], [4.0, 3.0, 2.0], [6.0, 5.0, 4.0])
+
+
+def words(picture):
+    """All texts of a picture, which its SVG holds as comments."""
+    return figure.to_svg(picture)
+
+
+def test_pictures_name_axes_and_lines():
+    svg = words(
+        figure.lines_figure(
+            {"left": {"LSTM": LINE, "GRU": LINE}, "right": {"GRU": LINE}},
+            "characters trained on",
+            "perplexity",
+            log_x=True,
+            log_y=True,
+            yticks=(3, 5),
+        )
+    )
+    for text in ("left", "right", "LSTM", "GRU", "characters trained on", "perplexity"):
+        assert f"<!-- {text} -->" in svg
+    svg = words(figure.points_figure({"test": {"LSTM": [1.0, 2.0], "GRU": [3.0]}}, "perplexity"))
+    assert "<!-- GRU -->" in svg and "<!-- perplexity -->" in svg
+
+
+def test_a_heat_map_shows_its_numbers_and_what_is_missing():
+    values = np.array([[12.0, np.nan], [150.0, 7.0]])
+    grid = [[("one layer", values), ("two layers", np.full((2, 2), np.nan))]]
+    svg = words(figure.heat_figure(grid, ["1", "5"], ["0.1", "1"], "rate", "theta", "epochs"))
+    for text in ("one layer", "two layers", "12", "150", "7", "rate", "theta", "epochs"):
+        assert f"<!-- {text} -->" in svg
+    assert svg.count("<!-- \N{EN DASH} -->") == 5
 
 
 def test_use_svg_display_sets_what_jupyter_shows(monkeypatch):

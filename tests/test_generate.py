@@ -2,6 +2,7 @@
 
 import math
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -26,11 +27,6 @@ TABLE = np.array(
 
 class TableModel:
     """Scores by the table; its state counts the characters that it was given."""
-
-    class rnn:
-        @staticmethod
-        def state_info(batch_size=0):
-            return [{"shape": (1, batch_size, 1), "__layout__": "LNC"}]
 
     def __call__(self, inputs, state):
         scores = np.log(TABLE)[inputs.asnumpy().astype(int)[:, -1]]
@@ -156,7 +152,31 @@ def test_pieces_come_in_order_and_make_up_the_text(options, num_chars):
 
 
 def test_a_small_temperature_is_nearly_greedy():
-    assert written(["a"], 20, temperature=1e-6, seed=0) == written(["a"], 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for temperature in [1e-6, 1e-307, 5e-324]:
+            assert written(["a"], 20, temperature=temperature, seed=0) == written(["a"], 20)
+
+
+def test_each_row_draws_for_itself():
+    rows = written(["a"] * 10, 20, temperature=1, seed=0)
+    assert len(set(rows)) == 10
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_an_error(options, value):
+    model, vocab = real(gluon.rnn.LSTM(6))
+    generate(model, vocab, ["a"], 1)  # shapes are known after this
+    model.dense.bias.set_data(nd.full(len(vocab), value))
+    with pytest.raises(ValueError, match="no finite numbers: its training diverged"):
+        generate(model, vocab, ["a"], 40, **options)
+
+
+def test_another_vocabulary_is_an_error():
+    model, _ = real(gluon.rnn.LSTM(6))
+    with pytest.raises(ValueError, match="made for 11 characters, but the vocabulary has 5"):
+        generate(model, VOCAB, ["a"], 1)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +194,14 @@ def test_a_small_temperature_is_nearly_greedy():
         (["a"], 1, {"temperature": 1, "top_p": 0}, ValueError, "top_p .* not 0"),
         (["a"], 1, {"temperature": 1, "top_p": 1.5}, ValueError, "top_p .* not 1.5"),
         (["a"], 1, {"top_k": 3}, ValueError, "need a temperature above 0"),
+        (["a"], 1, {"temperature": "1"}, ValueError, "temperature .* not '1'"),
+        (["a"], 1, {"temperature": True}, ValueError, "temperature .* not True"),
+        (["a"], 1, {"temperature": 1, "top_p": "1"}, ValueError, "top_p .* not '1'"),
+        (["a"], 1, {"temperature": 1, "seed": -1}, ValueError, "seed .* not -1"),
+        (["a"], 1, {"temperature": 1, "seed": True}, ValueError, "seed .* not True"),
+        ([1], 1, {}, TypeError, "prefixes must hold strings, not 1"),
+        ([["a", "b"]], 1, {}, TypeError, r"prefixes must hold strings, not \['a', 'b'\]"),
+        ([None], 1, {}, TypeError, "prefixes must hold strings, not None"),
     ],
 )
 def test_bad_requests_are_named(prefixes, num_chars, options, error, words):

@@ -45,6 +45,16 @@ def trained(learner):
     return learner
 
 
+def test_the_same_parameters_always_have_the_same_loss(text):
+    arrays, data = trained(learner(text, num_hiddens=32)).capture()
+    losses = set()
+    for _ in range(30):
+        again = learner(text, num_hiddens=32)
+        again.restore(arrays, data)
+        losses.add(evaluate(again.model, again._valid_indices).nats)
+    assert len(losses) == 1
+
+
 def assert_same(a, b):
     (arrays, data), (others, other_data) = a.capture(), b.capture()
     assert arrays.keys() == others.keys()
@@ -192,9 +202,14 @@ def test_an_optimizer_that_cannot_be_used_is_refused(text, optimizer):
         learner(text, optimizer=optimizer)
 
 
-def test_an_option_that_the_optimizer_lacks_is_named(text):
-    with pytest.raises(SettingsError, match="optimizer sgd: .*'beta'"):
-        learner(text, optimizer="sgd", optimizer_options={"beta": 1.0})
+@pytest.mark.parametrize(
+    "optimizer, option", [("sgd", "beta"), ("sgd", "lr_scheduler"), ("adam", "param_dict")]
+)
+def test_an_option_that_the_optimizer_cannot_take_is_named(text, optimizer, option):
+    with pytest.raises(
+        SettingsError, match=f"optimizer {optimizer} cannot be made .*'{option}': 1"
+    ):
+        learner(text, optimizer=optimizer, optimizer_options={option: 1.0})
 
 
 def test_a_short_text_says_what_would_fit(text):

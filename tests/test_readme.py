@@ -134,6 +134,47 @@ def tinyshakespeare():
     )
 
 
+def tinyshakespeare_settings():
+    """What one changed setting gives after the last epoch."""
+    found = [r for r in rows("tinyshakespeare_settings.csv") if r["epoch"] == "4"]
+    assert len(found) == 8
+    return "\n".join(
+        f"| {r['setting']} | {float(r['train_loss']):.3f} | {float(r['valid_loss']):.3f} |"
+        for r in found
+    )
+
+
+def no_dropout():
+    last = rows("tinyshakespeare_no_dropout/metrics.csv")[-1]
+    with_, without = (
+        json.loads((ROOT / f"results/{name}/config.json").read_text())["settings"]
+        for name in ("tinyshakespeare", "tinyshakespeare_no_dropout")
+    )
+    assert without == {**with_, "dropout": 0.0} and last["epoch"] == "10"
+    held_out, training = float(last["valid_loss"]), float(last["train_loss"])
+    return f"ends at {held_out:.4f} held-out and {training:.4f} training nats"
+
+
+def memory():
+    found = {r["minibatches"]: r["resident_mib"] for r in rows("memory.csv")}
+    return (
+        f"{found['500']} MiB after 500, {found['1500']} after 1,500 and {found['5000']} after 5,000"
+    )
+
+
+def generation():
+    """Characters a second of each contestant."""
+    speeds = {}
+    for row in rows("generation.csv"):
+        speed = int(row["characters"]) / float(row["seconds"])
+        speeds.setdefault(row["contestant"], []).append(speed)
+    assert all(len(found) >= 7 for found in speeds.values())
+    return "\n".join(
+        f"| {name} | {statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f}) |"
+        for name, found in speeds.items()
+    )
+
+
 def test_the_command_in_the_readme_is_that_of_the_run():
     words = README.split("d2l-deeprnn train --corpus tinyshakespeare")[1].split("--out")[0].split()
     given = {"corpus": ["tinyshakespeare"]}
@@ -159,6 +200,10 @@ def folded(text):
         run_time,
         scratch,
         tinyshakespeare,
+        tinyshakespeare_settings,
+        no_dropout,
+        memory,
+        generation,
         lambda: whole_process_table()[0],
         lambda: whole_process_table()[1],
     ],
@@ -170,6 +215,10 @@ def folded(text):
         "run time",
         "scratch",
         "tinyshakespeare",
+        "tinyshakespeare settings",
+        "no dropout",
+        "memory",
+        "generation",
         "whole process",
         "ratio",
     ],

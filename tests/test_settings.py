@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from d2l_deeprnn.settings import (
@@ -85,3 +86,15 @@ def test_step_multiplies_at_every_step():
     given = settings(schedule="step", lr_decay=0.1, decay_epochs=3)
     rates = [learning_rate(given, epochs) for epochs in (0, 2.9, 3, 5.9, 6)]
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_numpys_numbers_become_pythons():
+    settings = TrainSettings(
+        corpus=("a",),
+        seed=np.int64(3),
+        lr=np.float32(0.5),
+        optimizer_options={"momentum": np.float64(0.9)},
+    )
+    text = json.dumps(as_dict(settings))
+    assert from_dict(json.loads(text)) == settings
+    assert '"seed": 3' in text and '"momentum": 0.9' in text

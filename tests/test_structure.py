@@ -16,6 +16,7 @@ ALLOWED = {
     "_version": set(),
     "_checks": set(),
     "_repairs": set(),
+    "_allocator": set(),
     "_mxnet": {"_repairs"},
     "book": set(),
     "files": set(),
@@ -30,14 +31,16 @@ ALLOWED = {
     "stacked": {"_checks", "_mxnet"},
     "model": {"_checks", "_mxnet", "stacked"},
     "initialize": {"_mxnet"},
-    "evaluate": {"_checks", "_mxnet"},
-    "generate": {"_checks", "_mxnet", "vocab"},
+    "decode": {"_mxnet", "model", "stacked"},
+    "evaluate": {"_checks", "_mxnet", "context"},
+    "generate": {"_checks", "_mxnet", "context", "decode", "vocab"},
     "scratch": {"_checks", "_mxnet"},
     "convert": {"_checks", "_mxnet", "scratch"},
     "deepgates": {"_checks", "_mxnet", "scratch"},
-    "predict": {"_checks", "_mxnet", "batches", "context", "model", "vocab"},
-    "train": {"_checks", "_mxnet", "batches", "context", "model", "predict", "vocab"},
+    "predict": {"_checks", "_mxnet", "batches", "decode", "vocab"},
+    "train": {"_allocator", "_checks", "_mxnet", "batches", "context", "model", "predict", "vocab"},
     "learner": {
+        "_allocator",
         "_mxnet",
         "batches",
         "context",
@@ -63,6 +66,8 @@ ALLOWED = {
     },
     "commands": {
         "corpora",
+        "exercises",
+        "exercises.texts",
         "evaluate",
         "figure",
         "generate",
@@ -84,8 +89,19 @@ ALLOWED = {
         "vocab",
     },
     "report": {"book", "figure", "files", "reproduce"},
+    "exercises.__init__": set(),
+    "exercises.study": {"files", "provenance"},
+    "exercises.texts": {"corpora", "vocab"},
+    "exercises.training": {"context", "evaluate", "exercises.study", "learner", "settings"},
 }
+# The studies stand above all of it, and none knows another.
+STUDIES = ["from_scratch", "gru", "more_books", "authors", "initialisation"]
 ANYTHING_BUT = {
+    **{
+        f"exercises.{study}": {"cli", "commands", "report", "reproduce", "runs"}
+        | {f"exercises.{other}" for other in STUDIES if other != study}
+        for study in STUDIES
+    },
     "__init__": {"cli"},
     "cli": set(),
     "__main__": set(),

@@ -1,0 +1,105 @@
+"""How many characters a second are written? The chapter's model, decoding.
+
+In turn: the book's function as installed (``d2l`` 0.9.1), our
+``predict_rnn_gluon``, our ``generate`` (greedy, sampled, eight texts in one
+batch), and greedy decoding in PyTorch, written as its users write it. Writes
+``results/generation.csv`` and ``.json``.
+
+    python benchmarks/generation.py
+
+It needs the extras ``test`` and ``bench``. Parameters are random: what is
+written makes no sense, and takes as long.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from turns import main, repair
+
+NUM_CHARS = 500
+PREFIX = "time traveller"
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # with <unk>, 28 tokens: as many as the chapter has
+HIDDENS, LAYERS = 256, 2
+
+
+def original():
+    repair()
+    import d2l
+    import mxnet as mx
+    from mxnet.gluon import rnn
+
+    model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
+    model.initialize(mx.init.Normal(0.3))
+    vocab = d2l.Vocab(list(ALPHABET))
+    # d2l.train is a function, which hides the module.
+    train = importlib.import_module("d2l.train")
+    return lambda: _count(train.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, mx.cpu()))
+
+
+def ours():
+    from mxnet.gluon import rnn
+
+    import d2l_deeprnn as d2l
+
+    model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
+    model.initialize(d2l._mxnet.init.Normal(0.3))
+    return model, d2l.Vocab(ALPHABET)
+
+
+def predict():
+    import d2l_deeprnn as d2l
+
+    model, vocab = ours()
+    return lambda: _count(d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu()))
+
+
+def generate(num_texts=1, **options):
+    from d2l_deeprnn.generate import generate
+
+    model, vocab = ours()
+    return lambda: _count(*generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options))
+
+
+def pytorch():
+    import torch
+
+    lstm = torch.nn.LSTM(len(ALPHABET) + 1, HIDDENS, LAYERS)
+    dense = torch.nn.Linear(HIDDENS, len(ALPHABET) + 1)
+    indices = [ALPHABET.index(char) + 1 for char in PREFIX]
+
+    @torch.no_grad()
+    def write():
+        state, chars = None, list(indices)
+        for i in range(len(indices) + NUM_CHARS - 1):
+            x = torch.nn.functional.one_hot(torch.tensor([[chars[i]]]), len(ALPHABET) + 1)
+            output, state = lstm(x.float(), state)
+            if i + 1 >= len(chars):
+                chars.append(int(dense(output[0, 0]).argmax()))
+        return [len(chars) - len(indices)]
+
+    return write
+
+
+def _count(*texts):
+    # The original writes <unk> where it is the likeliest, and then more than one letter.
+    return [sum(len(text.replace("<unk>", "?")) - len(PREFIX) for text in texts)]
+
+
+CONTESTANTS = {
+    "d2l 0.9.1, predict_rnn_gluon": original,
+    "d2l_deeprnn, predict_rnn_gluon": predict,
+    "d2l_deeprnn, generate": generate,
+    "d2l_deeprnn, generate, temperature 1": lambda: generate(temperature=1, seed=0),
+    "d2l_deeprnn, generate, 8 texts": lambda: generate(8),
+    "PyTorch, greedy": pytorch,
+}
+
+if __name__ == "__main__":
+    main(
+        __doc__.splitlines()[0],
+        CONTESTANTS,
+        ["characters"],
+        "generation",
+        settings={"num_chars": NUM_CHARS, "num_hiddens": HIDDENS, "num_layers": LAYERS},
+    )

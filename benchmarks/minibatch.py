@@ -1,0 +1,134 @@
+"""How long does one minibatch of the chapter take? Six contestants in turn.
+
+``d2l`` 0.9.1 as installed and with all threads, this package, PyTorch as
+installed and with the same setting of the allocator, and the floor: the time
+that the minibatch's matrix products (5.4 GFLOP) would take at the speed of one
+large product. Writes ``results/minibatch.csv`` and ``.json``.
+
+    python benchmarks/minibatch.py
+
+It needs the extras ``test`` and ``bench``. The text is random: that decides
+what is learnt, and not how long it takes. Seconds are those of 40 minibatches.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+
+from turns import main, repair
+
+NUM_CHARS, VOCAB_SIZE = 10000, 44
+HIDDENS, LAYERS, STEPS, ROWS, RATE, THETA = 256, 2, 35, 32, 5, 1
+EPOCHS = 5  # of 8 minibatches
+GFLOP = 5.4  # of a minibatch's matrix products, forward and backward
+SIDE = 2048  # of the large product's matrices
+
+
+def _text():
+    random.seed(0)
+    return [random.randrange(VOCAB_SIZE) for _ in range(NUM_CHARS)]
+
+
+class _Vocab:
+    def __len__(self):
+        return VOCAB_SIZE
+
+
+def original():
+    repair()
+    d2l = importlib.import_module("d2l")
+    train = importlib.import_module("d2l.train")
+    return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon)
+
+
+def ours():
+    import d2l_deeprnn as d2l
+
+    return _chapter(d2l.RNNModel, d2l.train_and_predict_rnn_gluon)
+
+
+def _chapter(model_class, train):
+    import mxnet as mx
+    from mxnet.gluon import rnn
+
+    corpus_indices, vocab = _text(), _Vocab()
+    model = model_class(rnn.LSTM(HIDDENS, LAYERS), VOCAB_SIZE)
+    numbers = (EPOCHS, STEPS, RATE, THETA, ROWS, [])
+    return lambda: train(model, HIDDENS, corpus_indices, vocab, mx.cpu(), *numbers) and None
+
+
+def pytorch():
+    import torch
+
+    text = torch.tensor(_text())
+    lstm = torch.nn.LSTM(VOCAB_SIZE, HIDDENS, LAYERS)
+    dense = torch.nn.Linear(HIDDENS, VOCAB_SIZE)
+    params = [*lstm.parameters(), *dense.parameters()]
+    sgd = torch.optim.SGD(params, lr=RATE)
+    for param in params:
+        torch.nn.init.normal_(param, std=0.01)
+
+    def train():
+        for _ in range(EPOCHS):
+            offset = random.randrange(STEPS)
+            length = (NUM_CHARS - offset) // ROWS
+            rows = text[offset : offset + ROWS * length].reshape(ROWS, length)
+            state = None
+            for i in range(0, (length - 1) // STEPS * STEPS, STEPS):
+                X, Y = rows[:, i : i + STEPS], rows[:, i + 1 : i + 1 + STEPS]
+                if state is not None:
+                    state = tuple(s.detach() for s in state)
+                output, state = lstm(torch.nn.functional.one_hot(X.T, VOCAB_SIZE).float(), state)
+                scores = dense(output.reshape(-1, HIDDENS))
+                loss = torch.nn.functional.cross_entropy(scores, Y.T.reshape(-1))
+                sgd.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(params, THETA)
+                sgd.step()
+        loss.item()
+
+    return train
+
+
+def pytorch_that_keeps_memory():
+    from d2l_deeprnn._allocator import keep_freed_memory
+
+    keep_freed_memory()
+    return pytorch()
+
+
+def floor():
+    import torch
+
+    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    # as many operations as the other contestants' minibatches have
+    times = round(8 * EPOCHS * GFLOP * 1e9 / (2 * SIDE**3))
+
+    def multiply():
+        for _ in range(times):
+            torch.mm(a, b)
+
+    return multiply
+
+
+CONTESTANTS = {
+    "d2l_deeprnn": ours,
+    "d2l 0.9.1 as installed": original,
+    "d2l 0.9.1, all threads": original,
+    "PyTorch as installed": pytorch,
+    "PyTorch, same allocator": pytorch_that_keeps_memory,
+    "floor: one large matrix product": floor,
+}
+
+if __name__ == "__main__":
+    from d2l_deeprnn._repairs import THREADS_VARIABLE, available_cores
+
+    main(
+        __doc__.splitlines()[0],
+        CONTESTANTS,
+        [],
+        "minibatch",
+        variables={"d2l 0.9.1, all threads": {THREADS_VARIABLE: str(available_cores())}},
+        settings={"minibatches": 8 * EPOCHS, "gflop": GFLOP, "hidden units": HIDDENS},
+    )

@@ -1,0 +1,167 @@
+"""Programs that are timed in turn: each in a process of its own, one at work at a time.
+
+A benchmark script runs itself again for each contestant, with the
+contestant's name behind ``--contestant``. That process prepares its work, and
+then does it once for each line that it is sent. So no contestant shares
+libraries or threads with another, and a machine that grows slower or faster
+does so for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+# As it is before anything changes it: importing d2l_deeprnn sets the number of threads.
+ENVIRONMENT = dict(os.environ)
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def main(
+    description: str,
+    contestants: Mapping[str, Callable[[], Callable[[], Any]]],
+    columns: Sequence[str],
+    name: str,
+    *,
+    variables: Optional[Mapping[str, Mapping[str, str]]] = None,
+    settings: Optional[Mapping[str, Any]] = None,
+    rounds: int = 7,
+) -> None:
+    """Time contestants in turn; write ``results/NAME.csv`` and ``.json``, and print ratios.
+
+    Args:
+        description: of the script, for ``--help``.
+        contestants: for each its function, which prepares and returns what is
+            to be timed; that one may return figures, a value for each of
+            ``columns``, other than seconds.
+        columns: names of these figures.
+        name: of the files.
+        variables: environment variables of some contestants.
+        settings: what was measured, for the JSON file.
+        rounds: how often, after one round that counts for nothing.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--contestant", choices=list(contestants), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contestant is not None:
+        _work(contestants[arguments.contestant])
+        return
+    rows = _take_turns(list(contestants), variables or {}, arguments.rounds)
+    header = ["round", "contestant", "seconds", "peak_memory_mib", *columns]
+    _write(arguments, header, rows, name, settings or {})
+    summarize(rows)
+
+
+def _work(prepare: Callable[[], Callable[[], Any]]) -> None:
+    """Be a contestant."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the libraries print is no answer
+    work = prepare()
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        figures = work()
+        seconds = time.perf_counter() - started
+        # KiB on Linux, bytes on macOS
+        scale = 2**20 if sys.platform == "darwin" else 2**10
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+        print(json.dumps([seconds, memory, *(figures or ())]), file=answers, flush=True)
+
+
+def _take_turns(
+    names: Sequence[str], variables: Mapping[str, Mapping[str, str]], rounds: int
+) -> List[List[Any]]:
+    workers = {name: _start(name, variables.get(name, {})) for name in names}
+    rows: List[List[Any]] = []
+    try:
+        for round_ in range(-1, rounds):  # the round before counts for nothing
+            for name, worker in workers.items():
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
+                answer = worker.stdout.readline()
+                if not answer:
+                    raise RuntimeError(f"{name} failed; its message is above")
+                seconds, memory, *figures = json.loads(answer)
+                if round_ >= 0:
+                    rows.append([round_, name, round(seconds, 5), round(memory), *figures])
+            print(f"round {round_ + 1} of {rounds}", file=sys.stderr, flush=True)
+    finally:
+        for worker in workers.values():
+            worker.stdin.close()
+            worker.wait()
+    return rows
+
+
+def _start(name: str, variables: Mapping[str, str]) -> Any:
+    command = [sys.executable, sys.argv[0], "--contestant", name]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, **variables},
+    )
+
+
+def medians(rows: Sequence[Sequence[Any]]) -> Dict[str, float]:
+    """The median seconds of each contestant."""
+    names = dict.fromkeys(row[1] for row in rows)
+    return {name: statistics.median(float(r[2]) for r in rows if r[1] == name) for name in names}
+
+
+def summarize(rows: Sequence[Sequence[Any]]) -> None:
+    """Print medians, and the ratio of each contestant to each other, round by round."""
+    seconds = {name: [float(r[2]) for r in rows if r[1] == name] for name in medians(rows)}
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name}: median {median:.4f} s ({min(values):.4f} to {max(values):.4f})")
+    first, *others = seconds
+    for name in others:
+        ratios = [b / a for a, b in zip(seconds[first], seconds[name])]
+        print(
+            f"{name} / {first}: median {statistics.median(ratios):.3f} "
+            f"({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+
+
+def _write(
+    arguments: argparse.Namespace,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    name: str,
+    settings: Mapping[str, Any],
+) -> None:
+    from d2l_deeprnn.provenance import machine, versions
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with open(arguments.out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    made_with = {
+        "command": f"python benchmarks/{name}.py --rounds {arguments.rounds}",
+        "settings": settings,
+        "versions": versions(),
+        "machine": machine(),
+    }
+    text = json.dumps(made_with, indent=2) + "\n"
+    (arguments.out / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def repair() -> None:
+    """Let ``mxnet`` 1.9.1 and ``d2l`` 0.9.1 be imported today, and change nothing else."""
+    import numpy
+    from IPython import display
+
+    numpy.bool = bool
+    display.set_matplotlib_formats = lambda *formats: None

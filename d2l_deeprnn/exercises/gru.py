@@ -1,0 +1,358 @@
+"""Exercise 2: replace the LSTM by a GRU, and compare."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .._mxnet import autograd, gluon, mx, nd
+from ..batches import data_iter_consecutive, to_onehot
+from ..context import set_seed, try_gpu
+from ..evaluate import evaluate
+from ..figure import Line, lines_figure, points_figure
+from ..learner import build_model
+from ..scratch import Network, deep_gru
+from ..settings import TrainSettings, learning_rate
+from ..train import grad_clipping
+from ..vocab import Vocab
+from .study import Row, Table, collect, column, perplexity, select, spread
+from .texts import encode, library, read, split
+from .training import train
+
+Rows = Dict[str, List[Row]]
+FILES = {  # kind of rows -> file
+    "learning_rates": "exercise_2_learning_rates",
+    "runs": "exercise_2",
+}
+BEFORE = "GRU, reset before"  # the book's; Gluon's fused layer has the other form
+CELLS = {"LSTM": "lstm", "GRU": "gru", "plain RNN": "rnn"}
+SAME_WIDTH, SAME_SIZE = "same width", "same number of parameters"
+HELD_OUT = "test"
+
+
+def study(
+    *,
+    quick: bool = False,
+    out: Optional[Path] = None,
+    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+) -> Rows:
+    """Train LSTM, GRU (in both forms) and plain RNN, each with several seeds.
+
+    The learning rate of each is the one with the lowest loss on a validation
+    part, with a seed of its own; what is compared is the loss on a test part
+    that nothing was chosen on.
+
+    Args:
+        quick: two minutes on a sample text, to see that it works.
+        out: directory of ``exercise_2*.csv``.
+        on_run: as in ``study.collect``.
+
+    Returns:
+        "learning_rates" and "runs": rows, one an epoch; see ``tables``.
+    """
+    name = library(quick).first[0]
+    text = split(read([name])[0])
+    vocab = Vocab("".join(text))
+    parts = encode(vocab, *text)
+    settings = _settings(name, quick)
+    rates = [0.004, 0.016] if quick else [0.001, 0.002, 0.004, 0.008, 0.016]
+    seeds = [1, 2] if quick else [1, 2, 3, 4, 5]
+    described = {
+        "command": "d2l-deeprnn exercise 2" + (" --quick" if quick else ""),
+        "settings": {k: v for k, v in settings.items() if k != "corpus"},
+        "text": name,
+        "characters": [len(part) for part in parts],
+        "rates": rates,
+    }
+
+    def run(kind: str, width: int, rate: float, seed: int) -> List[Row]:
+        chosen = {**settings, "num_hiddens": width, "lr": rate, "seed": seed}
+        if kind == BEFORE:
+            return _train_reset_before(TrainSettings(**chosen, cell="gru"), vocab, parts)
+        chosen["cell"] = CELLS[kind]
+        held_out = {"valid": parts[1], HELD_OUT: parts[2]}
+        return train(TrainSettings(**chosen), len(vocab), parts[0], held_out)[0]
+
+    width = settings["num_hiddens"]
+    size = _num_params("lstm", width, len(vocab), settings)
+    compared = [{"comparison": SAME_WIDTH, "kind": kind, "num_hiddens": width} for kind in CELLS]
+    compared += [
+        {
+            "comparison": SAME_SIZE,
+            "kind": kind,
+            "num_hiddens": _width_for(size, CELLS[kind], len(vocab), settings),
+        }
+        for kind in ("GRU", "plain RNN")
+    ]
+    tried = collect(
+        FILES["learning_rates"],
+        described,
+        [{**network, "lr": rate} for network in compared for rate in rates],
+        lambda r: run(r["kind"], r["num_hiddens"], r["lr"], 0)[-1:],
+        out=out,
+        on_run=on_run,
+    )
+    chosen = best_rates(tried)
+    # The book's form takes the rate of the other: it is too slow from scratch to try them all.
+    compared.append({"comparison": SAME_WIDTH, "kind": BEFORE, "num_hiddens": width})
+    chosen[SAME_WIDTH, BEFORE] = chosen[SAME_WIDTH, "GRU"]
+    rows = collect(
+        FILES["runs"],
+        described,
+        [
+            {
+                **network,
+                "num_params": _num_params_of(network, len(vocab), settings),
+                "lr": chosen[network["comparison"], network["kind"]],
+                "seed": seed,
+            }
+            for seed in seeds
+            for network in compared
+        ],
+        lambda r: run(r["kind"], r["num_hiddens"], r["lr"], r["seed"]),
+        out=out,
+        on_run=on_run,
+    )
+    return {"learning_rates": tried, "runs": rows}
+
+
+def best_rates(rows: Sequence[Row]) -> Dict[Tuple[str, str], float]:
+    """The learning rate with the lowest loss on the validation part, by comparison and kind."""
+    return {
+        key: min(found, key=lambda row: row["valid"])["lr"]
+        for key, found in _by_network(rows).items()
+    }
+
+
+def tables(rows: Rows) -> List[Table]:
+    """Learning rates tried, and the comparison."""
+    rates = sorted(set(column(rows["learning_rates"], "lr")))
+
+    def tried(found: List[Row], rate: float) -> str:
+        of_rate = select(found, lr=rate)
+        return f"{perplexity(of_rate[0]['valid']):.3f}" if of_rate else "diverged"
+
+    return [
+        Table(
+            "Validation perplexity by learning rate (seed 0)",
+            ["", "network", *(f"{rate:g}" for rate in rates)],
+            [
+                [comparison, kind, *(tried(found, rate) for rate in rates)]
+                for (comparison, kind), found in _by_network(rows["learning_rates"]).items()
+            ],
+        ),
+        Table(
+            "Perplexity after the last epoch: median (lowest to highest) of the seeds",
+            ["", "network", "units", "parameters", "training", "test", "seconds an epoch"],
+            [
+                [
+                    comparison,
+                    kind,
+                    str(found[0]["num_hiddens"]),
+                    f"{found[0]['num_params']:,}",
+                    spread([perplexity(row["train"]) for row in found]),
+                    spread([perplexity(row[HELD_OUT]) for row in found]),
+                    spread([row["seconds"] / row["epoch"] for row in found], 2),
+                ]
+                for (comparison, kind), found in _last(rows).items()
+            ],
+        ),
+    ]
+
+
+def figures(rows: Rows) -> Dict[str, Any]:
+    """Test perplexity of each run, and the curves."""
+    panels: Dict[str, Dict[str, List[float]]] = {}
+    for (comparison, kind), found in _last(rows).items():
+        values = [perplexity(row[HELD_OUT]) for row in found]
+        panels.setdefault(comparison, {})[kind] = values
+    # The LSTM is what the others are measured by, in both.
+    panels[SAME_SIZE] = {"LSTM": panels[SAME_WIDTH]["LSTM"], **panels[SAME_SIZE]}
+    curves: Dict[str, Dict[str, Line]] = {"training": {}, "test": {}}
+    for kind in (*CELLS, BEFORE):
+        found = select(rows["runs"], comparison=SAME_WIDTH, kind=kind)
+        epochs = sorted(set(column(found, "epoch")))
+        for title, name in [("training", "train"), ("test", HELD_OUT)]:
+            by_epoch = [
+                [perplexity(row[name]) for row in select(found, epoch=epoch)] for epoch in epochs
+            ]
+            middle = [statistics.median(v) for v in by_epoch]
+            curves[title][kind] = Line(
+                epochs, middle, [min(v) for v in by_epoch], [max(v) for v in by_epoch]
+            )
+    return {
+        "exercise_2_test": points_figure(panels, "test perplexity per character"),
+        "exercise_2_curves": lines_figure(
+            curves,
+            "epoch",
+            "perplexity per character",
+            log_y=True,
+            yticks=(3, 4, 5, 6, 8, 10, 15, 20),
+        ),
+    }
+
+
+def answer(rows: Rows) -> str:
+    """The answer in sentences, with its figures."""
+    last = _last(rows)
+
+    def median(comparison: str, kind: str) -> float:
+        return statistics.median(perplexity(r[HELD_OUT]) for r in last[comparison, kind])
+
+    lstm, gru = median(SAME_WIDTH, "LSTM"), median(SAME_WIDTH, "GRU")
+    before = median(SAME_WIDTH, BEFORE)
+    plain, sized = median(SAME_WIDTH, "plain RNN"), median(SAME_SIZE, "GRU")
+    seeds = len(last[SAME_WIDTH, "LSTM"])
+    return (
+        f"At the same width, over {seeds} seeds, the median test perplexity is {lstm:.3f} with the "
+        f"LSTM, {gru:.3f} with Gluon's GRU, {before:.3f} with the book's GRU and {plain:.3f} with "
+        f"the plain RNN. With as many parameters as the LSTM, the GRU reaches {sized:.3f}, "
+        f"the plain RNN {median(SAME_SIZE, 'plain RNN'):.3f}. "
+        f"{_verdict(rows)}"
+    )
+
+
+def _verdict(rows: Rows) -> str:
+    """Whether the runs of LSTM and GRU, with as many parameters, can be told apart."""
+    last = _last(rows)
+    lstm = [row[HELD_OUT] for row in last[SAME_WIDTH, "LSTM"]]
+    gru = [row[HELD_OUT] for row in last[SAME_SIZE, "GRU"]]
+    if max(lstm) < min(gru):
+        return "Every run of the LSTM is better than every run of a GRU of its size."
+    if max(gru) < min(lstm):
+        return "Every run of a GRU of the LSTM's size is better than every run of the LSTM."
+    return "The runs of the LSTM and of a GRU of its size overlap: seeds differ by as much."
+
+
+def _last(rows: Rows) -> Dict[Tuple[str, str], List[Row]]:
+    """The rows of the last epoch, by comparison and kind."""
+    last = max(column(rows["runs"], "epoch"))
+    return _by_network(select(rows["runs"], epoch=last))
+
+
+def _by_network(rows: Sequence[Row]) -> Dict[Tuple[str, str], List[Row]]:
+    found: Dict[Tuple[str, str], List[Row]] = {}
+    for row in rows:
+        found.setdefault((row["comparison"], row["kind"]), []).append(row)
+    return found
+
+
+def _settings(name: str, quick: bool) -> Dict[str, Any]:
+    return {
+        "corpus": (name,),
+        "num_layers": 2,
+        "num_hiddens": 32 if quick else 128,
+        "batch_size": 8 if quick else 32,
+        "num_steps": 35,
+        "num_epochs": 2 if quick else 15,
+        "init": "xavier",
+        "optimizer": "adam",
+        "schedule": "cosine",
+        "warmup_epochs": 0.5,
+    }
+
+
+def _num_params(cell: str, width: int, vocab_size: int, settings: Dict[str, Any]) -> int:
+    chosen = {**settings, "cell": cell, "num_hiddens": width, "lr": 1.0}
+    model = build_model(TrainSettings(**chosen), vocab_size)
+    return sum(int(np.prod(param.shape)) for param in model.collect_params().values())
+
+
+def _num_params_of(network: Row, vocab_size: int, settings: Dict[str, Any]) -> int:
+    kind, width = network["kind"], network["num_hiddens"]
+    found = _num_params(CELLS.get(kind, "gru"), width, vocab_size, settings)
+    if kind == BEFORE:  # one bias a gate, where Gluon has two
+        found -= settings["num_layers"] * 3 * width
+    return found
+
+
+def _width_for(size: int, cell: str, vocab_size: int, settings: Dict[str, Any]) -> int:
+    """The width that comes nearest to a number of parameters."""
+    widths = range(1, 8 * settings["num_hiddens"])
+    # It grows with the width, so a search by halves would do; there are few.
+    low, high = widths.start, widths.stop
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _num_params(cell, middle, vocab_size, settings) <= size:
+            low = middle
+        else:
+            high = middle
+    nearest = [(abs(_num_params(cell, w, vocab_size, settings) - size), w) for w in (low, high)]
+    return min(nearest)[1]
+
+
+class _Scored:
+    """A network from scratch as ``evaluate`` wants a model."""
+
+    def __init__(self, network: Network, params: List[nd.NDArray], vocab_size: int, width: int):
+        self._network, self._params = network, params
+        self._vocab_size, self._width = vocab_size, width
+        self.rnn = self
+
+    def begin_state(self, batch_size: int, ctx: mx.Context) -> Any:
+        return self._network.init_state(batch_size, self._width, ctx)
+
+    def state_info(self, batch_size: int) -> List[Dict[str, str]]:
+        return [{"__layout__": "NC"}] * len(self.begin_state(batch_size, mx.cpu()))
+
+    def __call__(self, inputs: nd.NDArray, state: Any) -> Any:
+        outputs, state = self._network.forward(
+            to_onehot(inputs, self._vocab_size), state, self._params
+        )
+        return nd.concat(*outputs, dim=0), state
+
+
+def _train_reset_before(
+    settings: TrainSettings, vocab: Vocab, parts: Sequence[np.ndarray]
+) -> List[Row]:
+    """Train the book's GRU: what ``Learner`` does, with a network from scratch."""
+    ctx = try_gpu()
+    set_seed(settings.seed)
+    network = deep_gru(
+        len(vocab), settings.num_hiddens, len(vocab), num_layers=settings.num_layers, ctx=ctx
+    )
+    params = network.get_params()
+    for param in params:
+        if len(param.shape) == 2:  # Xavier, as of the other networks
+            limit = np.sqrt(6 / sum(param.shape))
+            param[:] = nd.array(np.random.uniform(-limit, limit, param.shape), ctx=ctx)
+    model = _Scored(network, params, len(vocab), settings.num_hiddens)
+    optimizer = mx.optimizer.create(settings.optimizer, wd=0)
+    update = mx.optimizer.get_updater(optimizer)
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    rows: List[Row] = []
+    seconds = 0.0
+    random.seed(settings.seed)
+    for epoch in range(1, settings.num_epochs + 1):
+        started = time.perf_counter()
+        state = model.begin_state(settings.batch_size, ctx)
+        batches = data_iter_consecutive(parts[0], settings.batch_size, settings.num_steps, ctx)
+        losses = []
+        for i, (X, Y) in enumerate(batches):
+            state = [s.detach() for s in state]
+            with autograd.record():
+                output, state = model(X, state)
+                l = loss(output, Y.T.reshape((-1,))).mean()
+            l.backward()
+            grad_clipping(params, settings.clipping_theta, ctx)
+            optimizer.set_learning_rate(learning_rate(settings, epoch - 1 + i / len(batches)))
+            for number, param in enumerate(params):
+                update(number, param.grad, param)
+            losses.append(float(l.asscalar()))
+        seconds += time.perf_counter() - started
+        valid, test = (evaluate(model, part, ctx).nats for part in parts[1:])
+        rows.append(
+            {
+                "epoch": epoch,
+                "train": statistics.fmean(losses),
+                "valid": valid,
+                HELD_OUT: test,
+                "seconds": seconds,
+            }
+        )
+    return rows

@@ -1,0 +1,348 @@
+"""The chapter's remark that initialisation requires care, measured."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
+
+from .._mxnet import nd
+from ..book import CHAPTER, PRINTED
+from ..context import try_gpu
+from ..corpora import load_text
+from ..figure import Line, heat_figure, lines_figure
+from ..learner import Diverged, Learner
+from ..settings import TrainSettings
+from ..vocab import Vocab
+from .study import Row, Table, collect, column, perplexity, select
+from .texts import library
+
+Rows = Dict[str, List[Row]]
+FILES = {  # kind of rows -> file
+    "grid": "initialisation_grid",
+    "plateau": "initialisation_plateau",
+    "fast": "initialisation_fast",
+    "unigram": "initialisation_unigram",
+}
+GOAL = 2.0  # training perplexity of a run that is on its way
+BY_HEART = 1.1  # and of one that knows the text by heart
+INITS: Dict[str, Dict[str, Any]] = {
+    "Normal(0.01)": {"init": "normal"},
+    "Xavier": {"init": "xavier"},
+    "orthogonal, forget bias 1": {"init": "orthogonal", "forget_bias": 1.0},
+}
+CHAPTERS: Dict[str, Any] = {"optimizer": "sgd", "lr": CHAPTER.lr, "init": "normal"}
+FAST: Dict[str, Dict[str, Any]] = {
+    "the chapter: SGD 5, Normal(0.01)": CHAPTERS,
+    "SGD 5, Xavier": {"optimizer": "sgd", "lr": 5.0, "init": "xavier"},
+    "SGD 15, Xavier": {"optimizer": "sgd", "lr": 15.0, "init": "xavier"},
+    "Adam 0.01, Xavier": {"optimizer": "adam", "lr": 0.01, "init": "xavier"},
+    "Adam 0.01, orthogonal, forget bias 1": {
+        "optimizer": "adam",
+        "lr": 0.01,
+        "init": "orthogonal",
+        "forget_bias": 1.0,
+    },
+    "Adam 0.02, orthogonal, forget bias 1": {
+        "optimizer": "adam",
+        "lr": 0.02,
+        "init": "orthogonal",
+        "forget_bias": 1.0,
+    },
+}
+
+
+def study(
+    *,
+    quick: bool = False,
+    out: Optional[Path] = None,
+    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+) -> Rows:
+    """Train on the chapter's text with many settings, until it is known by heart.
+
+    Args:
+        quick: two minutes on a sample text, to see that it works.
+        out: directory of ``initialisation*.csv``.
+        on_run: as in ``study.collect``.
+
+    Returns:
+        "grid": for learning rate, clipping, initialisation and depth, the
+        epoch in which training perplexity first is at most 2; "plateau":
+        what the chapter's network does epoch by epoch; "fast": perplexity by
+        epoch of settings meant to be fast, at the chapter's width.
+    """
+    name = library(quick).first[0]
+    text = load_text(name, 2000 if quick else CHAPTER.num_examples)
+    vocab = Vocab(text)
+    indices = vocab.encode(text)
+    base = {
+        "batch_size": 4 if quick else CHAPTER.batch_size,
+        "num_steps": CHAPTER.num_steps,
+        "num_layers": CHAPTER.num_layers,
+    }
+    limit = 12 if quick else 200
+    widths = (16, 32) if quick else (64, CHAPTER.num_hiddens)
+    described = {
+        "command": "d2l-deeprnn exercise initialisation" + (" --quick" if quick else ""),
+        "settings": base,
+        "num_hiddens": {"grid": widths[0], "plateau, fast": widths[1]},
+        "text": name,
+        "characters": len(text),
+        "most_epochs": limit,
+        "goal": GOAL,
+    }
+
+    def run(goal: float, most: int, **changed: Any) -> List[Row]:
+        chosen = TrainSettings(**{**base, "corpus": (name,), "num_epochs": most, **changed})
+        return _train_until(chosen, vocab, indices, goal)
+
+    rates = [5.0, 50.0] if quick else [1.5, 5.0, 15.0, 50.0]
+    thetas = [1.0] if quick else [0.1, 1.0, 10.0]
+
+    def converged(r: Row) -> List[Row]:
+        rows = run(
+            GOAL,
+            limit,
+            num_hiddens=widths[0],
+            num_layers=r["num_layers"],
+            lr=r["lr"],
+            clipping_theta=r["clipping_theta"],
+            seed=0,
+            **INITS[r["init"]],
+        )
+        reached = perplexity(rows[-1]["train"]) <= GOAL
+        # 0 epochs: not within the limit
+        epochs = rows[-1]["epoch"] if reached else 0
+        return [{"epochs": epochs, "lowest": min(perplexity(row["train"]) for row in rows)}]
+
+    grid = collect(
+        FILES["grid"],
+        described,
+        [
+            {"init": init, "num_layers": layers, "clipping_theta": theta, "lr": rate}
+            for init in INITS
+            for layers in ([1, 2] if quick else [1, 2, 3])
+            for theta in thetas
+            for rate in rates
+        ],
+        converged,
+        out=out,
+        on_run=on_run,
+    )
+    plateau = collect(
+        FILES["plateau"],
+        described,
+        [{"init": init} for init in INITS],
+        lambda r: run(
+            BY_HEART, limit, num_hiddens=widths[1], lr=CHAPTER.lr, seed=0, **INITS[r["init"]]
+        ),
+        out=out,
+        on_run=on_run,
+    )
+    fast = collect(
+        FILES["fast"],
+        described,
+        [{"setting": setting} for setting in FAST],
+        lambda r: run(
+            PRINTED[-1].perplexity,
+            limit if quick or FAST[r["setting"]] != CHAPTERS else CHAPTER.num_epochs,
+            num_hiddens=widths[1],
+            seed=0,
+            **FAST[r["setting"]],
+        ),
+        out=out,
+        on_run=on_run,
+    )
+    unigram = collect(
+        FILES["unigram"],
+        described,
+        [{"text": name}],
+        lambda r: [{"perplexity": _unigram_perplexity(indices)}],
+        out=out,
+        on_run=on_run,
+    )
+    return {"grid": grid, "plateau": plateau, "fast": fast, "unigram": unigram}
+
+
+def tables(rows: Rows) -> List[Table]:
+    """Which settings converge, and the fast ones."""
+    grid = rows["grid"]
+    inits = list(dict.fromkeys(column(grid, "init")))
+    depths = sorted(set(column(grid, "num_layers")))
+
+    def count(init: str, depth: int) -> str:
+        found = select(grid, init=init, num_layers=depth)
+        done = sorted(row["epochs"] for row in found if row["epochs"])
+        return f"{len(done)} of {len(found)}" + (f", first in epoch {done[0]}" if done else "")
+
+    return [
+        Table(
+            f"Settings of learning rate and clipping that reach perplexity {GOAL:g}",
+            ["initialisation", *(f"{d} layer{'s' if d > 1 else ''}" for d in depths)],
+            [[init, *(count(init, depth) for depth in depths)] for init in inits],
+        ),
+        Table(
+            f"Epochs to the book's last perplexity, {PRINTED[-1].perplexity:.3f} (seed 0)",
+            ["setting", "epochs", "perplexity then"],
+            [
+                [setting, *_epochs_to_the_books(select(rows["fast"], setting=setting))]
+                for setting in dict.fromkeys(column(rows["fast"], "setting"))
+            ],
+        ),
+    ]
+
+
+def figures(rows: Rows) -> Dict[str, Any]:
+    """The heat map, the plateau, and the fast settings."""
+    grid = rows["grid"]
+    inits = list(dict.fromkeys(column(grid, "init")))
+    names = ("num_layers", "clipping_theta", "lr")
+    depths, thetas, rates = (sorted(set(column(grid, name))) for name in names)
+
+    def values(init: str, depth: int) -> np.ndarray:
+        found = [
+            select(grid, init=init, num_layers=depth, clipping_theta=theta, lr=rate)[0]["epochs"]
+            for theta in thetas
+            for rate in rates
+        ]
+        array = np.array(found, float).reshape(len(thetas), len(rates))
+        return np.where(array > 0, array, np.nan)
+
+    curves, states = {}, {}
+    for init in inits:
+        found = select(rows["plateau"], init=init)
+        epochs = column(found, "epoch")
+        curves[init] = Line(epochs, [perplexity(row["train"]) for row in found])
+        states[init] = Line(epochs, column(found, "hidden"))
+    ticks = (1, 1.5, 2, 3, 5, 10, 20, 40)
+    unigram = rows["unigram"][0]["perplexity"]
+    longest = max(column(rows["plateau"], "epoch"))
+    curves["character frequencies alone"] = Line([1, longest], [unigram, unigram], style=":")
+    plateau = {"the chapter's learning rate and clipping": curves}
+    hidden = {"size of the upper layer's outputs": states}
+    fast = {
+        setting: Line(
+            column(select(rows["fast"], setting=setting), "epoch"),
+            [_shown(row) for row in select(rows["fast"], setting=setting)],
+        )
+        for setting in dict.fromkeys(column(rows["fast"], "setting"))
+    }
+    return {
+        "initialisation_grid": heat_figure(
+            [
+                [
+                    (f"{init}\n{depth} layer{'s' if depth > 1 else ''}", values(init, depth))
+                    for init in inits
+                ]
+                for depth in depths
+            ],
+            [f"{rate:g}" for rate in rates],
+            [f"{theta:g}" for theta in thetas],
+            "learning rate",
+            "clipping_theta",
+            f"epochs to perplexity {GOAL:g}",
+        ),
+        "initialisation_plateau": lines_figure(
+            plateau, "epoch", "training perplexity per character", log_y=True, yticks=ticks
+        ),
+        "initialisation_hidden": lines_figure(hidden, "epoch", "root mean square of H", log_y=True),
+        "initialisation_fast": lines_figure(
+            {"the chapter's text and width": fast},
+            "epoch",
+            "training perplexity per character",
+            log_x=True,
+            log_y=True,
+            yticks=ticks,
+        ),
+    }
+
+
+def answer(rows: Rows) -> str:
+    """The answer in sentences, with its figures."""
+    grid, fast = rows["grid"], rows["fast"]
+    counts = {
+        init: sum(1 for row in select(grid, init=init) if row["epochs"])
+        for init in dict.fromkeys(column(grid, "init"))
+    }
+    each = len(grid) // len(counts)
+    goal = PRINTED[-1].perplexity
+    reached = {
+        setting: found[-1]["epoch"]
+        for setting in dict.fromkeys(column(fast, "setting"))
+        for found in [select(fast, setting=setting)]
+        if perplexity(found[-1]["train"]) <= goal
+    }
+    words = ", ".join(f"{count} with {init}" for init, count in counts.items())
+    text = (
+        f"Of {each} settings of learning rate, clipping and depth, these reach perplexity "
+        f"{GOAL:g} within the epochs allowed: {words}. "
+    )
+    small = select(rows["plateau"], init="Normal(0.01)")
+    still = [row["epoch"] for row in small if _near(row, rows["unigram"][0]["perplexity"])]
+    if still:
+        text += (
+            f"From Normal(0.01) the outputs of the upper layer start at {small[0]['hidden']:.1e}, "
+            "so that there is nothing to tell characters apart by: until epoch "
+            f"{still[-1]} the network knows little more than how frequent each character is. "
+        )
+    if reached:
+        first = min(reached, key=lambda setting: reached[setting])
+        text += f"The book's {goal:.3f} comes first with {first}, in epoch {reached[first]}"
+        chapters = reached.get(next(iter(FAST)))
+        text += f"; with the chapter's setting in epoch {chapters}." if chapters else "."
+    return text
+
+
+def _shown(row: Row) -> float:
+    """Perplexity; a gap above 60, where a run has lost its way and the axis would stretch."""
+    found = perplexity(row["train"])
+    return found if found <= 60 else math.nan
+
+
+def _near(row: Row, unigram: float) -> bool:
+    return perplexity(row["train"]) > 0.9 * unigram
+
+
+def _epochs_to_the_books(rows: List[Row]) -> List[str]:
+    last = perplexity(rows[-1]["train"])
+    reached = last <= PRINTED[-1].perplexity
+    return [str(rows[-1]["epoch"]) if reached else f"not within {rows[-1]['epoch']}", f"{last:.3f}"]
+
+
+def _train_until(
+    settings: TrainSettings, vocab: Vocab, indices: np.ndarray, goal: float
+) -> List[Row]:
+    """Train until an epoch's perplexity is at most ``goal`` or infinite; a row an epoch.
+
+    ``hidden`` is the root mean square of the upper layer's outputs before the epoch.
+    """
+    learner = Learner(settings, len(vocab), indices, np.array([], np.int32), try_gpu())
+    rows: List[Row] = []
+    while learner.finished is None:
+        hidden = _hidden(learner, indices[: settings.num_steps])
+        try:
+            loss = learner.train_epoch().train_loss
+        except Diverged:
+            loss = math.inf
+        rows.append({"epoch": len(rows) + 1, "train": loss, "hidden": hidden})
+        if loss == math.inf or perplexity(loss) <= goal:
+            break
+    return rows
+
+
+def _hidden(learner: Learner, indices: np.ndarray) -> float:
+    state = learner.model.begin_state(batch_size=1, ctx=learner.ctx)
+    X = nd.array(indices[None], ctx=learner.ctx)
+    # The outputs of the upper layer are its H at each step.
+    one_hot = nd.one_hot(X.T, learner.model.vocab_size)
+    outputs, _ = learner.model.rnn(one_hot, state)
+    return float(outputs.square().mean().sqrt().asscalar())
+
+
+def _unigram_perplexity(indices: np.ndarray) -> float:
+    """Of a model that knows how frequent each character is, and nothing else."""
+    p = np.bincount(indices) / len(indices)
+    p = p[p > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))

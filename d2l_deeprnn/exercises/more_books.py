@@ -1,0 +1,243 @@
+"""Exercise 3: more data. How low can the perplexity go?"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from ..figure import Line, lines_figure
+from ..ngram import NGramModel, choose_order
+from ..settings import TrainSettings
+from ..vocab import Vocab
+from .study import Row, Table, collect, column, perplexity, select, spread
+from .texts import encode, library, read, split
+from .training import best, epochs_for, lstm_settings, train
+
+Rows = Dict[str, List[Row]]
+FILES = {  # kind of rows -> file
+    "amounts": "exercise_3_amounts",
+    "sizes": "exercise_3_sizes",
+    "ngrams": "exercise_3_ngrams",
+}
+
+
+def study(
+    *,
+    quick: bool = False,
+    out: Optional[Path] = None,
+    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+) -> Rows:
+    """Train on a tenth of a book up to several books, and networks of several sizes.
+
+    What is held out is the same everywhere: the last fifth of the first book,
+    half of it to choose the epoch on, half of it for the test. Every network
+    sees about the same number of minibatches, however long its text is.
+
+    Args:
+        quick: two minutes on the sample texts, to see that it works.
+        out: directory of ``exercise_3*.csv``.
+        on_run: as in ``study.collect``.
+
+    Returns:
+        "amounts" and "sizes": rows, one a run, at the epoch that is best on
+        the validation part; "ngrams": the baseline, a row an amount of text.
+    """
+    books = library(quick)
+    names = books.first + books.second
+    texts = read(names)
+    own, valid, test = split(texts[0])
+    vocab = Vocab("".join(texts))
+    valid_indices, test_indices = encode(vocab, valid, test)
+    amounts = _amounts(names, [own, *texts[1:]])
+    settings = lstm_settings(quick)
+    minibatches = 300 if quick else 2500
+    described = {
+        "command": "d2l-deeprnn exercise 3" + (" --quick" if quick else ""),
+        "settings": settings,
+        "minibatches": minibatches,
+        "texts": list(names),
+        "held_out": [len(valid), len(test)],
+    }
+
+    def run(amount: str, **changed: Any) -> List[Row]:
+        indices = vocab.encode(amounts[amount])
+        epochs = epochs_for(minibatches, len(indices), settings, least=2)
+        chosen = {**settings, "corpus": names, "num_epochs": epochs, **changed}
+        held_out = {"valid": valid_indices, "test": test_indices}
+        rows, _ = train(TrainSettings(**chosen), len(vocab), indices, held_out)
+        return [{"characters": len(indices), **best(rows), "last_train": rows[-1]["train"]}]
+
+    def ngram(amount: str) -> List[Row]:
+        indices = vocab.encode(amounts[amount])
+        order, _ = choose_order(indices, valid_indices, len(vocab))
+        model = NGramModel(indices, order, len(vocab))
+        losses = {"train": model.loss(indices), "test": model.loss(test_indices)}
+        return [{"characters": len(indices), "order": order, **losses}]
+
+    ngrams = collect(
+        FILES["ngrams"],
+        described,
+        [{"amount": amount} for amount in amounts],
+        lambda r: ngram(r["amount"]),
+        out=out,
+        on_run=on_run,
+    )
+    seeds = [1, 2] if quick else [1, 2, 3]
+    by_amount = collect(
+        FILES["amounts"],
+        described,
+        [{"amount": amount, "seed": seed} for seed in seeds for amount in amounts],
+        lambda r: run(r["amount"], seed=r["seed"]),
+        out=out,
+        on_run=on_run,
+    )
+    widths = [16, 32] if quick else [64, 128, 256]
+    # Several books by the same author: the other author comes last.
+    several = [name for name in amounts][len(amounts) - 1 - len(books.second)]
+    sizes = collect(
+        FILES["sizes"],
+        described,
+        [
+            {"amount": several, "num_layers": layers, "num_hiddens": width}
+            for width in widths
+            for layers in ([1, 2] if quick else [1, 2, 3])
+        ],
+        lambda r: run(
+            r["amount"], num_layers=r["num_layers"], num_hiddens=r["num_hiddens"], seed=1
+        ),
+        out=out,
+        on_run=on_run,
+    )
+    return {"amounts": by_amount, "sizes": sizes, "ngrams": ngrams}
+
+
+def tables(rows: Rows) -> List[Table]:
+    """Amounts of text, and sizes of the network."""
+    amounts = []
+    for ngram in rows["ngrams"]:
+        found = select(rows["amounts"], amount=ngram["amount"])
+        amounts.append(
+            [
+                ngram["amount"],
+                f"{ngram['characters']:,}",
+                spread([perplexity(row["train"]) for row in found]),
+                spread([perplexity(row["test"]) for row in found]),
+                f"{perplexity(ngram['train']):.3f}",
+                f"{perplexity(ngram['test']):.3f} ({ngram['order']})",
+            ]
+        )
+    return [
+        Table(
+            "Perplexity by amount of text: median (lowest to highest) of the seeds, at the epoch "
+            "that is best on the validation part",
+            ["text", "characters", "training", "test", "n-gram, training", "n-gram, test (order)"],
+            amounts,
+        ),
+        Table(
+            f"Perplexity by size of the network: {rows['sizes'][0]['amount']}",
+            ["layers", "units", "training", "test", "best epoch"],
+            [
+                [
+                    str(row["num_layers"]),
+                    str(row["num_hiddens"]),
+                    f"{perplexity(row['train']):.3f}",
+                    f"{perplexity(row['test']):.3f}",
+                    str(row["epoch"]),
+                ]
+                for row in rows["sizes"]
+            ],
+        ),
+    ]
+
+
+def figures(rows: Rows) -> Dict[str, Any]:
+    """Perplexity by amount of text, and by size of the network."""
+    ngrams = rows["ngrams"]
+    characters = column(ngrams, "characters")
+    by_amount: Dict[str, Dict[str, Line]] = {}
+    for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
+        values = [
+            [perplexity(row[name]) for row in select(rows["amounts"], amount=ngram["amount"])]
+            for ngram in ngrams
+        ]
+        by_amount[title] = {
+            "LSTM": Line(
+                characters,
+                [statistics.median(v) for v in values],
+                [min(v) for v in values],
+                [max(v) for v in values],
+            ),
+            "n-gram": Line(characters, [perplexity(row[name]) for row in ngrams], style="--"),
+        }
+    last = [_last(rows, ngram["amount"]) for ngram in ngrams]
+    by_amount["the text trained on"]["LSTM, last epoch"] = Line(characters, last, style=":")
+    sizes = rows["sizes"]
+    (ngram,) = select(ngrams, amount=sizes[0]["amount"])
+    widths = sorted(set(column(sizes, "num_hiddens")))
+    by_size: Dict[str, Dict[str, Line]] = {}
+    for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
+        by_size[title] = {}
+        for layers in sorted(set(column(sizes, "num_layers"))):
+            found = select(sizes, num_layers=layers)
+            legend = f"LSTM, {layers} layer{'s' if layers > 1 else ''}"
+            ys = [perplexity(row[name]) for row in found]
+            by_size[title][legend] = Line(column(found, "num_hiddens"), ys)
+        baseline = [perplexity(ngram[name])] * len(widths)
+        by_size[title]["n-gram"] = Line(widths, baseline, style="--")
+    ticks = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
+    ylabel = "perplexity per character"
+    common: Dict[str, Any] = {"log_x": True, "log_y": True, "yticks": ticks}
+    return {
+        "exercise_3_amounts": lines_figure(by_amount, "characters trained on", ylabel, **common),
+        "exercise_3_sizes": lines_figure(by_size, "hidden units a layer", ylabel, **common),
+    }
+
+
+def answer(rows: Rows) -> str:
+    """The answer in sentences, with its figures."""
+
+    def median(amount: str, name: str) -> float:
+        found = select(rows["amounts"], amount=amount)
+        return statistics.median(perplexity(row[name]) for row in found)
+
+    amounts = column(rows["ngrams"], "amount")
+    least, most = amounts[0], amounts[-1]
+    lowest = min(amounts, key=lambda amount: median(amount, "test"))
+    more = ""
+    if lowest != most:
+        more = (
+            f"; with {most} it is {median(most, 'test'):.2f}, for in as many minibatches the "
+            "network gets through more text fewer times"
+        )
+    ngram = min(rows["ngrams"], key=lambda row: row["test"])
+    size = min(rows["sizes"], key=lambda row: row["test"])
+    return (
+        f"On text that it has never seen, the network's perplexity falls from "
+        f"{median(least, 'test'):.2f} ({least}) to {median(lowest, 'test'):.2f} ({lowest}){more}. "
+        f"The n-gram model, which only counts, reaches {perplexity(ngram['test']):.2f} with "
+        f"{ngram['amount']}; the best size of network, {size['num_layers']} layers of "
+        f"{size['num_hiddens']}, {perplexity(size['test']):.2f} with {size['amount']}. Perplexity "
+        f"of the text trained on tells nothing of this: after the last epoch it is "
+        f"{_last(rows, least):.2f} with {least} and {_last(rows, most):.2f} with {most}. The "
+        "chapter's 1.03 is memory of 10,000 characters, not knowledge of English."
+    )
+
+
+def _last(rows: Rows, amount: str) -> float:
+    found = select(rows["amounts"], amount=amount)
+    return statistics.median(perplexity(row["last_train"]) for row in found)
+
+
+def _amounts(names: Sequence[str], texts: Sequence[str]) -> Dict[str, str]:
+    """Name -> text: parts of the first book, all of it, and one book more each time."""
+    first = texts[0]
+    amounts = {
+        f"a tenth of {names[0]}": first[: len(first) // 10],
+        f"three tenths of {names[0]}": first[: 3 * len(first) // 10],
+        names[0]: first,
+    }
+    for count in range(2, len(texts) + 1):
+        # The first book last: it is the one that is asked about.
+        amounts[" + ".join(names[:count])] = " ".join(texts[count - 1 :: -1][:count])
+    return amounts
