@@ -16,10 +16,11 @@ from __future__ import annotations
 import importlib
 import random
 
-from turns import main, repair
+from turns import as_installed, main, repair
 
-NUM_CHARS, VOCAB_SIZE = 10000, 44
-HIDDENS, LAYERS, STEPS, ROWS, RATE, THETA = 256, 2, 35, 32, 5, 1
+from d2l_deeprnn.book import CHAPTER
+
+VOCAB_SIZE = 44
 EPOCHS = 5  # of 8 minibatches
 GFLOP = 5.4  # of a minibatch's matrix products, forward and backward
 SIDE = 2048  # of the large product's matrices
@@ -27,7 +28,7 @@ SIDE = 2048  # of the large product's matrices
 
 def _text():
     random.seed(0)
-    return [random.randrange(VOCAB_SIZE) for _ in range(NUM_CHARS)]
+    return [random.randrange(VOCAB_SIZE) for _ in range(CHAPTER.num_examples)]
 
 
 class _Vocab:
@@ -53,42 +54,19 @@ def _chapter(model_class, train):
     from mxnet.gluon import rnn
 
     corpus_indices, vocab = _text(), _Vocab()
-    model = model_class(rnn.LSTM(HIDDENS, LAYERS), VOCAB_SIZE)
-    numbers = (EPOCHS, STEPS, RATE, THETA, ROWS, [])
-    return lambda: train(model, HIDDENS, corpus_indices, vocab, mx.cpu(), *numbers) and None
+    hiddens = CHAPTER.num_hiddens
+    model = model_class(rnn.LSTM(hiddens, CHAPTER.num_layers), VOCAB_SIZE)
+    rest = (CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta, CHAPTER.batch_size, [])
+    arguments = (model, hiddens, corpus_indices, vocab, mx.cpu(), EPOCHS, *rest)
+    return lambda: train(*arguments) and None
 
 
 def pytorch():
-    import torch
+    as_installed()
+    from pytorch_chapter import train
 
-    text = torch.tensor(_text())
-    lstm = torch.nn.LSTM(VOCAB_SIZE, HIDDENS, LAYERS)
-    dense = torch.nn.Linear(HIDDENS, VOCAB_SIZE)
-    params = [*lstm.parameters(), *dense.parameters()]
-    sgd = torch.optim.SGD(params, lr=RATE)
-    for param in params:
-        torch.nn.init.normal_(param, std=0.01)
-
-    def train():
-        for _ in range(EPOCHS):
-            offset = random.randrange(STEPS)
-            length = (NUM_CHARS - offset) // ROWS
-            rows = text[offset : offset + ROWS * length].reshape(ROWS, length)
-            state = None
-            for i in range(0, (length - 1) // STEPS * STEPS, STEPS):
-                X, Y = rows[:, i : i + STEPS], rows[:, i + 1 : i + 1 + STEPS]
-                if state is not None:
-                    state = tuple(s.detach() for s in state)
-                output, state = lstm(torch.nn.functional.one_hot(X.T, VOCAB_SIZE).float(), state)
-                scores = dense(output.reshape(-1, HIDDENS))
-                loss = torch.nn.functional.cross_entropy(scores, Y.T.reshape(-1))
-                sgd.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(params, THETA)
-                sgd.step()
-        loss.item()
-
-    return train
+    corpus_indices = _text()
+    return lambda: train(corpus_indices, VOCAB_SIZE, EPOCHS)
 
 
 def pytorch_that_keeps_memory():
@@ -130,5 +108,5 @@ if __name__ == "__main__":
         [],
         "minibatch",
         variables={"d2l 0.9.1, all threads": {THREADS_VARIABLE: str(available_cores())}},
-        settings={"minibatches": 8 * EPOCHS, "gflop": GFLOP, "hidden units": HIDDENS},
+        settings={"minibatches": 8 * EPOCHS, "gflop": GFLOP},
     )

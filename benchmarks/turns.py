@@ -35,6 +35,7 @@ def main(
     variables: Optional[Mapping[str, Mapping[str, str]]] = None,
     settings: Optional[Mapping[str, Any]] = None,
     rounds: int = 7,
+    warm_up: bool = True,
 ) -> None:
     """Time contestants in turn; write ``results/NAME.csv`` and ``.json``, and print ratios.
 
@@ -47,7 +48,8 @@ def main(
         name: of the files.
         variables: environment variables of some contestants.
         settings: what was measured, for the JSON file.
-        rounds: how often, after one round that counts for nothing.
+        rounds: how often.
+        warm_up: whether one round before the others counts for nothing.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
@@ -57,7 +59,8 @@ def main(
     if arguments.contestant is not None:
         _work(contestants[arguments.contestant])
         return
-    rows = _take_turns(list(contestants), variables or {}, arguments.rounds)
+    first = -1 if warm_up else 0
+    rows = _take_turns(list(contestants), variables or {}, range(first, arguments.rounds))
     header = ["round", "contestant", "seconds", "peak_memory_mib", *columns]
     _write(arguments, header, rows, name, settings or {})
     summarize(rows)
@@ -79,12 +82,12 @@ def _work(prepare: Callable[[], Callable[[], Any]]) -> None:
 
 
 def _take_turns(
-    names: Sequence[str], variables: Mapping[str, Mapping[str, str]], rounds: int
+    names: Sequence[str], variables: Mapping[str, Mapping[str, str]], rounds: range
 ) -> List[List[Any]]:
     workers = {name: _start(name, variables.get(name, {})) for name in names}
     rows: List[List[Any]] = []
     try:
-        for round_ in range(-1, rounds):  # the round before counts for nothing
+        for round_ in rounds:
             for name, worker in workers.items():
                 worker.stdin.write("go\n")
                 worker.stdin.flush()
@@ -92,9 +95,9 @@ def _take_turns(
                 if not answer:
                     raise RuntimeError(f"{name} failed; its message is above")
                 seconds, memory, *figures = json.loads(answer)
-                if round_ >= 0:
+                if round_ >= 0:  # the one before counts for nothing
                     rows.append([round_, name, round(seconds, 5), round(memory), *figures])
-            print(f"round {round_ + 1} of {rounds}", file=sys.stderr, flush=True)
+            print(f"round {round_ + 1} of {rounds.stop}", file=sys.stderr, flush=True)
     finally:
         for worker in workers.values():
             worker.stdin.close()
@@ -158,10 +161,19 @@ def _write(
     (arguments.out / f"{name}.json").write_text(text, encoding="utf-8")
 
 
+def as_installed() -> None:
+    """Undo, before a library starts, what importing ``d2l_deeprnn`` sets: the number of threads."""
+    from d2l_deeprnn import _repairs
+
+    if not _repairs.USER_SET_THREADS:
+        del os.environ[_repairs.THREADS_VARIABLE]
+
+
 def repair() -> None:
     """Let ``mxnet`` 1.9.1 and ``d2l`` 0.9.1 be imported today, and change nothing else."""
     import numpy
     from IPython import display
 
+    as_installed()
     numpy.bool = bool
     display.set_matplotlib_formats = lambda *formats: None

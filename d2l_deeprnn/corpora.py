@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from ._checks import positive_int
 from .files import atomic_file
 from .vocab import Vocab
@@ -29,6 +31,9 @@ CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
 CHUNK_BYTES = 64
 # More than ten times the largest known text: a server that never stops must not fill the disk.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
+
+# Characters that are cleaned at a time.
+PIECE = 2**20
 
 _SHIPPED_DIRECTORY = Path(__file__).resolve().parent / "texts"
 _SHIPPED_AUTHOR = "d2l_deeprnn (original sample text)"
@@ -165,7 +170,8 @@ def load_data_time_machine(num_examples: Optional[int] = 10000) -> Tuple[List[in
     """
     # Differs: the original opened ../data/timemachine.txt, which is another file, or none, in
     # every working directory.
-    return load_corpus(BOOK_TEXT, num_examples)
+    indices, vocab = load_corpus(BOOK_TEXT, num_examples)
+    return indices.tolist(), vocab
 
 
 def load_corpus(
@@ -174,7 +180,7 @@ def load_corpus(
     *,
     lower: bool = True,
     fold_whitespace: bool = True,
-) -> Tuple[List[int], Vocab]:
+) -> Tuple[np.ndarray, Vocab]:
     """Load a text, or several as one, as indices of its characters.
 
     Args:
@@ -187,8 +193,8 @@ def load_corpus(
         fold_whitespace: Whether to turn line breaks and runs of white space into one space.
 
     Returns:
-        The index of each character, and one vocabulary over all of them. Several texts are joined
-        by a space where white space is folded, otherwise by a line break.
+        The index of each character, an int32 array, and one vocabulary over all of them. Several
+        texts are joined by a space where white space is folded, otherwise by a line break.
 
     Raises:
         CorpusError: If a text cannot be found or used.
@@ -197,7 +203,7 @@ def load_corpus(
     """
     corpus = load_text(texts, num_examples, lower=lower, fold_whitespace=fold_whitespace)
     vocab = Vocab(corpus)
-    return vocab.encode(corpus).tolist(), vocab
+    return vocab.encode(corpus), vocab
 
 
 def load_text(
@@ -238,9 +244,21 @@ def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -
     Returns:
         The cleaned text. Punctuation is kept.
     """
-    if lower:
-        text = text.lower()
-    return " ".join(text.split()) if fold_whitespace else text
+    if not fold_whitespace:
+        return text.lower() if lower else text
+    folded: List[str] = []
+    rest = ""  # of a piece: the beginning of a word
+    # A piece at a time: all words of a large text at once would take many times its memory.
+    for start in range(0, len(text), PIECE):
+        piece = rest + text[start : start + PIECE]
+        words = piece.split()
+        rest = words.pop() if words and not piece[-1].isspace() else ""
+        if words:
+            folded.append(" ".join(words))
+    if rest:
+        folded.append(rest)
+    # Words are lowered whole: how a capital sigma is lowered depends on its neighbours.
+    return " ".join(part.lower() if lower else part for part in folded)
 
 
 def read_text(name_or_path: Source) -> str:

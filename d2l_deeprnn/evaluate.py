@@ -79,7 +79,7 @@ def evaluate(
             f"the text has {num_chars + 1} characters; to score one, it takes at least 2"
         )
     ctx = ctx or device_of(model)
-    indices = np.asarray(corpus_indices, dtype=np.float32)
+    indices = np.asarray(corpus_indices)
     scored = ~np.isin(indices[1:], np.asarray(unscored))  # whether character i + 1 counts
     if not scored.any():
         raise ValueError(f"all of the text's tokens are among unscored: {list(unscored)}")

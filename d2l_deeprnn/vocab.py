@@ -10,6 +10,9 @@ import numpy as np
 
 from ._checks import whole_number
 
+# Characters that are encoded at a time.
+PIECE = 2**20
+
 
 class Vocab:
     """A table of tokens and their indices, built from a text.
@@ -82,8 +85,6 @@ class Vocab:
             int32 array (len(text),), the same numbers as ``self[list(text)]``
             without a Python object for each.
         """
-        # One character is one 32-bit unit, unlike in UTF-8.
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         characters = {
             ord(token): index
             for token, index in self.token_to_idx.items()
@@ -91,7 +92,14 @@ class Vocab:
         }
         table = np.full(max(characters, default=0) + 2, self.unk, dtype=np.int32)
         table[list(characters)] = list(characters.values())
-        return table[np.minimum(codes, len(table) - 1)]  # the last entry is nobody's
+        indices = np.empty(len(text), dtype=np.int32)
+        for start in range(0, len(text), PIECE):  # to need little memory beside the result
+            # One character is one 32-bit unit, unlike in UTF-8.
+            piece = text[start : start + PIECE].encode("utf-32-le", "surrogatepass")
+            codes = np.frombuffer(piece, dtype=np.uint32)
+            # the table's last entry is nobody's
+            indices[start : start + PIECE] = table[np.minimum(codes, len(table) - 1)]
+        return indices
 
     def __len__(self) -> int:
         """Return the number of tokens, special ones included."""
@@ -115,7 +123,7 @@ class Vocab:
         """Look up tokens.
 
         Args:
-            indices: An index, or a list or tuple of indices.
+            indices: An index, or a list, tuple or array of indices.
 
         Returns:
             The token of the index, or a list of tokens.
@@ -124,7 +132,7 @@ class Vocab:
             IndexError: If an index is not in 0 to ``len(self) - 1``.
             TypeError: If an index is not an integer.
         """
-        if isinstance(indices, (list, tuple)):
+        if isinstance(indices, (list, tuple, np.ndarray)):
             return [self._token(index) for index in indices]
         return self._token(indices)
 

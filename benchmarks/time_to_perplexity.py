@@ -1,0 +1,203 @@
+"""How long until the network knows the chapter's text by heart: perplexity 1.05 or less?
+
+The chapter's recipe on ``d2l`` 0.9.1 as installed, on this package and on
+PyTorch, and the recipe that needed the fewest epochs in
+``notebooks/initialisation.ipynb``. In turn, a seed a round. Writes
+``results/time_to_perplexity.csv`` and ``.json``.
+
+    python benchmarks/time_to_perplexity.py
+
+It needs the extras ``test`` and ``bench``, the book's text in
+``$D2L_DEEPRNN_DATA``, and about five minutes a round.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import random
+import re
+
+from turns import as_installed, main, repair
+
+GOAL = 1.05
+MOST_EPOCHS = 500
+
+
+class _Reached(Exception):
+    """The goal is reached."""
+
+
+def _stop(epoch, perplexity):
+    if perplexity <= GOAL or epoch == MOST_EPOCHS:
+        raise _Reached(epoch, perplexity)
+
+
+def _in_turn(train):
+    """What is timed: one training with the next seed, and what it came to."""
+    seeds = itertools.count()
+
+    def work():
+        seed = next(seeds)
+        try:
+            train(seed)
+        except _Reached as reached:
+            return [seed, *reached.args]
+        raise RuntimeError("the training ended and did not say how")
+
+    return work
+
+
+def _chapter():
+    from d2l_deeprnn import book, corpora
+
+    corpus_indices, vocab = corpora.load_data_time_machine(book.CHAPTER.num_examples)
+    return book.CHAPTER, corpus_indices, vocab
+
+
+def _seed(seed):
+    import mxnet as mx
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
+
+
+class _EveryEpoch(int):
+    """A number of epochs a quarter of which is one: the original then prints after each."""
+
+    def __floordiv__(self, other):
+        return 1
+
+
+def original():
+    repair()
+    d2l = importlib.import_module("d2l")
+    module = importlib.import_module("d2l.train")
+    chapter, corpus_indices, vocab = _chapter()
+    import mxnet as mx
+    from mxnet.gluon import rnn
+
+    def read(line):
+        epoch, perplexity = re.match(r"epoch (\d+), perplexity ([\d.]+)", line).groups()
+        _stop(int(epoch), float(perplexity))
+
+    module.print = read
+
+    def train(seed):
+        _seed(seed)
+        model = d2l.RNNModel(rnn.LSTM(chapter.num_hiddens, chapter.num_layers), len(vocab))
+        module.train_and_predict_rnn_gluon(
+            model,
+            chapter.num_hiddens,
+            corpus_indices,
+            vocab,
+            mx.cpu(),
+            _EveryEpoch(MOST_EPOCHS),
+            chapter.num_steps,
+            chapter.lr,
+            chapter.clipping_theta,
+            chapter.batch_size,
+            [],
+        )
+
+    return _in_turn(train)
+
+
+def ours():
+    import d2l_deeprnn as d2l
+    from d2l_deeprnn._mxnet import mx, rnn
+
+    chapter, corpus_indices, vocab = _chapter()
+
+    def train(seed):
+        _seed(seed)
+        model = d2l.RNNModel(rnn.LSTM(chapter.num_hiddens, chapter.num_layers), len(vocab))
+        d2l.train_and_predict_rnn_gluon(
+            model,
+            chapter.num_hiddens,
+            corpus_indices,
+            vocab,
+            mx.cpu(),
+            MOST_EPOCHS,
+            chapter.num_steps,
+            chapter.lr,
+            chapter.clipping_theta,
+            chapter.batch_size,
+            [],
+            on_epoch=lambda record: _stop(record.epoch, record.perplexity),
+            log=lambda line: None,
+        )
+
+    return _in_turn(train)
+
+
+def pytorch():
+    as_installed()
+    import torch
+    from pytorch_chapter import train as train_chapter
+
+    _, corpus_indices, vocab = _chapter()
+
+    def train(seed):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        train_chapter(corpus_indices, len(vocab), MOST_EPOCHS, _stop)
+
+    return _in_turn(train)
+
+
+def fast():
+    import math
+
+    import numpy as np
+
+    from d2l_deeprnn._mxnet import mx
+    from d2l_deeprnn.corpora import BOOK_TEXT
+    from d2l_deeprnn.learner import Learner
+    from d2l_deeprnn.settings import TrainSettings
+
+    chapter, corpus_indices, vocab = _chapter()
+
+    def train(seed):
+        settings = TrainSettings(
+            corpus=(BOOK_TEXT,),
+            seed=seed,
+            num_hiddens=chapter.num_hiddens,
+            num_layers=chapter.num_layers,
+            num_steps=chapter.num_steps,
+            batch_size=chapter.batch_size,
+            clipping_theta=chapter.clipping_theta,
+            num_epochs=MOST_EPOCHS,
+            optimizer="adam",
+            lr=0.01,
+            init="orthogonal",
+            forget_bias=1.0,
+        )
+        nothing = np.array([], np.int32)
+        learner = Learner(settings, len(vocab), np.array(corpus_indices), nothing, mx.cpu())
+        while True:
+            record = learner.train_epoch()
+            _stop(record.epoch, math.exp(record.train_loss))
+
+    return _in_turn(train)
+
+
+CONTESTANTS = {
+    "d2l_deeprnn": ours,
+    "d2l 0.9.1 as installed": original,
+    "PyTorch as installed": pytorch,
+    "d2l_deeprnn, fast recipe": fast,
+}
+
+if __name__ == "__main__":
+    main(
+        __doc__.splitlines()[0],
+        CONTESTANTS,
+        ["seed", "epochs", "perplexity"],
+        "time_to_perplexity",
+        settings={"goal": GOAL, "most_epochs": MOST_EPOCHS},
+        rounds=3,
+        warm_up=False,
+    )
