@@ -101,5 +101,7 @@ if __name__ == "__main__":
         CONTESTANTS,
         ["characters"],
         "generation",
+        xlabel="characters a second",
+        shown=lambda row: row[4] / row[2],
         settings={"num_chars": NUM_CHARS, "num_hiddens": HIDDENS, "num_layers": LAYERS},
     )

@@ -197,6 +197,8 @@ if __name__ == "__main__":
         CONTESTANTS,
         ["seed", "epochs", "perplexity"],
         "time_to_perplexity",
+        xlabel=f"seconds to training perplexity {GOAL}",
+        shown=lambda row: row[2],
         settings={"goal": GOAL, "most_epochs": MOST_EPOCHS},
         rounds=3,
         warm_up=False,

@@ -32,12 +32,14 @@ def main(
     columns: Sequence[str],
     name: str,
     *,
+    xlabel: str,
+    shown: Callable[[Sequence[Any]], float],
     variables: Optional[Mapping[str, Mapping[str, str]]] = None,
     settings: Optional[Mapping[str, Any]] = None,
     rounds: int = 7,
     warm_up: bool = True,
 ) -> None:
-    """Time contestants in turn; write ``results/NAME.csv`` and ``.json``, and print ratios.
+    """Time contestants in turn; write ``results/NAME.csv``, ``.json``, ``.svg``; print ratios.
 
     Args:
         description: of the script, for ``--help``.
@@ -46,6 +48,9 @@ def main(
             ``columns``, other than seconds.
         columns: names of these figures.
         name: of the files.
+        xlabel: of the picture.
+        shown: what the picture shows of a row: (round, contestant, seconds,
+            peak_memory_mib, *columns).
         variables: environment variables of some contestants.
         settings: what was measured, for the JSON file.
         rounds: how often.
@@ -64,6 +69,7 @@ def main(
     header = ["round", "contestant", "seconds", "peak_memory_mib", *columns]
     _write(arguments, header, rows, name, settings or {})
     summarize(rows)
+    _draw(arguments.out / f"{name}.svg", rows, xlabel, shown)
 
 
 def _work(prepare: Callable[[], Callable[[], Any]]) -> None:
@@ -167,6 +173,16 @@ def as_installed() -> None:
 
     if not _repairs.USER_SET_THREADS:
         del os.environ[_repairs.THREADS_VARIABLE]
+
+
+def _draw(
+    path: Path, rows: Sequence[Sequence[Any]], xlabel: str, shown: Callable[[Sequence[Any]], float]
+) -> None:
+    from d2l_deeprnn.figure import points_figure, save_figure
+
+    names = dict.fromkeys(row[1] for row in rows)
+    values = {name: [shown(r) for r in rows if r[1] == name] for name in names}
+    save_figure(points_figure({"": values}, xlabel), path)
 
 
 def repair() -> None:

@@ -120,9 +120,16 @@ def test_from_tokens_refuses_a_token_that_stands_there_twice(tokens):
 ANY_TEXT = st.text(st.characters(), max_size=60) | st.text("ab\0\ud800\uffff\U0001f600\U0010ffff")
 
 
+@pytest.mark.parametrize("piece", [1, 7, 2**20])
 @given(known=ANY_TEXT | WORDS, text=ANY_TEXT, special=st.booleans())
-def test_encode_is_the_lookup_of_each_character(known, text, special):
+def test_encode_is_the_lookup_of_each_character(piece, known, text, special):
     vocab = Vocab(known, use_special_tokens=special)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("d2l_deeprnn.vocab.PIECE", piece)
+        assert_encoded(vocab, known, text)
+
+
+def assert_encoded(vocab, known, text):
     for asked in text, "".join(known) + text:
         indices = vocab.encode(asked)
         assert indices.dtype == np.int32 and indices.shape == (len(asked),)
