@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 from d2l_deeprnn import runs
-from d2l_deeprnn._mxnet import mx, nd, rnn
+from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.book import CHAPTER, VOCAB_SIZE
 from d2l_deeprnn.figure import Line, lines_figure, save_figure
 from d2l_deeprnn.model import RNNModel
@@ -100,7 +100,7 @@ def _training(**changed):
     # One more character a row is the last target; a random offset is cut off in front.
     length = chapter.batch_size * (MINIBATCHES * chapter.num_steps + 1) + chapter.num_steps
     corpus_indices = [random.randrange(VOCAB_SIZE) for _ in range(length)]
-    model = RNNModel(rnn.LSTM(chapter.num_hiddens, chapter.num_layers), VOCAB_SIZE)
+    model = RNNModel(gluon.rnn.LSTM(chapter.num_hiddens, chapter.num_layers), VOCAB_SIZE)
 
     def train():
         train_and_predict_rnn_gluon(

@@ -107,13 +107,13 @@ def original():
 
 def ours():
     import d2l_deeprnn as d2l
-    from d2l_deeprnn._mxnet import mx, rnn
+    from d2l_deeprnn._mxnet import gluon, mx
 
     chapter, corpus_indices, vocab = _chapter()
 
     def train(seed):
         _seed(seed)
-        model = d2l.RNNModel(rnn.LSTM(chapter.num_hiddens, chapter.num_layers), len(vocab))
+        model = d2l.RNNModel(gluon.rnn.LSTM(chapter.num_hiddens, chapter.num_layers), len(vocab))
         d2l.train_and_predict_rnn_gluon(
             model,
             chapter.num_hiddens,

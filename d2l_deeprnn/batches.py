@@ -72,14 +72,15 @@ def data_iter_consecutive(
     offset = _start(corpus_indices, batch_size, num_steps, adjacent=True)
     # Every row has the same length; what is left over at the end is dropped.
     row_length = (len(corpus_indices) - offset) // batch_size
-    rows = np.asarray(corpus_indices[offset : offset + batch_size * row_length])
-    rows = rows.reshape(batch_size, row_length)  # of an array a view, however long the text is
+    # To hand NumPy's arrays to the device minibatch by minibatch would wait each time.
+    indices = np.asarray(corpus_indices[offset : offset + batch_size * row_length], np.int32)
+    indices = nd.array(indices, ctx=ctx, dtype=np.int32).reshape((batch_size, row_length))
     num_batches = (row_length - 1) // num_steps  # - 1: the last target has a successor too
 
     def batch(k: int) -> Batch:
         i = k * num_steps
-        X, Y = rows[:, i : i + num_steps], rows[:, i + 1 : i + 1 + num_steps]
-        return nd.array(X, ctx=ctx), nd.array(Y, ctx=ctx)
+        X, Y = indices[:, i : i + num_steps], indices[:, i + 1 : i + 1 + num_steps]
+        return X.astype(np.float32), Y.astype(np.float32)
 
     return Minibatches(num_batches, batch)
 

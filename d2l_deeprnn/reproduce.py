@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
+import numpy as np
+
 from . import book
 from ._mxnet import gluon
 from .context import set_seed, try_gpu
@@ -37,7 +39,7 @@ class Run:
     corpus: str
     settings: book.Settings
     seed: int
-    corpus_indices: List[int]
+    corpus_indices: np.ndarray
     vocab: Vocab
     missing: Optional[str] = None
     history: List[EpochRecord] = field(default_factory=list)

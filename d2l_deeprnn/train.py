@@ -9,7 +9,8 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 from ._allocator import keep_freed_memory
 from ._checks import positive_int, positive_number
 from ._mxnet import autograd, gluon, init, mx, nd
-from .batches import check_length, data_iter_consecutive, data_iter_random, to_onehot
+from .batches import Indices, check_length, data_iter_consecutive, data_iter_random, to_onehot
+from .flat import with_flat_parameters
 from .predict import predict_rnn, predict_rnn_gluon
 from .vocab import Vocab
 
@@ -90,7 +91,7 @@ def train_and_predict_rnn(
     get_params: Callable[[], Sequence[nd.NDArray]],
     init_rnn_state: Callable[..., Any],
     num_hiddens: int,
-    corpus_indices: Sequence[int],
+    corpus_indices: Indices,
     vocab: Vocab,
     ctx: mx.Context,
     is_random_iter: bool,
@@ -167,7 +168,7 @@ def train_and_predict_rnn(
 def train_and_predict_rnn_gluon(
     model: gluon.Block,
     num_hiddens: int,
-    corpus_indices: Sequence[int],
+    corpus_indices: Indices,
     vocab: Vocab,
     ctx: mx.Context,
     num_epochs: int,
@@ -230,9 +231,10 @@ def train_and_predict_rnn_gluon(
     # Differs: the original left the model as it was. The compiled graph
     # computes the same numbers with less overhead.
     model.hybridize(static_alloc=True)
+    network = with_flat_parameters(model, ctx)
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = gluon.Trainer(
-        model.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
+        network.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
     )
 
     def train_epoch() -> float:
@@ -241,7 +243,7 @@ def train_and_predict_rnn_gluon(
         for X, Y in data_iter_consecutive(corpus_indices, batch_size, num_steps, ctx):
             state = _detach(state)
             with autograd.record():
-                output, state = model(X, state)
+                output, state = network(X, state)
                 # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
                 y = Y.T.reshape((-1,))
                 l = loss(output, y).mean()

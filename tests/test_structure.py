@@ -38,7 +38,8 @@ ALLOWED = {
     "convert": {"_checks", "_mxnet", "scratch"},
     "deepgates": {"_checks", "_mxnet", "scratch"},
     "predict": {"_checks", "_mxnet", "batches", "decode", "vocab"},
-    "train": {"_allocator", "_checks", "_mxnet", "batches", "context", "model", "predict", "vocab"},
+    "flat": {"_mxnet", "model"},
+    "train": {"_allocator", "_checks", "_mxnet", "batches", "flat", "model", "predict", "vocab"},
     "learner": {
         "_allocator",
         "_mxnet",
