@@ -91,6 +91,24 @@ def whole_process_table():
     )
 
 
+def minibatch_table():
+    found = {}
+    for row in rows("minibatch.csv"):
+        found.setdefault(row["contestant"], []).append(float(row["seconds"]))
+    made_with = json.loads((ROOT / "results/minibatch.json").read_text())
+    scale = 1000 / made_with["settings"]["minibatches"]
+    ours = found["d2l_deeprnn"]
+    lines = []
+    for name, seconds in found.items():
+        assert len(seconds) >= 7
+        times = [scale * f(seconds) for f in (statistics.median, min, max)]
+        ratios = [mine / its for mine, its in zip(ours, seconds)]
+        ratio = "{:.2f} ({:.2f} to {:.2f})".format(statistics.median(ratios), min(ratios), max(ratios))
+        ratio = ratio if name != "d2l_deeprnn" else "1"
+        lines.append("| {} | {:.1f} ({:.1f} to {:.1f}) | {} |".format(name, *times, ratio))
+    return "\n".join(lines)
+
+
 def run_time():
     """The time of the run in the picture."""
     last = rows("chapter/metrics.csv")[-1]
@@ -204,6 +222,7 @@ def folded(text):
         no_dropout,
         memory,
         generation,
+        minibatch_table,
         lambda: whole_process_table()[0],
         lambda: whole_process_table()[1],
     ],
@@ -219,6 +238,7 @@ def folded(text):
         "no dropout",
         "memory",
         "generation",
+        "minibatch",
         "whole process",
         "ratio",
     ],
