@@ -103,10 +103,19 @@ def minibatch_table():
         assert len(seconds) >= 7
         times = [scale * f(seconds) for f in (statistics.median, min, max)]
         ratios = [mine / its for mine, its in zip(ours, seconds)]
-        ratio = "{:.2f} ({:.2f} to {:.2f})".format(statistics.median(ratios), min(ratios), max(ratios))
+        ratio = "{:.2f} ({:.2f} to {:.2f})".format(
+            statistics.median(ratios), min(ratios), max(ratios)
+        )
         ratio = ratio if name != "d2l_deeprnn" else "1"
         lines.append("| {} | {:.1f} ({:.1f} to {:.1f}) | {} |".format(name, *times, ratio))
     return "\n".join(lines)
+
+
+def large_text():
+    found = [row for row in rows("scaling_texts.csv") if row["characters"] == "100000000"]
+    seconds = statistics.median(float(row["reading_seconds"]) for row in found)
+    memory = max(float(row["peak_memory_mib"]) for row in found)
+    return f"{seconds:.1f} s, and its first minibatch is done with at most {memory:.0f} MiB in use"
 
 
 def run_time():
@@ -223,6 +232,7 @@ def folded(text):
         memory,
         generation,
         minibatch_table,
+        large_text,
         lambda: whole_process_table()[0],
         lambda: whole_process_table()[1],
     ],
@@ -239,6 +249,7 @@ def folded(text):
         "memory",
         "generation",
         "minibatch",
+        "large text",
         "whole process",
         "ratio",
     ],
