@@ -103,9 +103,7 @@ def minibatch_table():
         assert len(seconds) >= 7
         times = [scale * f(seconds) for f in (statistics.median, min, max)]
         ratios = [mine / its for mine, its in zip(ours, seconds)]
-        ratio = "{:.2f} ({:.2f} to {:.2f})".format(
-            statistics.median(ratios), min(ratios), max(ratios)
-        )
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         ratio = ratio if name != "d2l_deeprnn" else "1"
         lines.append("| {} | {:.1f} ({:.1f} to {:.1f}) | {} |".format(name, *times, ratio))
     return "\n".join(lines)
