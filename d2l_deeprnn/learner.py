@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import math
 import random
 import time
-from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -16,14 +15,12 @@ from .batches import Minibatches, check_length, data_iter_consecutive, data_iter
 from .context import set_seed
 from .evaluate import evaluate
 from .initialize import initialize
+from .losses import LateLosses
 from .model import RNNModel
 from .settings import SettingsError, TrainSettings, learning_rate
 from .stacked import StackedRNN
 from .train import grad_clipping
 
-# Minibatches that the device may have in its queue. Their losses are read when
-# they leave it: nothing waits, and the queue does not grow.
-IN_FLIGHT = 4
 # MXNet's own tool for tests; one that takes sparse gradients only; one that keeps
 # numbers where a checkpoint would miss them; one that divides by 0 where a
 # gradient is 0, as it is for a character that a minibatch lacks.
@@ -174,7 +171,7 @@ class Learner:
         batches = data_iter(self._train_indices, settings.batch_size, settings.num_steps, self.ctx)
         batches.skip(self._position)
         state = self._state
-        in_flight: Deque[nd.NDArray] = collections.deque()
+        late = LateLosses(self._take_loss)
         for X, Y in batches:
             epochs_done = len(self.history) + self._position / len(batches)
             rate = learning_rate(settings, epochs_done)
@@ -182,17 +179,15 @@ class Learner:
                 state = self.model.begin_state(batch_size=settings.batch_size, ctx=self.ctx)
             state, loss = self._train_minibatch(X, Y, state, rate)
             self._position += 1
-            in_flight.append(loss)
-            if len(in_flight) > IN_FLIGHT:
-                self._read(in_flight.popleft())
+            late.add(loss)
             last = self._losses[-1] if self._losses else None
             on_minibatch(Progress(self.epoch, self._position, len(batches), last))
             if should_stop() and self._position < len(batches):
-                self._read(*in_flight)
+                late.finish()
                 self._state = state
                 self._seconds += time.perf_counter() - started
                 raise Stopped(f"in epoch {self.epoch}, after minibatch {self._position}")
-        self._read(*in_flight)
+        late.finish()
         self._check_parameters()
         valid_loss = None
         if len(self._valid_indices):
@@ -236,11 +231,10 @@ class Learner:
         place = np.random.SeedSequence([self.settings.seed, self.epoch, self._position])
         return int(place.generate_state(1)[0] >> 1)  # MXNet takes 31 bits
 
-    def _read(self, *losses: nd.NDArray) -> None:
-        for loss in losses:
-            self._losses.append(float(loss.asscalar()))
-            if not math.isfinite(self._losses[-1]):
-                self._diverged(f"the loss of minibatch {len(self._losses)} is {self._losses[-1]}")
+    def _take_loss(self, loss: float) -> None:
+        self._losses.append(loss)
+        if not math.isfinite(loss):
+            self._diverged(f"the loss of minibatch {len(self._losses)} is {loss}")
 
     def _check_parameters(self) -> None:
         for name, param in self.model._collect_params_with_prefix().items():

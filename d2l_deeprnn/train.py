@@ -11,6 +11,7 @@ from ._checks import positive_int, positive_number
 from ._mxnet import autograd, gluon, init, mx, nd
 from .batches import Indices, check_length, data_iter_consecutive, data_iter_random, to_onehot
 from .flat import with_flat_parameters
+from .losses import LateLosses
 from .predict import predict_rnn, predict_rnn_gluon
 from .vocab import Vocab
 
@@ -138,7 +139,9 @@ def train_and_predict_rnn(
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
 
     def train_epoch() -> float:
-        losses = _MeanLoss()
+        losses: List[float] = []
+        # Differs: the original read every loss at once, and to read one is to wait for it.
+        late = LateLosses(losses.append)
         state = init_rnn_state(batch_size, num_hiddens, ctx)
         for X, Y in data_iter(corpus_indices, batch_size, num_steps, ctx):
             if is_random_iter:  # rows do not go on from the minibatch before
@@ -154,8 +157,9 @@ def train_and_predict_rnn(
             l.backward()
             grad_clipping(params, clipping_theta, ctx)
             sgd(params, lr, 1)  # the loss is a mean already
-            losses.add(l)
-        return losses.mean()
+            late.add(l)
+        late.finish()
+        return math.fsum(losses) / len(losses)
 
     def predict(prefix: str) -> str:
         return predict_rnn(
@@ -238,7 +242,8 @@ def train_and_predict_rnn_gluon(
     )
 
     def train_epoch() -> float:
-        losses = _MeanLoss()
+        losses: List[float] = []
+        late = LateLosses(losses.append)
         state = model.begin_state(batch_size=batch_size, ctx=ctx)
         for X, Y in data_iter_consecutive(corpus_indices, batch_size, num_steps, ctx):
             state = _detach(state)
@@ -250,8 +255,9 @@ def train_and_predict_rnn_gluon(
             l.backward()
             grad_clipping_gluon(model, clipping_theta, ctx)
             trainer.step(1)  # the loss is a mean already
-            losses.add(l)
-        return losses.mean()
+            late.add(l)
+        late.finish()
+        return math.fsum(losses) / len(losses)
 
     def predict(prefix: str) -> str:
         return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
@@ -294,35 +300,6 @@ def _detach(state: Sequence[nd.NDArray]) -> List[nd.NDArray]:
     """Cut the state off the minibatch before it, whose graph is done with."""
     # Differs: the original called detach and kept the array it was called on.
     return [s.detach() for s in state]
-
-
-class _MeanLoss:
-    """The mean of an epoch's losses, read from the device in large portions.
-
-    Differs: the original read every loss, and to read one is to wait for it.
-    Never to wait would let the device's queue, and the memory it holds, grow
-    with the length of the text.
-    """
-
-    portion = 64
-
-    def __init__(self) -> None:
-        self._waiting: List[nd.NDArray] = []
-        self._read: List[float] = []
-
-    def add(self, loss: nd.NDArray) -> None:
-        self._waiting.append(loss)
-        if len(self._waiting) == self.portion:
-            self._fetch()
-
-    def mean(self) -> float:
-        self._fetch()
-        return math.fsum(self._read) / len(self._read)
-
-    def _fetch(self) -> None:
-        if self._waiting:
-            self._read += nd.concat(*self._waiting, dim=0).asnumpy().tolist()
-            self._waiting = []
 
 
 def _exp(nats: float) -> float:

@@ -11,6 +11,7 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import autograd, gluon, init, mx, nd
 from d2l_deeprnn.corpora import SAMPLE_TEXT
+from d2l_deeprnn.losses import IN_FLIGHT
 
 CTX = mx.cpu()
 PREFIXES = ["traveller", "time traveller"]
@@ -217,31 +218,28 @@ def test_a_text_shorter_than_a_minibatch_is_refused(text):
     train_small(d2l, (indices[:28], vocab), num_epochs=1)
 
 
-def test_the_device_is_not_waited_for_in_every_minibatch(text, monkeypatch):
-    waits = []
-    for name in "asnumpy", "asscalar", "wait_to_read":
+def test_a_loss_is_read_when_others_were_handed_to_the_device(text, monkeypatch):
+    events = []
+    for name in "asnumpy", "asscalar", "wait_to_read", "backward":
         plain = getattr(nd.NDArray, name)
 
-        def counted(self, plain=plain):
-            waits.append(plain)
-            return plain(self)
+        def noted(self, *args, name=name, plain=plain, **kwargs):
+            events.append("backward" if name == "backward" else "wait")
+            return plain(self, *args, **kwargs)
 
-        monkeypatch.setattr(nd.NDArray, name, counted)
+        monkeypatch.setattr(nd.NDArray, name, noted)
+    monkeypatch.setattr(nd, "waitall", lambda: events.append("waitall"))
     indices, vocab = text
     d2l.train_and_predict_rnn_gluon(
-        small_model(d2l, vocab), 16, indices, vocab, CTX, 3, 5, 1, 1, 4, []
+        small_model(d2l, vocab), 16, indices, vocab, CTX, 1, 5, 1, 1, 4, []
     )
-    assert len(waits) == 3  # one an epoch, of some 19 minibatches
-
-
-def test_long_epochs_are_waited_for_now_and_then(monkeypatch):
-    from d2l_deeprnn.train import _MeanLoss
-
-    losses = _MeanLoss()
-    for i in range(150):
-        losses.add(nd.array([i]))
-        assert len(losses._waiting) < _MeanLoss.portion
-    assert losses.mean() == np.mean(np.arange(150))
+    events = events[events.index("backward") :]
+    minibatches = events.count("backward")
+    assert minibatches > 2 * IN_FLIGHT
+    # asscalar waits by asnumpy: two waits a loss
+    expected = ["backward"] * IN_FLIGHT
+    expected += ["backward", "wait", "wait"] * (minibatches - IN_FLIGHT)
+    assert events == expected + ["wait", "wait"] * IN_FLIGHT
 
 
 def in_graph(array):
