@@ -8,7 +8,8 @@ large product. Writes ``results/minibatch.csv`` and ``.json``.
     python benchmarks/minibatch.py
 
 It needs the extras ``test`` and ``bench``. The text is random: that decides
-what is learnt, and not how long it takes. Seconds are those of 40 minibatches.
+what is learnt, and not how long it takes. Seconds are those of 160
+minibatches.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from turns import as_installed, main, repair
 from d2l_deeprnn.book import CHAPTER
 
 VOCAB_SIZE = 44
-EPOCHS = 5  # of 8 minibatches
+EPOCHS = 20  # of 8 minibatches; a new model for so few of them counts for little
 GFLOP = 5.4  # of a minibatch's matrix products, forward and backward
 SIDE = 2048  # of the large product's matrices
 

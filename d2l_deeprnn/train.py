@@ -10,7 +10,7 @@ from ._allocator import keep_freed_memory
 from ._checks import positive_int, positive_number
 from ._mxnet import autograd, gluon, init, mx, nd
 from .batches import Indices, check_length, data_iter_consecutive, data_iter_random, to_onehot
-from .flat import with_flat_parameters
+from .flat import clip_and_descend, flatten
 from .losses import LateLosses
 from .predict import predict_rnn, predict_rnn_gluon
 from .vocab import Vocab
@@ -235,11 +235,7 @@ def train_and_predict_rnn_gluon(
     # Differs: the original left the model as it was. The compiled graph
     # computes the same numbers with less overhead.
     model.hybridize(static_alloc=True)
-    network = with_flat_parameters(model, ctx)
-    loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    trainer = gluon.Trainer(
-        network.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
-    )
+    network, update = _network_and_update(model, lr, clipping_theta, ctx)
 
     def train_epoch() -> float:
         losses: List[float] = []
@@ -248,13 +244,9 @@ def train_and_predict_rnn_gluon(
         for X, Y in data_iter_consecutive(corpus_indices, batch_size, num_steps, ctx):
             state = _detach(state)
             with autograd.record():
-                output, state = network(X, state)
-                # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
-                y = Y.T.reshape((-1,))
-                l = loss(output, y).mean()
+                l, state = network(X, Y, state)
             l.backward()
-            grad_clipping_gluon(model, clipping_theta, ctx)
-            trainer.step(1)  # the loss is a mean already
+            update()
             late.add(l)
         late.finish()
         return math.fsum(losses) / len(losses)
@@ -263,6 +255,32 @@ def train_and_predict_rnn_gluon(
         return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
 
     return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log)
+
+
+def _network_and_update(
+    model: gluon.Block, lr: float, theta: float, ctx: mx.Context
+) -> Tuple[Callable[..., Any], Callable[[], Any]]:
+    """What gives a minibatch's loss and state, and what clips and updates the parameters."""
+    # Differs: where the model allows it, its parameters are clipped and updated
+    # as one vector. The original went from array to array: sums round otherwise.
+    flat = flatten(model, ctx)
+    if flat is not None:
+        return flat.network, clip_and_descend(flat.vector, theta, lr)
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = gluon.Trainer(
+        model.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
+    )
+
+    def network(X: nd.NDArray, Y: nd.NDArray, state: List[nd.NDArray]) -> Any:
+        output, state = model(X, state)
+        # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
+        return loss(output, Y.T.reshape((-1,))).mean(), state
+
+    def update() -> None:
+        grad_clipping_gluon(model, theta, ctx)
+        trainer.step(1)  # the loss is a mean already
+
+    return network, update
 
 
 def _run_epochs(

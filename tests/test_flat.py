@@ -1,4 +1,4 @@
-"""The fused layer's parameters as one vector: the same numbers, and the arrays are views."""
+"""A model's parameters as one vector: the same numbers, and the arrays are views."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn import train
 from d2l_deeprnn._mxnet import autograd, gluon, mx, nd
 from d2l_deeprnn.corpora import SAMPLE_TEXT
-from d2l_deeprnn.flat import with_flat_parameters
+from d2l_deeprnn.flat import clip_and_descend, flatten
 from d2l_deeprnn.stacked import StackedRNN
 
 V, H = 7, 5
@@ -21,80 +21,126 @@ def text():
 
 def model_of(layer):
     model = d2l.RNNModel(layer, V)
-    model.initialize(mx.init.Normal(0.5))
+    model.initialize(mx.init.Normal(0.5), force_reinit=True)
     return model
 
 
-def inputs(model):
+def minibatch(model):
     X = nd.array(np.arange(12).reshape(3, 4) % V)
-    return X, [nd.ones(s.shape) for s in model.begin_state(3)]
+    return X, (X * 2) % V, [nd.ones(s.shape) for s in model.begin_state(3)]
+
+
+def loss_of(model, X, Y, state):
+    """What the flat network computes, by the model itself."""
+    scores, _ = model(X, state)
+    return gluon.loss.SoftmaxCrossEntropyLoss()(scores, Y.T.reshape((-1,))).mean()
 
 
 def arrays(model):
     return [param.data().asnumpy() for param in model.collect_params().values()]
 
 
+def gradients(model):
+    return [param.grad().asnumpy() for param in model.collect_params().values()]
+
+
 @pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_training_is_the_same_to_the_bit(text, mode, num_layers, monkeypatch):
+@pytest.mark.parametrize("theta", [0.05, 100], ids=["clipped", "not clipped"])
+def test_training_is_that_of_a_model_left_as_it_is(text, mode, num_layers, theta, monkeypatch):
     indices, vocab = text
     used = []
 
-    def trained(network_of):
-        monkeypatch.setattr(train, "with_flat_parameters", network_of)
+    def trained(flatten):
+        monkeypatch.setattr(train, "flatten", flatten)
         d2l.set_seed(0)
         model = d2l.RNNModel(fused_layer(mode, num_layers, len(vocab), 16), len(vocab))
-        settings = (mx.cpu(), 3, 10, 2, 0.5, 8, ["the"])
+        settings = (mx.cpu(), 3, 10, 0.1 / theta + 0.5, theta, 8, ["the"])
         history = d2l.train_and_predict_rnn_gluon(
             model, 16, indices, vocab, *settings, log=lambda line: None
         )
-        return arrays(model), [(r.perplexity, r.predictions) for r in history]
+        return arrays(model), history
 
-    def flat(model, ctx):
-        used.append(with_flat_parameters(model, ctx))
-        assert used[0] is not model
-        return used[0]
+    def noted(model, ctx):
+        used.append(flatten(model, ctx))
+        return used[-1]
 
-    ours, plain = trained(flat), trained(lambda model, ctx: model)
-    assert used and ours[1] == plain[1]
+    ours, plain = trained(noted), trained(lambda model, ctx: None)
+    assert used[0] is not None
+    for a, b in zip(ours[1], plain[1]):
+        assert a.perplexity == pytest.approx(b.perplexity, rel=1e-5)
+    assert plain[1][-1].perplexity < 0.95 * plain[1][0].perplexity
     for a, b in zip(ours[0], plain[0]):
-        assert np.array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        gluon.rnn.LSTM(H, 2),
-        gluon.rnn.LSTM(H, 2, state_clip_min=-0.1, state_clip_max=0.1, state_clip_nan=True),
-        gluon.rnn.GRU(H),
-        gluon.rnn.RNN(H, 3),
-    ],
-    ids=repr,
-)
-def test_what_is_done_to_one_is_done_to_the_other(layer):
+LAYERS = [
+    gluon.rnn.LSTM(H, 2),
+    gluon.rnn.LSTM(H, 2, state_clip_min=-0.1, state_clip_max=0.1, state_clip_nan=True),
+    gluon.rnn.GRU(H),
+    gluon.rnn.RNN(H, 3),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_the_network_computes_what_the_model_does(layer):
     model = model_of(layer)
-    X, state = inputs(model)
-    expected = model(X, state)[0].asnumpy()
-    network = with_flat_parameters(model, mx.cpu())
-    assert np.array_equal(network(X, state)[0].asnumpy(), expected)
-    gradients = []
-    for block in (network, model):
+    X, Y, state = minibatch(model)
+    _, expected_state = model(X, state)
+    expected = loss_of(model, X, Y, state).asscalar()
+    flat = flatten(model, mx.cpu())
+    loss, new_state = flat.network(X, Y, state)
+    assert loss.asscalar() == expected
+    for a, b in zip(new_state, expected_state):
+        assert np.array_equal(a.asnumpy(), b.asnumpy())
+
+    found = []
+    for compute in (lambda: flat.network(X, Y, state)[0], lambda: loss_of(model, X, Y, state)):
         with autograd.record():
-            total = block(X, state)[0].square().sum()
-        total.backward()
-        gradients.append([param.grad().asnumpy() for param in model.collect_params().values()])
-    for a, b in zip(*gradients):
-        assert np.abs(a).max() > 0 and np.array_equal(a, b)
-    # An update of the network's parameters is one of the model's, and the other way round.
-    trainer = gluon.Trainer(network.collect_params(), "sgd", {"learning_rate": 0.1})
-    trainer.step(1, ignore_stale_grad=True)
-    updated = network(X, state)[0].asnumpy()
-    assert not np.array_equal(updated, expected)
-    assert np.array_equal(model(X, state)[0].asnumpy(), updated)
+            loss = compute()
+        loss.backward()
+        found.append(gradients(model))
+    for a, b in zip(*found):
+        assert np.abs(a).max() > 0
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_what_is_done_to_the_model_is_done_to_the_network(layer):
+    model = model_of(layer)
+    X, Y, state = minibatch(model)
+    flat = flatten(model, mx.cpu())
+    first = flat.network(X, Y, state)[0].asscalar()
     for param in model.collect_params().values():
         param.set_data(param.data() * 0.5)
-    assert np.array_equal(network(X, state)[0].asnumpy(), model(X, state)[0].asnumpy())
-    assert not np.array_equal(network(X, state)[0].asnumpy(), updated)
+    assert flat.network(X, Y, state)[0].asscalar() == loss_of(model, X, Y, state).asscalar()
+    assert flat.network(X, Y, state)[0].asscalar() != first
+
+
+@pytest.mark.parametrize("theta", [1e-3, 1e3], ids=["clipped", "not clipped"])
+def test_an_update_is_clipping_and_gradient_descent(theta):
+    model = model_of(gluon.rnn.LSTM(H, 2))
+    X, Y, state = minibatch(model)
+    flat = flatten(model, mx.cpu())
+    with autograd.record():
+        loss, _ = flat.network(X, Y, state)
+    loss.backward()
+    before = arrays(model)
+    norm = np.sqrt(sum(np.square(g).sum() for g in gradients(model)))
+    step = 0.3 * min(1, theta / norm)
+    expected = [a - step * g for a, g in zip(before, gradients(model))]
+    assert flat.vector.size == sum(a.size for a in before)
+    clip_and_descend(flat.vector, theta, 0.3)()
+    for a, b, c in zip(arrays(model), expected, before):
+        np.testing.assert_allclose(a - c, b - c, rtol=1e-3, atol=1e-7)
+        assert not np.array_equal(a, c)
+
+
+def test_a_gradient_of_zero_changes_nothing():
+    vector = nd.array([1.0, -2.0])
+    vector.attach_grad()
+    clip_and_descend(vector, 1, 0.1)()
+    assert vector.asnumpy().tolist() == [1, -2]
 
 
 def test_a_trained_model_is_saved_and_loaded(text, tmp_path):
@@ -133,4 +179,4 @@ def test_other_models_are_left_as_they_are(layer, change):
     model.initialize()
     if change:
         change(model)
-    assert with_flat_parameters(model, mx.cpu()) is model
+    assert flatten(model, mx.cpu()) is None
