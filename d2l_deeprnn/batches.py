@@ -73,8 +73,8 @@ def data_iter_consecutive(
     # Every row has the same length; what is left over at the end is dropped.
     row_length = (len(corpus_indices) - offset) // batch_size
     # To hand NumPy's arrays to the device minibatch by minibatch would wait each time.
-    indices = np.asarray(corpus_indices[offset : offset + batch_size * row_length], np.int32)
-    indices = nd.array(indices, ctx=ctx, dtype=np.int32).reshape((batch_size, row_length))
+    indices = np.asarray(corpus_indices[offset : offset + batch_size * row_length], np.float32)
+    indices = nd.array(indices, ctx=ctx).reshape((batch_size, row_length))
     num_batches = (row_length - 1) // num_steps  # - 1: the last target has a successor too
 
     def batch(k: int) -> Batch:
@@ -82,7 +82,7 @@ def data_iter_consecutive(
         # Not indices[:, begin:end], which takes Python four times as long to work out.
         X = nd.slice_axis(indices, axis=1, begin=begin, end=end)
         Y = nd.slice_axis(indices, axis=1, begin=begin + 1, end=end + 1)
-        return X.astype(np.float32), Y.astype(np.float32)
+        return X, Y
 
     return Minibatches(num_batches, batch)
 
