@@ -34,7 +34,7 @@ def original():
     vocab = d2l.Vocab(list(ALPHABET))
     # d2l.train is a function, which hides the module.
     train = importlib.import_module("d2l.train")
-    return lambda: _count(train.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, mx.cpu()))
+    return lambda round_: _count(train.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, mx.cpu()))
 
 
 def ours():
@@ -51,14 +51,14 @@ def predict():
     import d2l_deeprnn as d2l
 
     model, vocab = ours()
-    return lambda: _count(d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu()))
+    return lambda round_: _count(d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu()))
 
 
 def generate(num_texts=1, **options):
     from d2l_deeprnn.generate import generate
 
     model, vocab = ours()
-    return lambda: _count(*generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options))
+    return lambda round_: _count(*generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options))
 
 
 def pytorch():
@@ -69,7 +69,7 @@ def pytorch():
     indices = [ALPHABET.index(char) + 1 for char in PREFIX]
 
     @torch.no_grad()
-    def write():
+    def write(round_):
         state, chars = None, list(indices)
         for i in range(len(indices) + NUM_CHARS - 1):
             x = torch.nn.functional.one_hot(torch.tensor([[chars[i]]]), len(ALPHABET) + 1)

@@ -8,7 +8,7 @@ large product. Writes ``results/minibatch.csv`` and ``.json``.
     python benchmarks/minibatch.py
 
 It needs the extras ``test`` and ``bench``. The text is random: that decides
-what is learnt, and not how long it takes. Seconds are those of 160
+what is learnt, and not how long it takes. Seconds are those of 120
 minibatches.
 """
 
@@ -22,7 +22,7 @@ from turns import as_installed, main, repair
 from d2l_deeprnn.book import CHAPTER
 
 VOCAB_SIZE = 44
-EPOCHS = 20  # of 8 minibatches; a new model for so few of them counts for little
+EPOCHS = 15  # of 8 minibatches; a new model for so few of them counts for little
 GFLOP = 5.4  # of a minibatch's matrix products, forward and backward
 SIDE = 2048  # of the large product's matrices
 
@@ -59,7 +59,7 @@ def _chapter(model_class, train):
     model = model_class(rnn.LSTM(hiddens, CHAPTER.num_layers), VOCAB_SIZE)
     rest = (CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta, CHAPTER.batch_size, [])
     arguments = (model, hiddens, corpus_indices, vocab, mx.cpu(), EPOCHS, *rest)
-    return lambda: train(*arguments) and None
+    return lambda round_: train(*arguments) and None
 
 
 def pytorch():
@@ -67,7 +67,7 @@ def pytorch():
     from pytorch_chapter import train
 
     corpus_indices = _text()
-    return lambda: train(corpus_indices, VOCAB_SIZE, EPOCHS)
+    return lambda round_: train(corpus_indices, VOCAB_SIZE, EPOCHS)
 
 
 def pytorch_that_keeps_memory():
@@ -84,7 +84,7 @@ def floor():
     # as many operations as the other contestants' minibatches have
     times = round(8 * EPOCHS * GFLOP * 1e9 / (2 * SIDE**3))
 
-    def multiply():
+    def multiply(round_):
         for _ in range(times):
             torch.mm(a, b)
 

@@ -14,7 +14,6 @@ It needs the extras ``test`` and ``bench``, the book's text in
 from __future__ import annotations
 
 import importlib
-import itertools
 import random
 import re
 
@@ -33,12 +32,10 @@ def _stop(epoch, perplexity):
         raise _Reached(epoch, perplexity)
 
 
-def _in_turn(train):
-    """What is timed: one training with the next seed, and what it came to."""
-    seeds = itertools.count()
+def _until_reached(train):
+    """What is timed: one training, the round its seed, and what it came to."""
 
-    def work():
-        seed = next(seeds)
+    def work(seed):
         try:
             train(seed)
         except _Reached as reached:
@@ -102,7 +99,7 @@ def original():
             [],
         )
 
-    return _in_turn(train)
+    return _until_reached(train)
 
 
 def ours():
@@ -130,7 +127,7 @@ def ours():
             log=lambda line: None,
         )
 
-    return _in_turn(train)
+    return _until_reached(train)
 
 
 def pytorch():
@@ -145,7 +142,7 @@ def pytorch():
         torch.manual_seed(seed)
         train_chapter(corpus_indices, len(vocab), MOST_EPOCHS, _stop)
 
-    return _in_turn(train)
+    return _until_reached(train)
 
 
 def fast():
@@ -181,7 +178,7 @@ def fast():
             record = learner.train_epoch()
             _stop(record.epoch, math.exp(record.train_loss))
 
-    return _in_turn(train)
+    return _until_reached(train)
 
 
 CONTESTANTS = {

@@ -1,10 +1,11 @@
 """Programs that are timed in turn: each in a process of its own, one at work at a time.
 
-A benchmark script runs itself again for each contestant, with the
+A benchmark script runs itself again for each contestant and round, with the
 contestant's name behind ``--contestant``. That process prepares its work, and
-then does it once for each line that it is sent. So no contestant shares
-libraries or threads with another, and a machine that grows slower or faster
-does so for all.
+does it: once to warm up, and once for the record. So no contestant shares
+libraries or threads with another, a machine that grows slower or faster does
+so for all, and where a process's arrays happen to lie in memory, which is worth
+up to a fifth of the time, is drawn anew in each round.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
@@ -28,7 +30,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 def main(
     description: str,
-    contestants: Mapping[str, Callable[[], Callable[[], Any]]],
+    contestants: Mapping[str, Callable[[], Callable[[int], Any]]],
     columns: Sequence[str],
     name: str,
     *,
@@ -44,8 +46,8 @@ def main(
     Args:
         description: of the script, for ``--help``.
         contestants: for each its function, which prepares and returns what is
-            to be timed; that one may return figures, a value for each of
-            ``columns``, other than seconds.
+            to be timed; that one takes the number of the round, from 0 on, and
+            may return figures, a value for each of ``columns``.
         columns: names of these figures.
         name: of the files.
         xlabel: of the picture.
@@ -54,72 +56,53 @@ def main(
         variables: environment variables of some contestants.
         settings: what was measured, for the JSON file.
         rounds: how often.
-        warm_up: whether one round before the others counts for nothing.
+        warm_up: whether each process does its work once before it is timed.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--contestant", choices=list(contestants), help=argparse.SUPPRESS)
+    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contestant is not None:
-        _work(contestants[arguments.contestant])
+        _work(contestants[arguments.contestant], arguments.round, warm_up)
         return
-    first = -1 if warm_up else 0
-    rows = _take_turns(list(contestants), variables or {}, range(first, arguments.rounds))
+    rows = _take_turns(list(contestants), variables or {}, arguments.rounds)
     header = ["round", "contestant", "seconds", "peak_memory_mib", *columns]
     _write(arguments, header, rows, name, settings or {})
     summarize(rows)
     _draw(arguments.out / f"{name}.svg", rows, xlabel, shown)
 
 
-def _work(prepare: Callable[[], Callable[[], Any]]) -> None:
+def _work(prepare: Callable[[], Callable[[int], Any]], round_: int, warm_up: bool) -> None:
     """Be a contestant."""
-    answers = os.fdopen(os.dup(1), "w")
+    answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the libraries print is no answer
     work = prepare()
-    for _ in sys.stdin:
-        started = time.perf_counter()
-        figures = work()
-        seconds = time.perf_counter() - started
-        # KiB on Linux, bytes on macOS
-        scale = 2**20 if sys.platform == "darwin" else 2**10
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-        print(json.dumps([seconds, memory, *(figures or ())]), file=answers, flush=True)
+    if warm_up:
+        work(round_)
+    started = time.perf_counter()
+    figures = work(round_)
+    seconds = time.perf_counter() - started
+    # KiB on Linux, bytes on macOS
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    print(json.dumps([seconds, memory, *(figures or ())]), file=answer, flush=True)
 
 
 def _take_turns(
-    names: Sequence[str], variables: Mapping[str, Mapping[str, str]], rounds: range
+    names: Sequence[str], variables: Mapping[str, Mapping[str, str]], rounds: int
 ) -> List[List[Any]]:
-    workers = {name: _start(name, variables.get(name, {})) for name in names}
     rows: List[List[Any]] = []
-    try:
-        for round_ in rounds:
-            for name, worker in workers.items():
-                worker.stdin.write("go\n")
-                worker.stdin.flush()
-                answer = worker.stdout.readline()
-                if not answer:
-                    raise RuntimeError(f"{name} failed; its message is above")
-                seconds, memory, *figures = json.loads(answer)
-                if round_ >= 0:  # the one before counts for nothing
-                    rows.append([round_, name, round(seconds, 5), round(memory), *figures])
-            print(f"round {round_ + 1} of {rounds.stop}", file=sys.stderr, flush=True)
-    finally:
-        for worker in workers.values():
-            worker.stdin.close()
-            worker.wait()
+    for round_ in range(rounds):
+        for name in names:
+            command = [sys.executable, sys.argv[0], "--contestant", name, "--round", str(round_)]
+            environment = {**ENVIRONMENT, **variables.get(name, {})}
+            answer = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
+            seconds, memory, *figures = json.loads(answer.stdout)
+            rows.append([round_, name, round(seconds, 5), round(memory), *figures])
+        print(f"round {round_ + 1} of {rounds}", file=sys.stderr, flush=True)
     return rows
-
-
-def _start(name: str, variables: Mapping[str, str]) -> Any:
-    command = [sys.executable, sys.argv[0], "--contestant", name]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**ENVIRONMENT, **variables},
-    )
 
 
 def medians(rows: Sequence[Sequence[Any]]) -> Dict[str, float]:
@@ -160,7 +143,7 @@ def _write(
     made_with = {
         "command": f"python benchmarks/{name}.py --rounds {arguments.rounds}",
         "settings": settings,
-        "versions": versions(),
+        "versions": {**versions(), "d2l": version("d2l"), "torch": version("torch")},
         "machine": machine(),
     }
     text = json.dumps(made_with, indent=2) + "\n"

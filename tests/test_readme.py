@@ -109,6 +109,27 @@ def minibatch_table():
     return "\n".join(lines)
 
 
+def time_to_perplexity_table():
+    found = {}
+    for row in rows("time_to_perplexity.csv"):
+        assert float(row["perplexity"]) <= 1.05, row  # reached, and not given up
+        found.setdefault(row["contestant"], []).append(row)
+    ours = [float(row["seconds"]) for row in found["d2l_deeprnn"]]
+    lines = []
+    for name, measured in found.items():
+        seconds = [float(row["seconds"]) for row in measured]
+        epochs = [int(row["epochs"]) for row in measured]
+        ratios = [mine / its for mine, its in zip(ours, seconds)]
+        cells = [name]
+        for values in seconds, epochs:
+            middle = statistics.median(values)
+            cells.append(f"{middle:.0f} ({min(values):.0f} to {max(values):.0f})")
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        cells.append(ratio if name != "d2l_deeprnn" else "1")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def large_text():
     found = [row for row in rows("scaling_texts.csv") if row["characters"] == "100000000"]
     seconds = statistics.median(float(row["reading_seconds"]) for row in found)
@@ -230,6 +251,7 @@ def folded(text):
         memory,
         generation,
         minibatch_table,
+        time_to_perplexity_table,
         large_text,
         lambda: whole_process_table()[0],
         lambda: whole_process_table()[1],
@@ -247,6 +269,7 @@ def folded(text):
         "memory",
         "generation",
         "minibatch",
+        "time to perplexity",
         "large text",
         "whole process",
         "ratio",
