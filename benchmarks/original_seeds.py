@@ -29,6 +29,7 @@ THREADS = os.environ[_repairs.THREADS_VARIABLE]
 if not _repairs.USER_SET_THREADS:  # as installed
     THREADS = "MXNet's own choice"
     del os.environ[_repairs.THREADS_VARIABLE]
+del os.environ[_repairs.COPY_VARIABLE]
 
 import mxnet as mx
 import numpy as np

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-# As it is before anything changes it: importing d2l_deeprnn sets the number of threads.
+# As it is before anything changes it: importing d2l_deeprnn does.
 ENVIRONMENT = dict(os.environ)
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -151,11 +151,12 @@ def _write(
 
 
 def as_installed() -> None:
-    """Undo, before a library starts, what importing ``d2l_deeprnn`` sets: the number of threads."""
+    """Undo, before a library starts, what importing ``d2l_deeprnn`` sets."""
     from d2l_deeprnn import _repairs
 
-    if not _repairs.USER_SET_THREADS:
-        del os.environ[_repairs.THREADS_VARIABLE]
+    for name in _repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE:
+        if name not in ENVIRONMENT:
+            os.environ.pop(name, None)
 
 
 def _draw(

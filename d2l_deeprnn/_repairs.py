@@ -1,10 +1,11 @@
 """What MXNet 1.9.1 needs from today's Python before it can be imported.
 
 MXNet was retired in 2023. Its last release still asks NumPy for a name that
-NumPy 1.24 removed, and chooses half of the processors as its number of
-threads. Both can be put right from outside, and that is all that happens
-here: nothing in this module imports MXNet (that takes seconds), so it is
-cheap enough to run whenever ``d2l_deeprnn`` is imported.
+NumPy 1.24 removed, chooses half of the processors as its number of threads,
+and copies large arrays with threads that are then in the way of the others.
+All of it can be put right from outside, and that is all that happens here:
+nothing in this module imports MXNet (that takes seconds), so it is cheap
+enough to run whenever ``d2l_deeprnn`` is imported.
 
 Python 3.12 also dropped ``distutils``, which MXNet imports. setuptools brings
 it back by being installed, so that repair is a requirement in ``setup.py``.
@@ -23,13 +24,14 @@ import numpy as np
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 USER_SET_THREADS = THREADS_VARIABLE in os.environ  # before prepare() sets it
+COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 
 
 def prepare() -> None:
     """Make ``import mxnet`` work and give it one thread for each physical core.
 
-    Call it before the first ``import mxnet``. A value of ``OMP_NUM_THREADS``
-    that the user has set is left alone.
+    Call it before the first ``import mxnet``. Values of ``OMP_NUM_THREADS`` and
+    ``MXNET_CPU_PARALLEL_SIZE`` that the user has set are left alone.
     """
     # A look into the namespace and not hasattr: NumPy answers a hasattr for
     # this name with a warning.
@@ -37,6 +39,11 @@ def prepare() -> None:
         np.bool = bool  # type: ignore[attr-defined, misc, assignment, unused-ignore]
     # OpenMP reads the variable once, when MXNet's library is loaded.
     os.environ.setdefault(THREADS_VARIABLE, str(available_cores()))
+    # A large array that goes to the device or comes from it is copied in the main
+    # thread. Done by several threads, they are a second team beside the one that
+    # computes; GNU's OpenMP then has more threads than processors, and from there on
+    # puts every thread to sleep at every barrier: training takes twice the time.
+    os.environ.setdefault(COPY_VARIABLE, str(2**31 - 1))
 
 
 def available_cores() -> int:

@@ -130,6 +130,18 @@ def time_to_perplexity_table():
     return "\n".join(lines)
 
 
+def copying():
+    found = {}
+    for row in rows("copying.csv"):
+        found.setdefault(row["contestant"], []).append(float(row["seconds"]))
+    one, several = found["one thread copies"], found["several threads copy"]
+    ratios = [its / mine for mine, its in zip(one, several)]
+    return (
+        f"a minibatch takes {statistics.median(ratios):.2f} times as long "
+        f"(median of {len(ratios)} rounds, {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
 def large_text():
     found = [row for row in rows("scaling_texts.csv") if row["characters"] == "100000000"]
     seconds = statistics.median(float(row["reading_seconds"]) for row in found)
@@ -252,6 +264,7 @@ def folded(text):
         generation,
         minibatch_table,
         time_to_perplexity_table,
+        copying,
         large_text,
         lambda: whole_process_table()[0],
         lambda: whole_process_table()[1],
@@ -270,6 +283,7 @@ def folded(text):
         "generation",
         "minibatch",
         "time to perplexity",
+        "copying",
         "large text",
         "whole process",
         "ratio",

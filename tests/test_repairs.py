@@ -16,7 +16,8 @@ from d2l_deeprnn import _repairs
 
 def python(code, *options, **environment):
     """Run code in a fresh interpreter and return what it printed."""
-    env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    ours = (_repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE)
+    env = {k: v for k, v in os.environ.items() if k not in ours}
     done = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],
         env={**env, **environment}, capture_output=True, text=True,
@@ -49,6 +50,24 @@ def test_no_warning_even_where_warnings_are_errors():
 def test_mxnet_may_come_first():
     code = "import mxnet as mx\nimport d2l_deeprnn as d2l\nd2l.try_gpu()"
     python(code + textwrap.dedent(TRAIN_A_LITTLE))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+@pytest.mark.parametrize("size, threads_more", [(None, 0), ("1000", 1)], ids=["ours", "the user's"])
+def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, threads_more):
+    code = """
+        import os
+        import numpy as np
+        import d2l_deeprnn as d2l
+        d2l.try_gpu()
+        from mxnet import nd
+        nd.zeros((512, 1024)).wait_to_read()  # starts the threads that compute
+        before = len(os.listdir("/proc/self/task"))
+        nd.array(np.ones((512, 1024))).asnumpy()
+        print(len(os.listdir("/proc/self/task")) - before)
+    """
+    environment = {} if size is None else {_repairs.COPY_VARIABLE: size}
+    assert python(code, OMP_NUM_THREADS="2", **environment)[0] == str(threads_more)
 
 
 THREADS = """
