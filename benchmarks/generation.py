@@ -51,14 +51,18 @@ def predict():
     import d2l_deeprnn as d2l
 
     model, vocab = ours()
-    return lambda round_: _count(d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu()))
+    return lambda round_: _count(
+        d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu())
+    )
 
 
 def generate(num_texts=1, **options):
     from d2l_deeprnn.generate import generate
 
     model, vocab = ours()
-    return lambda round_: _count(*generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options))
+    return lambda round_: _count(
+        *generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options)
+    )
 
 
 def pytorch():
