@@ -138,7 +138,7 @@ def copying():
     ratios = [its / mine for mine, its in zip(one, several)]
     return (
         f"a minibatch takes {statistics.median(ratios):.2f} times as long "
-        f"(median of {len(ratios)} rounds, {min(ratios):.2f} to {max(ratios):.2f})"
+        f"(median of {len(ratios)} rounds, {min(ratios):.2f} to {max(ratios):.2f};"
     )
 
 
