@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import warnings
 
-from . import _repairs
+from . import _copying, _repairs
 
 _repairs.prepare()
 
@@ -20,5 +20,7 @@ if not _repairs.USER_SET_THREADS:
     # Where MXNet was imported before us, the environment variable came too
     # late for OpenMP; this sets the same number in either case.
     mx.base._LIB.MXSetNumOMPThreads(ctypes.c_int(_repairs.available_cores()))
+
+_copying.prepare(mx)
 
 __all__ = ["autograd", "gluon", "init", "mx", "nd"]

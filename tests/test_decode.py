@@ -1,7 +1,7 @@
 """A model one character at a time: the same scores as the model's own."""
 
-import numpy as np
 import pytest
+from recurrent import assert_close
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, mx, nd
@@ -41,6 +41,5 @@ def test_scores_are_the_models(kind, rows, hybridized):
     for column in text.T:
         scores, state = step(column, state)
         found.append(scores)
-    np.testing.assert_allclose(
-        nd.concat(*found, dim=0).asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5
-    )
+    # Relative to the largest: the scores of a relu network are large, and round as such.
+    assert_close({"": nd.concat(*found, dim=0).asnumpy()}, {"": expected.asnumpy()}, 1e-5)
