@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
+import reprlib
+from typing import Any, Iterable, Optional
+
+import numpy as np
+
+# Indices go to the device as float32, which holds every whole number below this.
+MAX_TOKENS = 2**24
+_PIECE = 2**20  # indices that are checked at a time: a long text is never copied whole
 
 
 def positive_int(name: str, value: Any) -> None:
@@ -18,8 +25,64 @@ def whole_number(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
-def positive_number(name: str, value: Any) -> None:
+def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None:
     """Raise a ValueError that names the argument, unless it is a number above 0."""
     # not (value > 0), so that NaN is refused too
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) > 0:
         raise ValueError(f"{name} must be a number above 0, not {value!r}")
+    if float(value) == float("inf") and not or_infinite:
+        raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
+
+
+def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> np.ndarray:
+    """Return token indices as an array, or raise a ValueError that names the wrong one.
+
+    MXNet takes an index that is not in the vocabulary without a word: its one-hot vector is all
+    zeros, and as a target it counts as the last token, or the first.
+
+    Args:
+        name: of the argument, for the error.
+        values: a list, a tuple, or an array of NumPy or MXNet.
+        vocab_size: indices are from 0 to below this; any if None.
+
+    Returns:
+        One row of whole numbers. An array of NumPy is returned as it is.
+    """
+    # Differs: the original took any index.
+    limit = MAX_TOKENS if vocab_size is None else vocab_size
+    # NumPy would turn True into 1, and a list with one string in it into strings.
+    if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
+        _refuse_first(name, values, limit)
+    array = values.asnumpy() if hasattr(values, "asnumpy") else np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(
+            f"{name} must be one row of token indices, such as vocab[list(text)], not "
+            + (f"an array of shape {array.shape}" if array.ndim else type(values).__name__)
+        )
+    if array.dtype.kind not in "iuf":
+        _refuse_first(name, array.tolist(), limit)
+        return array.astype(np.int64)
+    for begin in range(0, len(array), _PIECE):
+        piece = array[begin : begin + _PIECE]
+        right = (piece >= 0) & (piece < limit)
+        if array.dtype.kind == "f":
+            right &= piece == np.floor(piece)
+        if not right.all():
+            i = begin + int(np.argmin(right))
+            raise _wrong_index(name, i, array[i].item(), limit)
+    return array
+
+
+def _is_number(kind: type) -> bool:
+    return issubclass(kind, numbers.Real) and kind is not bool
+
+
+def _refuse_first(name: str, values: Iterable[Any], limit: int) -> None:
+    for i, value in enumerate(values):
+        if not (_is_number(type(value)) and 0 <= value < limit and value == int(value)):
+            raise _wrong_index(name, i, value, limit)
+
+
+def _wrong_index(name: str, i: int, value: Any, limit: int) -> ValueError:
+    shown = reprlib.repr(value)  # of a long list its beginning
+    return ValueError(f"{name}[{i}] is {shown}: it must be a whole number from 0 to {limit - 1}")

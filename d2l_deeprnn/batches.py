@@ -7,11 +7,12 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ._checks import positive_int
+from ._checks import positive_int, token_indices
 from ._mxnet import mx, nd
+from .context import check_ctx
 
 Batch = Tuple[nd.NDArray, nd.NDArray]
-Indices = Union[Sequence[int], np.ndarray]
+Indices = Union[Sequence[int], np.ndarray, nd.NDArray]
 
 
 class Minibatches(Iterator[Batch]):
@@ -54,7 +55,8 @@ def data_iter_consecutive(
     minibatch before ended, so that the hidden state can be carried over.
 
     Args:
-        corpus_indices: token indices of the text, in order.
+        corpus_indices: token indices of the text, in order: a list, a tuple, or
+            an array of NumPy or MXNet.
         batch_size: rows of a minibatch.
         num_steps: columns of a minibatch, in characters.
         ctx: device of the minibatches; the current one if None.
@@ -64,16 +66,19 @@ def data_iter_consecutive(
         by one character. ``len()`` tells how many there are.
 
     Raises:
-        ValueError: if a size is not positive, or if the text does not hold
-            one minibatch.
+        ValueError: if a size is not positive, if the text does not hold one
+            minibatch, or if an index is not a whole number of at least 0.
+        TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.data_iter_consecutive`` of the chapter.
     """
-    offset = _start(corpus_indices, batch_size, num_steps, adjacent=True)
+    check_ctx(ctx)
+    text = token_indices("corpus_indices", corpus_indices)
+    offset = _start(len(text), batch_size, num_steps, adjacent=True)
     # Every row has the same length; what is left over at the end is dropped.
-    row_length = (len(corpus_indices) - offset) // batch_size
+    row_length = (len(text) - offset) // batch_size
     # To hand NumPy's arrays to the device minibatch by minibatch would wait each time.
-    indices = np.asarray(corpus_indices[offset : offset + batch_size * row_length], np.float32)
+    indices = np.asarray(text[offset : offset + batch_size * row_length], np.float32)
     indices = nd.array(indices, ctx=ctx).reshape((batch_size, row_length))
     num_batches = (row_length - 1) // num_steps  # - 1: the last target has a successor too
 
@@ -102,14 +107,16 @@ def data_iter_random(
 
     Source: ``d2l.data_iter_random`` of the chapter.
     """
-    offset = _start(corpus_indices, batch_size, num_steps, adjacent=False)
-    num_examples = (len(corpus_indices) - offset - 1) // num_steps - 1
+    check_ctx(ctx)
+    text = token_indices("corpus_indices", corpus_indices)
+    offset = _start(len(text), batch_size, num_steps, adjacent=False)
+    num_examples = (len(text) - offset - 1) // num_steps - 1
     num_batches = num_examples // batch_size
     example_starts = list(range(offset, offset + num_examples * num_steps, num_steps))
     random.shuffle(example_starts)
 
     def rows(starts: List[int]) -> nd.NDArray:
-        return nd.array([corpus_indices[i : i + num_steps] for i in starts], ctx=ctx)
+        return nd.array([text[i : i + num_steps] for i in starts], ctx=ctx)
 
     def batch(k: int) -> Batch:
         starts = example_starts[k * batch_size : (k + 1) * batch_size]
@@ -168,10 +175,10 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
     return [nd.one_hot(x, size) for x in X.T]
 
 
-def _start(corpus_indices: Indices, batch_size: int, num_steps: int, *, adjacent: bool) -> int:
+def _start(num_tokens: int, batch_size: int, num_steps: int, *, adjacent: bool) -> int:
     """Draw the offset of an epoch and check that a minibatch follows it."""
     positive_int("num_steps", num_steps)
     # The same draw as in the original, so that a seed gives the same offsets.
     offset = int(random.uniform(0, num_steps))
-    check_length(len(corpus_indices), batch_size, num_steps, adjacent=adjacent, offset=offset)
+    check_length(num_tokens, batch_size, num_steps, adjacent=adjacent, offset=offset)
     return offset

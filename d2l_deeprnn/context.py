@@ -49,6 +49,18 @@ def device_of(model: Any) -> mx.Context:
     return mx.cpu()
 
 
+def check_ctx(ctx: Any) -> None:
+    """Raise a TypeError unless it is one device, or None."""
+    # Differs: the original failed where it first used the list.
+    if isinstance(ctx, (list, tuple)):
+        raise TypeError(
+            f"ctx must be one device, not a list of them, {list(ctx)}: use d2l.try_gpu(), or one "
+            "of the list"
+        )
+    if ctx is not None and not isinstance(ctx, mx.Context):
+        raise TypeError(f"ctx must be a device such as mx.cpu() or d2l.try_gpu(), not {ctx!r}")
+
+
 def set_seed(seed: int) -> None:
     """Seed the three random generators that a training run draws from.
 

@@ -59,7 +59,8 @@ def params_from_gluon(
     Raises:
         TypeError: if a layer is of another kind.
         ValueError: if the layers have no values yet, are bidirectional, have
-            a projection, no bias, or do not fit each other.
+            a projection, a clipped state, an activation after the output or
+            no bias, or do not fit each other.
     """
     form = _form(rnn_layer, dense)
     names = list(_layer(form, two_biases).param_shapes(1, 1))
@@ -100,8 +101,8 @@ def params_to_gluon(
         TypeError: if a layer is of another kind.
         ValueError: if the number of parameters or a shape is not what the
             layers need; if the layers are not initialized, are bidirectional,
-            have a projection, no bias, or do not fit each other. Nothing has
-            been written then.
+            have a projection, a clipped state, an activation after the output
+            or no bias, or do not fit each other. Nothing has been written then.
     """
     form = _form(rnn_layer, dense)
     names = _names_of_one_layer(params, form, rnn_layer, dense)
@@ -133,16 +134,21 @@ def _params_of_layer(rnn_layer: Any, l: int) -> List[Any]:
 
 
 def _form(rnn_layer: Any, dense: Any) -> _Form:
-    if not isinstance(rnn_layer, gluon.rnn.rnn_layer._RNNLayer):
+    # A subclass computes what it likes: no other network does the same.
+    if type(rnn_layer) not in (gluon.rnn.RNN, gluon.rnn.GRU, gluon.rnn.LSTM):
         raise TypeError(
             f"rnn_layer must be one of gluon.rnn.RNN, GRU and LSTM, not {type(rnn_layer).__name__}"
         )
-    if not isinstance(dense, gluon.nn.Dense):
+    if type(dense) is not gluon.nn.Dense:
         raise TypeError(f"dense must be a gluon.nn.Dense, not {type(dense).__name__}")
     if rnn_layer._dir == 2:
         raise ValueError("rnn_layer is bidirectional: there is no such network from scratch")
     if rnn_layer._projection_size:
         raise ValueError("rnn_layer has a projection_size: there is no such network from scratch")
+    if rnn_layer._lstm_state_clip_min is not None or rnn_layer._lstm_state_clip_max is not None:
+        raise ValueError("rnn_layer clips its state: there is no such network from scratch")
+    if dense.act is not None:
+        raise ValueError("dense has an activation: the outputs of a network from scratch have none")
     if dense.bias is None:
         raise ValueError("dense has no bias: make it with use_bias=True")
     if dense.weight.shape[1] not in (0, rnn_layer._hidden_size):  # 0: not known yet

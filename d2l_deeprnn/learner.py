@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 import numpy as np
 
 from ._allocator import keep_freed_memory
+from ._checks import token_indices
 from ._mxnet import autograd, gluon, mx, nd
 from .batches import Minibatches, check_length, data_iter_consecutive, data_iter_random
-from .context import set_seed
+from .context import check_ctx, set_seed
 from .evaluate import evaluate
 from .initialize import initialize
 from .losses import LateLosses
@@ -91,8 +92,10 @@ class Learner:
         history: a record for each finished epoch.
 
     Raises:
-        ValueError: if a part of the text is too short, or the optimizer or
-            one of its options unknown.
+        ValueError: if a part of the text is too short or holds an index that
+            is not in the vocabulary, or the optimizer or one of its options
+            is unknown.
+        TypeError: if ``ctx`` is not one device.
     """
 
     def __init__(
@@ -103,6 +106,9 @@ class Learner:
         valid_indices: np.ndarray,
         ctx: mx.Context,
     ) -> None:
+        check_ctx(ctx)
+        train_indices = token_indices("train_indices", train_indices, vocab_size)
+        valid_indices = token_indices("valid_indices", valid_indices, vocab_size)
         adjacent = settings.sampling == "adjacent"
         check_length(len(train_indices), settings.batch_size, settings.num_steps, adjacent=adjacent)
         self.settings = settings

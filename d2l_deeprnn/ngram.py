@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from ._checks import positive_int
+from ._checks import positive_int, token_indices
 
 Indices = Union[Sequence[int], np.ndarray]
 
@@ -215,19 +215,7 @@ def _places(closed: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _indices(name: str, indices: Any, vocab_size: int, least: int) -> np.ndarray:
     """Return token indices as int64, or raise a ValueError that names the argument."""
-    array = np.asarray(indices)
-    if array.ndim != 1 or array.dtype.kind not in "iuf":  # True is not meant as 1
-        raise ValueError(
-            f"{name} must be one row of whole numbers, not of shape {array.shape} and type "
-            f"{array.dtype}"
-        )
+    array = token_indices(name, indices, vocab_size)
     if len(array) < least:
         raise ValueError(f"{name} must hold at least {least} tokens, not {len(array)}")
-    # not (within), so that NaN is refused too
-    wrong = np.flatnonzero(~((array >= 0) & (array < vocab_size) & (np.floor(array) == array)))
-    if len(wrong):
-        raise ValueError(
-            f"{name}[{wrong[0]}] is {array[wrong[0]]}: it must be a whole number from 0 to "
-            f"{vocab_size - 1}"
-        )
     return array.astype(np.int64)

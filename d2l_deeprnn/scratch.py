@@ -28,6 +28,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from ._checks import positive_int, positive_number
 from ._mxnet import mx, nd
+from .context import check_ctx
 
 Arrays = Sequence[nd.NDArray]
 Shapes = Dict[str, Tuple[int, ...]]
@@ -267,11 +268,13 @@ def deep_network(
 
     Raises:
         ValueError: if a number is out of its range, or if there is no layer.
+        TypeError: if ``ctx`` is not one device.
     """
     positive_int("num_inputs", num_inputs)
     positive_int("num_hiddens", num_hiddens)
     positive_int("num_outputs", num_outputs)
     positive_number("scale", scale)
+    check_ctx(ctx)
     if len(layers) == 0:
         raise ValueError("layers is empty: a deep network has at least one hidden layer")
     param_shapes = network_param_shapes(layers, num_inputs, num_hiddens, num_outputs)
@@ -294,6 +297,7 @@ def deep_network(
         batch_size: int, num_hiddens: int, ctx: Optional[mx.Context] = None
     ) -> Tuple[nd.NDArray, ...]:
         positive_int("batch_size", batch_size)
+        check_ctx(ctx)
         if num_hiddens != made_with:
             raise ValueError(f"num_hiddens is {num_hiddens}, but the network has {made_with}")
         return tuple(nd.zeros((batch_size, num_hiddens), ctx=ctx) for _ in range(sum(num_states)))

@@ -18,6 +18,14 @@ def gluon_layers(mode="lstm", num_layers=2, **kwargs):
     return layer, dense
 
 
+class Own(gluon.rnn.LSTM):
+    pass
+
+
+class OwnDense(gluon.nn.Dense):
+    pass
+
+
 def random_params(network):
     return [random_array(*param.shape) for param in network.get_params()]
 
@@ -111,6 +119,14 @@ def test_layers_that_cannot_be_converted():
             convert(gluon.rnn.LSTM(5, bidirectional=True), dense)
         with pytest.raises(ValueError, match="rnn_layer has a projection_size"):
             convert(gluon.rnn.LSTM(5, projection_size=3), dense)
+        with pytest.raises(TypeError, match="RNN, GRU and LSTM, not Own"):
+            convert(Own(5), dense)
+        with pytest.raises(TypeError, match="dense must be a gluon.nn.Dense, not OwnDense"):
+            convert(layer, OwnDense(7))
+        with pytest.raises(ValueError, match="rnn_layer clips its state"):
+            convert(gluon.rnn.LSTM(5, state_clip_min=0, state_clip_max=1), dense)
+        with pytest.raises(ValueError, match="dense has an activation"):
+            convert(layer, gluon.nn.Dense(7, activation="tanh"))
         with pytest.raises(ValueError, match="dense has no bias"):
             convert(layer, gluon.nn.Dense(7, use_bias=False))
         with pytest.raises(ValueError, match="dense reads 6 units, but rnn_layer has 5"):

@@ -174,11 +174,11 @@ def test_tinyshakespeare(book_dir):
         ([0.0, 2.5], "[1] is 2.5: it must be a whole number from 0 to 4"),
         ([float("nan"), 1.0], "[0] is nan: it must be a whole number from 0 to 4"),
         ([1.0, float("inf")], "[1] is inf: it must be a whole number from 0 to 4"),
-        ([[0, 1]], "must be one row of whole numbers, not of shape (1, 2) and type int64"),
-        (["a", "b"], "must be one row of whole numbers, not of shape (2,) and type <U1"),
-        ([True, False], "must be one row of whole numbers, not of shape (2,) and type bool"),
-        ([0, None], "must be one row of whole numbers, not of shape (2,) and type object"),
-        ("01", "must be one row of whole numbers, not of shape () and type <U2"),
+        ([[0, 1]], "[0] is [0, 1]: it must be a whole number from 0 to 4"),
+        (["a", "b"], "[0] is 'a': it must be a whole number from 0 to 4"),
+        ([True, False], "[0] is True: it must be a whole number from 0 to 4"),
+        ([0, None], "[1] is None: it must be a whole number from 0 to 4"),
+        ("01", "must be one row of token indices, such as vocab[list(text)], not str"),
     ],
 )
 def test_refuses_what_is_no_text(given_text, told):
