@@ -7,9 +7,9 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
-from ._checks import positive_int
+from ._checks import positive_int, token_indices
 from ._mxnet import mx, nd
-from .context import device_of
+from .context import check_ctx, device_of
 
 # Characters that a row reads, unscored, to get into the text, where it does
 # not begin at the text's beginning.
@@ -53,12 +53,12 @@ def evaluate(
 ) -> Evaluation:
     """Score every character of a text but the first, each once.
 
-    The hidden state starts at zero at the text's beginning and is carried
-    through. With one row (``batch_size=1``) that is all there is to it. With
-    several, each works on its own part of the text, and starts 512 characters
-    earlier, unscored, to have the state that reading on would have given; what
-    a model remembers for longer than that is lost: the loss of the network in
-    ``results/tinyshakespeare`` changes in the eighth digit.
+    The hidden state starts at the text's beginning as the model begins it, and is
+    carried through. With one row (``batch_size=1``) that is all there is to it.
+    With several, each works on its own part of the text, and all but the first
+    start 512 characters earlier, unscored, to have the state that reading on
+    would have given; what a model remembers for longer than that is lost: the
+    loss of the network in ``results/tinyshakespeare`` changes in the eighth digit.
 
     Args:
         model: an ``RNNModel``, or what takes and returns the same.
@@ -69,40 +69,44 @@ def evaluate(
             tell the model something about the text.
 
     Raises:
-        ValueError: if the text has fewer than two characters, nothing of it
-            is to be scored, or ``batch_size`` is not positive.
+        ValueError: if the text has fewer than two characters, an index in it is
+            not one of the model's, nothing of it is to be scored, or
+            ``batch_size`` is not positive.
+        TypeError: if ``ctx`` is not one device.
     """
     positive_int("batch_size", batch_size)
-    num_chars = len(corpus_indices) - 1
+    check_ctx(ctx)
+    indices = token_indices("corpus_indices", corpus_indices)
+    num_chars = len(indices) - 1
     if num_chars < 1:
         raise ValueError(
             f"the text has {num_chars + 1} characters; to score one, it takes at least 2"
         )
     ctx = ctx or device_of(model)
-    indices = np.asarray(corpus_indices)
-    scored = ~np.isin(indices[1:], np.asarray(unscored))  # whether character i + 1 counts
+    skipped = token_indices("unscored", list(unscored))
+    scored = ~np.isin(indices[1:], skipped)  # whether character i + 1 counts
     if not scored.any():
         raise ValueError(f"all of the text's tokens are among unscored: {list(unscored)}")
-    # Each row but the first needs WARM_UP characters before its own part.
+    # Each row but the first reads WARM_UP characters before its own part.
     rows = max(1, min(batch_size, num_chars // WARM_UP))
-    length = -(-num_chars // rows)
-    rows = -(-num_chars // length)  # fewer where rounding up left nothing for the last ones
+    warm_up = WARM_UP if rows > 1 else 0
+    length = -(-(num_chars - warm_up) // rows)
+    rows = -(-(num_chars - warm_up) // length)  # fewer where rounding up left nothing for the last
     starts = np.arange(rows) * length
-    model_state = model.begin_state(batch_size=rows, ctx=ctx)
-    if rows > 1:
-        # (rows, WARM_UP); the first row reads anything, and is reset below
-        before = np.maximum(starts[:, None] + np.arange(-WARM_UP, 0), 0)
-        _, model_state = model(nd.array(indices[before], ctx=ctx), model_state)
-        model_state = [_reset_first_row(s, rows, model, i) for i, s in enumerate(model_state)]
+    own = np.full((rows, 1), warm_up)  # the column at which a row's own part begins
+    own[0] = 0
+    state = model.begin_state(batch_size=rows, ctx=ctx)
     sums: List[nd.NDArray] = []
-    for step in range(0, length, NUM_STEPS):
-        columns = np.arange(step, min(step + NUM_STEPS, length))
+    for step in range(0, warm_up + length, NUM_STEPS):
+        columns = np.arange(step, min(step + NUM_STEPS, warm_up + length))
         positions = starts[:, None] + columns  # (rows, columns)
         # The last row may be shorter: what stands beyond the end is not counted.
-        counted = positions < num_chars
+        counted = (columns >= own) & (positions < num_chars)
         positions = np.minimum(positions, num_chars - 1)
         counted &= scored[positions]
-        scores, model_state = model(nd.array(indices[positions], ctx=ctx), model_state)
+        scores, state = model(nd.array(indices[positions], ctx=ctx), state)
+        if step == 0:  # a model of any kind shows now how many tokens it knows
+            token_indices("corpus_indices", indices, scores.shape[-1])
         # scores go time step by time step: (columns * rows, vocab_size)
         targets = nd.array(indices[positions + 1].T.reshape(-1), ctx=ctx)
         log_likelihood = nd.pick(nd.log_softmax(scores), targets)
@@ -112,13 +116,3 @@ def evaluate(
     num_scored = int(scored.sum())
     nats = -math.fsum(s.asscalar() for s in sums) / num_scored
     return Evaluation(nats, num_scored)
-
-
-def _reset_first_row(state: nd.NDArray, rows: int, model: Any, index: int) -> nd.NDArray:
-    """Put the state of the first row back to zero."""
-    axis = model.rnn.state_info(rows)[index]["__layout__"].index("N")
-    shape = [1] * len(state.shape)
-    shape[axis] = rows
-    mask = np.ones(rows, dtype=np.float32)
-    mask[0] = 0
-    return state * nd.array(mask.reshape(shape), ctx=state.context)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Callable, List, NamedTuple, Optional
 
 from ._mxnet import autograd, gluon, mx, nd
-from .model import RNNModel
+from .model import RNNModel, known_layers
 
 
 class Flat(NamedTuple):
@@ -22,44 +22,48 @@ class Flat(NamedTuple):
         network: ``network(X, Y, state) -> (loss, state)``, compiled as one
             graph; the loss is the minibatch's mean, shape (1,).
         vector: all parameters, of the fused layer first; gradient attached.
+        views: the model's parameters as parts of the vector, data and gradients.
     """
 
     network: gluon.Block
     vector: nd.NDArray
+    views: List[nd.NDArray]
+
+    def is_still(self, model: gluon.Block, ctx: Optional[mx.Context]) -> bool:
+        """Whether the network and the vector still are the model's."""
+        params = _trainable(model, ctx)
+        arrays = [array for p in params for array in (p._data[0], p._grad[0])]
+        return len(arrays) == len(self.views) and all(a is b for a, b in zip(arrays, self.views))
 
 
-def flatten(model: gluon.Block, ctx: mx.Context) -> Optional[Flat]:
+def flatten(model: gluon.Block, ctx: Optional[mx.Context]) -> Optional[Flat]:
     """Put the parameters of a model into one vector.
 
     The model's own parameters and their gradients become views: it may be used,
     saved and loaded as before, and sees what is done to the vector.
 
     Args:
-        model: an ``RNNModel``, initialized.
+        model: an initialized model of any kind.
         ctx: device of the model.
 
     Returns:
-        None where that cannot be: if the model has cells and no fused layer,
-        or parameters that are not to be trained alike.
+        None where the model has to be called: see ``known_layers``. Also where it has
+        a ``StackedRNN``, or parameters that are not to be trained alike.
     """
-    if not (isinstance(model, RNNModel) and isinstance(model.rnn, gluon.rnn.rnn_layer._RNNLayer)):
+    if not _trainable(model, ctx):
         return None
     # The shapes of some parameters are not known before the first input.
     model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
-    params = list(model.collect_params().values())
-    if model.rnn._projection_size or any(p.grad_req != "write" or p.lr_mult != 1 for p in params):
-        return None
-    parts = _in_kernel_order(model.rnn)
-    size = sum(part.data(ctx).size for part in parts)
-    network = _FlatModel(model, size)
+    params = _trainable(model, ctx)
+    network = _FlatModel(model, sum(param.data().size for param in model.rnn.params.values()))
     network.parameters.initialize(init="zeros", ctx=ctx)  # draws no random numbers
-    output = [model.dense.weight, model.dense.bias]
-    vector = nd.concat(*[p.data(ctx).reshape((-1,)) for p in parts + output], dim=0)
+    vector = nd.concat(*[param.data().reshape((-1,)) for param in params], dim=0)
     vector.attach_grad()
-    _make_views(parts + output, vector)
+    _make_views(params, vector)
     _make_views([network.parameters], vector)
     network.hybridize(static_alloc=True)
-    return Flat(network, vector)
+    views = [array for param in params for array in (param._data[0], param._grad[0])]
+    return Flat(network, vector, views)
 
 
 def clip_and_descend(vector: nd.NDArray, theta: float, lr: float) -> Callable[[], Any]:
@@ -102,31 +106,46 @@ class _FlatModel(gluon.HybridBlock):
             "state_outputs": True,
         }
         self.parameters = self.params.get("parameters", shape=(size,))
-        # A block of its own: to compile the model's would undo what was compiled there.
-        self.dense = gluon.nn.Dense(
-            model.vocab_size, in_units=layer._hidden_size, params=model.dense.params
-        )
+        # Not the output layer itself: it would be compiled, and its own graph lost.
+        self.params.update(model.dense.params)
+        self.weight, self.bias = model.dense.weight, model.dense.bias
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss()
 
     def hybrid_forward(
-        self, F: Any, inputs: Any, targets: Any, state: List[Any], parameters: Any
+        self,
+        F: Any,
+        inputs: Any,
+        targets: Any,
+        state: List[Any],
+        parameters: Any,
+        weight: Any,
+        bias: Any,
     ) -> Any:
         X = F.one_hot(F.transpose(inputs), self._vocab_size)
         Y, *state = F.RNN(X, parameters, *state, **self._kernel)
         # (num_steps, batch_size, num_hiddens) -> (num_steps * batch_size, num_hiddens)
-        output = self.dense(F.reshape(Y, (-3, 0)))
+        output = F.FullyConnected(F.reshape(Y, (-3, 0)), weight, bias, num_hidden=self._vocab_size)
         # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
         y = F.reshape(F.transpose(targets), (-1,))
         return F.mean(self.loss(output, y)), state
 
 
-def _in_kernel_order(layer: gluon.rnn.rnn_layer._RNNLayer) -> List[gluon.Parameter]:
-    return [
-        getattr(layer, f"l{level}_{source}_{kind}")
+def _trainable(model: gluon.Block, ctx: Optional[mx.Context]) -> List[gluon.Parameter]:
+    """The parameters, in the order of the kernel, if the model can be put into one vector."""
+    layers = known_layers(model, ctx)
+    if layers != [getattr(model, "rnn", None)]:
+        return []
+    params = [
+        getattr(layers[0], f"l{level}_{source}_{kind}")
         for kind in ("weight", "bias")
-        for level in range(layer._num_layers)
+        for level in range(layers[0]._num_layers)
         for source in ("i2h", "h2h")
     ]
+    params += [model.dense.weight, model.dense.bias]
+    if {id(p) for p in params} != {id(p) for p in model.collect_params().values()}:
+        return []
+    alike = all(param.grad_req == "write" and param.lr_mult == 1 for param in params)
+    return params if alike else []
 
 
 def _make_views(params: List[gluon.Parameter], vector: nd.NDArray) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, Iterable, List, Optional, Sequence
 
 import numpy as np
 
 from ._checks import positive_int, whole_number
 from ._mxnet import mx, nd
-from .context import device_of
+from .context import check_ctx, device_of
 from .decode import one_step
+from .model import check_vocab
 from .vocab import Vocab
 
 # Greedy decoding reads so many characters at once from the device: often
@@ -22,7 +23,7 @@ PORTION = 16
 def generate(
     model: Any,
     vocab: Vocab,
-    prefixes: Sequence[str],
+    prefixes: Iterable[str],
     num_chars: int,
     *,
     temperature: float = 0.0,
@@ -37,7 +38,7 @@ def generate(
     Special tokens such as ``<unk>`` are never written: they are no characters.
 
     Args:
-        model: an ``RNNModel``.
+        model: an ``RNNModel``, or what takes and returns the same.
         vocab: the vocabulary that it was trained with.
         prefixes: beginnings of texts, each of at least one character.
         num_chars: characters to add to each, 0 or more.
@@ -60,9 +61,14 @@ def generate(
     Raises:
         ValueError: if a prefix is empty or has an unknown character, if a
             number is out of its range, if the model was made for another
-            vocabulary, or if its scores are no numbers.
-        TypeError: if ``prefixes`` is not a list of strings.
+            vocabulary, or if its scores are not finite.
+        TypeError: if ``prefixes`` does not hold strings, or is one, or if ``ctx`` is
+            not one device.
     """
+    check_ctx(ctx)
+    if isinstance(prefixes, str):
+        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
+    prefixes = list(prefixes)
     _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed)
     ctx = ctx or device_of(model)
     texts = list(prefixes)
@@ -85,9 +91,14 @@ def generate(
     waiting: List[nd.NDArray] = []  # the indices after that, still on the device
     for i in range(1, end):
         scores, state = step(current, state)
+        if scores.shape != (len(prefixes), len(vocab)):
+            raise ValueError(
+                f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "
+                f"but the vocabulary has {len(vocab)}: it must give one score for each"
+            )
         scores = scores + forbidden
         if temperature == 0:
-            current = scores.argmax(axis=1)
+            current = scores.argmax(axis=1).astype("float32", copy=False)
         else:
             rows = zip(scores.asnumpy().astype(np.float64), generators, i >= starts)
             drawn = [
@@ -154,8 +165,6 @@ def _check(
     top_p: Optional[float],
     seed: Optional[int],
 ) -> None:
-    if isinstance(prefixes, str):
-        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
     if not prefixes:
         raise ValueError("prefixes is empty: give at least one")
     for prefix in prefixes:
@@ -166,11 +175,7 @@ def _check(
         unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
         if unknown:
             raise ValueError(f"not in the vocabulary: {unknown} in prefix {prefix!r}")
-    outputs = getattr(model, "vocab_size", len(vocab))
-    if outputs != len(vocab):
-        raise ValueError(
-            f"the model was made for {outputs} characters, but the vocabulary has {len(vocab)}"
-        )
+    check_vocab(model, vocab)
     whole_number("num_chars", num_chars, 0)
     if not _is_number(temperature) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be a number of at least 0, not {temperature!r}")

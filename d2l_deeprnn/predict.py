@@ -8,7 +8,9 @@ from typing import Any, Callable, List, Optional, Sequence
 from ._checks import whole_number
 from ._mxnet import mx, nd
 from .batches import to_onehot
+from .context import check_ctx
 from .decode import one_step
+from .model import check_vocab
 from .vocab import Vocab
 
 # Characters after which the queue of the asynchronous engine is emptied, so
@@ -26,7 +28,7 @@ def predict_rnn_gluon(
             chapter, a character that is not in the vocabulary is read as
             ``<unk>``; a warning names it.
         num_chars: characters to add, 0 or more.
-        model: an ``RNNModel``.
+        model: an ``RNNModel``, or what takes and returns the same.
         vocab: the vocabulary that the model was trained with.
         ctx: device of the model.
 
@@ -34,10 +36,15 @@ def predict_rnn_gluon(
         The prefix and ``num_chars`` more characters.
 
     Raises:
-        ValueError: if the prefix is empty or ``num_chars`` is negative.
+        ValueError: if the prefix is empty, ``num_chars`` is negative, or the
+            model was made for another vocabulary.
+        TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.predict_rnn_gluon`` of the chapter.
     """
+    check_ctx(ctx)
+    _check_request(prefix, num_chars, vocab)
+    check_vocab(model, vocab)
     network, state = one_step(model, 1, ctx)
 
     def step(x: nd.NDArray) -> nd.NDArray:
@@ -73,6 +80,8 @@ def predict_rnn(
 
     Source: ``d2l.predict_rnn`` of the chapter.
     """
+    check_ctx(ctx)
+    _check_request(prefix, num_chars, vocab)
     state = init_rnn_state(1, num_hiddens, ctx)
 
     def step(x: nd.NDArray) -> nd.NDArray:
@@ -95,17 +104,16 @@ def _decode_greedily(
     ``step`` takes one index, shape (1,), and returns the scores of the next
     character, shape (1, len(vocab)).
     """
-    _check_request(prefix, num_chars, vocab)
     output = vocab[list(prefix)]
-    for index in output:
-        scores = step(nd.array([index], ctx=ctx))
+    for index in output[:-1]:
+        step(nd.array([index], ctx=ctx))
+    current = nd.array(output[-1:], ctx=ctx)
     # Differs: the original waited for the device to learn each character. Here
     # the index goes back into the network on the device itself.
     queue: List[nd.NDArray] = []
     for _ in range(num_chars):
-        queue.append(scores.argmax(axis=1))
-        if len(output) + len(queue) < len(prefix) + num_chars:
-            scores = step(queue[-1])
+        current = step(current).argmax(axis=1).astype("float32", copy=False)
+        queue.append(current)
         if len(queue) == QUEUE_LENGTH:
             output += _read(queue)
             queue = []

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ._allocator import keep_freed_memory
-from ._checks import positive_int, positive_number
+from ._checks import positive_int, positive_number, token_indices
 from ._mxnet import autograd, gluon, init, mx, nd
 from .batches import Indices, check_length, data_iter_consecutive, data_iter_random, to_onehot
-from .flat import clip_and_descend, flatten
+from .context import check_ctx
+from .flat import Flat, clip_and_descend, flatten
 from .losses import LateLosses
+from .model import check_vocab
 from .predict import predict_rnn, predict_rnn_gluon
 from .vocab import Vocab
 
@@ -44,17 +46,21 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
 
     Args:
         params: arrays with an attached gradient.
-        theta: the largest norm, above 0.
+        theta: the largest norm, above 0; infinite for no clipping.
         ctx: device of the parameters. It is where the chapter had it; the
             gradients themselves say the same.
 
     Raises:
         ValueError: if theta is not above 0.
+        TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.grad_clipping`` of the chapter.
     """
-    positive_number("theta", theta)
+    check_ctx(ctx)
+    positive_number("theta", theta, or_infinite=True)
     gradients = [param.grad for param in params]
+    if not gradients:
+        return
     norm = nd.multi_sum_sq(*gradients, num_arrays=len(gradients)).sum().sqrt()
     # Differs: the original read the norm to decide whether to scale, and so
     # waited for the device. A factor of at most 1 decides the same without.
@@ -66,8 +72,12 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
 def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> None:
     """Clip the gradients of a Gluon model; see ``grad_clipping``.
 
+    Parameters that are not trained (``grad_req="null"``) have none, and count for nothing.
+
     Source: ``d2l.grad_clipping_gluon`` of the chapter.
     """
+    check_ctx(ctx)
+    # Differs: the original failed on a parameter without a gradient.
     params = [p.data(ctx) for p in model.collect_params().values() if p.grad_req != "null"]
     grad_clipping(params, theta, ctx)
 
@@ -101,7 +111,7 @@ def train_and_predict_rnn(
     lr: float,
     clipping_theta: float,
     batch_size: int,
-    prefixes: Sequence[str],
+    prefixes: Iterable[str],
     *,
     on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
     log: Callable[[str], Any] = print,
@@ -124,14 +134,16 @@ def train_and_predict_rnn(
 
     Source: ``d2l.train_and_predict_rnn`` of the chapter.
     """
+    prefixes = _prefixes(prefixes)
+    check_ctx(ctx)
+    indices = token_indices("corpus_indices", corpus_indices, len(vocab))
     _check_settings(
-        len(corpus_indices),
+        len(indices),
         num_epochs,
         num_steps,
         lr,
         clipping_theta,
         batch_size,
-        prefixes,
         adjacent=not is_random_iter,
     )
     data_iter = data_iter_random if is_random_iter else data_iter_consecutive
@@ -142,11 +154,11 @@ def train_and_predict_rnn(
         losses: List[float] = []
         # Differs: the original read every loss at once, and to read one is to wait for it.
         late = LateLosses(losses.append)
-        state = init_rnn_state(batch_size, num_hiddens, ctx)
-        for X, Y in data_iter(corpus_indices, batch_size, num_steps, ctx):
+        if not is_random_iter:
+            state = init_rnn_state(batch_size, num_hiddens, ctx)
+        for X, Y in data_iter(indices, batch_size, num_steps, ctx):
             if is_random_iter:  # rows do not go on from the minibatch before
                 state = init_rnn_state(batch_size, num_hiddens, ctx)
-            state = _detach(state)
             with autograd.record():
                 outputs, state = rnn(to_onehot(X, len(vocab)), state, params)
                 # num_steps arrays (batch_size, q) -> (num_steps * batch_size, q)
@@ -157,6 +169,7 @@ def train_and_predict_rnn(
             l.backward()
             grad_clipping(params, clipping_theta, ctx)
             sgd(params, lr, 1)  # the loss is a mean already
+            state = _detach(state)
             late.add(l)
         late.finish()
         return math.fsum(losses) / len(losses)
@@ -180,7 +193,7 @@ def train_and_predict_rnn_gluon(
     lr: float,
     clipping_theta: float,
     batch_size: int,
-    prefixes: Sequence[str],
+    prefixes: Iterable[str],
     *,
     initialize: bool = True,
     on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
@@ -192,15 +205,19 @@ def train_and_predict_rnn_gluon(
     at every half, in the chapter's format.
 
     Args:
-        model: an ``RNNModel``. It is hybridized.
+        model: an ``RNNModel``, or any Gluon model of your own with a ``begin_state``
+            that takes and returns the same. It is trained as what it is: its
+            own methods, layers, hooks and parameters are used.
         num_hiddens: hidden units of the model's recurrent layer.
-        corpus_indices: token indices of the text, in order.
+        corpus_indices: token indices of the text, in order: a list, a tuple, or
+            an array of NumPy or MXNet.
         vocab: its vocabulary.
-        ctx: device to train on.
+        ctx: device to train on; one, not a list.
         num_epochs: passes over the text.
         num_steps: characters through which gradients flow back.
         lr: learning rate.
-        clipping_theta: largest L2 norm of all gradients together.
+        clipping_theta: largest L2 norm of all gradients together; infinite for
+            no clipping.
         batch_size: rows of a minibatch.
         prefixes: beginnings of texts to be continued by 50 characters.
         initialize: draw the parameters afresh from Normal(0.01), as the
@@ -213,40 +230,53 @@ def train_and_predict_rnn_gluon(
 
     Raises:
         ValueError: if a number is out of its range, if the text is too short
-            for one minibatch, or if ``num_hiddens`` is not the layer's.
-        TypeError: if ``prefixes`` is a single string.
+            for one minibatch or holds an index that is not in the vocabulary,
+            if ``num_hiddens`` is not the layer's, or if the model was made for
+            another vocabulary.
+        TypeError: if ``prefixes`` is a single string, or ``ctx`` not one device.
 
     Source: ``d2l.train_and_predict_rnn_gluon`` of the chapter.
     """
+    prefixes = _prefixes(prefixes)
+    check_ctx(ctx)
+    indices = token_indices("corpus_indices", corpus_indices, len(vocab))
     _check_settings(
-        len(corpus_indices),
+        len(indices),
         num_epochs,
         num_steps,
         lr,
         clipping_theta,
         batch_size,
-        prefixes,
         adjacent=True,
     )
-    _check_model(model, num_hiddens, len(vocab))
+    _check_num_hiddens(model, num_hiddens)
+    check_vocab(model, vocab)
     # Differs: the original always drew new parameters, over any that were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
-    # Differs: the original left the model as it was. The compiled graph
-    # computes the same numbers with less overhead.
-    model.hybridize(static_alloc=True)
-    network, update = _network_and_update(model, lr, clipping_theta, ctx)
+    flat: Optional[Flat] = None
 
     def train_epoch() -> float:
+        nonlocal flat
+        # Differs: an RNNModel around a fused layer of Gluon, with nothing about them
+        # changed, is computed as one compiled graph, and its parameters are clipped
+        # and updated as one vector. The original called the model, as is done here
+        # with any other, and went from array to array: sums round otherwise.
+        if flat is None or not flat.is_still(model, ctx):  # on_epoch may do anything to it
+            flat = flatten(model, ctx)
+        if flat is not None:
+            network, update = flat.network, clip_and_descend(flat.vector, clipping_theta, lr)
+        else:
+            network, update = _network_and_update(model, lr, clipping_theta, ctx)
         losses: List[float] = []
         late = LateLosses(losses.append)
         state = model.begin_state(batch_size=batch_size, ctx=ctx)
-        for X, Y in data_iter_consecutive(corpus_indices, batch_size, num_steps, ctx):
-            state = _detach(state)
+        for X, Y in data_iter_consecutive(indices, batch_size, num_steps, ctx):
             with autograd.record():
                 l, state = network(X, Y, state)
             l.backward()
             update()
+            state = _detach(state)
             late.add(l)
         late.finish()
         return math.fsum(losses) / len(losses)
@@ -260,18 +290,13 @@ def train_and_predict_rnn_gluon(
 def _network_and_update(
     model: gluon.Block, lr: float, theta: float, ctx: mx.Context
 ) -> Tuple[Callable[..., Any], Callable[[], Any]]:
-    """What gives a minibatch's loss and state, and what clips and updates the parameters."""
-    # Differs: where the model allows it, its parameters are clipped and updated
-    # as one vector. The original went from array to array: sums round otherwise.
-    flat = flatten(model, ctx)
-    if flat is not None:
-        return flat.network, clip_and_descend(flat.vector, theta, lr)
+    """What calls a model for a minibatch's loss and state, and what updates its parameters."""
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = gluon.Trainer(
         model.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
     )
 
-    def network(X: nd.NDArray, Y: nd.NDArray, state: List[nd.NDArray]) -> Any:
+    def network(X: nd.NDArray, Y: nd.NDArray, state: Any) -> Any:
         output, state = model(X, state)
         # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
         return loss(output, Y.T.reshape((-1,))).mean(), state
@@ -314,10 +339,18 @@ def _run_epochs(
     return history
 
 
-def _detach(state: Sequence[nd.NDArray]) -> List[nd.NDArray]:
-    """Cut the state off the minibatch before it, whose graph is done with."""
+def _detach(state: Any) -> Any:
+    """Cut a state, of whatever structure, off the minibatch that it comes from."""
     # Differs: the original called detach and kept the array it was called on.
-    return [s.detach() for s in state]
+    if isinstance(state, nd.NDArray):
+        return state.detach()
+    if type(state) in (list, tuple):
+        return type(state)(map(_detach, state))
+    if type(state) is dict:
+        return {key: _detach(value) for key, value in state.items()}
+    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named one
+        return state._make(map(_detach, state))
+    return state
 
 
 def _exp(nats: float) -> float:
@@ -329,6 +362,16 @@ def _exp(nats: float) -> float:
         return math.inf
 
 
+def _prefixes(prefixes: Iterable[str]) -> List[str]:
+    if isinstance(prefixes, str):
+        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
+    prefixes = list(prefixes)
+    for prefix in prefixes:
+        if len(prefix) == 0:
+            raise ValueError(f"prefixes holds an empty string: {prefixes!r}")
+    return prefixes
+
+
 def _check_settings(
     num_tokens: int,
     num_epochs: int,
@@ -336,24 +379,18 @@ def _check_settings(
     lr: float,
     clipping_theta: float,
     batch_size: int,
-    prefixes: Sequence[str],
     *,
     adjacent: bool,
 ) -> None:
     # Differs: the original took any value, and failed somewhere inside or not at all.
     positive_int("num_epochs", num_epochs)
     positive_number("lr", lr)
-    positive_number("clipping_theta", clipping_theta)
-    if isinstance(prefixes, str):
-        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
-    for prefix in prefixes:
-        if len(prefix) == 0:
-            raise ValueError(f"prefixes holds an empty string: {list(prefixes)!r}")
+    positive_number("clipping_theta", clipping_theta, or_infinite=True)
     # Every epoch draws another offset: the text must be long enough for all.
     check_length(num_tokens, batch_size, num_steps, adjacent=adjacent)
 
 
-def _check_model(model: gluon.Block, num_hiddens: int, vocab_size: int) -> None:
+def _check_num_hiddens(model: gluon.Block, num_hiddens: int) -> None:
     # Differs: the original never looked at num_hiddens. Cells and models of
     # the user's own need not say how wide they are, and then pass.
     layer = getattr(model, "rnn", None)
@@ -361,9 +398,4 @@ def _check_model(model: gluon.Block, num_hiddens: int, vocab_size: int) -> None:
     if width != num_hiddens:
         raise ValueError(
             f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
-        )
-    outputs = getattr(model, "vocab_size", vocab_size)
-    if outputs != vocab_size:
-        raise ValueError(
-            f"the model was made for {outputs} characters, but the vocabulary has {vocab_size}"
         )

@@ -79,6 +79,17 @@ def test_greedy_is_the_chapters_prediction(kind):
     pytest.fail("no seed without <unk>")
 
 
+@pytest.mark.parametrize("kind", [tuple, iter, dict.fromkeys])
+def test_prefixes_may_be_any_iterable(kind):
+    assert written(kind(["a", "bc"]), 6) == ["abcdabc", "bcdabcda"]
+
+
+def test_scores_that_are_not_the_vocabularys_are_refused():
+    vocab = Vocab("abcdef")
+    with pytest.raises(ValueError, match=r"scores of shape \(1, 5\) .* vocabulary has 7"):
+        generate(TableModel(), vocab, ["a"], 5)
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("hybridized", [False, True])
 def test_a_batch_is_each_prefix_alone(kind, hybridized):

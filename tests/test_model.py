@@ -262,20 +262,28 @@ def test_training_equals_training_without_hybridize(name, monkeypatch):
 # What is refused, and the state -------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: rnn.LSTM(H, bidirectional=True),
-        lambda: rnn.GRU(H, 3, bidirectional=True),
-        lambda: rnn.BidirectionalCell(rnn.LSTMCell(H), rnn.LSTMCell(H)),
-        lambda: stack_of(rnn.LSTMCell(H), rnn.BidirectionalCell(rnn.LSTMCell(H), rnn.LSTMCell(H))),
-        lambda: stack_of(stack_of(rnn.BidirectionalCell(rnn.GRUCell(H), rnn.GRUCell(H)))),
-        lambda: rnn.LSTM(H, bidirectional=True)._unfuse(),
-    ],
-)
-def test_bidirectional_layers_are_refused(make):
-    with pytest.raises(ValueError, match="rnn_layer is bidirectional: .* bidirectional=False"):
-        d2l.RNNModel(make(), V)
+BIDIRECTIONAL = [
+    lambda: rnn.LSTM(H, bidirectional=True),
+    lambda: rnn.GRU(H, 3, bidirectional=True),
+    lambda: rnn.BidirectionalCell(rnn.LSTMCell(H), rnn.LSTMCell(H)),
+    lambda: stack_of(rnn.LSTMCell(H), rnn.BidirectionalCell(rnn.LSTMCell(H), rnn.LSTMCell(H))),
+    lambda: stack_of(stack_of(rnn.BidirectionalCell(rnn.GRUCell(H), rnn.GRUCell(H)))),
+    lambda: rnn.LSTM(H, bidirectional=True)._unfuse(),
+]
+
+
+@pytest.mark.parametrize("make", BIDIRECTIONAL)
+def test_a_bidirectional_layer_is_trained_with_a_warning(make):
+    indices, vocab = d2l.load_corpus(SAMPLE_TEXT, 200)
+    with pytest.warns(UserWarning, match="rnn_layer is bidirectional: .*reads the char") as caught:
+        model = d2l.RNNModel(make(), len(vocab))
+    assert len(caught) == 1 and caught[0].filename == __file__
+    history = d2l.train_and_predict_rnn_gluon(
+        model, H, indices, vocab, mx.cpu(), 3, 5, 1, 0.5, 4, ["time"], log=lambda line: None
+    )
+    assert history[-1].perplexity < history[0].perplexity - 1
+    assert len(history[-1].predictions[0]) >= 54
+    assert model.dense.weight.shape == (len(vocab), 2 * H)
 
 
 def test_other_arguments_are_refused():

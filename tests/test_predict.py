@@ -85,7 +85,7 @@ def test_decoding_with_a_known_model(monkeypatch, num_chars, queue_length):
     start = VOCAB["c"] + 1
     expected = [VOCAB.idx_to_token[(start + i) % len(VOCAB)] for i in range(num_chars)]
     assert text == "hac" + "".join(expected)
-    assert model.steps == (3 + num_chars - 1 if num_chars else 3)
+    assert model.steps == 3 + num_chars - 1
 
 
 def test_no_wait_for_each_character(monkeypatch):

@@ -53,7 +53,9 @@ def assert_same_lines(ours, theirs):
 # Beside the original ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lr, theta", [(20, 0.05), (1, 1000)], ids=["clipped", "not clipped"])
+@pytest.mark.parametrize(
+    "lr, theta", [(20, 0.05), (1, 1000), (1, math.inf)], ids=["clipped", "not clipped", "infinite"]
+)
 def test_gluon_training_equals_the_original(original, text, minibatch_losses, capsys, lr, theta):
     train_small(original, text, lr=lr, theta=theta)
     theirs, their_lines = minibatch_losses(), capsys.readouterr().out
@@ -331,6 +333,7 @@ def test_a_diverging_run_is_reported_as_such(text):
         (dict(batch_size=True), "batch_size must be a whole number of at least 1, not True"),
         (dict(lr=-1), "lr must be a number above 0, not -1"),
         (dict(lr=float("nan")), "lr must be a number above 0, not nan"),
+        (dict(lr=float("inf")), "lr must be a finite number above 0, not inf"),
         (dict(clipping_theta=0), "clipping_theta must be a number above 0, not 0"),
         (dict(prefixes=["time", ""]), r"prefixes holds an empty string: \['time', ''\]"),
         (dict(corpus_indices=[]), "the text has 0 characters"),
@@ -359,6 +362,26 @@ def test_a_single_string_is_not_a_list_of_prefixes(text):
         d2l.train_and_predict_rnn_gluon(
             small_model(d2l, vocab), 16, indices, vocab, CTX, 1, 5, 1, 1, 4, "time"
         )
+
+
+@pytest.mark.parametrize(
+    "kind", [tuple, iter, dict.fromkeys, lambda prefixes: (prefix for prefix in prefixes)]
+)
+def test_prefixes_may_be_any_iterable(text, kind):
+    expected = [p for record in train_small(d2l, text)[1] for p in record.predictions]
+    indices, vocab = text
+    d2l.set_seed(1)
+    settings = (indices, vocab, CTX, 4, 5, 20, 0.05, 4, kind(PREFIXES))
+    history = d2l.train_and_predict_rnn_gluon(small_model(d2l, vocab), 16, *settings)
+    assert [p for record in history for p in record.predictions] == expected
+    assert len(expected) == 4
+    network, settings = single_layer(vocab, 12), (indices, vocab, CTX, False, 2, 5, 1, 1, 4)
+    history = d2l.train_and_predict_rnn(*network, 12, *settings, kind(PREFIXES))
+    assert [len(record.predictions) for record in history] == [2, 2]
+
+
+def test_no_parameters_have_no_gradients_to_clip():
+    d2l.grad_clipping([], 1, CTX)  # MXNet's own operator ends the process
 
 
 def test_theta_must_be_positive():

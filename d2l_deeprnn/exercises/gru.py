@@ -292,13 +292,9 @@ class _Scored:
     def __init__(self, network: Network, params: List[nd.NDArray], vocab_size: int, width: int):
         self._network, self._params = network, params
         self._vocab_size, self._width = vocab_size, width
-        self.rnn = self
 
     def begin_state(self, batch_size: int, ctx: mx.Context) -> Any:
         return self._network.init_state(batch_size, self._width, ctx)
-
-    def state_info(self, batch_size: int) -> List[Dict[str, str]]:
-        return [{"__layout__": "NC"}] * len(self.begin_state(batch_size, mx.cpu()))
 
     def __call__(self, inputs: nd.NDArray, state: Any) -> Any:
         outputs, state = self._network.forward(
