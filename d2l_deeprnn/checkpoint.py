@@ -126,7 +126,9 @@ def _write(file: BinaryIO, arrays: Mapping[str, np.ndarray], data: Dict[str, Any
         for name in sorted(arrays):
             array, buffer = arrays[name], io.BytesIO()
             np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-            part = buffer.getbuffer()
+            # Not a view of it: one that outlives it, in the traceback of a full disk, ends in a
+            # BufferError that nobody can catch, or in a crash (Python 3.12).
+            part = buffer.getvalue()
             # A ZipInfo of its own keeps the time out of the file.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part)
             table[name] = {
