@@ -11,15 +11,23 @@ load, is imported when a function that needs it is first used.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any, List
 
 from . import _repairs
 from ._version import __version__
 
-_repairs.prepare()
-if "mxnet" in sys.modules:  # too late for its environment variables: see _mxnet
-    from . import _mxnet  # noqa: F401
+try:
+    _repairs.prepare()
+    # Where MXNet came first, it is too late for its environment variables, which _mxnet makes up
+    # for. Where a library is missing, importing MXNet fails, and the reason is said.
+    if "mxnet" in sys.modules or _repairs.missing_libraries():
+        from . import _mxnet  # noqa: F401
+except _repairs.CannotImportMXNet:
+    # The command, which imports this file too, says it in one line and with its own exit status.
+    if os.path.basename(sys.argv[0] if sys.argv else "") not in ("d2l-deeprnn", "-m"):
+        raise
 
 # Public name -> module that defines it.
 _HOME = {

@@ -13,12 +13,16 @@ it back by being installed, so that repair is a requirement in ``setup.py``.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import platform
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 import numpy as np
 
@@ -26,24 +30,102 @@ THREADS_VARIABLE = "OMP_NUM_THREADS"
 USER_SET_THREADS = THREADS_VARIABLE in os.environ  # before prepare() sets it
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 
+# System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
+# that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has
+# the same table; a test compares the two.
+LIBRARIES = {
+    "libquadmath.so.0": ("libquadmath0", "libquadmath"),
+    "libgomp.so.1": ("libgomp1", "libgomp"),
+}
+
+
+class CannotImportMXNet(ImportError):
+    """MXNet cannot be imported on this system; the message says why, and what to do."""
+
 
 def prepare() -> None:
     """Make ``import mxnet`` work and give it one thread for each physical core.
 
-    Call it before the first ``import mxnet``. Values of ``OMP_NUM_THREADS`` and
-    ``MXNET_CPU_PARALLEL_SIZE`` that the user has set are left alone.
+    Call it before the first ``import mxnet``. A number of threads that the user has set in
+    ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` is left alone
+    if it is set.
+
+    Raises:
+        CannotImportMXNet: If the installed NumPy is one that MXNet cannot work with.
     """
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise CannotImportMXNet(
+            f"MXNet 1.9.1 works with NumPy 1 only, and NumPy {np.__version__} is what is imported "
+            f"(from {Path(np.__file__).parent}): pip install 'numpy<2'"
+        )
     # A look into the namespace and not hasattr: NumPy answers a hasattr for
     # this name with a warning.
     if "bool" not in vars(np):
         np.bool = bool  # type: ignore[attr-defined, misc, assignment, unused-ignore]
-    # OpenMP reads the variable once, when MXNet's library is loaded.
-    os.environ.setdefault(THREADS_VARIABLE, str(available_cores()))
+    # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
+    # process over anything but one whole number.
+    os.environ[THREADS_VARIABLE] = str(_wanted_threads())
     # A large array that goes to the device or comes from it is copied in the main
     # thread. Done by several threads, they are a second team beside the one that
     # computes; GNU's OpenMP then has more threads than processors, and from there on
     # puts every thread to sleep at every barrier: training takes twice the time.
     os.environ.setdefault(COPY_VARIABLE, str(2**31 - 1))
+
+
+def _wanted_threads() -> int:
+    """The number of threads that the user asks for, otherwise one for each physical core."""
+    value = os.environ.get(THREADS_VARIABLE, "")
+    # OpenMP takes a number for each level of nesting. MXNet has one level.
+    first = value.split(",")[0].strip()
+    if re.fullmatch(r"\+?[0-9]+", first) and 0 < int(first) < 2**31:
+        return int(first)
+    cores = available_cores()
+    if value.strip():
+        warnings.warn(
+            f"{THREADS_VARIABLE} is {value!r}, which is not a number of threads: MXNet uses "
+            f"{cores}, the number of physical cores",
+            RuntimeWarning,
+            stacklevel=4,  # whoever imports the package
+        )
+    return cores
+
+
+def missing_libraries() -> List[str]:
+    """The names in ``LIBRARIES`` that seem to be missing; MXNet's own import has the last word."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return []
+    return [name for name in LIBRARIES if not _has_library(name)]
+
+
+def _has_library(name: str) -> bool:
+    # Where distributions keep it. Loading it finds it anywhere, but from then on OpenMP does not
+    # look at its variables again, which a program may still want to set.
+    folders = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib")
+    if any(os.path.exists(f"{folder}/{name}") for folder in folders):
+        return True
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def explain(error: Exception) -> str:
+    """Say in one line why ``import mxnet`` failed, and what would help."""
+    missing = missing_libraries()
+    if isinstance(error, OSError) and missing:
+        debian, fedora = (" ".join(LIBRARIES[name][i] for name in missing) for i in (0, 1))
+        return (
+            f"MXNet needs the system {'libraries' if missing[1:] else 'library'} "
+            f"{' and '.join(missing)}. Debian, Ubuntu: apt-get install {debian}; "
+            f"Fedora: dnf install {fedora}"
+        )
+    name = getattr(error, "name", None)
+    if name == "mxnet":
+        return "MXNet is not installed: pip install mxnet==1.9.1"
+    if name == "distutils":
+        return "MXNet needs distutils, which setuptools brings: pip install 'setuptools>=68,<85'"
+    return f"MXNet cannot be imported: {' '.join(str(error).split())}"
 
 
 def available_cores() -> int:
@@ -60,19 +142,25 @@ def available_cores() -> int:
     return max(1, cores)
 
 
+# What the kernel says is read from files that a sandbox or another kernel may fill with anything.
+# None of it may keep the package from being imported: what cannot be read does not count.
+_UNREADABLE = (OSError, ValueError, ArithmeticError)
+
+
 def _cores_in_affinity() -> int:
     if sys.platform == "darwin":
         return _macos_cores() or os.cpu_count() or 1
-    if not hasattr(os, "sched_getaffinity"):
+    try:
+        processors = os.sched_getaffinity(0)
+    except (AttributeError, OSError):  # not on every system, nor in every sandbox
         return os.cpu_count() or 1
-    processors = os.sched_getaffinity(0)
     topology = Path("/sys/devices/system/cpu")
     cores = set()
     for processor in processors:
         siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
         try:
             cores.add(siblings.read_text().strip())
-        except OSError:  # no topology, as in some sandboxes: every processor counts
+        except _UNREADABLE:  # no topology, as in some sandboxes: every processor counts
             return len(processors)
     return len(cores)
 
@@ -96,12 +184,12 @@ def _container_quota(
 
 def _quotas(cgroup_file: Path, mount: Path) -> Iterator[float]:
     try:
-        lines = cgroup_file.read_text().splitlines()
-    except OSError:  # not Linux, or no control groups
+        lines = cgroup_file.read_text(errors="surrogateescape").splitlines()
+    except _UNREADABLE:  # not Linux, or no control groups
         return
     for line in lines:
         # hierarchy-number:controllers:path; version 2 has no controllers
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "none", ""][:3]
         if controllers == "":
             root, read = mount, _quota_version_2
         elif "cpu" in controllers.split(","):
@@ -112,25 +200,22 @@ def _quotas(cgroup_file: Path, mount: Path) -> Iterator[float]:
         # Inside a container the path may be the host's and not exist here;
         # its parents, up to the mount point, are looked at all the same.
         for folder in [group, *group.parents]:
-            quota = read(folder)
-            if quota is not None:
+            try:
+                quota = read(folder)
+            except _UNREADABLE:
+                quota = None
+            if quota is not None and quota > 0:
                 yield quota
             if folder == root:
                 break
 
 
 def _quota_version_2(group: Path) -> Optional[float]:
-    try:
-        quota, period = (group / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
+    quota, period = (group / "cpu.max").read_text().split()
+    return None if quota == "max" else int(quota) / int(period)
 
 
 def _quota_version_1(group: Path) -> Optional[float]:
-    try:
-        quota = int((group / "cpu.cfs_quota_us").read_text())
-        period = int((group / "cpu.cfs_period_us").read_text())
-        return None if quota <= 0 else quota / period
-    except (OSError, ValueError):
-        return None
+    quota = int((group / "cpu.cfs_quota_us").read_text())
+    period = int((group / "cpu.cfs_period_us").read_text())
+    return None if quota <= 0 else quota / period

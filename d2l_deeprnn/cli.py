@@ -38,12 +38,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         compared; 130 interrupted.
     """
     arguments = _parser().parse_args(argv)
+    from ._repairs import CannotImportMXNet
     from .corpora import TextNotAvailable
 
     try:
         return arguments.run(arguments)
     except TextNotAvailable as error:
         return _fail(error, TEXT_MISSING)
+    except CannotImportMXNet as error:
+        return _fail(error, BAD_INPUT)
     # Ours are RuntimeErrors (texts, runs, checkpoints), ValueErrors (settings) and, from a
     # training that diverged, ArithmeticErrors; all are one line that says what to do.
     except (RuntimeError, ValueError, ArithmeticError, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Dict, Union
 
 import numpy as np
 
-from ._mxnet import mx
-from ._repairs import THREADS_VARIABLE, available_cores
+from ._mxnet import mx, threads
+from ._repairs import available_cores
 from ._version import __version__
 
 
@@ -31,17 +30,17 @@ def machine() -> Dict[str, Union[str, int]]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "physical_cores_available": available_cores(),
-        "threads": os.environ[THREADS_VARIABLE],
+        "threads": str(threads()),
     }
 
 
 def _processor() -> str:
     if sys.platform.startswith("linux"):
         try:
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         except OSError:
             lines = []
         for line in lines:
             if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+                return line.partition(":")[2].strip()
     return platform.processor() or "unknown"

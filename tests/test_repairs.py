@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,8 @@ import pytest
 
 from d2l_deeprnn import _repairs
 
+counted = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+
 
 def python(code, *options, **environment):
     """Run code in a fresh interpreter and return what it printed."""
@@ -21,7 +24,6 @@ def python(code, *options, **environment):
     done = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],
         env={**env, **environment}, capture_output=True, text=True,
-        timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr
@@ -52,7 +54,7 @@ def test_mxnet_may_come_first():
     python(code + textwrap.dedent(TRAIN_A_LITTLE))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+@counted
 @pytest.mark.parametrize("size, threads_more", [(None, 0), ("1000", 1)], ids=["ours", "the user's"])
 def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, threads_more):
     code = """
@@ -70,47 +72,172 @@ def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, thread
     assert python(code, OMP_NUM_THREADS="2", **environment)[0] == str(threads_more)
 
 
+# What is in use is counted: the threads that appear with the first product of matrices, beside that
+# of MXNet which computes it and is there before.
 THREADS = """
-    import ctypes, os
-    import d2l_deeprnn as d2l
-    d2l.try_gpu()
-    print(os.environ["OMP_NUM_THREADS"])
+    import os
+    from d2l_deeprnn.provenance import machine
+    from mxnet import nd
+    def count():
+        return len(os.listdir("/proc/self/task"))
+    before = count()
+    nd.dot(nd.ones((600, 600)), nd.ones((600, 600))).wait_to_read()
+    print(machine()["threads"], 1 + count() - before)
 """
+FIRST = {
+    "ours first": "import d2l_deeprnn",
+    "MXNet first": """
+        import warnings
+        import numpy as np
+        if "bool" not in vars(np):
+            np.bool = bool
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mxnet
+        import d2l_deeprnn
+    """,
+    "OpenMP first": "import ctypes\nctypes.CDLL('libgomp.so.1')\nimport d2l_deeprnn",
+    "changed in between": """
+        import os
+        import d2l_deeprnn
+        wish = os.environ.pop("WISH", None)
+        if wish:
+            os.environ["OMP_NUM_THREADS"] = wish
+    """,
+}
 
 
-def test_the_users_number_of_threads_is_left_alone():
-    assert python(THREADS, OMP_NUM_THREADS="3")[0] == "3"
+def threads(first="ours first", **environment):
+    """The threads recorded and those counted, both as strings; and what was said."""
+    code = textwrap.dedent(FIRST[first]) + textwrap.dedent(THREADS)
+    printed, said = python(code, **environment)
+    recorded, found = printed.split()
+    return recorded, found, said
 
 
-def test_otherwise_every_available_core_has_a_thread():
-    assert python(THREADS)[0] == str(_repairs.available_cores())
+@counted
+@pytest.mark.parametrize("first", FIRST)
+def test_every_available_core_has_a_thread(first):
+    cores = str(_repairs.available_cores())
+    assert threads(first) == (cores, cores, "")
+
+
+@counted
+@pytest.mark.parametrize("first", FIRST)
+def test_the_users_number_of_threads_is_left_alone(first):
+    assert threads(first, OMP_NUM_THREADS="3") == ("3", "3", "")
+
+
+@counted
+@pytest.mark.parametrize(
+    "value, number", [("4,2", "4"), (" 3 , 1", "3"), (" 4 ", "4"), ("+2", "2")]
+)
+def test_of_what_openmp_allows_the_first_number_counts(value, number):
+    assert threads(OMP_NUM_THREADS=value) == (number, number, "")
+
+
+@counted
+@pytest.mark.parametrize("value", ["all", "1e3", "4.0", "0", "-1", "99999999999", ",2", "\u0663"])
+def test_what_is_no_number_of_threads_is_ignored_with_a_warning(value):
+    cores = str(_repairs.available_cores())
+    recorded, found, said = threads(OMP_NUM_THREADS=value)
+    assert (recorded, found) == (cores, cores)
+    assert f"OMP_NUM_THREADS is {value!r}, which is not a number of threads" in said
+    assert said.count("RuntimeWarning") == 1 and "libgomp" not in said
+
+
+@counted
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_number_of_threads_is_none(value):
+    cores = str(_repairs.available_cores())
+    assert threads(OMP_NUM_THREADS=value) == (cores, cores, "")
+
+
+@counted
+def test_a_number_that_is_set_after_the_import_counts():
+    assert threads("changed in between", WISH="3") == ("3", "3", "")
+    assert threads("changed in between", WISH="3,1") == ("3", "3", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
 def test_affinity_is_respected():
     one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    assert python(one + textwrap.dedent(THREADS))[0] == "1"
+    assert python(one + textwrap.dedent(THREADS))[0] == "1 1"
 
 
-def test_mxnet_imported_first_gets_its_threads_through_its_own_interface():
-    # A stand-in for MXNet's library notes the call; the real one has no way to be asked.
-    code = """
-        import numpy as np
-        if "bool" not in vars(np):
-            np.bool = bool
-        import mxnet as mx
-        calls = []
-        class Library:
-            def MXSetNumOMPThreads(self, number):
-                calls.append(number.value)
-            def __getattr__(self, name, library=mx.base._LIB):
-                return getattr(library, name)
-        mx.base._LIB = Library()
-        import d2l_deeprnn
-        print(calls, d2l_deeprnn._repairs.available_cores())
-    """
-    assert python(code)[0] == "[{0}] {0}".format(_repairs.available_cores())
-    assert python(code, OMP_NUM_THREADS="1")[0].startswith("[] ")
+# What is missing ---------------------------------------------------------------------------
+
+BROKEN = {
+    "NumPy 2": """
+        import numpy
+        numpy.__version__ = "2.1.3"
+    """,
+    "a library": """
+        import ctypes, os
+        exists, load = os.path.exists, ctypes.CDLL.__init__
+        def fail(self, name, *args, **kwargs):
+            if str(name).endswith(("libgomp.so.1", "libmxnet.so")):
+                raise OSError("libgomp.so.1: cannot open shared object file: No such file")
+            load(self, name, *args, **kwargs)
+        ctypes.CDLL.__init__ = fail
+        os.path.exists = lambda path: "libgomp.so.1" not in str(path) and exists(path)
+    """,
+    "MXNet": """
+        import sys
+        sys.modules["mxnet"] = None
+    """,
+}
+REASONS = {
+    "NumPy 2": ["MXNet 1.9.1 works with NumPy 1 only, and NumPy 2.1.3 is", "pip install 'numpy<2'"],
+    "a library": ["needs the system library libgomp.so.1", "install libgomp1", "install libgomp\n"],
+    "MXNet": ["MXNet is not installed: pip install mxnet==1.9.1"],
+}
+IMPORT, USE = "import d2l_deeprnn", "import d2l_deeprnn\nd2l_deeprnn.try_gpu()"
+on_this_system = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="elsewhere MXNet brings its libraries along",
+)
+
+
+@pytest.fixture(params=[pytest.param(name, marks=on_this_system) for name in BROKEN])
+def broken(request, tmp_path):
+    """A system on which MXNet cannot be imported: call it with arguments for Python."""
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(BROKEN[request.param]))
+    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+
+    run.reasons, run.code = REASONS[request.param], IMPORT if request.param != "MXNet" else USE
+    return run
+
+
+def test_where_mxnet_cannot_be_imported_the_import_says_why(broken):
+    done = broken("-c", broken.code)
+    last = done.stderr.splitlines(keepends=True)[-1]
+    assert done.returncode == 1
+    for words in broken.reasons:
+        assert words in last
+    assert done.stderr.count("Traceback") == 1
+
+
+def test_where_mxnet_cannot_be_imported_the_command_says_why_in_one_line(broken, tmp_path):
+    words = ["reproduce", "--corpus", "the_tide_tables", "--num-epochs", "1"]
+    script = tmp_path / "d2l-deeprnn"  # as pip writes it
+    script.write_text("import sys\nfrom d2l_deeprnn.cli import main\nsys.exit(main())\n")
+    for program in (["-m", "d2l_deeprnn"], [str(script)]):
+        done = broken(*program, *words)
+        assert done.returncode == 2 and done.stdout == ""
+        (line,) = done.stderr.splitlines(keepends=True)
+        assert line.startswith("d2l-deeprnn: error: MXNet ")
+        for words_of_it in broken.reasons:
+            assert words_of_it in line
+        assert broken(*program, "--version").returncode == 0
 
 
 # The container's quota ---------------------------------------------------------------------
@@ -118,7 +245,7 @@ def test_mxnet_imported_first_gets_its_threads_through_its_own_interface():
 
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
 @pytest.mark.parametrize(
@@ -132,6 +259,14 @@ def write(path, text):
         ({"cpu.max": "50000 100000\n", "box/cpu.max": "max 100000\n"}, 0.5),
         ({"cpu.max": "300000 100000\n"}, 3.0),  # the group itself is not mounted here
         ({"box/cpu.max": "nonsense\n"}, None),
+        # odd ones do not count, and those above them still do
+        ({"cpu.max": "300000 100000\n", "box/cpu.max": "100000 0\n"}, 3.0),
+        ({"box/cpu.max": "100000 -100000\n"}, None),
+        ({"box/cpu.max": "0 100000\n"}, None),
+        ({"box/cpu.max": "9" * 400 + " 1\n"}, None),
+        ({"box/cpu.max": "nan 100000\n"}, None),
+        ({"box/cpu.max": b"\xff\xfe 1\n"}, None),
+        ({"box/cpu.max": ""}, None),
     ],
 )
 def test_quota_of_control_groups_version_2(tmp_path, files, expected):
@@ -141,7 +276,19 @@ def test_quota_of_control_groups_version_2(tmp_path, files, expected):
     assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
 
 
-@pytest.mark.parametrize("quota, expected", [("-1", None), ("250000", 2.5)])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"\n", b"nonsense\n", b"0:\n", b"0::\n", b"0::/\xff\xfe\n", b"0::/a\0b\n", b"1:cpu:\0\n"]
+    + [b"0::/../../..\n", b"4:cpu,\xff:/box\n", b"0::/" + b"x" * 5000, b"\xef\xbb\xbf0::/box\n"],
+)
+def test_odd_lists_of_control_groups_are_no_quota(tmp_path, text):
+    write(tmp_path / "cgroup", text)
+    assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") is None
+
+
+@pytest.mark.parametrize(
+    "quota, expected", [("-1", None), ("250000", 2.5), ("0", None), ("x", None), ("9" * 400, None)]
+)
 def test_quota_of_control_groups_version_1(tmp_path, quota, expected):
     write(tmp_path / "cgroup", "5:memory:/box\n4:cpu,cpuacct:/box\n0::/\n")
     folder = tmp_path / "fs" / "cpu,cpuacct" / "box"
