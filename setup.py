@@ -5,9 +5,11 @@ together.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 
@@ -18,12 +20,25 @@ def version():
     return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
+class FreshBuild(build_py):
+    """Build from nothing: what an earlier version left in build/ would get into the wheel."""
+
+    def run(self):
+        if not getattr(self, "editable_mode", False):
+            for folder in [self.build_lib, self.get_finalized_command("bdist").bdist_base]:
+                shutil.rmtree(folder, ignore_errors=True)
+        super().run()
+
+
 BASE = [
     # The last release there will be: MXNet is retired.
     "mxnet==1.9.1",
     # MXNet's own bounds, and NumPy as old as Python 3.8 could have it.
     "numpy>=1.20,<2",
     "matplotlib>=3.5",
+    # Pillow 10.4, the last for Python 3.8, cannot be imported beside NumPy 1.20. matplotlib asks
+    # for Pillow.
+    'pillow<10.4; python_version < "3.9"',
     "tqdm>=4.60",
     "requests>=2.25,<3",
     # MXNet imports distutils, which Python dropped in 3.12 and setuptools still carries, version
@@ -69,9 +84,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["d2l_deeprnn", "d2l_deeprnn.*"]),
+    # Said so, an editable install puts this folder on Python's path. Otherwise it relies on an
+    # import hook that comes after the path, where a folder called d2l_deeprnn, such as a clone of
+    # this project, is found before it.
+    package_dir={"": "."},
     package_data={"d2l_deeprnn": ["py.typed", "texts/*.txt"]},
     zip_safe=False,
     python_requires=">=3.8,<3.14",
+    cmdclass={"build_py": FreshBuild},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["d2l-deeprnn = d2l_deeprnn.cli:main"]},

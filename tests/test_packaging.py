@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def metadata(monkeypatch):
         setup=handed_over.update, find_packages=lambda **arguments: arguments
     )
     monkeypatch.setitem(sys.modules, "setuptools", stand_in)
+    build = types.SimpleNamespace(build_py=object)
+    monkeypatch.setitem(sys.modules, "setuptools.command.build_py", build)
     runpy.run_path(str(ROOT / "setup.py"))
     return handed_over
 
@@ -71,9 +74,8 @@ def test_classifiers_list_the_supported_pythons(metadata):
 
 
 def test_makefile_accepts_the_supported_pythons(metadata):
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    (bounds,) = re.findall(r"\(3, (\d+)\) <= sys\.version_info\[:2\] <= \(3, (\d+)\)", makefile)
-    first, last = map(int, bounds)
+    facts = runpy.run_path(str(ROOT / "scripts" / "check_python.py"))
+    (_, first), (_, last) = facts["OLDEST"], facts["NEWEST"]
     assert metadata["python_requires"] == f">=3.{first},<3.{last + 1}"
 
 
@@ -106,12 +108,110 @@ def test_all_data_files_are_packaged(metadata):
     assert "recursive-include d2l_deeprnn/texts *.txt" in manifest
 
 
-def test_no_file_names_somebodys_home_directory():
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the project in a folder called as the package is, as a clone would be."""
+    folder = tmp_path / "d2l_deeprnn"
+    shutil.copytree(
+        str(ROOT),
+        str(folder),
+        ignore=shutil.ignore_patterns(
+            ".git",
+            ".venv*",
+            "build",
+            "dist",
+            "*.egg-info",
+            "__pycache__",
+            ".*_cache",
+            ".hypothesis",
+        ),
+    )
+    return folder
+
+
+def build(folder, *words):
+    """Call setup.py; what setuptools has to say about itself is not looked at."""
+    pytest.importorskip("setuptools", reason="builds with this environment's setuptools")
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", *map(str, words)]
+    subprocess.run(command, cwd=str(folder), check=True, capture_output=True)
+
+
+@pytest.fixture
+def sdist(checkout, tmp_path):
+    """The unpacked source distribution."""
+    build(checkout, "sdist", "--formats", "zip", "--dist-dir", tmp_path)
+    (archive,) = tmp_path.glob("*.zip")
+    shutil.unpack_archive(str(archive), str(tmp_path / "unpacked"))
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    return folder
+
+
+def test_all_that_the_makefile_and_ci_call_is_in_the_sdist(checkout, sdist):
+    def matching(word):
+        is_inside = word.strip("./*") and not word.startswith("/") and ".." not in word
+        return checkout.glob(word) if is_inside else []
+
+    called = set()
+    for name in ["Makefile", ".ci/run", "scripts/set_up.sh"]:
+        words = re.findall(r"[\w./*-]*[\w/*]", (ROOT / name).read_text(encoding="utf-8"))
+        called |= {path.relative_to(checkout) for word in words for path in matching(word)}
+    assert {Path("notebooks/execute.py"), Path("scripts/check_python.py")} <= called
+    assert [path for path in sorted(called) if not (sdist / path).exists()] == []
+
+
+def test_the_sdist_is_the_repository(sdist):
+    for path in tracked_files():
+        name = path.relative_to(ROOT)
+        if not name.name.startswith(".git"):
+            assert (sdist / name).read_bytes() == path.read_bytes(), name
+
+
+def test_what_an_earlier_build_left_does_not_get_into_the_next(checkout):
+    build(checkout, "build")
+    (stale,) = (checkout / "build").rglob("d2l_deeprnn")
+    assert (stale / "train.py").exists()
+    (stale / "gone.py").write_text("")
+    (stale / "exercises" / "gone.py").write_text("")
+    build(checkout, "build")
+    assert (stale / "train.py").exists()
+    assert not list(stale.rglob("gone.py"))
+
+
+def test_a_folder_called_as_the_package_is_does_not_hide_it(tmp_path):
+    """From the folder above a clone, whichever way the package was installed."""
+    (tmp_path / "d2l_deeprnn" / "d2l_deeprnn").mkdir(parents=True)
+    code = "import d2l_deeprnn as d2l; d2l.Vocab; print(d2l.__version__)"
+    subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), check=True)
+
+
+def test_an_editable_install_puts_the_clone_on_the_path(checkout, tmp_path):
+    """Not an import hook: what is found on the path comes before one."""
+    setuptools = pytest.importorskip("setuptools", reason="builds with this environment's")
+    major, minor = map(int, setuptools.__version__.split(".")[:2])
+    if (major, minor) < (70, 1):
+        pytest.skip("needs setuptools 70.1 or later, which can build wheels by itself")
+    code = f"from setuptools.build_meta import build_editable as b; b({str(tmp_path)!r})"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    subprocess.run(command, cwd=str(checkout), check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        lines = [
+            archive.read(name).decode() for name in archive.namelist() if name.endswith(".pth")
+        ]
+    assert [Path(line.strip()).resolve() for line in lines] == [checkout.resolve()]
+
+
+def tracked_files():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("needs git and a checkout")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout
-    files = [ROOT / name for name in listing.decode().split("\0") if name]
+    paths = [ROOT / name for name in listing.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_no_file_names_somebodys_home_directory():
     home = re.compile(rb"(?<![\w.])/(?:root|(?:home|Users)/(?!me\b|you\b)\w)")
+    files = tracked_files()
     assert files
-    assert [path for path in files if path.is_file() and home.search(path.read_bytes())] == []
+    assert [path for path in files if home.search(path.read_bytes())] == []
