@@ -196,6 +196,7 @@ def train_and_predict_rnn_gluon(
     prefixes: Iterable[str],
     *,
     initialize: bool = True,
+    history: Sequence[EpochRecord] = (),
     on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
     log: Callable[[str], Any] = print,
 ) -> History:
@@ -222,6 +223,9 @@ def train_and_predict_rnn_gluon(
         prefixes: beginnings of texts to be continued by 50 characters.
         initialize: draw the parameters afresh from Normal(0.01), as the
             chapter does; False keeps those that the model has.
+        history: the records of the epochs that are done already, where a
+            training that was interrupted goes on. The model needs the
+            parameters, and Python's random generator the state, of their end.
         on_epoch: called with the ``EpochRecord`` of every epoch.
         log: receives the printed lines.
 
@@ -284,7 +288,7 @@ def train_and_predict_rnn_gluon(
     def predict(prefix: str) -> str:
         return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
 
-    return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log)
+    return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log, history)
 
 
 def _network_and_update(
@@ -315,14 +319,18 @@ def _run_epochs(
     prefixes: Sequence[str],
     on_epoch: Optional[Callable[[EpochRecord], Any]],
     log: Callable[[str], Any],
+    done: Sequence[EpochRecord] = (),
 ) -> History:
     """Train, print and predict at the chapter's moments."""
     keep_freed_memory()
-    history: History = []  # Differs: the original returned nothing.
+    history: History = list(done)  # Differs: the original returned nothing.
     # Differs: below 4 epochs the original divided by zero here.
     quarter, half = max(1, num_epochs // 4), max(1, num_epochs // 2)
-    start = last_print = time.perf_counter()
-    for epoch in range(1, num_epochs + 1):
+    # The clock goes on where it was stopped.
+    start = time.perf_counter() - (history[-1].seconds if history else 0)
+    printed = [record.seconds for record in history if record.epoch % quarter == 0]
+    last_print = start + (printed[-1] if printed else 0)
+    for epoch in range(len(history) + 1, num_epochs + 1):
         perplexity = _exp(train_epoch())
         now = time.perf_counter()
         if epoch % quarter == 0:

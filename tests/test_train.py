@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 
 import numpy as np
@@ -314,6 +315,34 @@ def test_same_seed_same_digits(text):
     first, second, other = ([record.perplexity for record in run] for run in runs)
     assert first == second
     assert first != other
+
+
+def test_a_training_that_goes_on_prints_and_predicts_as_if_it_had_never_stopped(text):
+    lines, rest, more, stopped = [], [], [], {}
+    _, expected = train_small(d2l, text, num_epochs=10, log=lines.append)
+
+    class Interruption(Exception):
+        pass
+
+    def stop(record):
+        rest.append(record)
+        if record.epoch == 5:
+            stopped["random"] = random.getstate()
+            raise Interruption
+
+    model = small_model(d2l, text[1])
+    with pytest.raises(Interruption):
+        train_small(d2l, text, num_epochs=10, model=model, log=more.append, on_epoch=stop)
+    indices, vocab = text
+    random.setstate(stopped["random"])
+    history = d2l.train_and_predict_rnn_gluon(
+        model, 16, indices, vocab, CTX, 10, 5, 20, 0.05, 4, PREFIXES,
+        initialize=False, history=rest, log=more.append, on_epoch=rest.append,
+    )  # fmt: skip
+    assert history == rest
+    assert [r[:2] + r[3:] for r in history] == [r[:2] + r[3:] for r in expected]
+    assert [without_times(line) for line in more] == [without_times(line) for line in lines]
+    assert all(a.seconds <= b.seconds for a, b in zip(history, history[1:]))
 
 
 def test_a_diverging_run_is_reported_as_such(text):
