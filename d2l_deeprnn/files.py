@@ -1,12 +1,20 @@
-"""Writing files so that a failure never leaves half of one."""
+"""Files that are written whole or not at all, and locks between processes that write them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import stat
+import warnings
 from pathlib import Path
 from typing import BinaryIO, Iterator
+
+
+class InUse(OSError):
+    """Another process holds a lock."""
 
 
 @contextlib.contextmanager
@@ -24,37 +32,110 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         A context manager that gives the file, open for writing and for reading back.
 
     Raises:
-        OSError: If the file cannot be written; the old one is then still there.
+        OSError: If the file cannot be written; the old one is then still there. It names ``path``.
     """
     # A name of its own, so that two that write at once do not meet; beside the target, because
     # only within one file system is replacing atomic.
-    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.part"
-    # Not tempfile, whose files only their owner can read: "x" makes it with the umask's mode.
-    file = open(temporary, "x+b")  # noqa: SIM115  closed below, before it is moved
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        # It is no longer there if the exception came just after it had been moved.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    temporary = os.fspath(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
+    with _naming(path, temporary):
+        # Not tempfile, whose files only their owner can read: "x" makes it with the umask's mode.
+        file = open(temporary, "x+b")  # noqa: SIM115  closed below, before it is moved
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            # It is no longer there if the exception came just after it had been moved.
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
     _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _naming(path: Path, temporary: str) -> Iterator[None]:
+    """Have errors name the file that was asked for: a full disk names none, others the other."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, temporary):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file in one atomic step.
 
-    A reader finds the old file or the new one, whatever happens meanwhile.
+    A reader finds the old file or the new one, whatever happens meanwhile. What UTF-8 cannot hold,
+    which a file's name may have, is written as Python would: ``\\udcff``.
 
     Raises:
         OSError: if the file cannot be written; the old one is then still there.
     """
     with atomic_file(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file.
+
+    Raises:
+        OSError: if it cannot be read, or is no regular file: a pipe would be waited for.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    return path.read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that other processes respect, as long as the ``with`` block or the process lasts.
+
+    Where the file system has no locks, a warning says so, and nothing is held.
+
+    Args:
+        path: The lock's file, made where it is missing. Nothing is written to it.
+
+    Raises:
+        InUse: If another process holds it.
+        OSError: If the file cannot be made, or is something else than a regular file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    # Asked first, since to open a device may do something to it.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                raise InUse(error.errno, "another process works here", os.fspath(path)) from None
+            warnings.warn(
+                f"{path} cannot be locked ({error.strerror}): see to it that no other process "
+                "works in that directory",
+                stacklevel=2,
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def printable(words: str) -> str:
+    """Words in one line that can be shown anywhere, whatever a file's name may hold.
+
+    Line ends, control characters and bytes that are not UTF-8 become escapes such as ``\\n`` and
+    ``\\udcff``.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in words
+    )
 
 
 def remove_leftovers(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 
@@ -126,3 +128,65 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path):
     files.write_text(tmp_path / "link", "new")
     assert not (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "old"
+
+
+@pytest.mark.parametrize("moment", ["open", "fsync", "replace"])
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch, moment):
+    path = tmp_path / "missing" / "a" if moment == "open" else tmp_path / "a"
+
+    def full(*args):
+        raise OSError(28, "No space left on device", *args[:1] if moment == "replace" else ())
+
+    if moment != "open":
+        monkeypatch.setattr(os, moment, full)
+    with pytest.raises(OSError) as caught:
+        files.write_text(path, "new")
+    assert caught.value.filename == str(path) and ".part" not in str(caught.value)
+
+
+def test_a_name_that_is_not_utf_8_can_be_written_into_a_file(tmp_path):
+    files.write_text(tmp_path / "a", "of \udcff")
+    assert (tmp_path / "a").read_text() == r"of \udcff"
+    assert files.printable("a\n\udcff\x1b é 文.txt") == r"a\n\udcff\x1b é 文.txt"
+
+
+def test_a_lock_is_held_once_and_given_back(tmp_path):
+    path = tmp_path / ".lock"
+    twice = pytest.raises(files.InUse, match="another process")
+    with files.locked(path), twice, files.locked(path):
+        pytest.fail("was locked twice")
+    with files.locked(path):
+        pass
+
+
+def _link(path):
+    path.with_name("precious").write_text("kept")
+    path.symlink_to("precious")
+
+
+@pytest.mark.parametrize("make", [_link, os.mkfifo, os.mkdir, lambda path: path.symlink_to("gone")])
+@pytest.mark.timeout(20)
+def test_a_lock_is_a_regular_file(tmp_path, make):
+    make(tmp_path / ".lock")
+    before = sorted(os.listdir(tmp_path))
+    refused = pytest.raises(OSError, match="it is not a regular file: remove it")
+    with refused, files.locked(tmp_path / ".lock"):
+        pytest.fail("was locked")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatch, number):
+    def no_locks(*args):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked"), files.locked(tmp_path / ".lock"):
+        pass
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(OSError, match="not a regular file"):
+        files.read_text(tmp_path / "a")
