@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Callable, List, NoReturn, Optional
 
-from . import __version__
+from . import __version__, console
 from .book import CHAPTER
 from .exercises import EXERCISES
+from .files import printable
 from .settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
 
 # Nothing that needs MXNet is imported up here: arguments are parsed, and help
 # is given, before it is loaded.
 
-DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, INTERRUPTED = 0, 1, 2, 3, 130
+# 1, that a run does not agree with the book, comes from `reproduce` alone. 70 is EX_SOFTWARE.
+DONE, BAD_INPUT, TEXT_MISSING, FAULT = 0, 2, 3, 70
+DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,30 +39,58 @@ def main(argv: Optional[List[str]] = None) -> int:
 
     Returns:
         Exit status: 0 done; 1 the run does not agree with the book; 2 bad
-        arguments or input; 3 the book's text could not be had, so nothing was
-        compared; 130 interrupted.
+        arguments or input; 3 the book's text is not available, so nothing was
+        compared; 130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP; 70
+        a fault in this package. ``$D2L_DEEPRNN_DEBUG`` shows where it is.
     """
+    with console.standard_streams() as output, console.interruptions():
+        return _run(argv, output)
+
+
+def _run(argv: Optional[List[str]], output: console.Stream) -> int:
     arguments = _parser().parse_args(argv)
-    from ._repairs import CannotImportMXNet
+    # Where what is printed is all that there will be, to lose it is an error.
+    output.strict = arguments.only_prints
     from .corpora import TextNotAvailable
 
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        output.flush()
+        return status
+    except console.ReaderGone:  # it has read all that it wanted
+        return DONE
     except TextNotAvailable as error:
         return _fail(error, TEXT_MISSING)
-    except CannotImportMXNet as error:
-        return _fail(error, BAD_INPUT)
     # Ours are RuntimeErrors (texts, runs, checkpoints), ValueErrors (settings) and, from a
     # training that diverged, ArithmeticErrors; all are one line that says what to do.
-    except (RuntimeError, ValueError, ArithmeticError, OSError) as error:
+    except (RuntimeError, ValueError, ArithmeticError, OSError, ImportError) as error:
         return _fail(error, BAD_INPUT)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+    except MemoryError as error:
+        return _fail(error, BAD_INPUT, "there is not enough memory: ")
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, console.Interrupted) else None
+        print("d2l-deeprnn: interrupted", file=sys.stderr)
+        return console.exit_status() if number is None else console.exit_status(number)
+    except Exception as error:
+        where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
+        return _fail(error, FAULT, f"{where}{type(error).__name__}: ")
 
 
-def _fail(reason: object, status: int) -> int:
-    print(f"d2l-deeprnn: error: {reason}", file=sys.stderr)
+def _fail(error: BaseException, status: int, prefix: str = "") -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    print(f"d2l-deeprnn: error: {prefix}{_words(error)}", file=sys.stderr)
     return status
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, so that it can be shown."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    lines = str(error).splitlines() or [type(error).__name__]
+    # MXNet puts the way to its errors above them.
+    lines = lines[-1:] if lines[0].startswith("Traceback") else lines
+    return "\n".join(printable(line) for line in lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,35 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         "running today.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.set_defaults(only_prints=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    reproduce = commands.add_parser(
-        "reproduce",
-        help="run the chapter and hold its figures against the book's",
-        description="Run the chapter and hold its figures against the book's. Exit status: 0 they "
-        "agree; 1 they do not; 2 bad input; 3 the book's text could not be had.",
-    )
-    reproduce.add_argument(
-        "--corpus",
-        default="auto",
-        metavar="NAME|FILE",
-        help="text to train on; auto (the default): the book's if it can be had, else a sample",
-    )
-    reproduce.add_argument(
-        "--num-epochs",
-        type=_whole_number(1),
-        default=CHAPTER.num_epochs,
-        metavar="N",
-        help="default: %(default)s",
-    )
-    reproduce.add_argument(
-        "--seed", type=_whole_number(0, 2**31 - 1), default=0, metavar="N", help="default: 0"
-    )
-    reproduce.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write figures, picture and report.html"
-    )
-    reproduce.set_defaults(run=_reproduce)
-
+    _add_reproduce(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_generate(commands)
@@ -107,12 +115,51 @@ def _parser() -> argparse.ArgumentParser:
         help="list the known texts, or fetch one",
         description="List the known texts and where they are, or fetch one into the cache.",
     )
-    corpora.set_defaults(run=_list_corpora)
+    corpora.set_defaults(run=_list_corpora, only_prints=True)
     actions = corpora.add_subparsers(metavar="fetch")
     fetch = actions.add_parser("fetch", help="find or download a text")
     fetch.add_argument("name", metavar="NAME")
     fetch.set_defaults(run=_fetch_corpus)
     return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="run the chapter and hold its figures against the book's",
+        description="Run the chapter and hold its figures against the book's. Exit status: 0 they "
+        "agree; 1 they do not; 2 bad input; 3 the book's text is not available.",
+        # What is not given stays out, so that --resume can tell it from what is.
+        argument_default=argparse.SUPPRESS,
+    )
+    reproduce.add_argument(
+        "--corpus",
+        metavar="NAME|FILE",
+        help="text to train on; auto (the default): the book's if it is available, else a sample",
+    )
+    reproduce.add_argument(
+        "--num-epochs",
+        type=_whole_number(1),
+        metavar="N",
+        help=f"default: {CHAPTER.num_epochs}",
+    )
+    reproduce.add_argument(
+        "--seed", type=_whole_number(0, 2**31 - 1), metavar="N", help="default: 0"
+    )
+    reproduce.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where to keep checkpoint, figures, picture and report.html",
+    )
+    reproduce.add_argument(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on with the run in DIR; what it was given need not be repeated",
+    )
+    reproduce.set_defaults(run=_reproduce)
 
 
 def _add_train(commands: Any) -> None:
@@ -189,7 +236,7 @@ def _add_evaluate(commands: Any) -> None:
         "--baseline", choices=["ngram"], help="score an interpolated n-gram model beside it"
     )
     _add_checkpoint(evaluate)
-    evaluate.set_defaults(run=_command("evaluate"))
+    evaluate.set_defaults(run=_command("evaluate"), only_prints=True)
 
 
 def _add_generate(commands: Any) -> None:
@@ -201,7 +248,11 @@ def _add_generate(commands: Any) -> None:
     )
     generate.add_argument("directory", type=Path, metavar="DIR")
     generate.add_argument(
-        "--prefix", action="append", required=True, metavar="TEXT", help="may be repeated"
+        "--prefix",
+        action="append",
+        metavar="TEXT",
+        help="may be repeated; cleaned as the run's text was (default: a line break, or a blank "
+        "where the text has none)",
     )
     generate.add_argument(
         "--length", type=_whole_number(0), default=200, metavar="N", help="default: %(default)s"
@@ -211,7 +262,7 @@ def _add_generate(commands: Any) -> None:
     generate.add_argument("--top-p", type=float, metavar="P")
     generate.add_argument("--seed", type=_whole_number(0, 2**31 - 1), metavar="N")
     _add_checkpoint(generate)
-    generate.set_defaults(run=_command("generate"))
+    generate.set_defaults(run=_command("generate"), only_prints=True)
 
 
 def _add_plot(commands: Any) -> None:
@@ -264,14 +315,25 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def _given(arguments: argparse.Namespace) -> Any:
+    """The settings that were given, by name."""
+    beside = ("run", "only_prints", "out", "resume")
+    return {name: value for name, value in vars(arguments).items() if name not in beside}
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from . import commands
+
+    return commands.reproduce(_given(arguments), arguments.out, arguments.resume)
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from . import commands
 
-    given = {k: v for k, v in vars(arguments).items() if k not in ("run", "out", "resume")}
+    given = _given(arguments)
     if "optimizer_option" in given:
         given["optimizer_options"] = dict(given.pop("optimizer_option"))
-    result = commands.train(given, arguments.out, arguments.resume)
-    return INTERRUPTED if result.stopped else DONE
+    return commands.train(given, arguments.out, arguments.resume)
 
 
 def _option(word: str) -> Any:
@@ -295,66 +357,6 @@ def _whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
         return number
 
     return parse
-
-
-def _reproduce(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from . import report, reproduce
-
-    run = reproduce.prepare(arguments.corpus, arguments.num_epochs, arguments.seed)
-    if arguments.out is not None:
-        _try_out(run, arguments.out)
-    if run.missing:
-        print("The book's text is missing: a sample of this package stands in for it.")
-        print(run.missing)
-    interrupted = False
-    with tqdm(total=run.settings.num_epochs, unit="epoch", disable=None) as bar:
-
-        def show(record: Any) -> None:
-            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}", refresh=False)
-            bar.update()
-
-        def log(line: str) -> None:
-            tqdm.write(line)
-            sys.stdout.flush()  # a log file shows each line when it is written
-
-        try:
-            reproduce.train(run, on_epoch=show, log=log)
-        except KeyboardInterrupt:
-            interrupted = True
-    print()
-    if run.history:
-        print("\n".join(report.lines(run)))
-        if arguments.out is not None:
-            report.save(run, arguments.out)
-            print(f"Written: {arguments.out / 'report.html'} and the figures behind it")
-    return _status(run, interrupted)
-
-
-def _try_out(run: Any, out: Path) -> None:
-    """Begin to write, before the training: nobody should wait minutes for this error."""
-    from .reproduce import save_config
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        save_config(run, out)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(
-            f"--out {out} cannot be written to ({reason}): name a directory that can"
-        ) from error
-
-
-def _status(run: Any, interrupted: bool) -> int:
-    from .report import verdict
-
-    if interrupted:
-        return _fail(f"interrupted after epoch {len(run.history)}", INTERRUPTED)
-    if run.missing:
-        return TEXT_MISSING
-    outcome = verdict(run)
-    return DISAGREES if outcome.compared and not outcome.agrees else DONE
 
 
 def _list_corpora(arguments: argparse.Namespace) -> int:

@@ -1,30 +1,103 @@
-"""The commands around training runs: train, evaluate, generate, plot, exercise."""
+"""The commands: reproduce, train, evaluate, generate, plot, exercise."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
-import signal
+import re
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 from tqdm import tqdm
 
 from . import runs
+from .console import Stop, exit_status, stop_on_signals
 from .corpora import load_text
 from .evaluate import Evaluation
 from .evaluate import evaluate as evaluate_model
 from .learner import Learner, Progress, TrainRecord
+from .run_directory import TRAIN, RunError, command_of, read_config
 from .settings import SettingsError, TrainSettings
 
-DONE = 0
+DONE, DISAGREES, TEXT_MISSING = 0, 1, 3
+STOPPING = "Stopping: a checkpoint is being written ..."
 
 
-def train(given: Dict[str, Any], out: Path, resume: bool) -> runs.Result:
+def reproduce(given: Dict[str, Any], out: Optional[Path], resume: bool) -> int:
+    """Run the chapter, or go on with a run of it, and hold it against the book.
+
+    Args:
+        given: corpus, num_epochs and seed, those that were given.
+        out: the run's directory; nothing is written if None.
+        resume: go on with the run that is there.
+
+    Raises: as ``reproduce.directory`` and ``reproduce.train``.
+    """
+    from . import report
+    from . import reproduce as chapter
+
+    if out is None:
+        if resume:
+            raise RunError("--resume needs --out DIR, the directory of the run to go on with")
+        defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
+        run = chapter.prepare(**{**defaults, **given})
+        return _finish(run, None, _reproduce(run, None))
+    with chapter.directory(out, resume=resume, **given) as (run, directory):
+        stop = _reproduce(run, directory)
+        status = _finish(run, out, stop)
+        if run.history:
+            report.save(run, out)
+            print(f"Written: {out / chapter.REPORT} and the figures behind it")
+    return status
+
+
+def _reproduce(run: Any, directory: Any) -> Stop:
+    """Train, and show how it goes; gives whether it was stopped."""
+    from .reproduce import train
+
+    if run.missing:
+        print("The book's text is missing: a sample of this package stands in for it.")
+        print(run.missing)
+    total, done = run.settings.num_epochs, len(run.history)
+    if done:
+        words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
+        print(words)
+    with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
+
+        def show(record: Any) -> None:
+            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}", refresh=False)
+            bar.update()
+
+        with stop_on_signals("Stopping after this epoch ...") as stop:
+            try:
+                train(run, on_epoch=show, log=_print, out=directory, should_stop=stop.asked_for)
+            except KeyboardInterrupt:
+                stop.ask()
+    return stop
+
+
+def _finish(run: Any, out: Optional[Path], stop: Stop) -> int:
+    """Show the comparison with the book; gives the exit status."""
+    from . import report
+
+    print()
+    if run.history:
+        print("\n".join(report.lines(run)))
+    if stop.number is not None and len(run.history) < run.settings.num_epochs:
+        go_on = f"; to go on: d2l-deeprnn reproduce --resume --out {out}" if out else ""
+        line = f"interrupted after epoch {len(run.history)}{go_on}"
+        print(f"d2l-deeprnn: {line}", file=sys.stderr)
+        return exit_status(stop.number)
+    if run.missing:
+        return TEXT_MISSING
+    outcome = report.verdict(run)
+    return DISAGREES if outcome.compared and not outcome.agrees else DONE
+
+
+def train(given: Dict[str, Any], out: Path, resume: bool) -> int:
     """Train, or go on training, and show how it goes.
 
     Args:
@@ -35,7 +108,7 @@ def train(given: Dict[str, Any], out: Path, resume: bool) -> runs.Result:
     Raises: as ``runs.train``.
     """
     settings = _settings(given, out, resume)
-    with _Display() as display, _stop_on_signals() as stop:
+    with _Display() as display, stop_on_signals(STOPPING) as stop:
         result = runs.train(
             settings,
             out,
@@ -43,49 +116,24 @@ def train(given: Dict[str, Any], out: Path, resume: bool) -> runs.Result:
             on_start=display.start,
             on_minibatch=display.minibatch,
             on_epoch=display.epoch,
-            should_stop=lambda: stop.asked,
+            should_stop=stop.asked_for,
         )
     print(f"Ended: {result.reason}. Checkpoints and history: {out}")
     if result.stopped:
         print(f"To go on: d2l-deeprnn train --resume --out {out}")
-    return result
+    return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
 
 
 def _settings(given: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:
-    """The settings of a new run; or those of the one that is there, if nothing speaks against."""
+    """The settings of a new run; or those of the one that is there, with what is to change."""
     if resume:
-        config = runs.read_config(out)
-        if config is not None:
+        config = read_config(out)
+        if config is not None and command_of(config) == TRAIN:
             own = runs.settings_of(config)
             return dataclasses.replace(own, **given) if given else own
     if "corpus" not in given:
         raise SettingsError("--corpus is missing: give a known name or a file")
     return TrainSettings(**given)
-
-
-class _Stop:
-    asked = False
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop; a second one is not held up."""
-    stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: Any) -> None:
-        stop.asked = True
-        print("Stopping: a checkpoint is being written ...", file=sys.stderr, flush=True)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Display:
@@ -104,12 +152,12 @@ class _Display:
         settings = learner.settings
         self._minibatch_tokens = settings.batch_size * settings.num_steps
         num_params = sum(p.data().size for p in learner.model.collect_params().values())
-        self._print(
+        _print(
             f"{len(text.train)} characters to train on, {len(text.valid)} for validation, "
             f"{len(text.test)} for the test; vocabulary {len(text.vocab)}; {num_params} parameters"
         )
         if learner.history:
-            self._print(f"resuming after epoch {len(learner.history)}")
+            _print(f"resuming after epoch {len(learner.history)}")
         self._started = time.perf_counter()
         # Disabled where standard error is no terminal; the lines below are there in any case.
         self._bar = tqdm(unit="tok", unit_scale=self._minibatch_tokens, disable=None, leave=False)
@@ -131,16 +179,16 @@ class _Display:
         if record.valid_loss is not None:
             perplexity = Evaluation(record.valid_loss, 0).perplexity
             held_out = f", held out {record.valid_loss:.4f} (perplexity {perplexity:.3f})"
-        self._print(
+        _print(
             f"epoch {record.epoch}, train {record.train_loss:.4f} nats{held_out}, "
             f"learning rate {record.learning_rate:.3g}, {self._tokens / seconds:.0f} tok/s, "
             f"{record.seconds:.0f} sec"
         )
 
-    @staticmethod
-    def _print(line: str) -> None:
-        tqdm.write(line)
-        sys.stdout.flush()  # a log file shows each line when it is written
+
+def _print(line: str) -> None:
+    tqdm.write(line)
+    sys.stdout.flush()  # a log file shows each line when it is written
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -148,8 +196,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
     text = None
     if arguments.corpus is None or arguments.baseline:
-        text = runs.read_text_of(run.settings)
-        runs.check_text(text, arguments.directory)
+        text = runs.read_own_text(arguments.directory)
     if arguments.corpus is not None:
         corpus = load_text(
             arguments.corpus,
@@ -197,19 +244,20 @@ def generate(arguments: argparse.Namespace) -> int:
     from .generate import generate as generate_texts
 
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
-    streams = len(arguments.prefix) == 1
+    prefixes = [_clean_prefix(prefix, run) for prefix in arguments.prefix or [_start(run)]]
+    streams = len(prefixes) == 1
     begun: List[int] = []
 
     def show(row: int, piece: str) -> None:
         if not begun:
-            print(arguments.prefix[0], end="")
+            print(prefixes[0], end="")
             begun.append(row)
         print(piece, end="", flush=True)
 
     texts = generate_texts(
         run.model,
         run.vocab,
-        arguments.prefix,
+        prefixes,
         arguments.length,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
@@ -225,10 +273,48 @@ def generate(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _start(run: runs.LoadedRun) -> str:
+    """What to start from where nothing is given: a line's beginning, or a word's."""
+    for char in "\n ":
+        if char in run.vocab.token_to_idx:
+            return char
+    return run.vocab.idx_to_token[1]  # a text without either; 0 is <unk>
+
+
+def _clean_prefix(prefix: str, run: runs.LoadedRun) -> str:
+    """Clean a prefix as the run's text was, but for blanks at its ends."""
+    cleaned = prefix
+    if not run.settings.keep_whitespace:
+        cleaned = re.sub(r"\s+", " ", cleaned)
+    if not run.settings.keep_case:
+        cleaned = cleaned.lower()
+    if cleaned != prefix:
+        print(f"{prefix!r} is read as {cleaned!r}, as the run's text was", file=sys.stderr)
+    unknown = sorted(set(cleaned) - set(run.vocab.token_to_idx))
+    if unknown:
+        known = "".join(token for token in run.vocab.idx_to_token[1:] if token != "<unk>")
+        raise SettingsError(
+            f"not in the vocabulary: {unknown} in prefix {cleaned!r}; the run's text has "
+            f"{_some(known)}"
+        )
+    return cleaned
+
+
+def _some(characters: str, most: int = 100) -> str:
+    """Characters, most frequent first, in words."""
+    more = f" and {len(characters) - most} others" if len(characters) > most else ""
+    return f"the characters {characters[:most]!r}{more}"
+
+
 def plot(arguments: argparse.Namespace) -> int:
     """Draw the curves of runs into a file."""
     from .figure import save_figure, training_figure
 
+    if not arguments.output.parent.is_dir():
+        raise RunError(
+            f"--output {arguments.output} cannot be written: there is no directory "
+            f"{arguments.output.parent}; make it, or choose another"
+        )
     histories = {str(path): runs.read_history(path) for path in arguments.directories}
     with_book = any(runs.is_the_chapters(path) for path in arguments.directories)
     save_figure(training_figure(histories, with_book=with_book), arguments.output)
@@ -246,14 +332,16 @@ def exercise(arguments: argparse.Namespace) -> int:
     if books.note:
         print(books.note)
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise RunError(f"{arguments.out} is not a directory: choose another") from None
     with tqdm(unit="run", disable=None, leave=False) as bar:
 
         def show(done: int, total: int, run: Dict[str, Any]) -> None:
             bar.total = total
             words = ", ".join(f"{name} {value}" for name, value in run.items())
-            tqdm.write(f"run {done + 1} of {total}: {words}")
-            sys.stdout.flush()  # a log file shows each line when it is written
+            _print(f"run {done + 1} of {total}: {words}")
             bar.update(done - bar.n)
 
         try:

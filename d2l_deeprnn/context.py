@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, List
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
@@ -78,3 +78,25 @@ def set_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     mx.random.seed(seed)
+
+
+def random_state() -> Dict[str, Any]:
+    """The state of Python's and NumPy's random generators, in values that JSON can hold.
+
+    MXNet's cannot be read.
+    """
+    version, internal, gauss = random.getstate()
+    state = np.random.get_state(legacy=False)
+    state["state"]["key"] = state["state"]["key"].tolist()
+    return {"python": [version, list(internal), gauss], "numpy": state}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Go on from a ``random_state``.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is none.
+    """
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(state["numpy"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
 
 from . import book
-from .figure import Figure, perplexity_figure, to_svg
-from .files import write_text
-from .reproduce import Run, config, metrics, save_config
+from .files import printable, write_text
+from .reproduce import PICTURE, REPORT, Run, config
+
+if TYPE_CHECKING:  # the figures of a run must not depend on whether matplotlib works
+    from .figure import Figure
 
 
 class Verdict(NamedTuple):
@@ -127,6 +129,8 @@ def _align(rows: List[Sequence[str]]) -> List[str]:
 
 def figure(run: Run) -> Figure:
     """Draw the run's perplexity; with the book's points if the text is the book's."""
+    from .figure import perplexity_figure
+
     label = f"this run (seed {run.seed})"
     curve = [r.epoch for r in run.history], [r.perplexity for r in run.history]
     title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
@@ -179,7 +183,7 @@ expected ranges come from ten runs of this package that differ in their seed onl
 
 
 def save(run: Run, out: Path) -> None:
-    """Write ``config.json``, ``metrics.csv``, ``perplexity.svg`` and ``report.html``.
+    """Write ``perplexity.svg`` and ``report.html``; its numbers do not wait for its picture.
 
     Args:
         run: a run with at least one epoch.
@@ -187,12 +191,19 @@ def save(run: Run, out: Path) -> None:
 
     Raises:
         OSError: if a file cannot be written.
+        Exception: what matplotlib raises; the page is then written without a picture.
     """
-    svg = to_svg(figure(run))
-    save_config(run, out)
-    write_text(out / "metrics.csv", metrics(run))
-    write_text(out / "perplexity.svg", svg)
-    write_text(out / "report.html", html(run, svg))
+    svg = "<p>The picture could not be drawn.</p>"
+    try:
+        from .figure import to_svg
+
+        svg = to_svg(figure(run))
+        write_text(out / PICTURE, svg)
+    except Exception as error:
+        svg = f"<p>The picture could not be drawn: {escape(printable(str(error)))}</p>"
+        raise
+    finally:
+        write_text(out / REPORT, html(run, svg))
 
 
 def html(run: Run, svg: str) -> str:
@@ -200,7 +211,7 @@ def html(run: Run, svg: str) -> str:
 
     Args:
         run: the run.
-        svg: its picture, an ``<svg>`` element.
+        svg: its picture, an ``<svg>`` element, or what stands in its place.
     """
     outcome = verdict(run)
     colour = "#009E73" if outcome.agrees else "#D55E00" if outcome.compared else "#888"
@@ -245,7 +256,9 @@ def _flat(settings: Dict[str, Any], prefix: str = "") -> List[Sequence[str]]:
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):
-            rows.append((prefix + key, ", ".join(map(str, value))))
+            rows.append(
+                (prefix + key, printable(", ".join(str(v) for v in value if v is not None)))
+            )
         else:
-            rows.append((prefix + key, str(value)))
+            rows.append((prefix + key, printable(str(value))))
     return rows

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
-import json
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 from . import book
-from ._mxnet import gluon
-from .context import set_seed, try_gpu
+from ._mxnet import gluon, nd
+from .checkpoint import Checkpoint, CheckpointError
+from .context import random_state, set_random_state, set_seed, try_gpu
 from .corpora import BOOK_TEXT, KNOWN_TEXTS, load_corpus, resolve_auto
-from .files import write_text
+from .files import printable, remove_leftovers
+from .learner import load_params
 from .model import RNNModel
 from .provenance import machine, versions
-from .train import EpochRecord, train_and_predict_rnn_gluon
+from .run_directory import (
+    LAST,
+    REPRODUCE,
+    RunDirectory,
+    RunError,
+    check_there,
+    located,
+    places,
+    run_directory,
+)
+from .settings import SettingsError
+from .train import EpochRecord, History, train_and_predict_rnn_gluon
 from .vocab import Vocab
+
+AUTO = "auto"  # the book's text where it is available, and else a sample
+NUM_EPOCHS = book.CHAPTER.num_epochs
+PICTURE, REPORT = "perplexity.svg", "report.html"
+# An epoch takes a fraction of a second and a checkpoint some hundredths: written after each, they
+# would cost a tenth of the time. Killed, a run loses what it did since the last one.
+SAVE_SECONDS = 5.0
 
 
 @dataclass
@@ -31,9 +53,10 @@ class Run:
         settings: the chapter's, with this run's number of epochs.
         seed: where the random generators start.
         corpus_indices, vocab: the text.
-        missing: why the book's text could not be had, if another one stands
+        missing: why the book's text is not available, if another one stands
             in for it.
         history: one record for each epoch that was finished.
+        checkpoint: what a run that was interrupted goes on from.
     """
 
     corpus: str
@@ -43,11 +66,12 @@ class Run:
     vocab: Vocab
     missing: Optional[str] = None
     history: List[EpochRecord] = field(default_factory=list)
+    checkpoint: Optional[Checkpoint] = None
 
     @property
     def title(self) -> str:
         known = KNOWN_TEXTS.get(self.corpus)
-        return known.title if known else Path(self.corpus).name
+        return known.title if known else printable(Path(self.corpus).name)
 
     @property
     def is_books_text(self) -> bool:
@@ -76,20 +100,126 @@ def prepare(corpus: str, num_epochs: int, seed: int) -> Run:
     """Find and read the text of a run.
 
     Args:
-        corpus: ``"auto"`` for the book's text where it can be had and else a
+        corpus: ``"auto"`` for the book's text where it is available and else a
             sample; or a known name, or a path.
         num_epochs, seed: of the training.
 
     Raises:
-        CorpusError: if the text cannot be had or used; nothing stands in for
-            a text that was asked for by name.
+        CorpusError: if the text is not available or not usable; nothing
+            stands in for a text that was asked for by name.
     """
     missing = None
-    if corpus == "auto":
+    if corpus == AUTO:
         corpus, missing = resolve_auto()
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples)
     return Run(corpus, settings, seed, corpus_indices, vocab, missing)
+
+
+@contextlib.contextmanager
+def directory(
+    out: Path,
+    *,
+    resume: bool = False,
+    corpus: str = AUTO,
+    num_epochs: Optional[int] = None,
+    seed: Optional[int] = None,
+) -> Iterator[Tuple[Run, RunDirectory]]:
+    """Begin a run in a directory, or go on with the one that is there.
+
+    Args:
+        out: of the run; made if missing. It must be empty or, to resume, hold
+            a run of ``reproduce``.
+        resume: go on with the run that is there, or begin it if none is.
+        corpus, num_epochs, seed: as in ``prepare``. To resume, they need not
+            be repeated; ``corpus`` may be another place of the same text, and
+            ``num_epochs`` another number, if not so many are done.
+
+    Raises:
+        RunError: if the directory cannot be used.
+        SettingsError: if the run that is there has others.
+        CorpusError: as ``prepare``.
+        CheckpointError: if the run's checkpoint cannot be used.
+    """
+    with run_directory(out, REPRODUCE, resume=resume) as taken:
+        for name in (PICTURE, REPORT):
+            remove_leftovers(out / name)
+        if taken.config is None:
+            epochs = NUM_EPOCHS if num_epochs is None else num_epochs
+            run = prepare(corpus, epochs, 0 if seed is None else seed)
+            taken.begin(config(run))
+        else:
+            run = _go_on(taken, corpus, num_epochs, seed)
+        yield run, taken
+
+
+def _go_on(out: RunDirectory, corpus: str, num_epochs: Optional[int], seed: Optional[int]) -> Run:
+    config = out.config
+    assert config is not None
+    try:
+        own, text, missing = config["corpus"], config["text"], config.get("missing")
+        settings, own_seed = book.Settings(**config["settings"]), config["seed"]
+        settings = replace(settings, prefixes=tuple(settings.prefixes))
+        (there,) = located([own], text)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{out.path} holds a run that cannot be gone on with: {error!r}") from error
+    if settings != replace(book.CHAPTER, num_epochs=settings.num_epochs):
+        raise RunError(f"the run in {out.path} has other settings than the chapter's")
+    if seed is not None and seed != own_seed:
+        raise SettingsError(
+            f"the run in {out.path} has other settings (seed: {own_seed} there, {seed} here): "
+            "resume it with its own, or begin a new run in another directory"
+        )
+    if corpus == AUTO:
+        if missing is not None and resolve_auto()[1] is None:
+            raise RunError(
+                f"the run in {out.path} is on a sample, {own}, since the book's text was not "
+                "available; now it is: begin a new run in another directory, or go on with the "
+                f"sample (--corpus {own})"
+            )
+    else:
+        missing = None
+    corpus = there if corpus in (AUTO, own) else corpus
+    if corpus == there:
+        check_there([there], out.path, REPRODUCE)
+    corpus_indices, vocab = load_corpus(corpus, settings.num_examples)
+    # What a file is called does not change with the directory it is looked at from.
+    name = own if corpus == there else corpus
+    run = Run(name, settings, own_seed, corpus_indices, vocab, missing)
+    out.check_text(_sha256(run), [corpus])
+    if out.has(LAST):
+        run.checkpoint = out.load(LAST)
+        with _naming(out.path / LAST):
+            run.history += [
+                EpochRecord(epoch, perplexity, seconds, tuple(predictions))
+                for epoch, perplexity, seconds, predictions in run.checkpoint.data["history"]
+            ]
+        out.save_metrics(metrics(run))
+    else:
+        out.begins_again()
+    _note_changes(run, corpus, num_epochs, out)
+    return run
+
+
+def _note_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDirectory) -> None:
+    """Write down what is changed from here on."""
+    assert out.config is not None
+    what: Dict[str, Any] = {}
+    if num_epochs is not None and num_epochs != run.settings.num_epochs:
+        if num_epochs < len(run.history):
+            raise SettingsError(
+                f"num_epochs must be at least {len(run.history)}, as many as the run in "
+                f"{out.path} has done, not {num_epochs}"
+            )
+        what["num_epochs"] = {"from": run.settings.num_epochs, "to": num_epochs}
+        run.settings = replace(run.settings, num_epochs=num_epochs)
+    text = {**out.config["text"], "paths": places([corpus])}
+    if text != out.config["text"]:
+        what["corpus"] = {"from": out.config["text"].get("paths"), "to": text["paths"]}
+    if what:
+        new = {**config(run), "text": text}
+        changed = ("corpus", "is_the_books_text", "settings", "text")
+        out.change(len(run.history), what, {name: new[name] for name in changed})
 
 
 def train(
@@ -97,37 +227,123 @@ def train(
     *,
     on_epoch: Callable[[EpochRecord], Any] = lambda record: None,
     log: Callable[[str], Any] = print,
+    out: Optional[RunDirectory] = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train as the chapter does; ``run.history`` grows with every epoch.
 
+    A run that is interrupted and gone on with ends with the parameters, to
+    the bit, of one that never was (on the same machine, with the same number
+    of threads).
+
     Args:
-        run: what ``prepare`` returned.
+        run: what ``prepare`` returned, or ``directory`` gave.
         on_epoch: called with the record of every epoch.
         log: receives the book's lines.
+        out: where to write a checkpoint and the history: every few seconds,
+            and, however the training ends, of the last epoch that was done.
+        should_stop: asked after each epoch. Where it says yes, ``train``
+            returns.
+
+    Raises:
+        CheckpointError: if the run's checkpoint does not fit it.
+        OSError: if a checkpoint cannot be written; the one before is kept.
     """
     settings = run.settings
+    if len(run.history) >= settings.num_epochs:
+        return
     set_seed(run.seed)
     layer = gluon.rnn.LSTM(hidden_size=settings.num_hiddens, num_layers=settings.num_layers)
+    model = RNNModel(layer, len(run.vocab))
+    if run.checkpoint is not None:
+        with _naming(Path(LAST) if out is None else out.path / LAST):
+            _restore(model, run.checkpoint)
+    writer = _Writer(run, model, out)
 
     def record_epoch(record: EpochRecord) -> None:
         run.history.append(record)
+        writer.note()
         on_epoch(record)
+        if should_stop() and record.epoch < settings.num_epochs:
+            raise _Stopped
 
-    train_and_predict_rnn_gluon(
-        RNNModel(layer, len(run.vocab)),
-        settings.num_hiddens,
-        run.corpus_indices,
-        run.vocab,
-        try_gpu(),
-        settings.num_epochs,
-        settings.num_steps,
-        settings.lr,
-        settings.clipping_theta,
-        settings.batch_size,
-        settings.prefixes,
-        on_epoch=record_epoch,
-        log=lambda line: log(f"{line}  {run.remark}" if run.remark else line),
-    )
+    with contextlib.suppress(_Stopped):
+        try:
+            train_and_predict_rnn_gluon(
+                model,
+                settings.num_hiddens,
+                run.corpus_indices,
+                run.vocab,
+                try_gpu(),
+                settings.num_epochs,
+                settings.num_steps,
+                settings.lr,
+                settings.clipping_theta,
+                settings.batch_size,
+                settings.prefixes,
+                initialize=run.checkpoint is None,
+                history=list(run.history),
+                on_epoch=record_epoch,
+                log=lambda line: log(f"{line}  {run.remark}" if run.remark else line),
+            )
+        finally:
+            writer.write()
+
+
+class _Stopped(Exception):
+    """The training was asked to stop."""
+
+
+class _Writer:
+    """Keeps the state of the last epoch that was done, and writes it from time to time."""
+
+    def __init__(self, run: Run, model: RNNModel, out: Optional[RunDirectory]) -> None:
+        self._run, self._model, self._out = run, model, out
+        self._written = -SAVE_SECONDS  # the first epoch is written at once
+        self._state: Optional[Tuple[Dict[str, np.ndarray], Dict[str, Any], History]] = None
+
+    def note(self) -> None:
+        """Take the state between two epochs: in the middle of one there is none to go on from."""
+        if self._out is None:
+            return
+        params = self._model._collect_params_with_prefix()
+        arrays = {f"params/{name}": param.data().asnumpy() for name, param in params.items()}
+        # With the history of that moment, which may have grown when this is written.
+        self._state = arrays, random_state(), list(self._run.history)
+        if time.monotonic() - self._written >= SAVE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was taken, if it is not written yet."""
+        if self._out is None or self._state is None:
+            return
+        arrays, state, history = self._state
+        data = {
+            "history": [[*record[:3], list(record.predictions)] for record in history],
+            "random": state,
+            "vocab": self._run.vocab.idx_to_token,
+            "versions": versions(),
+        }
+        self._out.save(arrays, data, metrics(replace(self._run, history=history)))
+        self._written, self._state = time.monotonic(), None
+
+
+def _restore(model: RNNModel, checkpoint: Checkpoint) -> None:
+    ctx = try_gpu()
+    model.initialize(ctx=ctx)
+    # The shapes of some parameters are not known before the first input.
+    model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
+    load_params(model, checkpoint.arrays, ctx)
+    set_random_state(checkpoint.data["random"])
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which checkpoint an error is, where its parts do not make a run."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit its run: {error}") from error
 
 
 def config(run: Run) -> Dict[str, Any]:
@@ -135,6 +351,8 @@ def config(run: Run) -> Dict[str, Any]:
     return {
         "corpus": run.corpus,
         "is_the_books_text": run.is_books_text,
+        **({"missing": run.missing} if run.missing else {}),
+        "text": {"sha256": _sha256(run), "paths": places([run.corpus])},
         "vocab_size": len(run.vocab),
         "settings": asdict(run.settings),
         "seed": run.seed,
@@ -161,6 +379,6 @@ def metrics(run: Run) -> str:
     return table.getvalue()
 
 
-def save_config(run: Run, out: Path) -> None:
-    """Write ``config.json`` into an existing directory; see ``config``."""
-    write_text(out / "config.json", json.dumps(config(run), indent=2) + "\n")
+def _sha256(run: Run) -> str:
+    text = "".join(run.vocab.to_tokens(run.corpus_indices))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

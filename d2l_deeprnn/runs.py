@@ -1,22 +1,14 @@
-"""A training run and its directory: begun, gone on with, and loaded again.
-
-A run's directory holds
-
-    config.json   settings, text, versions and machine, written once
-    metrics.csv   the history, a row an epoch
-    last.zip      the checkpoint to go on from
-    best.zip      the checkpoint with the smallest loss so far
-"""
+"""Runs of ``train``: begun, gone on with, and loaded again; see also ``run_directory``."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
+import dataclasses
 import hashlib
 import io
 import json
-import uuid
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -24,22 +16,36 @@ import numpy as np
 
 from ._mxnet import mx
 from .book import CHAPTER
-from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from .checkpoint import CheckpointError
 from .context import try_gpu
 from .corpora import BOOK_TEXT, load_text
-from .files import remove_leftovers, write_text
+from .files import read_text
 from .learner import Diverged, Learner, Progress, Stopped, TrainRecord, build_model, load_params
 from .model import RNNModel
 from .provenance import machine, versions
+from .run_directory import (
+    BEST,
+    CONFIG,
+    LAST,
+    METRICS,
+    TRAIN,
+    RunDirectory,
+    RunError,
+    check_text,
+    check_there,
+    command_of,
+    load_own,
+    located,
+    places,
+    read_config,
+    run_directory,
+)
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
 from .vocab import Vocab
 
-CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.zip", "best.zip"
 COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
-
-
-class RunError(RuntimeError):
-    """A directory cannot be used for what was asked."""
+# What may be changed when a run goes on: it decides about what is still to come.
+CHANGEABLE = ("num_epochs", "patience")
 
 
 class Text(NamedTuple):
@@ -126,7 +132,9 @@ def train(
     the same number of threads).
 
     Args:
-        settings: of the run; None to resume with its own.
+        settings: of the run; None to resume with its own. To resume, they are
+            the run's, but for those that decide only about what is still to
+            come (``CHANGEABLE``) and for the place of the same text.
         out: the run's directory. It is made; it must be empty or, to resume,
             hold the run.
         resume: go on with the run that is there, or begin it if none is.
@@ -137,38 +145,43 @@ def train(
             checkpoint of that place is written and ``train`` returns.
 
     Raises:
-        RunError: if the directory cannot be used.
-        SettingsError: if ``settings`` are not those of the run in there.
+        RunError: if the directory cannot be used, or its last checkpoint is gone.
+        SettingsError: if ``settings`` would change what the run in there has done.
         CorpusError: if the text cannot be found, or is not the run's any more.
         CheckpointError: if the checkpoint is damaged or of another run.
         Diverged: if the loss is no finite number any more. The last
             checkpoint is kept.
         OSError: if a checkpoint cannot be written; the one before is kept.
     """
-    with _directory(out, resume) as config_there:
-        if config_there is not None:
-            settings = _own_settings(config_there, settings, out)
-        if settings is None:
+    with run_directory(out, TRAIN, resume=resume) as directory:
+        config = directory.config
+        if config is None and settings is None:
             raise RunError(f"{out} holds no run to resume: say what to train on")
+        if config is not None:
+            settings = _gone_on_with(config, settings, out)
+        assert settings is not None
         text = read_text_of(settings)
+        if config is not None:
+            directory.check_text(text.sha256, settings.corpus)
         ctx = try_gpu()
         learner = Learner(settings, len(text.vocab), text.train, text.valid, ctx)
-        config = config_there or _begin(settings, text, ctx, out)
-        _check_text(text, config, out)
-        if (out / LAST).exists():
-            _restore(learner, _load_own(out / LAST, config["run"]), out / LAST)
+        if config is None:
+            directory.begin(_config(settings, text, ctx))
+        else:
+            begun = _restore(learner, text, directory)
+            _note_changes(settings, begun, directory)
         on_start(learner, text)
         while learner.finished is None:
             try:
                 record = learner.train_epoch(on_minibatch, should_stop)
             except Stopped as stopped:
-                _save(learner, text, config["run"], out)
+                _save(learner, text, directory)
                 return Result(learner.history, f"stopped {stopped}", True)
             except Diverged as error:
                 kept = f"the checkpoint of epoch {len(learner.history)} is kept"
-                kept = kept if (out / LAST).exists() else "there was no checkpoint yet"
+                kept = kept if directory.has(LAST) else "there was no checkpoint yet"
                 raise Diverged(f"{error}; {kept}") from None
-            _save(learner, text, config["run"], out)
+            _save(learner, text, directory)
             on_epoch(record)
             if should_stop() and learner.finished is None:
                 return Result(learner.history, f"stopped after epoch {record.epoch}", True)
@@ -190,14 +203,14 @@ def load_run(directory: Path, *, checkpoint: str = "best") -> LoadedRun:
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
         raise ValueError(f"checkpoint must be best or last, not {checkpoint!r}")
-    config = read_config(directory)
-    if config is None:
-        raise RunError(f"{directory} holds no run: there is no {CONFIG}")
+    config = _trained(directory)
     path = directory / names[checkpoint]
-    loaded = _load_own(path, config["run"])
+    if checkpoint == "best" and not path.exists():
+        raise CheckpointError(_no_best(directory))
+    loaded = load_own(path, config["run"])
     ctx = try_gpu()
     with _naming(path):
-        settings = from_dict(config["settings"])
+        settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
         model = build_model(settings, len(vocab))
         load_params(model, loaded.arrays, ctx)
@@ -214,8 +227,7 @@ def read_history(directory: Path) -> List[Dict[str, float]]:
     """
     path = directory / METRICS
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
         history = [
             {name: float(row[name]) for name in row if row[name] and "prediction" not in name}
             for row in rows
@@ -223,7 +235,7 @@ def read_history(directory: Path) -> List[Dict[str, float]]:
         if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
             raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
         return history
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
@@ -233,7 +245,7 @@ def is_the_chapters(directory: Path) -> bool:
     """Whether a run, of ``train`` or of ``reproduce``, is the chapter's, so that the book's
     figures can be drawn beside it."""
     try:
-        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads(read_text(directory / CONFIG))
         if "is_the_books_text" in config:
             return bool(config["is_the_books_text"])
         settings = from_dict(config["settings"])
@@ -249,93 +261,115 @@ def is_the_chapters(directory: Path) -> bool:
     return settings == chapter
 
 
-@contextlib.contextmanager
-def _directory(out: Path, resume: bool) -> Iterator[Optional[Dict[str, Any]]]:
-    """Take a directory for a run; gives the configuration of the run that is to be resumed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # The lock goes with the process, however that ends.
-        with open(out / ".lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(f"{out} is being trained in by another process") from None
-            for name in (CONFIG, METRICS, LAST, BEST):
-                remove_leftovers(out / name)
-            config = read_config(out)
-            if config is not None and not resume:
-                raise RunError(f"{out} holds a run: go on with it (--resume), or name another")
-            others = [p.name for p in out.iterdir() if p.name != ".lock"]
-            if config is None and others:
-                raise RunError(
-                    f"{out} is not empty and holds no run (it holds {min(others)}): name a new one"
-                )
-            yield config
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RunError(f"{out} is no directory: name another") from error
-    except PermissionError as error:
-        raise RunError(f"{out} cannot be written to: name another directory") from error
+def settings_of(config: Dict[str, Any]) -> TrainSettings:
+    """The settings in a run's configuration, with its texts where they are now."""
+    settings = from_dict(config["settings"])
+    corpus = tuple(located(settings.corpus, config["text"]))
+    return dataclasses.replace(settings, corpus=corpus)
 
 
-def read_config(directory: Path) -> Optional[Dict[str, Any]]:
-    """Read a run's configuration; None where there is none.
+def read_own_text(directory: Path) -> Text:
+    """Read the text of the run in a directory, if it is still what it was.
 
     Raises:
-        RunError: if it is there and cannot be used.
+        RunError: if there is no run, or the text has changed.
+        CorpusError: if the text cannot be found or used.
     """
-    path = directory / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not {"run", "settings", "text"} <= set(config):
-            raise ValueError("it is not a run's")
-        from_dict(config["settings"])
-        config["text"]["sha256"]  # raises if it is not there
-        return config
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} cannot be used: {error}") from error
+    config = _trained(directory)
+    settings = settings_of(config)
+    check_there(settings.corpus, directory, TRAIN)
+    text = read_text_of(settings)
+    check_text(config, text.sha256, settings.corpus, directory)
+    return text
 
 
-def settings_of(config: Dict[str, Any]) -> TrainSettings:
-    """The settings in a run's configuration."""
-    return from_dict(config["settings"])
+def _trained(directory: Path) -> Dict[str, Any]:
+    """The configuration of a run of ``train``."""
+    config = read_config(directory)
+    if config is None:
+        raise RunError(f"{directory} holds no run: there is no {CONFIG}")
+    if command_of(config) != TRAIN:
+        raise RunError(
+            f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
+        )
+    return config
 
 
-def _own_settings(
+def _no_best(directory: Path) -> str:
+    go_on = f"train --resume --out {directory}"
+    if not (directory / LAST).exists():
+        return f"the run in {directory} has no checkpoint yet: go on with it ({go_on})"
+    return (
+        f"the run in {directory} has no {BEST}, which the first finished epoch writes: take "
+        f"--checkpoint last, or go on with the run ({go_on})"
+    )
+
+
+def _gone_on_with(
     config: Dict[str, Any], settings: Optional[TrainSettings], out: Path
 ) -> TrainSettings:
+    """The settings to go on with: the run's, with what may be changed."""
     own = settings_of(config)
-    if settings is not None and settings != own:
+    settings = settings or own
+    odd = [
+        line
+        for line in differences(own, settings)
+        if line.partition(":")[0] not in (*CHANGEABLE, "corpus")
+    ]
+    if odd:
         raise SettingsError(
-            f"the run in {out} has other settings ({'; '.join(differences(own, settings))}): "
+            f"the run in {out} has other settings ({'; '.join(odd)}): "
             "resume it with its own, or begin a new run in another directory"
         )
-    return own
+    if settings.corpus == from_dict(config["settings"]).corpus:
+        settings = dataclasses.replace(settings, corpus=own.corpus)
+    if settings.corpus == own.corpus:
+        check_there(own.corpus, out, TRAIN)
+    return settings
 
 
-def check_text(text: Text, directory: Path) -> None:
-    """Raise a RunError unless a text is still what the run in a directory began with."""
-    config = read_config(directory)
-    if config is not None:
-        _check_text(text, config, directory)
+def _note_changes(settings: TrainSettings, begun: int, directory: RunDirectory) -> None:
+    """Write down what is changed from here on, unless it would change what was done."""
+    config = directory.config
+    assert config is not None
+    own = from_dict(config["settings"])
+    what = {
+        name: {"from": getattr(own, name), "to": getattr(settings, name)}
+        for name in CHANGEABLE
+        if getattr(own, name) != getattr(settings, name)
+    }
+    if "num_epochs" in what:
+        if settings.num_epochs < begun:
+            raise SettingsError(
+                f"num_epochs must be at least {begun}, as many as the run in {directory.path} "
+                f"has begun, not {settings.num_epochs}"
+            )
+        if settings.schedule == "cosine" and begun:
+            raise SettingsError(
+                f"num_epochs is {own.num_epochs} in the run in {directory.path}, and cannot be "
+                "changed: with schedule cosine, the epochs done would have had other learning "
+                "rates; begin a new run in another directory"
+            )
+    text = config["text"]
+    moved = settings.corpus != tuple(located(own.corpus, text))
+    paths = places(settings.corpus)
+    if "paths" in text and paths != text["paths"]:
+        what["corpus"] = {"from": text["paths"], "to": paths}
+    elif moved:
+        what["corpus"] = {"from": list(own.corpus), "to": list(settings.corpus)}
+    if what or paths != text.get("paths"):
+        corpus = settings.corpus if moved else own.corpus
+        changed = as_dict(dataclasses.replace(settings, corpus=corpus))
+        new = {"settings": changed, "text": {**text, "paths": paths}}
+        directory.change(begun, what, new)
 
 
-def _check_text(text: Text, config: Dict[str, Any], directory: Path) -> None:
-    if text.sha256 != config["text"]["sha256"]:
-        raise RunError(
-            f"the text has changed since the run in {directory} began: its SHA-256 was "
-            f"{config['text']['sha256']}, now it is {text.sha256}; give it the text it had, "
-            "or begin a new run in another directory"
-        )
-
-
-def _begin(settings: TrainSettings, text: Text, ctx: mx.Context, out: Path) -> Dict[str, Any]:
-    config = {
-        "run": uuid.uuid4().hex,
+def _config(settings: TrainSettings, text: Text, ctx: mx.Context) -> Dict[str, Any]:
+    return {
         "settings": as_dict(settings),
         "text": {
             "sha256": text.sha256,
+            "paths": places(settings.corpus),
             "vocab_size": len(text.vocab),
             "train_chars": len(text.train),
             "valid_chars": len(text.valid),
@@ -345,19 +379,14 @@ def _begin(settings: TrainSettings, text: Text, ctx: mx.Context, out: Path) -> D
         "versions": versions(),
         "machine": machine(),
     }
-    write_text(out / CONFIG, json.dumps(config, indent=2) + "\n")
-    return config
 
 
-def _save(learner: Learner, text: Text, run: str, out: Path) -> None:
+def _save(learner: Learner, text: Text, directory: RunDirectory) -> None:
     arrays, data = learner.capture()
-    checkpoint = {"run": run, "learner": data, "vocab": text.vocab.idx_to_token}
-    checkpoint["versions"] = versions()
-    # Best first: were it last, a process killed in between would never write it.
-    if learner.best is not None and learner.best is learner.history[-1] and not data["position"]:
-        save_checkpoint(out / BEST, arrays, checkpoint)
-    save_checkpoint(out / LAST, arrays, checkpoint)
-    write_text(out / METRICS, _metrics(learner.history))
+    checkpoint = {"learner": data, "vocab": text.vocab.idx_to_token, "versions": versions()}
+    best = learner.best is not None and learner.best is learner.history[-1]
+    metrics = _metrics(learner.history)
+    directory.save(arrays, checkpoint, metrics, best=best and not data["position"])
 
 
 def _metrics(history: List[TrainRecord]) -> str:
@@ -372,20 +401,36 @@ def _metrics(history: List[TrainRecord]) -> str:
     return table.getvalue()
 
 
-def _load_own(path: Path, run: str) -> Checkpoint:
-    """Load a checkpoint that belongs to a run."""
-    loaded = load_checkpoint(path)
-    if loaded.data.get("run") != run:
-        raise CheckpointError(
-            f"{path} is of another run ({loaded.data.get('run')}) than the {CONFIG} beside it "
-            f"({run}): put back the file that belongs here"
-        )
-    return loaded
+def _restore(learner: Learner, text: Text, directory: RunDirectory) -> int:
+    """Go on from the checkpoint that the run wrote last, and put right what is beside it.
 
-
-def _restore(learner: Learner, loaded: Checkpoint, path: Path) -> None:
-    with _naming(path):
+    Returns: how many epochs were begun.
+    """
+    name = LAST
+    if not directory.has(LAST):
+        # Killed while it wrote its first checkpoint, it has the best one only: that is the same.
+        name = BEST
+        if directory.has(METRICS) or not directory.has(BEST):
+            directory.begins_again()
+            return 0
+    loaded = directory.load(name)
+    with _naming(directory.path / name):
         learner.restore(loaded.arrays, loaded.data["learner"])
+    if name == BEST and len(learner.history) > 1:
+        raise directory.last_is_gone()
+    best, begun = learner.best, len(learner.history)
+    in_epoch = loaded.data["learner"]["position"] > 0
+    newest = best is not None and best.epoch == begun and not in_epoch
+    if name == BEST or (newest and not directory.has(BEST)):
+        _save(learner, text, directory)
+    elif best and not directory.has(BEST):
+        warnings.warn(
+            f"{directory.path / BEST} is gone: until an epoch is better than epoch {best.epoch}, "
+            "there is --checkpoint last only",
+            stacklevel=3,
+        )
+    directory.save_metrics(_metrics(learner.history))
+    return begun + in_epoch
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -10,7 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..files import write_text
+from ..files import InUse, locked, read_text, remove_leftovers, write_text
 from ..provenance import machine, versions
 
 Row = Dict[str, Any]
@@ -71,17 +72,21 @@ def collect(
         The rows, run by run.
 
     Raises:
-        StudyError: if the files there are of other settings, or damaged.
+        StudyError: if the files there are of other settings, damaged, or in
+            use by another process.
     """
     described = json.loads(json.dumps(settings))  # as it will be read again
-    rows = _read_begun(name, described, out) if out is not None else []
-    for number, run in enumerate(runs):
-        if any(_belongs(row, run) for row in rows):
-            continue
-        on_run(number, len(runs), run)
-        rows += [{**run, **_rounded(figures)} for figures in compute(run)]
+    with contextlib.ExitStack() as stack:
         if out is not None:
-            _write(name, described, rows, out)
+            _take(name, out, stack)
+        rows = _read_begun(name, described, out) if out is not None else []
+        for number, run in enumerate(runs):
+            if any(_belongs(row, run) for row in rows):
+                continue
+            on_run(number, len(runs), run)
+            rows += [{**run, **_rounded(figures)} for figures in compute(run)]
+            if out is not None:
+                _write(name, described, rows, out)
     return [row for run in runs for row in rows if _belongs(row, run)]
 
 
@@ -92,11 +97,11 @@ def read_rows(path: Path) -> List[Row]:
         StudyError: if there is no such file, or it is no table.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [
-                {name: _value(word) for name, word in row.items()}
-                for row in csv.DictReader(file, strict=True)
-            ]
+        table = io.StringIO(read_text(path), newline="")
+        rows = [
+            {name: _value(word) for name, word in row.items()}
+            for row in csv.DictReader(table, strict=True)
+        ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise StudyError(f"{path} cannot be read: {error}") from error
     if not rows:
@@ -142,12 +147,23 @@ def _belongs(row: Row, run: Row) -> bool:
     return all(row.get(name) == value for name, value in run.items())
 
 
+def _take(name: str, out: Path, stack: contextlib.ExitStack) -> None:
+    """Keep other processes from the same study, and clear away what a killed one left."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(out / f".{name}.lock"))
+    except InUse:
+        raise StudyError(f"another process is at work on {name} in {out}") from None
+    for kind in ("csv", "json"):
+        remove_leftovers(out / f"{name}.{kind}")
+
+
 def _read_begun(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
     path, description = out / f"{name}.csv", out / f"{name}.json"
     if not path.exists():
         return []
     try:
-        there = json.loads(description.read_text(encoding="utf-8"))["settings"]
+        there = dict(json.loads(read_text(description))["settings"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StudyError(f"{description} cannot be used: {error}") from error
     if there != settings:
@@ -164,7 +180,6 @@ def _write(name: str, settings: Mapping[str, Any], rows: Sequence[Row], out: Pat
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    out.mkdir(parents=True, exist_ok=True)
     description = {"settings": settings, "versions": versions(), "machine": machine()}
     # The description first: rows without one could not be gone on with.
     write_text(out / f"{name}.json", json.dumps(description, indent=2) + "\n")
