@@ -29,7 +29,7 @@ help:
 # Status 3: the book's text is not available, so nothing was compared. That is no failure of make.
 reproduce: $(VENV)/installed-base
 	@status=0; \
-	$(VENV_PYTHON) -m d2l_deeprnn reproduce --corpus auto --out reproduction $(ARGS) || status=$$?; \
+	$(VENV_PYTHON) -m d2l_deeprnn reproduce --corpus auto --resume --out reproduction $(ARGS) || status=$$?; \
 	if [ $$status -eq 3 ]; then \
 	    echo 'make: the book'\''s text is not available; the sample text was used and nothing was compared.'; \
 	else \

@@ -128,9 +128,10 @@ def _settings(given: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainS
     """The settings of a new run; or those of the one that is there, with what is to change."""
     if resume:
         config = read_config(out)
-        if config is not None and command_of(config) == TRAIN:
-            own = runs.settings_of(config)
-            return dataclasses.replace(own, **given) if given else own
+        if config is not None and (not given or command_of(config) != TRAIN):
+            return None
+        if config is not None:
+            return dataclasses.replace(runs.settings_of(config), **given)
     if "corpus" not in given:
         raise SettingsError("--corpus is missing: give a known name or a file")
     return TrainSettings(**given)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .book import PRINTED
-from .files import atomic_file
+from .files import atomic_file, printable
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -40,7 +40,9 @@ def perplexity_figure(
     for (label, (epochs, perplexities)), colour in zip(curves.items(), cycle(COLOURS)):
         # A run of one epoch is a point: without a marker it would not be seen.
         marker = "o" if len(epochs) == 1 else None
-        axes.plot(epochs, perplexities, label=label, color=colour, linewidth=1.5, marker=marker)
+        axes.plot(
+            epochs, perplexities, label=_plain(label), color=colour, linewidth=1.5, marker=marker
+        )
     if with_book:
         _mark_book(axes)
     _finish(axes, "training perplexity per character", title)
@@ -75,7 +77,7 @@ def training_figure(
             if column != "perplexity":
                 values = np.exp(np.minimum(values, 700))  # a float holds no more
             marker = "o" if len(points) == 1 else None
-            legend = f"{label}: {name}"
+            legend = _plain(f"{label}: {name}")
             axes.plot(epochs, values, style, label=legend, color=colour, marker=marker)
     if with_book:
         _mark_book(axes)
@@ -233,6 +235,16 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(file, format=ending, dpi=150)
 
 
+def _plain(words: str) -> str:
+    """Words as matplotlib shows them, whatever they hold.
+
+    It would take what stands between dollar signs for TeX, and leave what begins with an
+    underscore out of the legend.
+    """
+    words = printable(words).replace("$", r"\$")
+    return f" {words}" if words.startswith("_") else words
+
+
 def _mark_book(axes: Any) -> None:
     axes.plot(
         [line.epoch for line in PRINTED],
@@ -256,7 +268,7 @@ def _finish(axes: Any, ylabel: str, title: str) -> None:
     axes.grid(True, color="0.9")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     axes.legend()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -25,6 +26,27 @@ def test_same_picture_same_bytes():
 def test_odd_values_can_be_drawn(perplexities):
     epochs = list(range(1, len(perplexities) + 1))
     assert "<svg" in figure.to_svg(figure.perplexity_figure({"run": (epochs, perplexities)}))
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("a$^$.txt", "a$^$.txt"),
+        ("$", "$"),
+        ("_run", "_run"),
+        ("\udcff.txt", r"\udcff.txt"),
+        ("two\nlines", r"two\nlines"),
+        ("\x01", r"\x01"),
+        ("50% #1 {x}^2 & <b>", "50% #1 {x}^2 &amp; &lt;b&gt;"),
+    ],
+)
+def test_any_name_can_stand_in_a_picture(name, shown):
+    rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5}, {"epoch": 2, "train_loss": 1.5}]
+    svg = words(figure.training_figure({name: rows}))
+    assert f"{shown}: training -->" in svg and f"{shown}: held out -->" in svg
+    svg = words(figure.perplexity_figure({name: ([1, 2], [3.0, 2.0])}, title=f"on {name}"))
+    assert f"{shown} -->" in svg and f"<!-- on {shown} -->" in svg
+    ElementTree.fromstring(svg)  # raises where it is not XML
 
 
 def test_jupyter_shows_a_picture_though_pyplot_is_not_imported():
