@@ -1,8 +1,10 @@
 """A run's directory: begun, stopped, gone on with, refused; through the real command line."""
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import pytest
 from d2l_deeprnn import files, runs
 from d2l_deeprnn.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from d2l_deeprnn.cli import main
-from d2l_deeprnn.corpora import SAMPLE_TEXT
+from d2l_deeprnn.corpora import SAMPLE_TEXT, find_text
 from d2l_deeprnn.evaluate import evaluate
 from d2l_deeprnn.learner import Diverged
 from d2l_deeprnn.ngram import NGramModel, choose_order
@@ -305,3 +307,327 @@ def test_only_the_chapters_own_run_gets_the_books_points(finished):
     assert not runs.is_the_chapters(finished)
     results = Path(__file__).parents[1] / "results" / "chapter"
     assert runs.is_the_chapters(results)
+
+
+# Going on: from elsewhere, for longer, and with files missing.
+
+
+def same_run(out, expected, names=(runs.LAST, runs.BEST)):
+    for name in names:
+        assert_same_arrays(arrays(expected, name), arrays(out, name))
+    histories = [[{**row, "seconds": 0} for row in runs.read_history(d)] for d in (out, expected)]
+    assert histories[0] == histories[1]
+
+
+def stop_after(minibatches):
+    answers = iter([False] * minibatches)
+    return lambda: next(answers, True)
+
+
+@pytest.fixture
+def own_text(tmp_path, monkeypatch):
+    """A text in a directory that a run begins from, under a relative path."""
+    (tmp_path / "texts").mkdir()
+    text = tmp_path / "texts" / "mine.txt"
+    text.write_text(Path(find_text(SAMPLE_TEXT)).read_text())
+    monkeypatch.chdir(tmp_path)
+    return text
+
+
+def stopped(out, *more):
+    """A run on the text, stopped in its second epoch; its words."""
+    words = [w for w in WORDS if "corpus" not in w]
+    runs.train(settings(corpus=("texts/mine.txt",), **dict(more)), out, should_stop=stop_after(40))
+    return ["--corpus=texts/mine.txt", *words]
+
+
+def test_a_run_goes_on_from_any_directory(own_text, finished, tmp_path, monkeypatch, capsys):
+    stopped(tmp_path / "run")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["train", "--resume", "--out", "../run"]) == 0
+    same_run(tmp_path / "run", finished)
+    capsys.readouterr()
+    assert main(["evaluate", "../run", "--baseline", "ngram"]) == 0
+    here = capsys.readouterr().out
+    assert len(runs.read_text_of(runs.load_run(Path("../run")).settings).valid) == 300
+    # The place was written down beside what was given.
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["corpus"] == ["texts/mine.txt"]
+    assert config["text"]["paths"] == [str(own_text)]
+    # And all of it, text and run, may move together.
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    shutil.copytree(tmp_path, moved)
+    own_text.unlink()
+    monkeypatch.chdir(moved)
+    assert main(["evaluate", "run", "--baseline", "ngram"]) == 0
+    assert capsys.readouterr().out == here
+
+
+def test_a_text_that_has_moved_is_given_anew(own_text, finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    stopped(out)
+    before = (out / "config.json").read_bytes()
+    new = own_text.rename(tmp_path / "renamed.txt")
+    for command in (["train", "--resume", "--out", str(out)], ["evaluate", str(out)]):
+        assert main(command) == 2
+        line = one_error_line(capsys)
+        assert "no longer at 'texts/mine.txt'" in line and "--corpus NEWPLACE" in line
+    other = tmp_path / "other.txt"
+    other.write_text("another text than that of the run. " * 200)
+    assert main(["train", "--resume", "--out", str(out), "--corpus", str(other)]) == 2
+    assert "the text has changed" in one_error_line(capsys)
+    assert (out / "config.json").read_bytes() == before
+    assert main(["train", "--resume", "--out", str(out), "--corpus", "renamed.txt"]) == 0
+    same_run(out, finished)
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["corpus"] == ["renamed.txt"]
+    assert config["text"]["paths"] == [str(new)]
+    assert config["changes"] == [
+        {"epochs_begun": 2, "corpus": {"from": [str(own_text)], "to": [str(new)]}}
+    ]
+    assert main(["evaluate", str(out)]) == 0
+
+
+def test_a_run_that_is_done_takes_its_texts_new_place_too(own_text, tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(corpus=("texts/mine.txt",)), out)
+    own_text.rename(tmp_path / "renamed.txt")
+    assert main(["train", "--resume", "--out", str(out), "--corpus", "renamed.txt"]) == 0
+    assert main(["evaluate", str(out)]) == 0
+
+
+def test_an_older_run_without_places_goes_on_where_it_began(own_text, finished, tmp_path):
+    out = tmp_path / "run"
+    stopped(out)
+    config = json.loads((out / "config.json").read_text())
+    del config["text"]["paths"], config["command"]
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    same_run(out, finished)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"schedule": "step", "decay_epochs": 2}, {"warmup_epochs": 2.5}]
+)
+def test_more_epochs_are_those_of_a_run_that_had_them_from_the_start(tmp_path, capsys, more):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    runs.train(settings(num_epochs=5, **more), whole)
+    runs.train(settings(**more), out)
+    assert main(["train", "--resume", "--num-epochs", "4", "--out", str(out)]) == 0
+    runs.train(settings(num_epochs=5, **more), out, resume=True)
+    same_run(out, whole)
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["num_epochs"] == 5
+    assert config["changes"] == [
+        {"epochs_begun": 3, "num_epochs": {"from": 3, "to": 4}},
+        {"epochs_begun": 4, "num_epochs": {"from": 4, "to": 5}},
+    ]
+    assert runs.load_run(out).settings.num_epochs == 5
+
+
+def test_fewer_epochs_and_patience_are_for_what_is_still_to_come(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(num_epochs=9), out, should_stop=stop_after(60))
+    before = (out / "config.json").read_bytes()
+    for number, status in [("2", 2), ("3", 0)]:  # it is in its third
+        assert main(["train", "--resume", "--num-epochs", number, "--out", str(out)]) == status
+    assert "num_epochs must be at least 3, as many as the run in" in capsys.readouterr().err
+    assert before != (out / "config.json").read_bytes()
+    assert len(runs.read_history(out)) == 3
+    words = ["--num-epochs=5", "--patience=1"]
+    assert main(["train", "--resume", *words, "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["patience"] == 1
+    assert config["changes"][-1]["patience"] == {"from": None, "to": 1}
+
+
+def test_a_change_that_would_have_changed_what_was_done_is_refused(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(schedule="cosine"), out, should_stop=stop_after(40))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for words, message in [
+        (["--num-epochs=5"], "with schedule cosine, the epochs done would have had other learning"),
+        (["--num-epochs=5", "--schedule=constant"], "schedule: 'cosine' there, 'constant' here"),
+        (["--warmup-epochs=1"], "warmup_epochs: 0.0 there, 1.0 here"),
+        (["--lr=0.02", "--patience=3"], "lr: 0.01 there, 0.02 here"),
+    ]:
+        assert main(["train", "--resume", *words, "--out", str(out)]) == 2
+        line = one_error_line(capsys)
+        assert message in line and "begin a new run in another directory" in line
+        assert "patience" not in line
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+
+
+def test_a_lost_checkpoint_is_not_started_over(run, finished, capsys):
+    (run / runs.LAST).unlink()
+    for gone in (None, runs.BEST, None):
+        if gone:
+            (run / gone).unlink()
+        before = {path: path.read_bytes() for path in run.iterdir()}
+        assert main(["train", "--resume", "--out", str(run)]) == 2
+        line = one_error_line(capsys)
+        assert "had begun, but its last.zip is gone: put it back" in line
+        assert (f"a copy of {runs.BEST}" in line) == (run / runs.BEST).exists()
+        assert before == {path: path.read_bytes() for path in run.iterdir()}
+    shutil.copy(finished / runs.BEST, run / runs.BEST)
+    (run / runs.METRICS).unlink()  # nor where there is a later best one only
+    assert main(["train", "--resume", "--out", str(run)]) == 2
+
+
+def test_a_copy_of_the_best_checkpoint_can_be_gone_on_from(run, finished):
+    shutil.copy(run / runs.BEST, run / runs.LAST)
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    same_run(run, finished)
+
+
+def test_killed_in_its_first_save_a_run_loses_nothing(finished, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(num_epochs=1), out)
+    for name in (runs.LAST, runs.METRICS):
+        (out / name).unlink()
+    assert main(["train", "--resume", "--num-epochs", "1", "--out", str(out)]) == 0
+    assert (out / runs.LAST).exists() and len(runs.read_history(out)) == 1
+    assert main(["train", "--resume", "--num-epochs", "3", "--out", str(out)]) == 0
+    same_run(out, finished)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "ahead"])
+def test_the_history_is_put_right_even_when_no_epoch_is_left(run, damage):
+    expected = (run / runs.METRICS).read_text()
+    lines = expected.splitlines(keepends=True)
+    (run / runs.METRICS).write_text("".join(lines[:2] if damage == "cut" else [*lines, lines[-1]]))
+    if damage == "gone":
+        (run / runs.METRICS).unlink()
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert (run / runs.METRICS).read_text() == expected
+
+
+def test_a_lost_best_checkpoint_is_written_again_or_said_to_be_gone(run, finished, capsys):
+    best = load_checkpoint(run / runs.BEST).data["learner"]["history"]
+    (run / runs.BEST).unlink()
+    if len(best) == 3:
+        assert main(["train", "--resume", "--out", str(run)]) == 0
+        assert_same_arrays(arrays(finished, runs.BEST), arrays(run, runs.BEST))
+        (run / runs.BEST).unlink()
+    assert main(["generate", str(run), "--prefix", "a"]) == 2
+    assert "take --checkpoint last" in one_error_line(capsys)
+    assert main(["generate", str(run), "--prefix", "a", "--checkpoint", "last"]) == 0
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_has_its_last_checkpoint(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(), out, should_stop=stop_after(5))
+    for command in ("generate", "evaluate"):
+        assert main([command, str(out)]) == 2
+        line = one_error_line(capsys)
+        assert "take --checkpoint last, or go on with the run" in line
+        assert "from the start" not in line
+        assert main([command, str(out), "--checkpoint", "last"]) == 0
+        capsys.readouterr()
+    assert main(["train", "--resume", "--out", str(out), "--num-epochs", "1"]) == 0
+    assert main(["generate", str(out)]) == 0
+
+
+def link_elsewhere(path):
+    path.with_name("precious").write_text("kept")
+    path.symlink_to("precious")
+
+
+@pytest.mark.parametrize("make", [link_elsewhere, os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_a_lock_that_is_no_file_is_not_followed(run, tmp_path, capsys, make, command):
+    out = run if command == "train" else tmp_path / "new"
+    out.mkdir(exist_ok=True)
+    (out / ".lock").exists() and (out / ".lock").unlink()
+    make(out / ".lock")
+    assert main([command, "--resume", "--out", str(out)]) == 2
+    assert ".lock: it is not a regular file: remove it" in one_error_line(capsys)
+    if make is link_elsewhere:
+        assert (out / "precious").read_text() == "kept"
+
+
+def test_a_file_system_without_locks_is_not_another_process(run, monkeypatch, capsys):
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked .No locks available."):
+        assert main(["train", "--resume", "--out", str(run)]) == 0
+
+
+# Writing, drawing.
+
+
+def test_a_prefix_is_cleaned_as_the_runs_text_was(finished, tmp_path, capsys):
+    texts = []
+    for prefix in ("it was ", "It\n  WAS "):
+        assert main(["generate", str(finished), "--prefix", prefix, "--length=20"]) == 0
+        out, err = capsys.readouterr()
+        texts.append(out)
+        said = "'It\\n  WAS ' is read as 'it was ', as the run's text was"
+        assert (said in err) == (prefix != "it was ")
+    assert texts[0] == texts[1]
+    kept = tmp_path / "kept"
+    runs.train(settings(keep_case=True, keep_whitespace=True, num_epochs=1), kept)
+    assert main(["generate", str(kept), "--prefix", "The\n", "--length=5"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("The\n") and err == ""
+
+
+def test_what_would_help_with_an_unknown_character(finished, capsys):
+    assert main(["generate", str(finished), "--prefix", "caf\u00e9"]) == 2
+    line = one_error_line(capsys)
+    assert "not in the vocabulary: ['\u00e9'] in prefix 'caf\u00e9'" in line
+    assert re.search("the run's text has the characters ' e[a-z]", line) and "unk" not in line
+
+
+@pytest.mark.parametrize("keep, start", [(False, " "), (True, "\n")])
+def test_without_a_prefix_it_starts_with_a_line_or_a_word(tmp_path, capsys, keep, start):
+    runs.train(settings(keep_whitespace=keep, num_epochs=1), tmp_path / "run")
+    assert main(["generate", str(tmp_path / "run"), "--length", "7"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(start) and len(out) == 9
+
+
+def test_a_text_without_blanks_can_start_too(tmp_path, capsys):
+    (tmp_path / "dna.txt").write_text("acgtgacc" * 300)
+    words = ["--corpus", str(tmp_path / "dna.txt"), *WORDS[2:], "--out", str(tmp_path / "run")]
+    assert main(["train", *words]) == 0
+    assert main(["generate", str(tmp_path / "run"), "--length", "7"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("c")
+
+
+def test_a_picture_into_a_missing_directory(finished, tmp_path, capsys):
+    out = tmp_path / "missing" / "curves.svg"
+    assert main(["plot", str(finished), "--output", str(out)]) == 2
+    line = one_error_line(capsys)
+    assert f"--output {out} cannot be written: there is no directory" in line
+    assert ".part" not in line
+    (tmp_path / "taken.svg").mkdir()
+    assert main(["plot", str(finished), "--output", str(tmp_path / "taken.svg")]) == 2
+    line = one_error_line(capsys)
+    assert "taken.svg" in line and ".part" not in line
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
+@pytest.mark.parametrize("damage", ["pipe", "directory", "bytes", "list", "deep"])
+def test_a_strangers_directory_is_refused_in_a_line(run, capsys, name, damage):
+    path = run / name
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "directory":
+        path.mkdir()
+    else:
+        contents = {"bytes": b"\xff\x00", "list": b"[1]", "deep": b"[" * 10**5}
+        path.write_bytes(contents[damage])
+    commands = [["plot", "--output", str(run / "curves.svg")]] if name == "metrics.csv" else []
+    if name == "config.json":
+        commands = [["evaluate"], ["generate"], ["train", "--resume", "--out"]]
+        commands += [["reproduce", "--resume", "--out"]]
+    for command in commands:
+        assert main([*command, str(run)]) == 2
+        assert name in one_error_line(capsys)
