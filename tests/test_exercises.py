@@ -1,7 +1,10 @@
 """The studies behind the exercises: kept rows, fair comparisons, tables that follow from rows."""
 
+import fcntl
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -57,12 +60,77 @@ def test_rows_of_other_settings_are_refused(tmp_path):
     assert (tmp_path / "study.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("name, content", [("csv", ""), ("csv", 'a,b\n"'), ("json", "{")])
+@pytest.mark.parametrize(
+    "name, content", [("csv", ""), ("csv", 'a,b\n"'), ("json", "{"), ("json", '{"settings": 3}')]
+)
 def test_damaged_files_are_named(tmp_path, name, content):
     collect("study", {}, RUNS, compute, out=tmp_path)
     (tmp_path / f"study.{name}").write_text(content)
     with pytest.raises(StudyError, match=f"study.{name}"):
         collect("study", {}, RUNS, compute, out=tmp_path)
+
+
+def test_two_processes_do_not_write_the_same_rows(tmp_path):
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    before = (tmp_path / "study.csv").read_bytes()
+    with open(tmp_path / ".study.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StudyError, match="another process is at work on study in"):
+            collect("study", {}, RUNS, compute, out=tmp_path)
+        collect("other", {}, RUNS, compute, out=tmp_path)
+    assert (tmp_path / "study.csv").read_bytes() == before
+
+
+def test_what_a_killed_study_left_is_cleared_away(tmp_path):
+    left = tmp_path / ".study.csv.0123456789abcdef.part"
+    left.touch()
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    assert not left.exists()
+
+
+@pytest.mark.timeout(60)
+def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    (tmp_path / ".study.lock").unlink()
+    (tmp_path / ".study.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="not a regular file"):
+        collect("study", {}, RUNS, compute, out=tmp_path)
+    assert not (tmp_path / "precious").exists()
+    (tmp_path / ".study.lock").unlink()
+    (tmp_path / "study.csv").unlink()
+    os.mkfifo(tmp_path / "study.csv")
+    with pytest.raises(StudyError, match=r"study.csv cannot be read: .*not a regular file"):
+        collect("study", {}, RUNS, compute, out=tmp_path)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
+    words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2l_deeprnn", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    shown = ""
+    while "run 3 of" not in shown:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        shown += line
+    process.send_signal(number)
+    rest, errors = process.communicate(timeout=120)
+    assert process.returncode == status and "Traceback" not in errors
+    assert f"the same --out {tmp_path}" in rest
+    (csv,) = tmp_path.glob("*.csv")
+    assert len(read_rows(csv)) == 2 and not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_the_directorys_place_is_named(tmp_path, capsys, name):
+    (tmp_path / "file").write_text("kept")
+    assert cli.main(["exercise", "1", "--quick", "--out", str(tmp_path / name)]) == 2
+    assert f"{name} is not a directory: choose another" in capsys.readouterr().err
 
 
 def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
