@@ -1,17 +1,21 @@
-"""Every figure in the README comes from a file under results/."""
+"""Every figure in the README comes from a file under results/, and every command in it works."""
 
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
+import shlex
 import statistics
 from pathlib import Path
 
 import pytest
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn import book
+from d2l_deeprnn import book, cli, corpora
+from d2l_deeprnn.exercises import EXERCISES
+from d2l_deeprnn.exercises.study import read_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -333,3 +337,92 @@ def test_every_function_in_the_table_of_differences_exists():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+# Its commands and its cells, shortened.
+
+# Of the system, which a test must not change.
+NOT_HERE = {"sudo", "apt-get", "dnf"}
+SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
+# A training that goes on is to have an epoch left.
+MOST_EPOCHS = {"reproduce": 1, "train": 2, "resume": 3}
+
+
+def without_cells():
+    return re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands():
+    """The lines of the README's indented blocks, in order, each as words."""
+    lines = re.findall(r"^ {4}(\S.*)$", without_cells().replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def cells():
+    assert set(re.findall(r"^```(.+)$", README, re.MULTILINE)) == {"python"}
+    return re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def shortened(words):
+    command = words[0]
+    if command not in ("train", "reproduce"):
+        return words
+    resume = "--resume" in words
+    most = MOST_EPOCHS["resume" if resume and command == "train" else command]
+    if "--num-epochs" in words:
+        place = words.index("--num-epochs") + 1
+        words = [*words[:place], str(min(int(words[place]), most)), *words[place + 1 :]]
+    elif not resume:
+        words = [*words, f"--num-epochs={most}"]
+    # Of an option that stands twice, the last counts.
+    return [*words, "--num-examples=4000", *SMALL] if command == "train" and not resume else words
+
+
+def run_command(words):
+    program, *rest = words
+    if program == "make":
+        (target,) = rest
+        makefile = (ROOT / "Makefile").read_text()
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        if target == "reproduce":
+            recipe = re.search(r"-m d2l_deeprnn (reproduce .*?) \$\(ARGS\)", makefile).group(1)
+            for _ in range(2):  # it may be called again
+                run_command(["d2l-deeprnn", *shlex.split(recipe), "--num-epochs", "1"])
+    elif program == "d2l-deeprnn":
+        assert cli.main(shortened(rest)) == 0, words
+    elif program not in NOT_HERE:
+        pytest.fail(f"no test runs this command of the README: {shlex.join(words)}")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """An empty directory with a novel; books are samples, and studies are done."""
+    sample = corpora.find_text(corpora.SAMPLE_TEXT)
+    monkeypatch.setattr(corpora, "find_text", lambda name: sample)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_novel.txt").write_text(sample.read_text())
+    for name in EXERCISES.values():
+        module = importlib.import_module(f"d2l_deeprnn.exercises.{name}")
+        rows = read_study(module.FILES, ROOT / "results" / "exercises")
+        monkeypatch.setattr(module, "study", lambda rows=rows, **how: rows)
+    return tmp_path
+
+
+def test_its_commands_work_one_after_the_other(elsewhere, capsys):
+    found = commands()
+    assert {words[1] for words in found if words[0] == "d2l-deeprnn"} >= {
+        "reproduce", "train", "evaluate", "generate", "plot", "exercise", "corpora",
+    }  # fmt: skip
+    for words in found:
+        run_command(words)
+    assert (elsewhere / "curves.svg").exists() and (elsewhere / "reproduction").is_dir()
+
+
+def test_its_cells_work_one_after_the_other(elsewhere, capsys):
+    names = {}
+    for cell in cells():
+        short = re.sub(r"\b500\b", "1", re.sub(r"\b256\b", "8", cell))
+        small = "TrainSettings(num_epochs=1, num_hiddens=8, num_examples=9000, "
+        exec(short.replace("TrainSettings(", small), names)
+    printed = capsys.readouterr().out
+    assert printed.count("epoch 1, perplexity ") == 2 and "TrainRecord(epoch=1" in printed
