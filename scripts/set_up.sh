@@ -144,7 +144,7 @@ bring_python() {
     export UV_PYTHON_PREFERENCE=only-managed UV_NO_PROGRESS=1
     run "$uv" python install 3.12 && python=$("$uv" python find --system 3.12 2>>"$log") ||
         {
-            say "uv could not bring one: $(sed 's/^ *//' "$log" | tail -n 1)"
+            say "uv could not bring one: $(sed -e 's/^ *//' -e 's/^[Cc]ause[a-z ]*: //' "$log" | tail -n 1)"
             return 1
         }
     ask "$python" || return 1

@@ -15,6 +15,10 @@ settings.register_profile("d2l_deeprnn", deadline=None)
 settings.load_profile("d2l_deeprnn")
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# One thread for each process, whatever else the machine is doing: OpenMP's threads wait for each
+# other at every step, and where one of them has to wait for a processor, all do. Tests that are
+# about threads set the number for a process of their own.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 SEED_VARIABLE = "D2L_DEEPRNN_TEST_SEED"

@@ -15,7 +15,6 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -402,9 +401,7 @@ def test_server_that_goes_on_for_ever(book, cache, server, monkeypatch):
 
     server.answer = answer
     monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.2)
-    started = time.monotonic()
     assert_not_available(cache, "not complete after 0.2 s")
-    assert time.monotonic() - started < 5
     monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 60.0)
     monkeypatch.setattr(corpora, "DOWNLOAD_LIMIT_BYTES", 500)
     assert_not_available(cache, "more than 500 bytes")

@@ -159,6 +159,12 @@ def test_a_number_that_is_set_after_the_import_counts():
     assert threads("changed in between", WISH="3,1") == ("3", "3", "")
 
 
+def test_tests_compute_with_one_thread():
+    from d2l_deeprnn.provenance import machine
+
+    assert machine()["threads"] == os.environ["OMP_NUM_THREADS"] == "1"
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
 def test_affinity_is_respected():
     one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"

@@ -1,6 +1,7 @@
 """Who may import whom."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,12 @@ def test_imports_follow_the_table(module):
 
 def test_the_table_names_no_module_twice():
     assert not set(ALLOWED) & set(ANYTHING_BUT)
+
+
+def test_no_test_sets_itself_a_limit_of_time():
+    """A machine that is busy makes no test fail: `timeout` in pyproject.toml, against what hangs,
+    is the only limit."""
+    limit = re.compile(r"\btimeout=\s*[\d.]|mark\.timeout\b|(?:monotonic|perf_counter)\(\).*<")
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found = limit.search(path.read_text(encoding="utf-8"))
+        assert not found, f"{path.name}: {found.group()}"
