@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import numbers
 import reprlib
 from typing import Any, Iterable, Optional
@@ -86,3 +87,35 @@ def _refuse_first(name: str, values: Iterable[Any], limit: int) -> None:
 def _wrong_index(name: str, i: int, value: Any, limit: int) -> ValueError:
     shown = reprlib.repr(value)  # of a long list its beginning
     return ValueError(f"{name}[{i}] is {shown}: it must be a whole number from 0 to {limit - 1}")
+
+
+# MXNet computes in 32-bit floats, and its operators fail on a number that is too large for one, or
+# too small. Within these limits that holds for what optimizers make of the number, too.
+SMALLEST_FLOAT, LARGEST_FLOAT = 1e-36, 1e38
+
+
+def float32(name: str, value: Any) -> None:
+    """Raise a ValueError that names the argument, unless a number is 0 or fits a 32-bit float."""
+    if value != 0 and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
+        raise ValueError(
+            f"{name} must be from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}, not {value!r}: "
+            "MXNet computes with 32-bit floats"
+        )
+
+
+def text_encoding(name: str, value: Any) -> str:
+    """Return Python's own name of an encoding of texts; raise a ValueError that names the argument.
+
+    Args:
+        name: of the argument.
+        value: any name of the encoding that Python knows.
+    """
+    try:
+        # Encoding nothing tells encodings of texts from others, such as hex.
+        "".encode(value)
+        return codecs.lookup(value).name
+    except (LookupError, TypeError, ValueError):  # ValueError: a NUL in it
+        raise ValueError(
+            f"{name} must be an encoding that Python knows, such as cp1252 or gb18030, "
+            f"not {value!r}"
+        ) from None

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 
 import numpy as np
 
+from . import optimizers
 from ._allocator import keep_freed_memory
 from ._checks import token_indices
 from ._mxnet import autograd, gluon, mx, nd
@@ -21,11 +22,6 @@ from .model import RNNModel
 from .settings import SettingsError, TrainSettings, learning_rate
 from .stacked import StackedRNN
 from .train import grad_clipping
-
-# MXNet's own tool for tests; one that takes sparse gradients only; one that keeps
-# numbers where a checkpoint would miss them; one that divides by 0 where a
-# gradient is 0, as it is for a character that a minibatch lacks.
-UNUSABLE = {"test", "groupadagrad", "lars", "adamax"}
 
 
 class TrainRecord(NamedTuple):
@@ -356,20 +352,17 @@ def _checked(
 
 
 def _trainer(model: RNNModel, settings: TrainSettings) -> gluon.Trainer:
-    known = set(mx.optimizer.Optimizer.opt_registry) - UNUSABLE
-    if settings.optimizer.lower() not in known:
-        raise SettingsError(
-            f"optimizer must be one of {', '.join(sorted(known))}, not {settings.optimizer!r}"
-        )
-    options = {"wd": 0, **settings.optimizer_options, "learning_rate": settings.lr}
     try:
-        return gluon.Trainer(model.collect_params(), settings.optimizer, options, kvstore=None)
-    # An option that is unknown, or wants something else than a number.
-    except (TypeError, AttributeError, AssertionError) as error:
-        given = dict(settings.optimizer_options)
-        raise SettingsError(
-            f"optimizer {settings.optimizer} cannot be made with the options {given}: {error}"
-        ) from error
+        # Settings that an earlier version wrote may hold any.
+        optimizers.check_options(settings.optimizer, settings.optimizer_options)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    options = {
+        "wd": 0,
+        **optimizers.arguments(settings.optimizer, settings.optimizer_options),
+        "learning_rate": settings.lr,
+    }
+    return gluon.Trainer(model.collect_params(), settings.optimizer, options, kvstore=None)
 
 
 def _optimizer_states(trainer: gluon.Trainer) -> Dict[int, Any]:

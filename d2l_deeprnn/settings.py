@@ -6,11 +6,20 @@ import dataclasses
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple
 
 import numpy as np
 
-from ._checks import positive_int, positive_number, whole_number
+from . import optimizers
+from ._checks import (
+    LARGEST_FLOAT,
+    SMALLEST_FLOAT,
+    float32,
+    positive_int,
+    positive_number,
+    text_encoding,
+    whole_number,
+)
 from .book import CHAPTER
 
 CELLS = ("lstm", "gru", "rnn")
@@ -21,6 +30,26 @@ INITIALIZERS = ("normal", "xavier", "orthogonal")
 
 class SettingsError(ValueError):
     """A setting cannot be used, or does not go with another one."""
+
+
+class _Options(Dict[str, float]):
+    """A dictionary that nobody can change, so that it has a hash."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("settings cannot be changed: make others with dataclasses.replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = _refuse  # type: ignore[assignment]
+    setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> Any:  # for copies and pickles, which would set item after item
+        return type(self), (dict(self),)
+
+
+class _DefaultRate(float):
+    """A learning rate that was not given, which ``dataclasses.replace`` then does not give on."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +76,18 @@ class TrainSettings:
         batch_size, num_steps: rows and columns of a minibatch.
         sampling: "adjacent", hidden state carried over, or "random".
         num_epochs: passes over the training part, at most.
-        optimizer: name of a Gluon optimizer.
-        optimizer_options: its further arguments, for instance momentum.
-        lr: learning rate; 5 for the chapter's SGD. Others have to be told.
+        optimizer: name of a Gluon optimizer, in any case.
+        optimizer_options: its further arguments, for instance momentum. What
+            would have no effect is refused. The mapping cannot be changed.
+        lr: learning rate; 5 for the chapter's SGD. Others have to be told, but
+            for adadelta, which has none: it is 1, and the schedule constant.
         schedule: "constant"; "step": times ``lr_decay`` every ``decay_epochs``;
             "cosine": falls to 0 at the end.
         warmup_epochs: the rate rises linearly over these first epochs.
         clipping_theta: largest L2 norm of all gradients together.
         patience: stop after so many epochs without a better validation loss.
         seed: where the random generators start.
+        encoding: that of the files in ``corpus``; None for UTF-8.
 
     Raises:
         SettingsError: names the setting, its value, and what would be right.
@@ -87,19 +119,25 @@ class TrainSettings:
     clipping_theta: float = CHAPTER.clipping_theta
     patience: Optional[int] = None
     seed: int = 0
+    encoding: Optional[str] = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.lr, _DefaultRate):
+            object.__setattr__(self, "lr", None)
         try:
             self._check()
         except SettingsError:
             raise
         except ValueError as error:
             raise SettingsError(str(error)) from None
+        object.__setattr__(self, "optimizer", self.optimizer.lower())
         if self.lr is None:
-            object.__setattr__(self, "lr", CHAPTER.lr)
+            rate = 1 if self.optimizer == "adadelta" else CHAPTER.lr
+            object.__setattr__(self, "lr", _DefaultRate(rate))
         object.__setattr__(self, "corpus", tuple(self.corpus))
-        options = {name: _plain(value) for name, value in self.optimizer_options.items()}
-        object.__setattr__(self, "optimizer_options", options)
+        _set_options(self, self.optimizer_options)
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", text_encoding("encoding", self.encoding))
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
 
@@ -137,22 +175,16 @@ class TrainSettings:
             )
         if self.patience is not None and self.valid_fraction == 0:
             raise SettingsError("patience needs a validation part: set valid_fraction above 0")
-        optimizer: Any = self.optimizer
-        if not isinstance(optimizer, str):
-            raise SettingsError(f"optimizer must be the name of one, not {optimizer!r}")
         for name in ("keep_case", "keep_whitespace"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        if self.lr is None and self.optimizer != "sgd":
-            raise SettingsError(
-                f"lr must be given with optimizer {self.optimizer!r}: "
-                f"the default, {CHAPTER.lr:g}, is for sgd (0.002 is usual for adam)"
-            )
+        self._check_optimizer()
         for name in ("lr", "lr_decay", "clipping_theta"):
             value = getattr(self, name)
             if value is not None:
                 positive_number(name, value)
                 _finite(name, value)
+                float32(name, value)
         _finite("forget_bias", self.forget_bias)
         if self.forget_bias and self.cell != "lstm":
             raise SettingsError(f"forget_bias is for the lstm: a {self.cell} has no forget gate")
@@ -162,32 +194,73 @@ class TrainSettings:
                 f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "
                 f"not {self.warmup_epochs!r}"
             )
-        options: Any = self.optimizer_options
-        if not isinstance(options, Mapping):
-            raise SettingsError(f"optimizer_options must be names with numbers, not {options!r}")
-        for name, value in options.items():
-            _finite(f"optimizer option {name}", value)
         whole_number("seed", self.seed, 0)
         if self.seed > 2**31 - 1:
             raise SettingsError(f"seed must be at most {2**31 - 1}, not {self.seed}")
+        if self.encoding is not None:
+            text_encoding("encoding", self.encoding)
+
+    def _check_optimizer(self) -> None:
+        optimizers.check_name(self.optimizer)
+        optimizer = self.optimizer.lower()
+        optimizers.check_options(optimizer, _numbers(self.optimizer_options))
+        if optimizer == "adadelta":
+            if self.lr not in (None, 1) or self.schedule != "constant" or self.warmup_epochs:
+                raise SettingsError(
+                    "optimizer adadelta has no learning rate: leave out lr, schedule and "
+                    "warmup_epochs"
+                )
+        elif self.lr is None and optimizer != "sgd":
+            raise SettingsError(
+                f"lr must be given with optimizer {optimizer!r}: "
+                f"the default, {CHAPTER.lr:g}, is for sgd (0.002 is usual for adam)"
+            )
 
 
 def as_dict(settings: TrainSettings) -> Dict[str, Any]:
     """The settings as JSON has them."""
-    return {**dataclasses.asdict(settings), "corpus": list(settings.corpus)}
+    assert settings.lr is not None
+    return {
+        **dataclasses.asdict(settings),
+        "corpus": list(settings.corpus),
+        "optimizer_options": dict(settings.optimizer_options),
+        "lr": float(settings.lr),
+    }
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainSettings:
-    """The settings that ``as_dict`` was given.
+    """The settings that ``as_dict`` was given, by this version or an earlier one.
+
+    A setting that did not exist then has its default. Options of the optimizer
+    may be such as are refused today: whether training can go on with them is
+    seen when it is to go on, and they are in nobody's way who only loads the
+    model.
 
     Raises:
-        SettingsError: if a name is unknown or missing, or a value is not valid.
+        SettingsError: if a name is unknown, one without a default is missing,
+            or a value is not valid.
     """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"settings must be names with values, not {values!r}")
     names = {field.name for field in dataclasses.fields(TrainSettings)}
-    if not isinstance(values, Mapping) or set(values) != names:
-        odd = sorted(set(values) ^ names) if isinstance(values, Mapping) else values
-        raise SettingsError(f"settings do not fit this version, unknown or missing: {odd}")
-    return TrainSettings(**values)
+    odd = sorted(map(repr, set(values) - names))
+    if odd:
+        raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
+    if "corpus" not in values:
+        raise SettingsError("settings do not fit this version, missing: 'corpus'")
+    stored = dict(values)
+    options = stored.pop("optimizer_options", {})
+    optimizer = stored.get("optimizer", "sgd")
+    # Whether it was given, or left to be the default, was not written down; if it was not given,
+    # it must not become another optimizer's.
+    if optimizer == "sgd" and stored.get("lr") == CHAPTER.lr:
+        del stored["lr"]
+    if optimizer == "adadelta":  # earlier versions took these, and they did nothing
+        for name in ("lr", "schedule", "warmup_epochs"):
+            stored.pop(name, None)
+    settings = TrainSettings(**stored)
+    _set_options(settings, _numbers(options))
+    return settings
 
 
 def differences(there: TrainSettings, here: TrainSettings) -> Tuple[str, ...]:
@@ -209,14 +282,35 @@ def learning_rate(settings: TrainSettings, epochs_done: float) -> float:
     assert settings.lr is not None
     if epochs_done < settings.warmup_epochs:
         # Half a minibatch cannot be done; a rate of 0 would waste the first one.
-        return settings.lr * max(epochs_done / settings.warmup_epochs, 1e-3)
-    if settings.schedule == "step":
-        return settings.lr * settings.lr_decay ** (epochs_done // settings.decay_epochs)
-    if settings.schedule == "cosine":
+        factor: float = max(epochs_done / settings.warmup_epochs, 1e-3)
+    elif settings.schedule == "step":
+        try:
+            factor = settings.lr_decay ** (epochs_done // settings.decay_epochs)
+        except OverflowError:
+            factor = math.inf
+    elif settings.schedule == "cosine":
         falling = settings.num_epochs - settings.warmup_epochs
         done = (epochs_done - settings.warmup_epochs) / falling if falling else 0
-        return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return settings.lr
+        factor = 0.5 * (1 + math.cos(math.pi * done))
+    else:
+        factor = 1
+    # Far from the numbers at which MXNet's operators fail.
+    return min(max(settings.lr * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
+
+
+def _numbers(options: Any) -> Mapping[str, float]:
+    """The options of an optimizer, if they are names with numbers."""
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise SettingsError(f"optimizer_options must be names with numbers, not {options!r}")
+    for name, value in options.items():
+        if not isinstance(value, bool):  # which is how a flag may be given
+            _finite(f"optimizer option {name}", value)
+    return options
+
+
+def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
+    plain = _Options({name: _plain(value) for name, value in options.items()})
+    object.__setattr__(settings, "optimizer_options", plain)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,10 @@
 """Settings of a training run: checked as a whole, and kept as JSON."""
 
+import copy
+import dataclasses
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -43,6 +46,21 @@ def settings(**changed):
         ({"optimizer_options": {"momentum": "much"}}, "optimizer option momentum"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**31}, "seed must be at most 2147483647"),
+        ({"optimizer": "adamm", "lr": None}, "optimizer must be one of adadelta, .*, not 'adamm'"),
+        ({"optimizer": "lars"}, "optimizer must be one of adadelta, .*, not 'lars'"),
+        ({"optimizer": None}, "optimizer must be one of adadelta, .*, not None"),
+        ({"optimizer": "adadelta", "lr": 0.1}, "adadelta has no learning rate: leave out lr"),
+        ({"optimizer": "adadelta", "lr": None, "schedule": "step"}, "adadelta has no learning"),
+        ({"optimizer_options": {"learning_rate": 3}}, "learning_rate: the learning rate is .* lr"),
+        ({"optimizer_options": {"lr": 3}}, "lr: the learning rate is the setting lr"),
+        ({"optimizer_options": {1: 3}}, "optimizer_options must be names with numbers"),
+        ({"optimizer_options": {"beta3": 1}}, "optimizer adam has no option 'beta3': it has beta1"),
+        ({"lr": 1e39}, "lr must be from 1e-36 to 1e.38, not 1e.39: MXNet computes with 32-bit"),
+        ({"lr": 1e-40}, "lr must be from 1e-36"),
+        ({"clipping_theta": 1e39}, "clipping_theta must be from 1e-36"),
+        ({"encoding": "nonsense"}, "encoding must be an encoding that Python knows.* 'nonsense'"),
+        ({"encoding": "hex"}, "encoding must be an encoding that Python knows"),
+        ({"encoding": 8}, "encoding must be an encoding that Python knows"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(changed, words):
@@ -52,6 +70,66 @@ def test_a_setting_that_cannot_be_used_is_named(changed, words):
 
 def test_the_default_learning_rate_is_the_chapters_and_for_sgd():
     assert TrainSettings(corpus=("text",)).lr == 5
+    assert TrainSettings(corpus=("text",), optimizer="SGD").lr == 5
+
+
+def copies(made):
+    yield made
+    yield copy.copy(made)
+    yield copy.deepcopy(made)
+    yield pickle.loads(pickle.dumps(made))
+    yield dataclasses.replace(made, seed=made.seed)
+    yield TrainSettings(**dataclasses.asdict(made))
+    yield from_dict(json.loads(json.dumps(as_dict(made))))
+
+
+def test_a_default_learning_rate_does_not_become_another_optimizers():
+    for made in copies(TrainSettings(corpus=("text",))):
+        with pytest.raises(SettingsError, match="lr must be given with optimizer 'adam'"):
+            dataclasses.replace(made, optimizer="adam")
+        assert dataclasses.replace(made, optimizer="adam", lr=0.1).lr == 0.1
+        assert dataclasses.replace(made, optimizer="adadelta").lr == 1
+        assert dataclasses.replace(made, seed=1).lr == 5
+    for made in copies(TrainSettings(corpus=("text",), lr=3.0)):
+        assert dataclasses.replace(made, optimizer="adam").lr == 3
+    given = TrainSettings(corpus=("text",), lr=5.0)
+    assert dataclasses.replace(given, optimizer="adam").lr == 5
+
+
+def test_an_optimizers_name_is_the_same_in_any_case():
+    assert settings(optimizer="Adam") == settings(optimizer="adam")
+    assert from_dict({**as_dict(settings()), "optimizer": "ADAM"}).optimizer == "adam"
+
+
+def test_they_can_be_hashed_and_nobody_can_change_them():
+    there, here = {"beta1": 0.8, "beta2": 0.9}, {"beta2": 0.9, "beta1": 0.8}
+    given = settings(optimizer_options=there)
+    for made in [*copies(given), settings(optimizer_options=here)]:
+        assert made == given and hash(made) == hash(given)
+    there["beta1"] = 0.1
+    assert given.optimizer_options == {"beta1": 0.8, "beta2": 0.9}
+    assert len({given, settings(), settings()}) == 2
+    options = given.optimizer_options
+    for change in (
+        lambda: options.__setitem__("beta1", 0.1),
+        lambda: options.__delitem__("beta1"),
+        lambda: options.update(beta1=0.1),
+        lambda: options.setdefault("epsilon", 0.1),
+        lambda: options.pop("beta1"),
+        lambda: options.popitem(),
+        lambda: options.clear(),
+        lambda: options.__ior__({"beta1": 0.1}),
+        lambda: setattr(given, "optimizer_options", {}),
+    ):
+        with pytest.raises((TypeError, AttributeError)):
+            change()
+        assert options == {"beta1": 0.8, "beta2": 0.9}
+    assert json.loads(json.dumps(dataclasses.asdict(given)))["optimizer_options"] == options
+
+
+def test_an_encoding_has_one_name():
+    assert settings(encoding="windows-1252") == settings(encoding="CP1252")
+    assert settings(encoding="utf8").encoding == "utf-8" and settings().encoding is None
 
 
 def test_they_come_back_from_json():
@@ -59,11 +137,64 @@ def test_they_come_back_from_json():
     assert from_dict(json.loads(json.dumps(as_dict(given)))) == given
 
 
-def test_unknown_and_missing_names_are_refused():
+def test_unknown_names_are_refused():
     values = as_dict(settings())
-    for odd in ({**values, "more": 1}, {k: v for k, v in values.items() if k != "lr"}, [], None):
-        with pytest.raises(SettingsError, match="settings do not fit this version"):
+    for odd in ({**values, "more": 1}, {**values, 1: 1}):
+        with pytest.raises(SettingsError, match="settings do not fit this version, unknown"):
             from_dict(odd)
+    for odd in ([], None, "text"):
+        with pytest.raises(SettingsError, match="settings must be names with values, not"):
+            from_dict(odd)
+
+
+def test_a_run_from_before_a_setting_existed_has_its_default():
+    made = settings(lr=0.002, num_hiddens=8)
+    values = as_dict(made)
+    for name in values.keys() - {"corpus", "lr", "optimizer", "num_hiddens"}:
+        assert from_dict({k: v for k, v in values.items() if k != name}) == made
+    with pytest.raises(SettingsError, match="missing: 'corpus'"):
+        from_dict({k: v for k, v in values.items() if k != "corpus"})
+    with pytest.raises(SettingsError, match="lr must be given with optimizer 'adam'"):
+        from_dict({k: v for k, v in values.items() if k != "lr"})
+
+
+# What version 0.1 wrote for a run: as it stood in a config.json.
+OLDER = {
+    "corpus": ["text"],
+    "num_examples": None,
+    "keep_case": False,
+    "keep_whitespace": False,
+    "valid_fraction": 0.1,
+    "test_fraction": 0.0,
+    "cell": "lstm",
+    "num_layers": 2,
+    "num_hiddens": 256,
+    "dropout": 0.0,
+    "init": "normal",
+    "forget_bias": 0.0,
+    "batch_size": 32,
+    "num_steps": 35,
+    "sampling": "adjacent",
+    "num_epochs": 50,
+    "optimizer": "sgd",
+    "optimizer_options": {},
+    "lr": 5,
+    "schedule": "constant",
+    "lr_decay": 0.5,
+    "decay_epochs": 10,
+    "warmup_epochs": 0.0,
+    "clipping_theta": 1,
+    "patience": None,
+    "seed": 0,
+}
+
+
+def test_an_older_run_can_be_read():
+    assert from_dict(OLDER) == TrainSettings(corpus=("text",))
+    options = {"learning_rate": 3.0, "momentum": 0.9}
+    assert from_dict({**OLDER, "optimizer_options": options}).optimizer_options == options
+    rate = {"optimizer": "adadelta", "lr": 0.01, "schedule": "cosine"}
+    assert from_dict({**OLDER, **rate}) == TrainSettings(corpus=("text",), optimizer="adadelta")
 
 
 def test_differences_are_shown_with_both_values():
@@ -86,6 +217,12 @@ def test_step_multiplies_at_every_step():
     given = settings(schedule="step", lr_decay=0.1, decay_epochs=3)
     rates = [learning_rate(given, epochs) for epochs in (0, 2.9, 3, 5.9, 6)]
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_a_rate_that_grows_or_falls_without_end_stays_a_number():
+    for decay in (1e30, 1e-30):
+        given = settings(schedule="step", lr_decay=decay, decay_epochs=1)
+        assert 1e-36 <= learning_rate(given, 49) <= 1e38
 
 
 def test_numpys_numbers_become_pythons():
