@@ -7,30 +7,36 @@ checked, so that figures are never computed on another text without anybody noti
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import errno
 import hashlib
 import os
+import queue
 import re
+import stat
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ._checks import positive_int
+from ._checks import positive_int, text_encoding
+from .encoding import NotText, decode
 from .files import atomic_file
 from .vocab import Vocab
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 # Seconds for connecting, for each wait on the server, and for a whole download.
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
-# The time limit is looked at after each chunk, and a chunk of a very slow server takes as many
-# waits as it has bytes; hence the small chunks.
-CHUNK_BYTES = 64
+CHUNK_BYTES = 1024
 # More than ten times the largest known text: a server that never stops must not fill the disk.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
+# What comes through a pipe has no length that could be looked at first.
+PIPE_LIMIT_BYTES = 2**30
 
 # Characters that are cleaned at a time.
 PIECE = 2**20
@@ -61,7 +67,15 @@ class WrongTextError(CorpusError):
 
 
 class TextNotAvailable(CorpusError):
-    """A known text is neither on this machine nor could it be downloaded."""
+    """A known text is not on this machine and cannot be downloaded.
+
+    Attributes:
+        lines: the message, in parts that can stand on lines of their own.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(" ".join(lines))
+        self.lines = lines
 
 
 class _TransferFailed(Exception):
@@ -107,7 +121,7 @@ KNOWN_TEXTS: Dict[str, Text] = {
             "the file of the book, from the d2l data bucket",
             "timemachine.txt",
             sha1="090b5e7e70c295757f55df93cb0a180b9691891a",
-            url="http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+            url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
         ),
         Text(
             "war_of_the_worlds",
@@ -170,7 +184,13 @@ def load_data_time_machine(num_examples: Optional[int] = 10000) -> Tuple[List[in
     """
     # Differs: the original opened ../data/timemachine.txt, which is another file, or none, in
     # every working directory.
-    indices, vocab = load_corpus(BOOK_TEXT, num_examples)
+    try:
+        indices, vocab = load_corpus(BOOK_TEXT, num_examples)
+    # Whoever calls this reads the error, and not the way through this module that led to it.
+    except TextNotAvailable as error:
+        raise TextNotAvailable("\n".join(error.lines)) from None
+    except CorpusError as error:
+        raise error.with_traceback(None) from None
     return indices.tolist(), vocab
 
 
@@ -180,17 +200,21 @@ def load_corpus(
     *,
     lower: bool = True,
     fold_whitespace: bool = True,
+    encoding: Optional[str] = None,
 ) -> Tuple[np.ndarray, Vocab]:
     """Load a text, or several as one, as indices of its characters.
 
     Args:
-        texts: Name of a known text, path of a UTF-8 file, or a list or tuple of these. A string
-            that is a known name means that text, even where a file is called the same; a path
-            object always means the file.
+        texts: Name of a known text, path of a file, or a list or tuple of these. A string that is
+            a known name means that text, even where a file is called the same; a path object
+            always means the file. ``"-"`` is standard input. That and any other pipe is read once,
+            to its end.
         num_examples: How many characters to take from the beginning, after cleaning and joining;
             None takes all of them.
         lower: Whether to turn the text into lower case.
         fold_whitespace: Whether to turn line breaks and runs of white space into one space.
+        encoding: That of the files, by any name that Python knows; None for UTF-8. Known texts
+            are in UTF-8.
 
     Returns:
         The index of each character, an int32 array, and one vocabulary over all of them. Several
@@ -199,9 +223,12 @@ def load_corpus(
     Raises:
         CorpusError: If a text cannot be found or used.
         TypeError: If ``texts`` is none of the above.
-        ValueError: If ``num_examples`` is not a positive integer, or ``texts`` is an empty list.
+        ValueError: If ``num_examples`` is not a positive integer, ``texts`` is an empty list, or
+            ``encoding`` is unknown or no file is there to be read in it.
     """
-    corpus = load_text(texts, num_examples, lower=lower, fold_whitespace=fold_whitespace)
+    corpus = load_text(
+        texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
+    )
     vocab = Vocab(corpus)
     return vocab.encode(corpus), vocab
 
@@ -212,6 +239,7 @@ def load_text(
     *,
     lower: bool = True,
     fold_whitespace: bool = True,
+    encoding: Optional[str] = None,
 ) -> str:
     """Read, clean and join texts: ``load_corpus`` before the characters become indices.
 
@@ -225,10 +253,21 @@ def load_text(
     if num_examples is not None:
         # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
         positive_int("num_examples", num_examples)
-    cleaned = (
-        clean_text(read_text(source), lower=lower, fold_whitespace=fold_whitespace)
+    if encoding is not None:
+        text_encoding("encoding", encoding)
+        if all(map(_is_known, sources)):
+            raise ValueError(
+                f"encoding {encoding!r} is for files: the encoding of {', '.join(sources)} is "
+                "known, so leave it out"
+            )
+    cleaned = [
+        clean_text(
+            read_text(source, encoding=None if _is_known(source) else encoding),
+            lower=lower,
+            fold_whitespace=fold_whitespace,
+        )
         for source in sources
-    )
+    ]
     return (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
 
 
@@ -261,31 +300,59 @@ def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -
     return " ".join(part.lower() if lower else part for part in folded)
 
 
-def read_text(name_or_path: Source) -> str:
+def read_text(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
     """Read a known text or a file, without what is not part of the text.
 
     Args:
-        name_or_path: Name of a known text, or path of a UTF-8 file.
+        name_or_path: Name of a known text, path of a file, or ``"-"`` for standard input.
+        encoding: That of the file, by any name that Python knows; None for UTF-8.
 
     Returns:
         The text, case and white space kept; without byte order mark and without Project
         Gutenberg's header and footer, with LF for every line break.
 
     Raises:
-        CorpusError: If there is no such text, or it is not UTF-8 text, or nothing is left of it.
+        CorpusError: If there is no such text, or it is not text in this encoding, or nothing is
+            left of it. The message names the encoding that is likely, where one is.
         TypeError: If ``name_or_path`` is neither a string nor a path.
+        ValueError: If ``encoding`` is unknown, or given with a known text.
     """
     _check_source(name_or_path)
+    if encoding is not None:
+        encoding = text_encoding("encoding", encoding)
     if isinstance(name_or_path, str) and name_or_path in KNOWN_TEXTS:
-        path = find_text(name_or_path)
+        if encoding is not None:
+            raise ValueError(f"encoding is for files: {name_or_path} is known to be UTF-8")
+        name = str(find_text(name_or_path))
+        raw = _read_bytes(Path(name))
     else:
-        path = _user_path(name_or_path)
-    # The mark is decoded like any character, so that an error's offset is the file's.
-    text = _decode(_read_bytes(path), path).lstrip("\ufeff")
+        name, raw = _read_source(name_or_path)
+    try:
+        # The mark is decoded like any character, so that an error's offset is the file's.
+        text = decode(raw, encoding, name).lstrip("\ufeff")
+    except NotText as error:
+        raise CorpusError(str(error)) from None
     text = _cut_gutenberg(text.replace("\r\n", "\n").replace("\r", "\n"))
     if not text.strip():
-        raise CorpusError(f"{path} holds no text: it is empty, or nothing is left after clean-up")
+        raise CorpusError(f"{name} holds no text: it is empty, or nothing is left after clean-up")
     return text
+
+
+def check_kept(texts: Sequence[Source]) -> None:
+    """Make sure that texts can be read again later, as resuming a run requires.
+
+    Raises:
+        CorpusError: If one of them is standard input, another pipe or the like.
+    """
+    for source in texts:
+        if _is_known(source):
+            continue
+        name = os.fsdecode(source)
+        if source == "-" or name.startswith(("/dev/", "/proc/")) or _is_pipe(name):
+            raise CorpusError(
+                f"{name!r} can be read only once, and a run needs its text again when it is "
+                "resumed or evaluated: save the text in a file"
+            )
 
 
 def resolve_auto() -> Tuple[str, Optional[str]]:
@@ -319,7 +386,7 @@ def find_text(name: str) -> Path:
 
     Raises:
         TextNotAvailable: If it is not on this machine and cannot be downloaded.
-        WrongTextError: If the file found or downloaded is another text.
+        WrongTextError: If the file found is another text.
         CorpusError: If the name is unknown, or the data directory does not exist.
     """
     return locate_text(name) or _download(KNOWN_TEXTS[name])
@@ -347,13 +414,12 @@ def locate_text(name: str) -> Optional[Path]:
         if directory is not None and os.path.isfile(directory / text.filename):
             path = directory / text.filename
             found = hashlib.sha1(_read_bytes(path)).hexdigest()
-            _check_sha1(
-                text,
-                found,
-                path,
-                "delete the file if it is damaged, or pass its path to "
-                f"use it all the same: load_corpus({str(path)!r})",
-            )
+            if found != text.sha1:
+                raise WrongTextError(
+                    f"{path} is not the known text {name!r}: its SHA-1 should be {text.sha1} but "
+                    f"is {found}; delete the file if it is damaged, or pass its path to use it all "
+                    f"the same: load_corpus({str(path)!r}). {' '.join(_ways_on(text))}"
+                )
             return path
     return None
 
@@ -412,32 +478,97 @@ def _download(text: Text) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with atomic_file(target) as file:
-            found = _fetch(text.url, file)
-            _check_sha1(text, found, text.url, "nothing of it was kept")
+            _fetch(text, text.url, file)
     except _TransferFailed as error:
-        raise _not_available(text, f"{text.url} ({error})") from error
+        raise _not_available(text, f"{text.url} ({error})") from None
     except OSError as error:
-        reason = f"{text.url} into {directory} ({error.strerror or error})"
-        raise _not_available(text, reason) from error
+        raise _not_available(
+            text, f"{text.url} into {directory} ({error.strerror or error})"
+        ) from None
     return target
 
 
-def _fetch(url: str, file: Any) -> str:
-    """Write what ``url`` serves to a binary file and return its SHA-1."""
+def _fetch(text: Text, url: str, file: BinaryIO) -> None:
+    """Write what ``url`` serves to a file, if it is the text."""
     digest = hashlib.sha1()
+    beginning = b""
     for chunk in _chunks(url):
         file.write(chunk)
         digest.update(chunk)
-    return digest.hexdigest()
+        beginning = beginning or chunk
+    if digest.hexdigest() != text.sha1:
+        # Unlike a wrong file on this machine, nobody put it there: the text is not to be had.
+        if _HTML.match(beginning):
+            raise _TransferFailed(_WEB_PAGE)
+        raise _TransferFailed(
+            f"what it sent is not this text: its SHA-1 is {digest.hexdigest()}; nothing of it was "
+            "kept"
+        )
+
+
+_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|script|meta)\b", re.IGNORECASE)
+_WEB_PAGE = (
+    "a web page came in place of the text; if this network has a login page (captive portal), "
+    "log in with a browser and try again"
+)
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    """Yield what ``url`` serves, within the limits of time and size, with a progress bar."""
-    import requests
+    """Yield what ``url`` serves, within the limits of time and size, with a progress bar.
+
+    Another thread asks the server: then the limit of time holds for all of it, for the name, the
+    connection and the headers too, however slowly they come.
+    """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    started = time.monotonic()
+    arrived: queue.Queue[Any] = queue.Queue()
+    given_up = threading.Event()
+    transfer = threading.Thread(
+        target=_transfer, args=(url, arrived.put, given_up.is_set), daemon=True
+    )
+    deadline = time.monotonic() + DOWNLOAD_TIMEOUT
+
+    def next_part() -> Any:
+        try:
+            part = arrived.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            raise _TransferFailed(f"not complete after {DOWNLOAD_TIMEOUT:g} s") from None
+        if isinstance(part, BaseException):
+            raise part
+        return part
+
     received = 0
+    transfer.start()
+    try:
+        announced = next_part()[0]
+        with tqdm(
+            total=announced,
+            unit="B",
+            unit_scale=True,
+            desc=url.rsplit("/", 1)[-1],
+            file=sys.stderr,
+            disable=None,
+        ) as bar:
+            for chunk in iter(next_part, b""):
+                received += len(chunk)
+                if received > DOWNLOAD_LIMIT_BYTES:
+                    raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
+                bar.update(len(chunk))
+                yield chunk
+    finally:
+        given_up.set()
+    if announced is not None and received < announced:
+        raise _TransferFailed(f"broke off after {received} of {announced} bytes")
+
+
+def _transfer(url: str, put: Callable[[Any], Any], given_up: Callable[[], bool]) -> None:
+    """Ask a server, and hand on what comes: the announced length in a tuple; chunks; an empty one.
+
+    Whatever goes wrong is handed on as an exception.
+    """
+    import requests
+    import urllib3
+
     try:
         # Compressed, the number of bytes received could not be compared with the length announced.
         with requests.get(
@@ -446,31 +577,45 @@ def _chunks(url: str) -> Iterator[bytes]:
             timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
             headers={"Accept-Encoding": "identity"},
         ) as response:
-            if response.status_code != 200:
-                raise _TransferFailed(f"HTTP status {response.status_code}")
-            announced = _content_length(response.headers)
-            with tqdm(
-                total=announced,
-                unit="B",
-                unit_scale=True,
-                desc=url.rsplit("/", 1)[-1],
-                file=sys.stderr,
-                disable=None,
-            ) as bar:
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    received += len(chunk)
-                    if time.monotonic() - started > DOWNLOAD_TIMEOUT:
-                        raise _TransferFailed(f"not complete after {DOWNLOAD_TIMEOUT:g} s")
-                    if received > DOWNLOAD_LIMIT_BYTES:
-                        raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
-                    bar.update(len(chunk))
-                    yield chunk
-    except requests.RequestException as error:
-        # urllib3 repeats the address before it comes to the point.
-        cause = str(error).split("(Caused by ")[-1]
-        raise _TransferFailed(f"{type(error).__name__}: {_shortened(cause)}") from error
-    if announced is not None and received < announced:
-        raise _TransferFailed(f"broke off after {received} of {announced} bytes")
+            _check_response(response)
+            put((_content_length(response.headers),))
+            for chunk in response.iter_content(CHUNK_BYTES):
+                if given_up():
+                    return
+                put(chunk)
+        put(b"")
+    except _TransferFailed as error:
+        put(error)
+    # Not all that urllib3 and the settings of proxies and certificates raise is Requests' own.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        put(_TransferFailed(f"{type(error).__name__}: {_cause(error)}"))
+    except BaseException as error:  # what nobody foresaw is raised where somebody sees it
+        put(error)
+
+
+def _check_response(response: Any) -> None:
+    """Refuse an answer that cannot be the text."""
+    if response.status_code != 200:
+        raise _TransferFailed(f"HTTP status {response.status_code}{_led_to(response)}")
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise _TransferFailed(_WEB_PAGE + _led_to(response))
+
+
+def _led_to(response: Any) -> str:
+    return f"; it led to {_shortened(response.url)}" if response.history else ""
+
+
+def _cause(error: BaseException) -> str:
+    """The point of an error of Requests, which it and urllib3 have wrapped up."""
+    while True:
+        inner = [getattr(error, name, None) for name in ("reason", "original_error")]
+        wrapped = [e for e in (*inner, *error.args[:1]) if isinstance(e, BaseException)]
+        if not wrapped:
+            break
+        error = wrapped[0]
+    # the connection, as an object
+    words = re.sub(r"^(<[^>]*>|\w*HTTPS?Connection(Pool)?\([^)]*\)): ", "", str(error))
+    return _shortened(words or type(error).__name__)
 
 
 def _content_length(headers: Any) -> Optional[int]:
@@ -488,12 +633,12 @@ def _not_available(text: Text, tried: str) -> TextNotAvailable:
         tried,
     ]
     return TextNotAvailable(
-        f"{text.title} ({text.filename}) could not be had; tried: {'; '.join(places)}. "
-        + _ways_on(text)
+        f"{text.title} ({text.filename}) is not available; tried: {'; '.join(places)}.",
+        *_ways_on(text),
     )
 
 
-def _ways_on(text: Text) -> str:
+def _ways_on(text: Text) -> Tuple[str, str, str]:
     """Say how to get on without, or with another copy of, a text."""
     if text.url is None:
         second = f"save any edition, for one from {text.source}, and pass the path of its file"
@@ -501,18 +646,11 @@ def _ways_on(text: Text) -> str:
         second = f"run again with a network, so that {text.url} can be downloaded"
     return (
         f"Ways on: (1) put a copy with SHA-1 {text.sha1}, called {text.filename}, into a directory "
-        f"and set {DATA_VARIABLE} to that directory; (2) {second}; (3) use a text of your own by "
-        f"its path, or a sample that is shipped: load_corpus({SAMPLE_TEXT!r})"
+        f"and set {DATA_VARIABLE} to that directory;",
+        f"(2) {second};",
+        "(3) use a text of your own by its path, or a sample that is shipped: "
+        f"load_corpus({SAMPLE_TEXT!r})",
     )
-
-
-def _check_sha1(text: Text, found: str, place: Union[Path, str], remedy: str) -> None:
-    """Refuse what is not the text it is called."""
-    if found != text.sha1:
-        raise WrongTextError(
-            f"{place} is not the known text {text.name!r}: its SHA-1 should be {text.sha1} but is "
-            f"{found}; {remedy}. {_ways_on(text)}"
-        )
 
 
 # Reading: bytes -> text.
@@ -526,17 +664,70 @@ def _check_source(source: Any) -> None:
         )
 
 
-def _user_path(source: Source) -> Path:
-    """Return the path of a regular file, or say what is wrong with it."""
+def _is_known(source: Any) -> bool:
+    return isinstance(source, str) and source in KNOWN_TEXTS
+
+
+def _read_source(source: Source) -> Tuple[str, bytes]:
+    """Read a file or a pipe; give its name, for messages, and its bytes."""
+    if source == "-":
+        return "standard input", _read_standard_input()
     name = os.fsdecode(source)
-    # os.path instead of Path: a text passed by mistake is too long for a path, and False will do.
-    if name and os.path.isfile(name):
-        return Path(name)
-    if name and os.path.isdir(name):
+    mode = _mode(name)
+    if mode is None:
+        raise _unknown(name)
+    if stat.S_ISREG(mode):
+        return name, _read_bytes(Path(name))
+    if stat.S_ISDIR(mode):
         raise CorpusError(f"{name!r} is a directory: pass the files in it, as a list")
-    if name and os.path.exists(name):
-        raise CorpusError(f"{name!r} is not a regular file")
-    raise _unknown(name)
+    if stat.S_ISFIFO(mode):
+        with _reading(name), open(name, "rb") as pipe:
+            return name, _read_pipe(pipe, name)
+    # A device may never come to an end.
+    kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
+    raise CorpusError(f"{name!r} is not a regular file, but {kind}")
+
+
+def _read_standard_input() -> bytes:
+    name = "standard input"
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        raise CorpusError("standard input (-) is closed: there is nothing to read") from None
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        kind = "the terminal" if os.isatty(0) else "a device"
+        raise CorpusError(f"standard input (-) is {kind}: let it come from a file or a pipe")
+    with _reading(name), open(0, "rb", closefd=False) as pipe:
+        return _read_pipe(pipe, name)
+
+
+def _read_pipe(pipe: BinaryIO, name: str) -> bytes:
+    raw = bytearray()
+    for piece in iter(lambda: pipe.read(PIECE), b""):
+        raw += piece
+        if len(raw) > PIPE_LIMIT_BYTES:
+            raise CorpusError(
+                f"more than {PIPE_LIMIT_BYTES} bytes came through {name}: save the text in a file"
+            )
+    return bytes(raw)
+
+
+def _is_pipe(name: str) -> bool:
+    mode = _mode(name)
+    return mode is not None and stat.S_ISFIFO(mode)
+
+
+def _mode(name: str) -> Optional[int]:
+    """What kind of file has a name; None if there is none."""
+    try:
+        return os.stat(name).st_mode
+    except ValueError:  # a NUL in it
+        return None
+    except OSError as error:
+        # A text passed by mistake is too long for a name.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
 def _unknown(name: str) -> CorpusError:
@@ -550,26 +741,19 @@ def _unknown(name: str) -> CorpusError:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with _reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _decode(raw: bytes, path: Path) -> str:
-    """Decode UTF-8, or say where and why that fails."""
-    if b"\0" in raw:
-        raise CorpusError(
-            f"{path} is not UTF-8 text: it has a NUL byte at offset {raw.index(0)}, so it is "
-            "binary or UTF-16: re-encode it as UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
-        )
+@contextlib.contextmanager
+def _reading(name: Union[str, Path]) -> Iterator[None]:
+    """Say of whatever goes wrong which file it is about."""
     try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{path} is not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}: "
-            "re-encode it as UTF-8, for instance with iconv -f LATIN1 -t UTF-8"
-        ) from error
+        yield
+    except OSError as error:
+        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (MemoryError, OverflowError):
+        raise CorpusError(f"{name} cannot be read: it is too large for the memory") from None
 
 
 def _cut_gutenberg(text: str) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2l_deeprnn import corpora, files
+from d2l_deeprnn import cli, corpora, files
 from d2l_deeprnn.corpora import CorpusError, TextNotAvailable, WrongTextError
 
 GIVEN_DATA = os.environ.get("D2L_DEEPRNN_DATA")
@@ -320,7 +321,7 @@ def test_sum_is_checked_and_the_bytes_are_safe_before_the_file_is_in_place(
 
 
 def assert_not_available(cache, reason):
-    """The book cannot be had; one line says all that was tried, and nothing is left behind."""
+    """The book is not available; one line says all that was tried, and nothing is left behind."""
     with pytest.raises(TextNotAvailable, match=reason) as caught:
         corpora.find_text("time_machine")
     message, book = str(caught.value), corpora.KNOWN_TEXTS["time_machine"]
@@ -407,15 +408,174 @@ def test_server_that_goes_on_for_ever(book, cache, server, monkeypatch):
     assert_not_available(cache, "more than 500 bytes")
 
 
-def test_downloaded_text_with_another_sum_is_not_kept(book, cache, server):
-    server.answer = whole_answer(b"<html>Please log in</html>")
-    found = hashlib.sha1(b"<html>Please log in</html>").hexdigest()
-    for ask in (lambda: corpora.find_text("time_machine"), corpora.resolve_auto):
-        with pytest.raises(WrongTextError, match="nothing of it was kept") as caught:
-            ask()
-        for part in (book.url, book.sha1, found, "D2L_DEEPRNN_DATA"):
-            assert part in str(caught.value)
-        assert listing(cache) == []
+@pytest.fixture
+def limit(monkeypatch):
+    """A short limit for all of a download; each wait alone would be allowed far more."""
+    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.4)
+    return "not complete after 0.4 s"
+
+
+def drip(server, write, piece):
+    """Send a piece every few moments, for ever."""
+    while not server.released.wait(0.05):
+        write(piece)
+
+
+@pytest.mark.parametrize("part", ["status", "header", "headers", "body"])
+def test_server_that_sends_a_byte_now_and_then(book, cache, server, limit, part):
+    def answer(handler):
+        if part == "status":
+            drip(server, handler.connection.sendall, b"H")
+        if part == "header":
+            handler.connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            drip(server, handler.connection.sendall, b"x")
+        if part == "headers":
+            handler.connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            drip(server, handler.connection.sendall, b"X: x\r\n")
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(BODY)))
+        handler.end_headers()
+        drip(server, handler.wfile.write, BODY[:1])
+
+    server.answer = answer
+    assert_not_available(cache, limit)
+
+
+@pytest.mark.parametrize("part", ["name", "tls"])
+def test_connection_that_is_never_made(book, cache, server, limit, monkeypatch, part):
+    if part == "name":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: server.released.wait(9))
+        assert_not_available(cache, limit)
+    else:  # a server that takes the connection and says nothing
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(5)
+            port = silent.getsockname()[1]
+            replace_text(monkeypatch, url=f"https://127.0.0.1:{port}/timemachine.txt")
+            assert_not_available(cache, limit)
+
+
+def test_no_text_is_asked_for_in_the_clear():
+    assert all((text.url or "https:").startswith("https:") for text in corpora.KNOWN_TEXTS.values())
+
+
+PAGE = b"<!DOCTYPE html>\n<html><title>Welcome</title>Please log in</html>"
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("redirected", [True, False])
+@pytest.mark.parametrize("body", [PAGE, b" \n<HTML>" + PAGE * 100])
+def test_captive_portal(book, cache, server, told, redirected, body):
+    """A network that answers with its login page, with or without saying what that is."""
+
+    def answer(handler):
+        if redirected and handler.path != "/login":
+            handler.send_response(302)
+            handler.send_header("Location", "/login")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        handler.send_response(200)
+        if told:
+            handler.send_header("Content-Type", "text/HTML; charset=utf-8")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.answer = answer
+    led = "; it led to http://127.0.0.1:[0-9]+/login" if told and redirected else ""
+    reason = r"a web page came in place of the text; .* \(captive portal\), log in .*"
+    assert_not_available(cache, rf"{re.escape(book.url)} \({reason}{led}\)")
+
+
+def test_downloaded_text_with_another_sum_is_not_available(book, cache, server):
+    server.answer = whole_answer(b"another edition")
+    found = hashlib.sha1(b"another edition").hexdigest()
+    assert_not_available(cache, f"what it sent is not this text: its SHA-1 is {found}; nothing of")
+
+
+def test_proxy_that_refuses(cache, server, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.server_port}")
+    server.RequestHandlerClass.do_CONNECT = lambda handler: handler.send_error(403)
+    reason = re.escape("(ProxyError: Tunnel connection failed: 403 Forbidden)")
+    assert_not_available(cache, reason)
+
+
+@pytest.mark.parametrize(
+    "variable, value, reason",
+    [
+        ("REQUESTS_CA_BUNDLE", "/none", "OSError: Could not find a suitable TLS CA certificate"),
+        ("https_proxy", "http://[", "Failed to parse"),
+    ],
+)
+def test_settings_of_the_network_that_make_no_sense(cache, monkeypatch, variable, value, reason):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    assert_not_available(cache, reason)
+
+
+def test_reasons_are_for_people(book, cache, monkeypatch):
+    """Neither objects nor what urllib3 wraps its errors up in."""
+    replace_text(monkeypatch, url="http://127.0.0.1:9/timemachine.txt")
+    with pytest.raises(TextNotAvailable) as caught:
+        corpora.find_text("time_machine")
+    reason = (
+        "(ConnectionError: Failed to establish a new connection: [Errno 111] Connection refused)"
+    )
+    if sys.platform == "linux":
+        assert f"{corpora.KNOWN_TEXTS['time_machine'].url} {reason}." in str(caught.value)
+
+
+def without_a_text(code, cache):
+    """What a user sees who runs some code where there is neither the text nor a network."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "https_proxy": "http://127.0.0.1:9"}
+    environment["PYTHONPATH"] = str(Path(corpora.__file__).parents[1])
+    for name in ("NO_PROXY", "no_proxy", "D2L_DEEPRNN_DATA"):
+        environment.pop(name, None)
+    command = [sys.executable, *code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_chapters_first_cell_without_the_text(cache):
+    """One error of a few lines, with the ways on, each in a line; no other error behind it."""
+    code = ["-c", "import d2l_deeprnn as d2l\nd2l.load_data_time_machine()"]
+    result = without_a_text(code, cache)
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1 and len(lines) <= 12
+    assert sum("Traceback" in line for line in lines) == 1
+    assert sum(line.startswith("d2l_deeprnn.corpora.TextNotAvailable: ") for line in lines) == 1
+    for number, line in enumerate(lines[-3:], 1):
+        assert re.match(rf"(Ways on: )?\({number}\) ", line)
+    other = without_a_text(
+        [*code[:1], code[1].replace("data_time_machine(", "corpus('time_machine'")], cache
+    )
+    assert other.stderr.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["reproduce", "--corpus", "time_machine"], ["corpora", "fetch", "time_machine"]]
+)
+def test_a_command_without_the_text_gives_status_3_and_one_line(cache, command):
+    result = without_a_text(["-m", "d2l_deeprnn", *command], cache)
+    assert result.returncode == 3 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(
+        "d2l-deeprnn: error: The Time Machine (timemachine.txt) is not available"
+    )
+
+
+def test_commands_with_a_login_page_in_place_of_the_text(book, server, cache, capsys):
+    server.answer = whole_answer(PAGE)
+    assert cli.main(["corpora", "fetch", "time_machine"]) == 3
+    assert "(captive portal)" in capsys.readouterr().err
+    cache.mkdir(parents=True, exist_ok=True)
+    write(cache / book.filename, "another edition")
+    for command in (["corpora", "fetch", "time_machine"], ["reproduce", "--num-epochs", "1"]):
+        assert cli.main(command) == 2
+        assert "is not the known text 'time_machine'" in capsys.readouterr().err
 
 
 def failing(operation, error):
@@ -635,9 +795,10 @@ def test_path_object_never_means_a_known_name(tmp_path, monkeypatch):
         (b" \r\n\t", "holds no text"),
         (b"\xef\xbb\xbf\n", "holds no text"),
         ((START + "\n\n" + END).encode(), "holds no text"),
-        (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6: re-encode it as UTF-8"),
+        (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6. The rest of it is UTF-8"),
+        (b"caf\xe9 noir", "byte 0xe9 at offset 3. It looks like cp1252"),
         (b"abc\0def", "NUL byte at offset 3"),
-        ("text".encode("utf-16"), "NUL byte at offset 3.*UTF-16"),
+        ("text".encode("utf-16"), "NUL byte at offset 3. It looks like utf-16: "),
     ],
 )
 def test_file_that_holds_no_text(tmp_path, content, message):
