@@ -137,6 +137,7 @@ def _add_reproduce(commands: Any) -> None:
         metavar="NAME|FILE",
         help="text to train on; auto (the default): the book's if it is available, else a sample",
     )
+    _add_encoding(reproduce)
     reproduce.add_argument(
         "--num-epochs",
         type=_whole_number(1),
@@ -180,6 +181,7 @@ def _add_train(commands: Any) -> None:
         help="go on with the run in DIR; its settings need not be repeated",
     )
     add("--corpus", nargs="+", metavar="NAME|FILE", help="one or several texts, joined")
+    _add_encoding(train)
     add("--num-examples", type=int, metavar="N", help="take the first N characters only")
     add("--keep-case", action="store_true", help="do not turn the text into lower case")
     add("--keep-whitespace", action="store_true", help="do not fold blanks and line ends")
@@ -225,6 +227,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--corpus", nargs="+", metavar="NAME|FILE", help="score these instead, cleaned likewise"
     )
+    _add_encoding(evaluate)
     evaluate.add_argument(
         "--batch-size",
         type=_whole_number(1),
@@ -298,6 +301,12 @@ def _add_exercise(commands: Any) -> None:
         "--quick", action="store_true", help="a small version on the sample texts, to see it work"
     )
     exercise.set_defaults(run=_command("exercise"))
+
+
+def _add_encoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of the files, such as cp1252 or gb18030; default UTF-8"
+    )
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ def reproduce(given: Dict[str, Any], out: Optional[Path], resume: bool) -> int:
     """Run the chapter, or go on with a run of it, and hold it against the book.
 
     Args:
-        given: corpus, num_epochs and seed, those that were given.
+        given: corpus, encoding, num_epochs and seed, those that were given.
         out: the run's directory; nothing is written if None.
         resume: go on with the run that is there.
 
@@ -194,6 +194,8 @@ def _print(line: str) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Score the held-out parts of a run's text, or another text."""
+    if arguments.encoding is not None and arguments.corpus is None:
+        raise SettingsError("--encoding is that of the files given with --corpus: give one")
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
     text = None
     if arguments.corpus is None or arguments.baseline:
@@ -203,6 +205,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             arguments.corpus,
             lower=not run.settings.keep_case,
             fold_whitespace=not run.settings.keep_whitespace,
+            encoding=arguments.encoding,
         )
         parts = [(" + ".join(arguments.corpus), run.vocab.encode(corpus))]
     else:

@@ -17,7 +17,7 @@ from . import book
 from ._mxnet import gluon, nd
 from .checkpoint import Checkpoint, CheckpointError
 from .context import random_state, set_random_state, set_seed, try_gpu
-from .corpora import BOOK_TEXT, KNOWN_TEXTS, load_corpus, resolve_auto
+from .corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
 from .files import printable, remove_leftovers
 from .learner import load_params
 from .model import RNNModel
@@ -55,6 +55,7 @@ class Run:
         corpus_indices, vocab: the text.
         missing: why the book's text is not available, if another one stands
             in for it.
+        encoding: that of the file; None for UTF-8.
         history: one record for each epoch that was finished.
         checkpoint: what a run that was interrupted goes on from.
     """
@@ -65,6 +66,7 @@ class Run:
     corpus_indices: np.ndarray
     vocab: Vocab
     missing: Optional[str] = None
+    encoding: Optional[str] = None
     history: List[EpochRecord] = field(default_factory=list)
     checkpoint: Optional[Checkpoint] = None
 
@@ -96,13 +98,14 @@ class Run:
         return prediction in "".join(self.vocab.to_tokens(self.corpus_indices))
 
 
-def prepare(corpus: str, num_epochs: int, seed: int) -> Run:
+def prepare(corpus: str, num_epochs: int, seed: int, *, encoding: Optional[str] = None) -> Run:
     """Find and read the text of a run.
 
     Args:
         corpus: ``"auto"`` for the book's text where it is available and else a
             sample; or a known name, or a path.
         num_epochs, seed: of the training.
+        encoding: that of the file; None for UTF-8.
 
     Raises:
         CorpusError: if the text is not available or not usable; nothing
@@ -112,8 +115,9 @@ def prepare(corpus: str, num_epochs: int, seed: int) -> Run:
     if corpus == AUTO:
         corpus, missing = resolve_auto()
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
-    corpus_indices, vocab = load_corpus(corpus, settings.num_examples)
-    return Run(corpus, settings, seed, corpus_indices, vocab, missing)
+    check_kept([corpus])
+    corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
+    return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding)
 
 
 @contextlib.contextmanager
@@ -124,6 +128,7 @@ def directory(
     corpus: str = AUTO,
     num_epochs: Optional[int] = None,
     seed: Optional[int] = None,
+    encoding: Optional[str] = None,
 ) -> Iterator[Tuple[Run, RunDirectory]]:
     """Begin a run in a directory, or go on with the one that is there.
 
@@ -131,9 +136,10 @@ def directory(
         out: of the run; made if missing. It must be empty or, to resume, hold
             a run of ``reproduce``.
         resume: go on with the run that is there, or begin it if none is.
-        corpus, num_epochs, seed: as in ``prepare``. To resume, they need not
-            be repeated; ``corpus`` may be another place of the same text, and
-            ``num_epochs`` another number, if not so many are done.
+        corpus, num_epochs, seed, encoding: as in ``prepare``. To resume, they
+            need not be repeated; ``corpus`` may be another place of the same
+            text, in another ``encoding`` too, and ``num_epochs`` another
+            number, if not so many are done.
 
     Raises:
         RunError: if the directory cannot be used.
@@ -146,14 +152,20 @@ def directory(
             remove_leftovers(out / name)
         if taken.config is None:
             epochs = NUM_EPOCHS if num_epochs is None else num_epochs
-            run = prepare(corpus, epochs, 0 if seed is None else seed)
+            run = prepare(corpus, epochs, 0 if seed is None else seed, encoding=encoding)
             taken.begin(config(run))
         else:
-            run = _go_on(taken, corpus, num_epochs, seed)
+            run = _go_on(taken, corpus, num_epochs, seed, encoding)
         yield run, taken
 
 
-def _go_on(out: RunDirectory, corpus: str, num_epochs: Optional[int], seed: Optional[int]) -> Run:
+def _go_on(
+    out: RunDirectory,
+    corpus: str,
+    num_epochs: Optional[int],
+    seed: Optional[int],
+    encoding: Optional[str],
+) -> Run:
     config = out.config
     assert config is not None
     try:
@@ -182,10 +194,12 @@ def _go_on(out: RunDirectory, corpus: str, num_epochs: Optional[int], seed: Opti
     corpus = there if corpus in (AUTO, own) else corpus
     if corpus == there:
         check_there([there], out.path, REPRODUCE)
-    corpus_indices, vocab = load_corpus(corpus, settings.num_examples)
+    check_kept([corpus])
+    encoding = config.get("encoding") if encoding is None else encoding
+    corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
     # What a file is called does not change with the directory it is looked at from.
     name = own if corpus == there else corpus
-    run = Run(name, settings, own_seed, corpus_indices, vocab, missing)
+    run = Run(name, settings, own_seed, corpus_indices, vocab, missing, encoding)
     out.check_text(_sha256(run), [corpus])
     if out.has(LAST):
         run.checkpoint = out.load(LAST)
@@ -216,9 +230,11 @@ def _note_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDire
     text = {**out.config["text"], "paths": places([corpus])}
     if text != out.config["text"]:
         what["corpus"] = {"from": out.config["text"].get("paths"), "to": text["paths"]}
+    if run.encoding != out.config.get("encoding"):
+        what["encoding"] = {"from": out.config.get("encoding"), "to": run.encoding}
     if what:
         new = {**config(run), "text": text}
-        changed = ("corpus", "is_the_books_text", "settings", "text")
+        changed = ("corpus", "encoding", "is_the_books_text", "settings", "text")
         out.change(len(run.history), what, {name: new[name] for name in changed})
 
 
@@ -350,6 +366,7 @@ def config(run: Run) -> Dict[str, Any]:
     """Everything that somebody needs to repeat a run."""
     return {
         "corpus": run.corpus,
+        "encoding": run.encoding,
         "is_the_books_text": run.is_books_text,
         **({"missing": run.missing} if run.missing else {}),
         "text": {"sha256": _sha256(run), "paths": places([run.corpus])},

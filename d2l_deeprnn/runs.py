@@ -18,7 +18,7 @@ from ._mxnet import mx
 from .book import CHAPTER
 from .checkpoint import CheckpointError
 from .context import try_gpu
-from .corpora import BOOK_TEXT, load_text
+from .corpora import BOOK_TEXT, check_kept, load_text
 from .files import read_text
 from .learner import Diverged, Learner, Progress, Stopped, TrainRecord, build_model, load_params
 from .model import RNNModel
@@ -45,7 +45,7 @@ from .vocab import Vocab
 
 COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
 # What may be changed when a run goes on: it decides about what is still to come.
-CHANGEABLE = ("num_epochs", "patience")
+CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 
 class Text(NamedTuple):
@@ -86,14 +86,17 @@ def read_text_of(settings: TrainSettings) -> Text:
     """Read the text of a run and cut it into its parts.
 
     Raises:
-        CorpusError: if a text cannot be found or used.
+        CorpusError: if a text cannot be found or used, or could not be read
+            again when the run is resumed.
         SettingsError: if a part is too short to be scored.
     """
+    check_kept(settings.corpus)
     text = load_text(
         list(settings.corpus),
         settings.num_examples,
         lower=not settings.keep_case,
         fold_whitespace=not settings.keep_whitespace,
+        encoding=settings.encoding,
     )
     vocab = Vocab(text)
     indices = vocab.encode(text)

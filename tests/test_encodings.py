@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn import corpora
+from d2l_deeprnn import cli, corpora
 from d2l_deeprnn.corpora import CorpusError
 
 TEXTS = {
@@ -361,3 +361,46 @@ def test_a_file_that_is_larger_than_the_memory(tmp_path, monkeypatch):
     path = write(tmp_path / "t", b"text")
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     assert "cannot be read: it is too large for the memory" in refused(path)
+
+
+# On the command line.
+
+SMALL = ["--num-layers", "1", "--num-hiddens", "4", "--batch-size", "4", "--num-steps", "10"]
+
+
+def test_a_run_keeps_the_encoding_of_its_text(tmp_path, capsys):
+    text = TEXTS["French"] * 3
+    path = str(write(tmp_path / "t", text.encode("cp1252")))
+    utf_8 = str(write(tmp_path / "u", text.encode()))
+    out = str(tmp_path / "run")
+    train = ["train", "--corpus", path, "--num-epochs", "1", "--out", out, *SMALL]
+    assert cli.main(train) == 2
+    assert "It looks like cp1252" in capsys.readouterr().err
+    assert cli.main([*train, "--encoding", "Windows-1252"]) == 0
+    assert cli.main(["train", "--resume", "--out", out]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", out, "--corpus", utf_8]) == 0
+    nats = capsys.readouterr().out.partition(": ")[2]
+    assert cli.main(["evaluate", out, "--corpus", path, "--encoding", "cp1252"]) == 0
+    assert capsys.readouterr().out.partition(": ")[2] == nats
+    assert cli.main(["evaluate", out, "--encoding", "cp1252"]) == 2
+    assert "--encoding is that of the files given with --corpus" in capsys.readouterr().err
+    assert cli.main(["evaluate", out, "--corpus", path]) == 2
+
+
+def test_the_chapter_on_a_text_in_another_encoding(tmp_path, capsys):
+    path = str(write(tmp_path / "t", (TEXTS["French"] * 10).encode("utf-16")))
+    assert cli.main(["reproduce", "--num-epochs", "1", "--corpus", path]) == 2
+    assert "It looks like utf-16: " in capsys.readouterr().err
+    command = ["reproduce", "--num-epochs", "1", "--corpus", path, "--encoding", "utf-16"]
+    assert cli.main(command) == 0
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_a_run_needs_a_text_that_it_can_read_again(tmp_path, capsys, command):
+    os.mkfifo(tmp_path / "fifo")
+    for corpus in ("-", "/dev/stdin", str(tmp_path / "fifo")):
+        assert cli.main([command, "--corpus", corpus, "--out", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert f"{corpus!r} can be read only once" in error and "save the text in a file" in error
+        assert not (tmp_path / "run" / "config.json").exists()
