@@ -44,7 +44,8 @@ from .settings import SettingsError, TrainSettings, as_dict, differences, from_d
 from .vocab import Vocab
 
 COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
-# What may be changed when a run goes on: it decides about what is still to come.
+# What may be changed when a run goes on: it decides about what is still to come or, the last, how
+# the same text is read.
 CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 

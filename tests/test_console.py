@@ -38,7 +38,6 @@ def shell(line, *words, **environment):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        timeout=250,
     )
 
 

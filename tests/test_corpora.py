@@ -536,7 +536,7 @@ def without_a_text(code, cache):
     for name in ("NO_PROXY", "no_proxy", "D2L_DEEPRNN_DATA"):
         environment.pop(name, None)
     command = [sys.executable, *code]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def test_the_chapters_first_cell_without_the_text(cache):

@@ -283,7 +283,6 @@ def run(code, **kwargs):
         [sys.executable, "-c", "import d2l_deeprnn as d2l, sys\n" + code],
         env=environment,
         capture_output=True,
-        timeout=120,
         **kwargs,
     )
 

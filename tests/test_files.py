@@ -165,7 +165,6 @@ def _link(path):
 
 
 @pytest.mark.parametrize("make", [_link, os.mkfifo, os.mkdir, lambda path: path.symlink_to("gone")])
-@pytest.mark.timeout(20)
 def test_a_lock_is_a_regular_file(tmp_path, make):
     make(tmp_path / ".lock")
     before = sorted(os.listdir(tmp_path))
@@ -185,7 +184,6 @@ def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatc
         pass
 
 
-@pytest.mark.timeout(20)
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a")
     with pytest.raises(OSError, match="not a regular file"):

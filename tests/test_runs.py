@@ -610,7 +610,6 @@ def test_a_picture_into_a_missing_directory(finished, tmp_path, capsys):
     assert "taken.svg" in line and ".part" not in line
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
 @pytest.mark.parametrize("damage", ["pipe", "directory", "bytes", "list", "deep"])
 def test_a_strangers_directory_is_refused_in_a_line(run, capsys, name, damage):
