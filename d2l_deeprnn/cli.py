@@ -11,6 +11,7 @@ from typing import Any, Callable, List, NoReturn, Optional
 
 from . import __version__, console
 from .book import CHAPTER
+from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING
 from .exercises import EXERCISES
 from .files import printable
 from .settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
@@ -18,8 +19,6 @@ from .settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
 # Nothing that needs MXNet is imported up here: arguments are parsed, and help
 # is given, before it is loaded.
 
-# 1, that a run does not agree with the book, comes from `reproduce` alone. 70 is EX_SOFTWARE.
-DONE, BAD_INPUT, TEXT_MISSING, FAULT = 0, 2, 3, 70
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 

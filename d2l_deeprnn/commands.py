@@ -14,15 +14,15 @@ from typing import Any, Dict, List, Optional
 from tqdm import tqdm
 
 from . import runs
-from .console import Stop, exit_status, stop_on_signals
+from .console import DISAGREES, DONE, TEXT_MISSING, Stop, exit_status, stop_on_signals
 from .corpora import load_text
 from .evaluate import Evaluation
 from .evaluate import evaluate as evaluate_model
+from .files import printable
 from .learner import Learner, Progress, TrainRecord
 from .run_directory import TRAIN, RunError, command_of, read_config
 from .settings import SettingsError, TrainSettings
 
-DONE, DISAGREES, TEXT_MISSING = 0, 1, 3
 STOPPING = "Stopping: a checkpoint is being written ..."
 
 
@@ -215,7 +215,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             raise SettingsError("the run held nothing out: name a text with --corpus")
     for name, indices in parts:
         result = evaluate_model(run.model, indices, run.ctx, batch_size=arguments.batch_size)
-        print(f"{name}: {_words(result)}")
+        print(f"{printable(name)}: {_words(result)}")
         unknown = int((indices == run.vocab.unk).sum())
         if unknown:
             print(f"    {unknown} characters of it are not in the run's vocabulary")

@@ -1,4 +1,4 @@
-"""What surrounds a command: standard streams that may fail, and signals that ask it to end."""
+"""What surrounds a command: exit statuses, streams that may fail, signals that ask it to end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import Any, Callable, Dict, Iterator, Optional
 
 from .files import printable
 
+# DISAGREES is for a run that does not agree with the book, and for nothing else. A signal's
+# status comes from `exit_status`; 70 is EX_SOFTWARE.
+DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, FAULT = 0, 1, 2, 3, 70
 # What Ctrl-C, a batch system or `kill`, and a terminal that is closed send.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A terminal and a program in between may both pass on the same Ctrl-C.

@@ -242,7 +242,9 @@ def located(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
         sources: names and paths, as they were given when the run began.
         text: what its configuration says of the text.
     """
-    paths = text.get("paths") or [None] * len(sources)
+    paths = text.get("paths") or []
+    if len(paths) != len(sources):  # of a version that did not write them down
+        return list(sources)
     return [
         path if path is not None and Path(path).is_file() else source
         for source, path in zip(sources, paths)

@@ -95,6 +95,7 @@ ALLOWED = {
         "exercises.texts",
         "evaluate",
         "figure",
+        "files",
         "generate",
         "learner",
         "ngram",
