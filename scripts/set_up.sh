@@ -141,7 +141,8 @@ bring_python() {
     fi
     say 'uv is bringing a Python 3.12 ...'
     what='uv is bringing a Python 3.12'
-    export UV_PYTHON_PREFERENCE=only-managed UV_NO_PROGRESS=1
+    # Nothing of it goes into a folder on the path.
+    export UV_PYTHON_PREFERENCE=only-managed UV_PYTHON_INSTALL_BIN=0 UV_NO_PROGRESS=1
     run "$uv" python install 3.12 && python=$("$uv" python find --system 3.12 2>>"$log") ||
         {
             say "uv could not bring one: $(sed -e 's/^ *//' -e 's/^[Cc]ause[a-z ]*: //' "$log" | tail -n 1)"
