@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import random
+import signal
 import socket
 import warnings
 from pathlib import Path
@@ -19,6 +20,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # other at every step, and where one of them has to wait for a processor, all do. Tests that are
 # about threads set the number for a process of their own.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Started in the background or under nohup, a process ignores these, and so do its children. Those
+# of the tests, to which they are sent, are to take them as they come.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(
+            _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        )
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 SEED_VARIABLE = "D2L_DEEPRNN_TEST_SEED"
