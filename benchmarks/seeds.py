@@ -4,85 +4,133 @@ Trains the chapter on the book's text with this package and with ``d2l`` 0.9.1,
 on the same seeds, each training in a process of its own with one thread. Every
 training leaves a file ``results/seeds/LIBRARY-SEED.json``: the loss of each
 minibatch, the predictions, versions and machine. One that is there is not
-trained again, so an interrupted run goes on.
+trained again, so an interrupted run goes on. ``results/chapter_seeds.csv`` (this
+package) and ``original_seeds.csv`` have the perplexities at the book's epochs,
+and the predictions.
 
-    python benchmarks/seeds.py                                  # what the README shows
-    python benchmarks/seeds.py --first 10 --seeds 20 --library ours --num-epochs 125
+    python benchmarks/seeds.py
+    python benchmarks/seeds.py --library ours --first 10 --seeds 20 --num-epochs 125
 
-The bands of ``d2l_deeprnn.book`` are derived from these files. It needs the
-extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
+The second command trains twenty more up to the book's first figure; they are
+not in the tables. The bands of ``d2l_deeprnn.book`` are derived from the first
+table. The script needs the extra ``test`` and the book's text in
+``$D2L_DEEPRNN_DATA``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import importlib
 import io
 import json
+import math
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from turns import RESULTS, repair
+from tqdm import tqdm
+from turns import ENVIRONMENT, RESULTS, repair
 
-LIBRARIES = ("ours", "original")
+MINIBATCHES = 8  # of an epoch, wherever it starts to read
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=10, help="how many")
-    parser.add_argument("--library", choices=LIBRARIES, help="only this one")
+    parser.add_argument("--library", choices=["ours", "original"], help="only this one")
     parser.add_argument("--num-epochs", type=int, default=500)
     parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS / "seeds")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    if arguments.child:
-        print(json.dumps(record(arguments.library, arguments.first, arguments.num_epochs)))
-        return
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    libraries = [arguments.library] if arguments.library else LIBRARIES
+    folder = arguments.out / "seeds"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def train_and_keep(library: str, seed: int) -> None:
+        path = folder / f"{library}-{seed}.json"
+        if not path.exists():
+            # One thread: sums are then taken in the same order whatever the number of processors.
+            found = in_a_process(library, seed, arguments.num_epochs, {"OMP_NUM_THREADS": "1"})
+            write(path, json.dumps(found) + "\n")
+
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         trainings = [
-            pool.submit(train_in_a_process, library, seed, arguments.num_epochs, arguments.out)
-            for seed in seeds
-            for library in libraries
+            pool.submit(train_and_keep, library, seed)
+            for seed in range(arguments.first, arguments.first + arguments.seeds)
+            for library in ([arguments.library] if arguments.library else ["ours", "original"])
         ]
-        for training in trainings:
+        for training in tqdm(trainings, unit="training", disable=None):
             training.result()
+    trainings = load(arguments.out)
+    for library, name in ("ours", "chapter_seeds.csv"), ("original", "original_seeds.csv"):
+        write(arguments.out / name, table([t for t in trainings if t["library"] == library]))
 
 
-def train_in_a_process(library: str, seed: int, num_epochs: int, out: Path) -> None:
-    path = out / f"{library}-{seed}.json"
-    if path.exists():
-        return
-    command = [sys.executable, __file__, "--child", "--library", library, "--first", str(seed)]
-    command += ["--num-epochs", str(num_epochs)]
-    # One thread: sums are then taken in the same order whatever the number of processors.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def write(path: Path, text: str) -> None:
+    from d2l_deeprnn.files import write_text
+
+    write_text(path, text)
+
+
+def load(out: Path = RESULTS) -> List[Dict[str, Any]]:
+    """All trainings that are there, in order of their seeds."""
+    found = [json.loads(path.read_text()) for path in (out / "seeds").glob("*.json")]
+    return sorted(found, key=lambda training: training["seed"])
+
+
+def perplexities(losses: Sequence[float]) -> List[float]:
+    """The perplexity of each epoch."""
+    epochs = range(0, len(losses), MINIBATCHES)
+    return [math.exp(statistics.fmean(losses[e : e + MINIBATCHES])) for e in epochs]
+
+
+def table(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """The book's epochs of those that reached all of them, as CSV."""
+    from d2l_deeprnn import book
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["seed", "epoch", "perplexity", "prediction_1", "prediction_2"])
+    for training in trainings:
+        if training["num_epochs"] < book.CHAPTER.num_epochs:
+            continue
+        curve = perplexities(training["losses"])
+        predictions = iter(training["predictions"])
+        for epoch in (line.epoch for line in book.PRINTED):
+            predicted = epoch in book.PREDICTIONS
+            texts = [next(predictions) if predicted else "" for _ in book.CHAPTER.prefixes]
+            writer.writerow([training["seed"], epoch, repr(curve[epoch - 1]), *texts])
+    return text.getvalue()
+
+
+def in_a_process(
+    library: str, seed: int, num_epochs: int, variables: Mapping[str, str]
+) -> Dict[str, Any]:
+    """What ``record`` returns, in a new process with these environment variables."""
+    command = [sys.executable, __file__, "--record", library, str(seed), str(num_epochs)]
+    environment = {**ENVIRONMENT, **variables}
     answer = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(answer.stdout)
-    unfinished.replace(path)
-    print(path.name, file=sys.stderr, flush=True)
+    return json.loads(answer.stdout)
 
 
-def record(library: str, seed: int, num_epochs: int) -> dict:
-    """Train the chapter once; return all that is to be known of it."""
-    work = {"ours": prepare_ours, "original": prepare_original}[library]()
+def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
+    """Train the chapter, and return all that there is to know of the training."""
+    prepare = {"ours": prepare_ours, "arrays": prepare_arrays, "original": prepare_original}
+    train_with_seed = prepare[library]()
     losses = record_losses()
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        work(seed, num_epochs)
+        train_with_seed(seed, num_epochs)
     seconds = time.perf_counter() - started
 
     from d2l_deeprnn.provenance import machine, versions
@@ -105,7 +153,7 @@ def record(library: str, seed: int, num_epochs: int) -> dict:
     }
 
 
-def record_losses() -> list:
+def record_losses() -> List[Any]:
     """A list that grows by the mean loss of each minibatch from now on."""
     from mxnet import nd
 
@@ -121,14 +169,20 @@ def record_losses() -> list:
     return losses
 
 
-def prepare_ours():
+def prepare_ours() -> Callable[[int, int], None]:
     import d2l_deeprnn
 
     corpus_indices, vocab = d2l_deeprnn.load_data_time_machine()
     return lambda seed, num_epochs: train(d2l_deeprnn, corpus_indices, vocab, seed, num_epochs)
 
 
-def prepare_original():
+def prepare_arrays() -> Callable[[int, int], None]:
+    """Ours, but clipping and updating array by array, as for a model it can't put in one vector."""
+    importlib.import_module("d2l_deeprnn.train").flatten = lambda model, ctx: None
+    return prepare_ours()
+
+
+def prepare_original() -> Callable[[int, int], None]:
     repair()
     d2l = importlib.import_module("d2l")
     here = os.getcwd()
@@ -144,7 +198,7 @@ def prepare_original():
     return lambda seed, num_epochs: train(d2l, corpus_indices, vocab, seed, num_epochs)
 
 
-def train(library, corpus_indices, vocab, seed: int, num_epochs: int) -> None:
+def train(library: Any, corpus_indices: Any, vocab: Any, seed: int, num_epochs: int) -> None:
     """The chapter's cells."""
     import mxnet as mx
     import numpy as np
@@ -172,4 +226,7 @@ def train(library, corpus_indices, vocab, seed: int, num_epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--record"]:
+        print(json.dumps(record(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    else:
+        main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
@@ -20,7 +21,7 @@ class Verdict(NamedTuple):
     Attributes:
         compared: whether there was anything to compare.
         agrees: whether all figures compared lie within their bands.
-        text: one sentence.
+        text: one sentence, or two.
     """
 
     compared: bool
@@ -38,7 +39,11 @@ class Prediction(NamedTuple):
 
 
 def verdict(run: Run) -> Verdict:
-    """Say in one sentence whether a run agrees with the book."""
+    """Say whether a run agrees with the book.
+
+    It does if each of its figures lies in its one of ``book.BANDS``; how sure
+    that is, and what the first of them can't show, ``book.EXPECTED`` says.
+    """
     if not run.is_books_text:
         return Verdict(
             False, False, f"Nothing was compared: the text was {run.title}, not the book's."
@@ -58,12 +63,14 @@ def verdict(run: Run) -> Verdict:
             f"{row.band.low:.3f} to {row.band.high:.3f}"
             for row in outside
         )
-        return Verdict(True, False, f"This run does not agree with the book: {which}.")
-    return Verdict(
-        True,
-        True,
-        f"This run agrees with the book: {len(rows)} of {len(rows)} figures in their bands.",
-    )
+        text = f"This run does not agree with the book: {which}."
+        if rows[-1].perplexity >= book.UNIGRAM_PERPLEXITY:
+            text += " It has not learnt more than how frequent each character is."
+        return Verdict(True, False, text)
+    text = f"This run agrees with the book: {len(rows)} of {len(rows)} figures in their bands."
+    if len(rows) == 1:
+        text += " So early, that shows only that it has begun to learn."
+    return Verdict(True, True, text)
 
 
 def predictions(run: Run) -> List[Prediction]:
@@ -82,6 +89,9 @@ def lines(run: Run) -> Iterator[str]:
     table = _table(run)
     if len(table) > 1:  # else the run ended before there was anything to show
         yield from (f"{line}  {run.remark}".rstrip() for line in _align(table))
+        if run.is_books_text:
+            yield ""
+            yield from textwrap.wrap(book.EXPECTED, 80)
     for prediction in predictions(run):
         yield ""
         yield f"after epoch {prediction.epoch}, {_how(prediction)}"
@@ -169,14 +179,14 @@ td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; white-space:
 {remark}
 <h2>Perplexity</h2>
 <div class="wide">{table}</div>
+{expected}
 {svg}
 <h2>Predictions</h2>
 <div class="wide">{predictions}</div>
 <h2>How it was made</h2>
 <div class="wide">{config}</div>
 <p>The book: Dive into Deep Learning, &ldquo;Deep Recurrent Neural Networks&rdquo;, MXNet edition of
-2019. Perplexity is exp of the mean negative log-likelihood per character on the training text. The
-expected ranges come from ten runs of this package that differ in their seed only.</p>
+2019. Perplexity is exp of the mean negative log-likelihood per character on the training text.</p>
 </body>
 </html>
 """
@@ -224,6 +234,7 @@ def html(run: Run, svg: str) -> str:
         colour=colour,
         remark=remark,
         table=_html_table(header, rows),
+        expected=f"<p>{escape(book.EXPECTED)}</p>" if run.rows() else "",
         svg=svg,
         predictions=_html_predictions(shown),
         config=_html_table(("", ""), _flat(config(run)), text=True),

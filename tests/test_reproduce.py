@@ -72,7 +72,11 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("epoch, perplexity", [(250, 1.9), (125, 60.0), (500, float("nan"))])
+@pytest.mark.parametrize(
+    "epoch, perplexity",
+    [(250, 1.9), (125, 60.0), (125, 19.9), (500, float("nan"))],
+    ids=["forgot", "worse than chance", "learnt nothing yet", "not a number"],
+)
 def test_a_run_that_does_not_agree(books_text, fake_training, capsys, epoch, perplexity):
     fake_training[epoch] = perplexity
     assert cli.main(["reproduce"]) == 1

@@ -1,0 +1,114 @@
+"""From which minibatch on do this package's losses and the original's differ, and why?
+
+Both train the chapter's first minibatches on the same seed, and ours once more
+with each parameter clipped and updated by itself. The kernels of MXNet's two
+libraries of arithmetic, oneDNN and OpenBLAS, depend on the processor; they are
+told to take those of older ones. Writes ``results/first_minibatches.csv``: the
+first minibatch whose losses differ, and the greatest relative error of a loss
+up to a number of minibatches; and ``.json``.
+
+    python benchmarks/first_minibatches.py
+    python benchmarks/first_minibatches.py --num-epochs 13     # 104 minibatches: minutes
+
+It needs the extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+from seeds import in_a_process, write
+from turns import RESULTS
+
+# Kernels -> environment variables. All but the last with one thread.
+KERNELS: Dict[str, Dict[str, str]] = {
+    "the processor's own": {},
+    "oneDNN: AVX": {"DNNL_MAX_CPU_ISA": "AVX"},
+    "oneDNN: SSE4.1": {"DNNL_MAX_CPU_ISA": "SSE41"},
+    "OpenBLAS: Sandybridge, no FMA": {"OPENBLAS_CORETYPE": "Sandybridge"},
+    "oneDNN: AVX; OpenBLAS: Sandybridge": {
+        "DNNL_MAX_CPU_ISA": "AVX",
+        "OPENBLAS_CORETYPE": "Sandybridge",
+    },
+    "the processor's own, two threads": {"OMP_NUM_THREADS": "2"},
+}
+UP_TO = (10, 100, 300, 1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-epochs", type=int, default=125)
+    parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    names = ["original", "ours", "arrays"]
+    with ThreadPoolExecutor(arguments.side_by_side) as pool:
+        trainings = {
+            (kernels, library): pool.submit(
+                in_a_process,
+                library,
+                arguments.seed,
+                arguments.num_epochs,
+                {"OMP_NUM_THREADS": "1", **variables},
+            )
+            for kernels, variables in KERNELS.items()
+            for library in names
+        }
+        found = {key: training.result() for key, training in trainings.items()}
+    losses = {key: training["losses"] for key, training in found.items()}
+    first_kernels = next(iter(KERNELS))
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    columns = [f"error_up_to_{n}" for n in UP_TO]
+    writer.writerow(["kernels", "a", "b", "minibatches", "first_difference", *columns])
+    for kernels in KERNELS:
+        for a, b in [
+            ((kernels, "ours"), (kernels, "original")),
+            ((kernels, "arrays"), (kernels, "original")),
+            ((kernels, "original"), (first_kernels, "original")),
+        ]:
+            if a != b:
+                errors = relative_errors(losses[a], losses[b])
+                other = " of the first kernels" if b[0] != kernels else ""
+                writer.writerow([kernels, a[1], b[1] + other, len(errors), *summary(errors)])
+    write(arguments.out / "first_minibatches.csv", table.getvalue())
+    one = found[first_kernels, "ours"]
+    made_with = {
+        "command": "python benchmarks/first_minibatches.py "
+        f"--seed {arguments.seed} --num-epochs {arguments.num_epochs}",
+        "kernels": KERNELS,
+        "versions": {**one["versions"], **found[first_kernels, "original"]["versions"]},
+        "machine": {**one["machine"], "instructions": instructions()},
+    }
+    write(arguments.out / "first_minibatches.json", json.dumps(made_with, indent=2) + "\n")
+
+
+def relative_errors(ours: Sequence[float], theirs: Sequence[float]) -> List[float]:
+    return [abs(a - b) / b for a, b in zip(ours, theirs)]
+
+
+def summary(errors: Sequence[float]) -> List[str]:
+    """The first minibatch, from 1 on, that differs; the greatest error up to some of them."""
+    first = next((str(i + 1) for i, error in enumerate(errors) if error), "none")
+    return [first, *(f"{max(errors[:n]):.2g}" if n <= len(errors) else "" for n in UP_TO)]
+
+
+def instructions() -> List[str]:
+    """Of those that kernels are chosen by, the ones that the processor has."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return []
+    return [name for name in ("sse4_1", "avx", "avx2", "fma", "avx512f") if name in words]
+
+
+if __name__ == "__main__":
+    main()
