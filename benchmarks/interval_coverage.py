@@ -5,13 +5,12 @@ normally distributed from seed to seed. What was measured is skewed. Writes
 ``results/interval_coverage.csv`` and ``.json``, a row for each of
 
 - *simulated*: further runs are drawn from a gamma or a log-normal distribution
-  with the skewness of this package's trainings in ``results/seeds``, at each
-  of the book's epochs; normally distributed ones check the simulation;
+  with the skewness of this package's ten trainings (``chapter_curves.csv``), at
+  each of the book's epochs; normally distributed ones check the simulation;
 - *left out*: each training is held against the interval from the others, at
   every epoch of a range;
-- *original*: each training of the original library is held against the
-  interval from this package's;
-- *further seeds*: so are trainings of this package that ended at epoch 125.
+- *original*: each training of the original library (``original_seeds.csv``) is
+  held against the interval from this package's, at each of the book's epochs.
 
     python benchmarks/interval_coverage.py
 """
@@ -25,21 +24,19 @@ import json
 import math
 import platform
 from pathlib import Path
-from typing import Callable, List, Sequence, Tuple
+from typing import Callable, Sequence, Tuple
 
 import numpy as np
-from seeds import load, perplexities, write
 from turns import RESULTS
 
-from d2l_deeprnn.book import CHAPTER
+from d2l_deeprnn.files import write_text
 
 DRAWS = 400_000
+BOOKS_EPOCHS = (125, 250, 375, 500)
 # Around the book's first figure, and when the text is known by heart.
 RANGES = ((100, 150), (200, 500))
 # Degrees of freedom -> Student's t, 0.9995.
-STUDENT = {
-    5: 6.869, 6: 5.959, 7: 5.408, 8: 5.041, 9: 4.781, 19: 3.883, 29: 3.659,
-}  # fmt: skip
+STUDENT = {8: 5.041, 9: 4.781}
 
 Interval = Tuple[np.ndarray, np.ndarray]
 
@@ -60,12 +57,10 @@ def main() -> None:
         writer.writerow([what, epochs, runs, skewness, cases, *(f"{share:.5f}" for share in row)])
 
     random = np.random.default_rng(arguments.seed)
-    trainings = load(arguments.out)
-    ours = [log_losses(t) for t in trainings if t["library"] == "ours"]
-    whole = np.array([curve for curve in ours if len(curve) == CHAPTER.num_epochs]).T
+    whole = log_losses("chapter_curves.csv")  # (epochs, seeds)
     n = whole.shape[1]
-    for epoch in (125, 250, 375, 500):
-        skewness = skewness_of(np.array([c[epoch - 1] for c in ours if len(c) >= epoch]))
+    for epoch in BOOKS_EPOCHS:
+        skewness = skewness_of(whole[epoch - 1])
         for name, draw in {
             "normal": random.standard_normal,
             "gamma": gamma(abs(skewness), random),
@@ -76,29 +71,29 @@ def main() -> None:
             shown = f"{skewness:.2f}" if name != "normal" else "0.00"
             note(f"simulated, {name}", str(epoch), n, shown, *outside)
 
-    original = np.array([log_losses(t) for t in trainings if t["library"] == "original"]).T
     for first, last in RANGES:
         some = whole[first - 1 : last]
         outside = [outside_of(interval(np.delete(some, i, axis=1)), some[:, i]) for i in range(n)]
         note("left out", f"{first} to {last}", n - 1, "", *np.concatenate(outside, axis=1))
-        low, high = interval(some)
-        outside = outside_of((low[:, None], high[:, None]), original[first - 1 : last])
-        note("original", f"{first} to {last}", n, "", *outside)
-    further = np.array([c[124] for c in ours if 125 <= len(c) < CHAPTER.num_epochs])
-    if further.size:
-        note("further seeds", "125", n, "", *outside_of(interval(whole[124]), further))
+    original = log_losses("original_seeds.csv")  # (the book's epochs, seeds)
+    for epoch, found in zip(BOOKS_EPOCHS, original):
+        note("original", str(epoch), n, "", *outside_of(interval(whole[epoch - 1]), found))
 
-    write(arguments.out / "interval_coverage.csv", table.getvalue())
+    write_text(arguments.out / "interval_coverage.csv", table.getvalue())
     made_with = {
         "command": f"python benchmarks/interval_coverage.py --seed {arguments.seed}",
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
-    write(arguments.out / "interval_coverage.json", json.dumps(made_with, indent=2) + "\n")
+    write_text(arguments.out / "interval_coverage.json", json.dumps(made_with, indent=2) + "\n")
 
 
-def log_losses(training) -> List[float]:
-    """The logarithm of the loss, an epoch's mean in nats, of each epoch."""
-    return [math.log(math.log(perplexity)) for perplexity in perplexities(training["losses"])]
+def log_losses(name: str) -> np.ndarray:
+    """The logarithm of the loss, an epoch's mean in nats: a row an epoch, a column a seed."""
+    with open(RESULTS / name, newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(int(r["epoch"]), int(r["seed"])): math.log(float(r["perplexity"])) for r in rows}
+    epochs, seeds = (sorted({key[i] for key in found}) for i in (0, 1))
+    return np.log([[found[epoch, seed] for seed in seeds] for epoch in epochs])
 
 
 def interval(runs: np.ndarray) -> Interval:

@@ -6,7 +6,8 @@ training leaves a file ``results/seeds/LIBRARY-SEED.json``: the loss of each
 minibatch, the predictions, versions and machine. One that is there is not
 trained again, so an interrupted run goes on. ``results/chapter_seeds.csv`` (this
 package) and ``original_seeds.csv`` have the perplexities at the book's epochs,
-and the predictions.
+and the predictions; ``results/chapter_curves.csv`` has this package's at all
+epochs.
 
     python benchmarks/seeds.py
     python benchmarks/seeds.py --library ours --first 10 --seeds 20 --num-epochs 125
@@ -74,6 +75,8 @@ def main() -> None:
     trainings = load(arguments.out)
     for library, name in ("ours", "chapter_seeds.csv"), ("original", "original_seeds.csv"):
         write(arguments.out / name, table([t for t in trainings if t["library"] == library]))
+    ours = [t for t in trainings if t["library"] == "ours"]
+    write(arguments.out / "chapter_curves.csv", curves(ours))
 
 
 def write(path: Path, text: str) -> None:
@@ -111,6 +114,18 @@ def table(trainings: Sequence[Mapping[str, Any]]) -> str:
             texts = [next(predictions) if predicted else "" for _ in book.CHAPTER.prefixes]
             writer.writerow([training["seed"], epoch, repr(curve[epoch - 1]), *texts])
     return text.getvalue()
+
+
+def curves(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """The perplexity of every epoch of those that reached the book's last, as CSV."""
+    from d2l_deeprnn import book
+
+    rows = ["seed,epoch,perplexity"]
+    for training in trainings:
+        if training["num_epochs"] == book.CHAPTER.num_epochs:
+            found = enumerate(perplexities(training["losses"]), start=1)
+            rows += [f"{training['seed']},{epoch},{perplexity:.6f}" for epoch, perplexity in found]
+    return "\n".join(rows) + "\n"
 
 
 def in_a_process(
