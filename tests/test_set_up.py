@@ -69,7 +69,9 @@ def pip(words):
         note("pip", *words, "| told of compiling" if "going to be compiled" in said else "")
         print(facts["pip_says"])
         if facts["pip_waits"]:
-            while (here / "sleeps").stat().st_size < 3:
+            sleeps = here / "sleeps"
+            before = sleeps.stat().st_size
+            while sleeps.stat().st_size < before + 3:
                 time.sleep(0.01)
         sys.exit(facts["pip_status"])
 
@@ -191,7 +193,7 @@ def commands(said):
     return debian.split(), fedora.split()
 
 
-REPRODUCE = "-m d2l_deeprnn reproduce --corpus auto --out reproduction"
+REPRODUCE = "-m d2l_deeprnn reproduce --corpus auto --resume --out reproduction"
 INSTALL = ["pip install --upgrade pip", "pip install --editable ."]
 
 
