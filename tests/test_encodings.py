@@ -395,6 +395,24 @@ def test_the_chapter_on_a_text_in_another_encoding(tmp_path, capsys):
     assert cli.main(command) == 0
 
 
+@pytest.mark.parametrize("command", [["train", *SMALL], ["reproduce"]], ids=["train", "reproduce"])
+def test_a_run_goes_on_with_its_text_in_another_encoding(tmp_path, capsys, command):
+    text = TEXTS["French"] * 10
+    path = str(write(tmp_path / "t", text.encode("cp1252")))
+    utf_8 = str(write(tmp_path / "u", text.encode()))
+    out = str(tmp_path / "run")
+    begin = [*command, "--corpus", path, "--encoding", "cp1252", "--out", out]
+    assert cli.main([*begin, "--num-epochs", "1"]) == 0
+    os.remove(path)
+    go_on = [command[0], "--resume", "--out", out, "--num-epochs", "2", "--corpus", utf_8]
+    capsys.readouterr()
+    assert cli.main(go_on) == 2  # read as cp1252, it is another text
+    assert "has changed" in capsys.readouterr().err
+    assert cli.main([*go_on, "--encoding", "utf-8"]) == 0
+    # From then on it is known.
+    assert cli.main([command[0], "--resume", "--out", out, "--num-epochs", "3"]) == 0
+
+
 @pytest.mark.parametrize("command", ["train", "reproduce"])
 def test_a_run_needs_a_text_that_it_can_read_again(tmp_path, capsys, command):
     os.mkfifo(tmp_path / "fifo")
