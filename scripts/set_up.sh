@@ -145,6 +145,8 @@ bring_python() {
     export UV_PYTHON_PREFERENCE=only-managed UV_PYTHON_INSTALL_BIN=0 UV_NO_PROGRESS=1
     run "$uv" python install 3.12 && python=$("$uv" python find --system 3.12 2>>"$log") ||
         {
+            # uv makes its folder before it looks for what goes in.
+            [ "$uv" = uv ] || rm -rf "$venv-python"
             say "uv could not bring one: $(sed -e 's/^ *//' -e 's/^[Cc]ause[a-z ]*: //' "$log" | tail -n 1)"
             return 1
         }

@@ -141,6 +141,7 @@ class Machine:
             )
         self.program(
             name,
+            'if [ -n "$UV_PYTHON_INSTALL_DIR" ]; then mkdir -p "$UV_PYTHON_INSTALL_DIR"; fi\n'
             f'echo "uv $*" in "$UV_PYTHON_INSTALL_DIR" >>"{self.bin}/events"\n'
             f'case "$*" in --version) ;; {act} *) exit 9 ;; esac',
         )
@@ -317,7 +318,7 @@ def test_uv_itself_is_taken_from_the_package_index(machine, version, way):
     assert status == 0 and events[-4:] == taken("managed"), said
     # its Python lies in the clone, and nothing else of it is left
     assert f"uv python install 3.12 in {machine.clone}/.venv-python" in events
-    assert [path.name for path in machine.clone.glob(".venv*")] == [".venv"]
+    assert {path.name for path in machine.clone.glob(".venv*")} == {".venv", ".venv-python"}
 
 
 def test_a_python_without_venv_gives_way_to_uvs(machine):
@@ -335,6 +336,13 @@ def test_where_uv_brings_none_the_reason_is_one_line_and_the_next_way_is_gone(ma
     assert status == 0
     assert "make: uv could not bring one: no route\n" in said
     assert events[-1] == f"python3 {REPRODUCE}"
+
+
+def test_where_a_uv_of_the_package_index_brings_none_nothing_of_it_is_left(machine):
+    machine.python("python3", [3, 14], index_has_uv=True)
+    machine.uv(name="uv of the index")
+    said = refused(machine, downloads=["python3 pip install uv"])
+    assert "make: uv could not bring one: no route\n" in said
 
 
 # NumPy is compiled -------------------------------------------------------------------------
