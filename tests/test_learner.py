@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import d2l_deeprnn as d2l
+from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.corpora import SAMPLE_TEXT, load_text
 from d2l_deeprnn.evaluate import evaluate
@@ -374,6 +375,23 @@ def test_an_option_that_has_no_effect_or_cannot_be_kept_is_refused(text, optimiz
 def test_an_option_that_cannot_be_used_is_named(text, optimizer, options, words):
     with pytest.raises(SettingsError, match=words):
         learner(text, optimizer=optimizer, optimizer_options=options)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--optimizer", "adam", "--lr", "0.1", "--optimizer-option", "learning_rate=3"], "--lr"),
+        (["--optimizer", "adamm"], "optimizer must be one of adadelta, "),
+        (["--optimizer", "lbsgd", "--lr", "1", "--optimizer-option", "batch_scale=2"], "resumed"),
+        (["--optimizer", "adadelta", "--lr", "1e-2"], "adadelta has no learning rate"),
+    ],
+)
+def test_the_command_refuses_what_would_be_ignored(tmp_path, capsys, given, words):
+    out = tmp_path / "run"
+    assert cli.main(["train", "--corpus", SAMPLE_TEXT, "--out", str(out), *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not (out / "config.json").exists()
 
 
 def test_options_of_an_older_run_are_refused_where_training_goes_on(text):
