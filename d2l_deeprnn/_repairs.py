@@ -27,7 +27,6 @@ from typing import Iterator, List, Optional
 import numpy as np
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-USER_SET_THREADS = THREADS_VARIABLE in os.environ  # before prepare() sets it
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 
 # System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages

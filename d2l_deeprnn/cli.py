@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -67,9 +68,8 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
     except MemoryError as error:
         return _fail(error, BAD_INPUT, "there is not enough memory: ")
     except KeyboardInterrupt as error:
-        number = error.number if isinstance(error, console.Interrupted) else None
         print("d2l-deeprnn: interrupted", file=sys.stderr)
-        return console.exit_status() if number is None else console.exit_status(number)
+        return console.exit_status(getattr(error, "number", signal.SIGINT))
     except Exception as error:
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
         return _fail(error, FAULT, f"{where}{type(error).__name__}: ")

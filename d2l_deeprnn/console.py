@@ -50,7 +50,7 @@ class Stop:
         return self.number is not None
 
 
-def exit_status(number: int = signal.SIGINT) -> int:
+def exit_status(number: int) -> int:
     """The exit status of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + number
 

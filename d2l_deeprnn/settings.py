@@ -126,6 +126,8 @@ class TrainSettings:
             object.__setattr__(self, "lr", None)
         try:
             self._check()
+            if self.encoding is not None:
+                object.__setattr__(self, "encoding", text_encoding("encoding", self.encoding))
         except SettingsError:
             raise
         except ValueError as error:
@@ -136,8 +138,6 @@ class TrainSettings:
             object.__setattr__(self, "lr", _DefaultRate(rate))
         object.__setattr__(self, "corpus", tuple(self.corpus))
         _set_options(self, self.optimizer_options)
-        if self.encoding is not None:
-            object.__setattr__(self, "encoding", text_encoding("encoding", self.encoding))
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
 
@@ -183,7 +183,6 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None:
                 positive_number(name, value)
-                _finite(name, value)
                 float32(name, value)
         _finite("forget_bias", self.forget_bias)
         if self.forget_bias and self.cell != "lstm":
@@ -197,8 +196,6 @@ class TrainSettings:
         whole_number("seed", self.seed, 0)
         if self.seed > 2**31 - 1:
             raise SettingsError(f"seed must be at most {2**31 - 1}, not {self.seed}")
-        if self.encoding is not None:
-            text_encoding("encoding", self.encoding)
 
     def _check_optimizer(self) -> None:
         optimizers.check_name(self.optimizer)
