@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import numbers
 import reprlib
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable, List, Optional
 
 import numpy as np
 
@@ -24,6 +24,13 @@ def whole_number(name: str, value: Any, least: int) -> None:
     # numbers.Integral and not int: NumPy's integers are welcome; True is not meant as 1
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def prefix_list(prefixes: Iterable[str]) -> List[str]:
+    """Return prefixes as a list; raise a TypeError for a string, which holds its characters."""
+    if isinstance(prefixes, str):
+        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
+    return list(prefixes)
 
 
 def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -80,12 +80,15 @@ def set_seed(seed: int) -> None:
     mx.random.seed(seed)
 
 
-def random_state() -> Dict[str, Any]:
+def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:
     """The state of Python's and NumPy's random generators, in values that JSON can hold.
 
     MXNet's cannot be read.
+
+    Args:
+        python: an earlier state of Python's, from ``random.getstate``; the present one if None.
     """
-    version, internal, gauss = random.getstate()
+    version, internal, gauss = random.getstate() if python is None else python
     state = np.random.get_state(legacy=False)
     state["state"]["key"] = state["state"]["key"].tolist()
     return {"python": [version, list(internal), gauss], "numpy": state}

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence
 
 import numpy as np
 
-from ._checks import positive_int, whole_number
+from ._checks import positive_int, prefix_list, whole_number
 from ._mxnet import mx, nd
 from .context import check_ctx, device_of
 from .decode import one_step
@@ -66,9 +66,7 @@ def generate(
             not one device.
     """
     check_ctx(ctx)
-    if isinstance(prefixes, str):
-        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
-    prefixes = list(prefixes)
+    prefixes = prefix_list(prefixes)
     _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed)
     ctx = ctx or device_of(model)
     texts = list(prefixes)

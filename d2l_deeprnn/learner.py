@@ -14,7 +14,7 @@ from ._allocator import keep_freed_memory
 from ._checks import token_indices
 from ._mxnet import autograd, gluon, mx, nd
 from .batches import Minibatches, check_length, data_iter_consecutive, data_iter_random
-from .context import check_ctx, set_seed
+from .context import check_ctx, random_state, set_random_state, set_seed
 from .evaluate import evaluate
 from .initialize import initialize
 from .losses import LateLosses
@@ -266,16 +266,13 @@ class Learner:
             arrays[f"params/{name}"] = param.data(self.ctx).asnumpy()
         for name, array in _optimizer_arrays(self._trainer).items():
             arrays[f"optimizer/{name}"] = array.asnumpy()
-        version, internal, gauss = self._random_state
-        numpy_state = np.random.get_state(legacy=False)
-        numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
         data = {
             "history": [list(record) for record in self.history],
             "position": self._position,
             "losses": self._losses,
             "seconds": self._seconds,
             "optimizer": _optimizer_numbers(self._trainer),
-            "random": {"python": [version, list(internal), gauss], "numpy": numpy_state},
+            "random": random_state(self._random_state),
         }
         return arrays, data
 
@@ -298,10 +295,8 @@ class Learner:
             expected = {f"state/{i}": s.shape for i, s in enumerate(shapes)}
             found = _checked(arrays, "state/", expected)
             self._state = [nd.array(array, ctx=self.ctx) for array in found.values()]
-        version, internal, gauss = data["random"]["python"]
-        self._random_state = (version, tuple(internal), gauss)
-        random.setstate(self._random_state)
-        np.random.set_state(data["random"]["numpy"])
+        set_random_state(data["random"])
+        self._random_state = random.getstate()
 
 
 def build_model(settings: TrainSettings, vocab_size: int) -> RNNModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ import numpy as np
 
 from . import book
 from ._mxnet import gluon, nd
-from .checkpoint import Checkpoint, CheckpointError
+from .checkpoint import Checkpoint
 from .context import random_state, set_random_state, set_seed, try_gpu
 from .corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
 from .files import printable, remove_leftovers
@@ -28,9 +27,11 @@ from .run_directory import (
     RunDirectory,
     RunError,
     check_there,
+    fitting,
     located,
     places,
     run_directory,
+    text_sha256,
 )
 from .settings import SettingsError
 from .train import EpochRecord, History, train_and_predict_rnn_gluon
@@ -203,7 +204,7 @@ def _go_on(
     out.check_text(_sha256(run), [corpus])
     if out.has(LAST):
         run.checkpoint = out.load(LAST)
-        with _naming(out.path / LAST):
+        with fitting(out.path / LAST):
             run.history += [
                 EpochRecord(epoch, perplexity, seconds, tuple(predictions))
                 for epoch, perplexity, seconds, predictions in run.checkpoint.data["history"]
@@ -272,7 +273,7 @@ def train(
     layer = gluon.rnn.LSTM(hidden_size=settings.num_hiddens, num_layers=settings.num_layers)
     model = RNNModel(layer, len(run.vocab))
     if run.checkpoint is not None:
-        with _naming(Path(LAST) if out is None else out.path / LAST):
+        with fitting(Path(LAST) if out is None else out.path / LAST):
             _restore(model, run.checkpoint)
     writer = _Writer(run, model, out)
 
@@ -353,15 +354,6 @@ def _restore(model: RNNModel, checkpoint: Checkpoint) -> None:
     set_random_state(checkpoint.data["random"])
 
 
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say of which checkpoint an error is, where its parts do not make a run."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not fit its run: {error}") from error
-
-
 def config(run: Run) -> Dict[str, Any]:
     """Everything that somebody needs to repeat a run."""
     return {
@@ -397,5 +389,4 @@ def metrics(run: Run) -> str:
 
 
 def _sha256(run: Run) -> str:
-    text = "".join(run.vocab.to_tokens(run.corpus_indices))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text_sha256("".join(run.vocab.to_tokens(run.corpus_indices)))

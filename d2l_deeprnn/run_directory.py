@@ -11,6 +11,7 @@ Each run has an identifier, which stands in its configuration and in its checkpo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import uuid
 import warnings
@@ -225,6 +226,25 @@ def load_own(path: Path, run: str) -> Checkpoint:
             f"({run}): put back the file that belongs here"
         )
     return loaded
+
+
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Say of which checkpoint an error is, where its parts do not fit its run.
+
+    Raises:
+        CheckpointError: in place of the errors that missing and foreign parts give.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"{path} does not fit its run: {reason}") from error
+
+
+def text_sha256(text: str) -> str:
+    """The SHA-256 of a run's text as it is trained on, by which the text is known again."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def places(sources: Sequence[str]) -> List[Optional[str]]:

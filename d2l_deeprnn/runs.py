@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -34,11 +32,13 @@ from .run_directory import (
     check_text,
     check_there,
     command_of,
+    fitting,
     load_own,
     located,
     places,
     read_config,
     run_directory,
+    text_sha256,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
 from .vocab import Vocab
@@ -113,10 +113,9 @@ def read_text_of(settings: TrainSettings) -> Text:
                 f"{name} {fraction} of {len(text)} characters is {length}: to be scored, a part "
                 "needs 2; give a longer text, a larger part, or 0 for none"
             )
-    sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     valid_end = num_train + num_valid
     parts = indices[:num_train], indices[num_train:valid_end], indices[valid_end:]
-    return Text(vocab, *parts, sha256)
+    return Text(vocab, *parts, text_sha256(text))
 
 
 def train(
@@ -213,7 +212,7 @@ def load_run(directory: Path, *, checkpoint: str = "best") -> LoadedRun:
         raise CheckpointError(_no_best(directory))
     loaded = load_own(path, config["run"])
     ctx = try_gpu()
-    with _naming(path):
+    with fitting(path):
         settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
         model = build_model(settings, len(vocab))
@@ -418,7 +417,7 @@ def _restore(learner: Learner, text: Text, directory: RunDirectory) -> int:
             directory.begins_again()
             return 0
     loaded = directory.load(name)
-    with _naming(directory.path / name):
+    with fitting(directory.path / name):
         learner.restore(loaded.arrays, loaded.data["learner"])
     if name == BEST and len(learner.history) > 1:
         raise directory.last_is_gone()
@@ -435,16 +434,6 @@ def _restore(learner: Learner, text: Text, directory: RunDirectory) -> int:
         )
     directory.save_metrics(_metrics(learner.history))
     return begun + in_epoch
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say of which checkpoint an error is, where its parts do not make a model."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise CheckpointError(f"{path} does not fit its run: {reason}") from error
 
 
 def text_parts(text: Text) -> Tuple[Tuple[str, np.ndarray], ...]:

@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ._allocator import keep_freed_memory
-from ._checks import positive_int, positive_number, token_indices
+from ._checks import positive_int, positive_number, prefix_list, token_indices
 from ._mxnet import autograd, gluon, init, mx, nd
 from .batches import Indices, check_length, data_iter_consecutive, data_iter_random, to_onehot
 from .context import check_ctx
@@ -371,9 +371,7 @@ def _exp(nats: float) -> float:
 
 
 def _prefixes(prefixes: Iterable[str]) -> List[str]:
-    if isinstance(prefixes, str):
-        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
-    prefixes = list(prefixes)
+    prefixes = prefix_list(prefixes)
     for prefix in prefixes:
         if len(prefix) == 0:
             raise ValueError(f"prefixes holds an empty string: {prefixes!r}")
