@@ -15,7 +15,7 @@ import minibatch
 import numpy as np
 from turns import main
 
-from d2l_deeprnn._repairs import COPY_VARIABLE
+from d2l_deeprnn._mxnet.repairs import COPY_VARIABLE
 
 MXNETS_OWN = 200_000  # from this many numbers on, MXNet copies by several threads
 

@@ -57,7 +57,7 @@ def predict():
 
 
 def generate(num_texts=1, **options):
-    from d2l_deeprnn.generate import generate
+    from d2l_deeprnn.generation.generate import generate
 
     model, vocab = ours()
     return lambda round_: _count(

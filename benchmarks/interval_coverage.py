@@ -1,4 +1,4 @@
-"""How often does an interval like those of ``d2l_deeprnn.book`` hold the next run?
+"""How often does an interval like those of ``d2l_deeprnn.chapter.book`` hold the next run?
 
 They are made to hold 99.9 % of further runs if the logarithm of the loss is
 normally distributed from seed to seed. What was measured is skewed. Writes

@@ -19,7 +19,7 @@ import random
 
 from turns import as_installed, main, repair
 
-from d2l_deeprnn.book import CHAPTER
+from d2l_deeprnn.chapter.book import CHAPTER
 
 VOCAB_SIZE = 44
 EPOCHS = 15  # of 8 minibatches; a new model for so few of them counts for little
@@ -71,7 +71,7 @@ def pytorch():
 
 
 def pytorch_that_keeps_memory():
-    from d2l_deeprnn._allocator import keep_freed_memory
+    from d2l_deeprnn._mxnet.allocator import keep_freed_memory
 
     keep_freed_memory()
     return pytorch()
@@ -101,7 +101,7 @@ CONTESTANTS = {
 }
 
 if __name__ == "__main__":
-    from d2l_deeprnn._repairs import THREADS_VARIABLE, available_cores
+    from d2l_deeprnn._mxnet.repairs import THREADS_VARIABLE, available_cores
 
     main(
         __doc__.splitlines()[0],

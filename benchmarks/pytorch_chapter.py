@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 
 import torch
 
-from d2l_deeprnn.book import CHAPTER
+from d2l_deeprnn.chapter.book import CHAPTER
 
 
 def train(

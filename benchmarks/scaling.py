@@ -24,14 +24,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from d2l_deeprnn import runs
 from d2l_deeprnn._mxnet import gluon, mx, nd
-from d2l_deeprnn.book import CHAPTER, VOCAB_SIZE
-from d2l_deeprnn.figure import Line, lines_figure, save_figure
-from d2l_deeprnn.model import RNNModel
-from d2l_deeprnn.provenance import machine, versions
-from d2l_deeprnn.settings import TrainSettings
-from d2l_deeprnn.train import train_and_predict_rnn_gluon
+from d2l_deeprnn.chapter.book import CHAPTER, VOCAB_SIZE
+from d2l_deeprnn.chapter.train import train_and_predict_rnn_gluon
+from d2l_deeprnn.evidence.figures import Line, lines_figure, save_figure
+from d2l_deeprnn.evidence.provenance import machine, versions
+from d2l_deeprnn.nn.model import RNNModel
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.settings import TrainSettings
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MINIBATCHES = 8

@@ -14,10 +14,10 @@ import argparse
 import json
 from pathlib import Path
 
-from d2l_deeprnn import runs
-from d2l_deeprnn.evaluate import evaluate
 from d2l_deeprnn.files import write_text
-from d2l_deeprnn.ngram import choose_order
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.ngram import choose_order
 
 
 def main() -> None:

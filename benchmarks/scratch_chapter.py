@@ -28,12 +28,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn import book
 from d2l_deeprnn._mxnet import gluon, init, nd
-from d2l_deeprnn.convert import params_from_gluon
+from d2l_deeprnn.chapter import book
+from d2l_deeprnn.evidence.provenance import machine, versions
 from d2l_deeprnn.files import write_text
-from d2l_deeprnn.provenance import machine, versions
-from d2l_deeprnn.scratch import deep_lstm
+from d2l_deeprnn.nn.convert import params_from_gluon
+from d2l_deeprnn.nn.scratch import deep_lstm
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 NETWORKS = ("gluon", "scratch", "scratch_two_biases")

@@ -13,7 +13,7 @@ epochs.
     python benchmarks/seeds.py --library ours --first 10 --seeds 20 --num-epochs 125
 
 The second command trains twenty more up to the book's first figure; they are
-not in the tables. The bands of ``d2l_deeprnn.book`` are derived from the first
+not in the tables. The bands of ``d2l_deeprnn.chapter.book`` are derived from the first
 table. The script needs the extra ``test`` and the book's text in
 ``$D2L_DEEPRNN_DATA``.
 """
@@ -99,7 +99,7 @@ def perplexities(losses: Sequence[float]) -> List[float]:
 
 def table(trainings: Sequence[Mapping[str, Any]]) -> str:
     """The book's epochs of those that reached all of them, as CSV."""
-    from d2l_deeprnn import book
+    from d2l_deeprnn.chapter import book
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -118,7 +118,7 @@ def table(trainings: Sequence[Mapping[str, Any]]) -> str:
 
 def curves(trainings: Sequence[Mapping[str, Any]]) -> str:
     """The perplexity of every epoch of those that reached the book's last, as CSV."""
-    from d2l_deeprnn import book
+    from d2l_deeprnn.chapter import book
 
     rows = ["seed,epoch,perplexity"]
     for training in trainings:
@@ -148,7 +148,7 @@ def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
         train_with_seed(seed, num_epochs)
     seconds = time.perf_counter() - started
 
-    from d2l_deeprnn.provenance import machine, versions
+    from d2l_deeprnn.evidence.provenance import machine, versions
 
     found = versions()
     if library == "original":
@@ -193,7 +193,7 @@ def prepare_ours() -> Callable[[int, int], None]:
 
 def prepare_arrays() -> Callable[[int, int], None]:
     """Ours, but clipping and updating array by array, as for a model it can't put in one vector."""
-    importlib.import_module("d2l_deeprnn.train").flatten = lambda model, ctx: None
+    importlib.import_module("d2l_deeprnn.chapter.train").flatten = lambda model, ctx: None
     return prepare_ours()
 
 
@@ -219,7 +219,7 @@ def train(library: Any, corpus_indices: Any, vocab: Any, seed: int, num_epochs: 
     import numpy as np
     from mxnet.gluon import rnn
 
-    from d2l_deeprnn.book import CHAPTER
+    from d2l_deeprnn.chapter.book import CHAPTER
 
     random.seed(seed)
     np.random.seed(seed)

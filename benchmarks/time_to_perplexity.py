@@ -46,7 +46,8 @@ def _until_reached(train):
 
 
 def _chapter():
-    from d2l_deeprnn import book, corpora
+    from d2l_deeprnn.chapter import book
+    from d2l_deeprnn.text import corpora
 
     corpus_indices, vocab = corpora.load_data_time_machine(book.CHAPTER.num_examples)
     return book.CHAPTER, corpus_indices, vocab
@@ -151,9 +152,9 @@ def fast():
     import numpy as np
 
     from d2l_deeprnn._mxnet import mx
-    from d2l_deeprnn.corpora import BOOK_TEXT
-    from d2l_deeprnn.learner import Learner
-    from d2l_deeprnn.settings import TrainSettings
+    from d2l_deeprnn.text.corpora import BOOK_TEXT
+    from d2l_deeprnn.training.learner import Learner
+    from d2l_deeprnn.training.settings import TrainSettings
 
     chapter, corpus_indices, vocab = _chapter()
 

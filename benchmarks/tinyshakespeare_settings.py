@@ -19,10 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from d2l_deeprnn import runs
+from d2l_deeprnn.evidence.provenance import machine, versions
 from d2l_deeprnn.files import write_text
-from d2l_deeprnn.provenance import machine, versions
-from d2l_deeprnn.settings import TrainSettings, as_dict
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 BASE = {

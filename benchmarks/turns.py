@@ -133,7 +133,7 @@ def _write(
     name: str,
     settings: Mapping[str, Any],
 ) -> None:
-    from d2l_deeprnn.provenance import machine, versions
+    from d2l_deeprnn.evidence.provenance import machine, versions
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     with open(arguments.out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
@@ -152,7 +152,7 @@ def _write(
 
 def as_installed() -> None:
     """Undo, before a library starts, what importing ``d2l_deeprnn`` sets."""
-    from d2l_deeprnn import _repairs
+    from d2l_deeprnn._mxnet import repairs as _repairs
 
     for name in _repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE:
         if name not in ENVIRONMENT:
@@ -162,7 +162,7 @@ def as_installed() -> None:
 def _draw(
     path: Path, rows: Sequence[Sequence[Any]], xlabel: str, shown: Callable[[Sequence[Any]], float]
 ) -> None:
-    from d2l_deeprnn.figure import points_figure, save_figure
+    from d2l_deeprnn.evidence.figures import points_figure, save_figure
 
     names = dict.fromkeys(row[1] for row in rows)
     values = {name: [shown(r) for r in rows if r[1] == name] for name in names}

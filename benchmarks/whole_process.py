@@ -104,7 +104,7 @@ def summarize(rows) -> None:
 
 
 def write_made_with(arguments: argparse.Namespace) -> None:
-    from d2l_deeprnn.provenance import machine, versions
+    from d2l_deeprnn.evidence.provenance import machine, versions
 
     made_with = {
         "command": f"python benchmarks/whole_process.py --rounds {arguments.rounds}",

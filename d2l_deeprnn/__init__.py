@@ -15,7 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, List
 
-from . import _repairs
+from ._mxnet import repairs as _repairs
 from ._version import __version__
 
 try:
@@ -23,7 +23,7 @@ try:
     # Where MXNet came first, it is too late for its environment variables, which _mxnet makes up
     # for. Where a library is missing, importing MXNet fails, and the reason is said.
     if "mxnet" in sys.modules or _repairs.missing_libraries():
-        from . import _mxnet  # noqa: F401
+        from ._mxnet import library as _mxnet  # noqa: F401
 except _repairs.CannotImportMXNet:
     # The command, which imports this file too, says it in one line and with its own exit status.
     if os.path.basename(sys.argv[0] if sys.argv else "") not in ("d2l-deeprnn", "-m"):
@@ -31,58 +31,47 @@ except _repairs.CannotImportMXNet:
 
 # Public name -> module that defines it.
 _HOME = {
-    "Vocab": "vocab",
-    "load_corpus": "corpora",
-    "load_data_time_machine": "corpora",
-    "set_seed": "context",
-    "try_all_gpus": "context",
-    "try_gpu": "context",
-    "data_iter_consecutive": "batches",
-    "data_iter_random": "batches",
-    "to_onehot": "batches",
-    "RNNModel": "model",
-    "predict_rnn": "predict",
-    "predict_rnn_gluon": "predict",
-    "EpochRecord": "train",
-    "grad_clipping": "train",
-    "grad_clipping_gluon": "train",
-    "sgd": "train",
-    "train_and_predict_rnn": "train",
-    "train_and_predict_rnn_gluon": "train",
-    "use_svg_display": "figure",
+    "Vocab": "text.vocab",
+    "load_corpus": "text.corpora",
+    "load_data_time_machine": "text.corpora",
+    "set_seed": "_mxnet.context",
+    "try_all_gpus": "_mxnet.context",
+    "try_gpu": "_mxnet.context",
+    "data_iter_consecutive": "text.minibatches",
+    "data_iter_random": "text.minibatches",
+    "to_onehot": "text.minibatches",
+    "RNNModel": "nn.model",
+    "predict_rnn": "chapter.predict",
+    "predict_rnn_gluon": "chapter.predict",
+    "EpochRecord": "chapter.train",
+    "grad_clipping": "chapter.train",
+    "grad_clipping_gluon": "chapter.train",
+    "sgd": "chapter.train",
+    "train_and_predict_rnn": "chapter.train",
+    "train_and_predict_rnn_gluon": "chapter.train",
+    "use_svg_display": "evidence.figures",
     # beyond the chapter: its first exercise
-    "deep_gru": "scratch",
-    "deep_lstm": "scratch",
-    "deep_rnn": "scratch",
-    "two_layer_rnn": "scratch",
-    "DeepGateLSTMCell": "deepgates",
-    "deep_gate_lstm": "deepgates",
-    "params_from_gluon": "convert",
-    "params_to_gluon": "convert",
+    "deep_gru": "nn.scratch",
+    "deep_lstm": "nn.scratch",
+    "deep_rnn": "nn.scratch",
+    "two_layer_rnn": "nn.scratch",
+    "DeepGateLSTMCell": "nn.deepgates",
+    "deep_gate_lstm": "nn.deepgates",
+    "params_from_gluon": "nn.convert",
+    "params_to_gluon": "nn.convert",
     # beyond the chapter: training on any text; the functions are in runs, evaluate and generate
-    "NGramModel": "ngram",
-    "StackedRNN": "stacked",
-    "TrainSettings": "settings",
-    "load_run": "runs",
+    "NGramModel": "training.ngram",
+    "StackedRNN": "nn.stacked",
+    "TrainSettings": "training.settings",
+    "load_run": "training.runs",
 }
 
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:  # what editors and type checkers read
-    from .batches import data_iter_consecutive, data_iter_random, to_onehot
-    from .context import set_seed, try_all_gpus, try_gpu
-    from .convert import params_from_gluon, params_to_gluon
-    from .corpora import load_corpus, load_data_time_machine
-    from .deepgates import DeepGateLSTMCell, deep_gate_lstm
-    from .figure import use_svg_display
-    from .model import RNNModel
-    from .ngram import NGramModel
-    from .predict import predict_rnn, predict_rnn_gluon
-    from .runs import load_run
-    from .scratch import deep_gru, deep_lstm, deep_rnn, two_layer_rnn
-    from .settings import TrainSettings
-    from .stacked import StackedRNN
-    from .train import (
+    from ._mxnet.context import set_seed, try_all_gpus, try_gpu
+    from .chapter.predict import predict_rnn, predict_rnn_gluon
+    from .chapter.train import (
         EpochRecord,
         grad_clipping,
         grad_clipping_gluon,
@@ -90,7 +79,18 @@ if TYPE_CHECKING:  # what editors and type checkers read
         train_and_predict_rnn,
         train_and_predict_rnn_gluon,
     )
-    from .vocab import Vocab
+    from .evidence.figures import use_svg_display
+    from .nn.convert import params_from_gluon, params_to_gluon
+    from .nn.deepgates import DeepGateLSTMCell, deep_gate_lstm
+    from .nn.model import RNNModel
+    from .nn.scratch import deep_gru, deep_lstm, deep_rnn, two_layer_rnn
+    from .nn.stacked import StackedRNN
+    from .text.corpora import load_corpus, load_data_time_machine
+    from .text.minibatches import data_iter_consecutive, data_iter_random, to_onehot
+    from .text.vocab import Vocab
+    from .training.ngram import NGramModel
+    from .training.runs import load_run
+    from .training.settings import TrainSettings
 
 
 def __getattr__(name: str) -> Any:

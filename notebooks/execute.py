@@ -18,7 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from d2l_deeprnn.corpora import SAMPLE_TEXT, resolve_auto
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT, resolve_auto
 
 HERE = Path(__file__).resolve().parent
 CONTROL = "deep-rnn-original"  # the library of 2019 reads the book's file and no other

@@ -6,8 +6,8 @@ Results are dictionaries from a name, such as "gradient of l0_i2h_weight", to a 
 import numpy as np
 
 from d2l_deeprnn._mxnet import autograd, gluon, init, nd
-from d2l_deeprnn.context import set_seed
-from d2l_deeprnn.scratch import deep_gru, deep_lstm, deep_rnn
+from d2l_deeprnn._mxnet.context import set_seed
+from d2l_deeprnn.nn.scratch import deep_gru, deep_lstm, deep_rnn
 
 MODES = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 NUM_STATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 1, "lstm": 2}
@@ -153,7 +153,7 @@ class Case:
 def gluon_form(mode, gradients):
     """Gradients of parameters from scratch, in the order and under the names of Gluon's.
 
-    Written without a look at ``d2l_deeprnn.convert``, and so a test of it too.
+    Written without a look at ``d2l_deeprnn.nn.convert``, and so a test of it too.
     """
     *hidden, W_hq, b_q = gradients
     form = {"dense_weight": W_hq.T, "dense_bias": b_q}

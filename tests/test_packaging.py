@@ -105,7 +105,7 @@ def test_all_data_files_are_packaged(metadata):
     assert package / "py.typed" in packaged
     assert any(path.parent.name == "texts" for path in packaged)
     manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
-    assert "recursive-include d2l_deeprnn/texts *.txt" in manifest
+    assert "recursive-include d2l_deeprnn/text/samples *.txt" in manifest
 
 
 @pytest.fixture

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn import book, cli, corpora
+from d2l_deeprnn import cli
+from d2l_deeprnn.chapter import book
 from d2l_deeprnn.exercises import EXERCISES
 from d2l_deeprnn.exercises.study import read_study
+from d2l_deeprnn.text import corpora
 
 ROOT = Path(__file__).parents[1]
 SKEWED = ("simulated, gamma", "simulated, log-normal")

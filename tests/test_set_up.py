@@ -520,7 +520,7 @@ def test_the_readme_names_the_packages_of_both_systems():
 
 
 def test_the_package_names_the_same_libraries():
-    from d2l_deeprnn._repairs import LIBRARIES as table
+    from d2l_deeprnn._mxnet.repairs import LIBRARIES as table
 
     parts = runpy.run_path(str(ROOT / "scripts" / "check_python.py"))["PARTS"]
     assert table == {name: parts[name][1:] for name in LIBRARIES}

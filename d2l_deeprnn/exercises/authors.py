@@ -8,10 +8,10 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ..figure import Line, lines_figure, points_figure
-from ..generate import generate
-from ..settings import TrainSettings
-from ..vocab import Vocab
+from ..evidence.figures import Line, lines_figure, points_figure
+from ..generation.generate import generate
+from ..text.vocab import Vocab
+from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select, spread
 from .texts import library, read, split
 from .training import epochs_for, lstm_settings, train

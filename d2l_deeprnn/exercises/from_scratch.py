@@ -9,15 +9,15 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from .._mxnet import autograd, gluon, init, nd
-from ..book import CHAPTER
-from ..context import set_seed, try_gpu
-from ..convert import params_from_gluon, params_to_gluon
-from ..corpora import load_corpus
-from ..deepgates import deep_gate_lstm
-from ..figure import Line, lines_figure
-from ..model import RNNModel
-from ..scratch import Network, deep_gru, deep_lstm, deep_rnn
-from ..train import train_and_predict_rnn, train_and_predict_rnn_gluon
+from .._mxnet.context import set_seed, try_gpu
+from ..chapter.book import CHAPTER
+from ..chapter.train import train_and_predict_rnn, train_and_predict_rnn_gluon
+from ..evidence.figures import Line, lines_figure
+from ..nn.convert import params_from_gluon, params_to_gluon
+from ..nn.deepgates import deep_gate_lstm
+from ..nn.model import RNNModel
+from ..nn.scratch import Network, deep_gru, deep_lstm, deep_rnn
+from ..text.corpora import load_corpus
 from .study import Row, Table, collect, column, select, spread
 from .texts import library
 

@@ -11,15 +11,15 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from .._mxnet import autograd, gluon, mx, nd
-from ..batches import data_iter_consecutive, to_onehot
-from ..context import set_seed, try_gpu
-from ..evaluate import evaluate
-from ..figure import Line, lines_figure, points_figure
-from ..learner import build_model
-from ..scratch import Network, deep_gru
-from ..settings import TrainSettings, learning_rate
-from ..train import grad_clipping
-from ..vocab import Vocab
+from .._mxnet.context import set_seed, try_gpu
+from ..evidence.figures import Line, lines_figure, points_figure
+from ..nn.scratch import Network, deep_gru
+from ..text.minibatches import data_iter_consecutive, to_onehot
+from ..text.vocab import Vocab
+from ..training.evaluate import evaluate
+from ..training.learner import build_model
+from ..training.settings import TrainSettings, learning_rate
+from ..training.step import grad_clipping
 from .study import Row, Table, collect, column, perplexity, select, spread
 from .texts import encode, library, read, split
 from .training import train

@@ -9,13 +9,13 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from .._mxnet import nd
-from ..book import CHAPTER, PRINTED
-from ..context import try_gpu
-from ..corpora import load_text
-from ..figure import Line, heat_figure, lines_figure
-from ..learner import Diverged, Learner
-from ..settings import TrainSettings
-from ..vocab import Vocab
+from .._mxnet.context import try_gpu
+from ..chapter.book import CHAPTER, PRINTED
+from ..evidence.figures import Line, heat_figure, lines_figure
+from ..text.corpora import load_text
+from ..text.vocab import Vocab
+from ..training.learner import Diverged, Learner
+from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select
 from .texts import library
 

@@ -6,10 +6,10 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from ..figure import Line, lines_figure
-from ..ngram import NGramModel, choose_order
-from ..settings import TrainSettings
-from ..vocab import Vocab
+from ..evidence.figures import Line, lines_figure
+from ..text.vocab import Vocab
+from ..training.ngram import NGramModel, choose_order
+from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select, spread
 from .texts import encode, library, read, split
 from .training import best, epochs_for, lstm_settings, train

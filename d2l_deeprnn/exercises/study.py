@@ -11,8 +11,8 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ..evidence.provenance import machine, versions
 from ..files import InUse, locked, read_text, remove_leftovers, write_text
-from ..provenance import machine, versions
 
 Row = Dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from ..corpora import KNOWN_TEXTS, TextNotAvailable, find_text, load_text
-from ..vocab import Vocab
+from ..text.corpora import KNOWN_TEXTS, TextNotAvailable, find_text, load_text
+from ..text.vocab import Vocab
 
 
 class Library(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from ..context import try_gpu
-from ..evaluate import evaluate
-from ..learner import Diverged, Learner
-from ..settings import TrainSettings
+from .._mxnet.context import try_gpu
+from ..training.evaluate import evaluate
+from ..training.learner import Diverged, Learner
+from ..training.settings import TrainSettings
 from .study import Row
 
 

@@ -1,0 +1,105 @@
+"""Where to compute, and where random numbers start."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from . import mx, nd
+
+MAX_SEED = 2**31 - 1  # MXNet takes a C int
+
+
+def try_gpu() -> mx.Context:
+    """Return ``mx.gpu(0)`` if that device can be used, else ``mx.cpu()``.
+
+    Source: ``d2l.try_gpu`` of the chapter.
+    """
+    ctx = mx.gpu()
+    return ctx if _usable(ctx) else mx.cpu()
+
+
+def try_all_gpus() -> List[mx.Context]:
+    """Return all usable GPUs, or ``[mx.cpu()]`` if there is none.
+
+    Source: ``d2l.try_all_gpus`` of the chapter.
+    """
+    ctxes: List[mx.Context] = []
+    while _usable(mx.gpu(len(ctxes))):
+        ctxes.append(mx.gpu(len(ctxes)))
+    return ctxes or [mx.cpu()]
+
+
+def _usable(ctx: mx.Context) -> bool:
+    # An allocation and not mx.context.num_gpus(): a GPU that is there but
+    # that this build of MXNet cannot use must not be chosen.
+    try:
+        nd.array([0], ctx=ctx)
+    except mx.base.MXNetError:
+        return False
+    return True
+
+
+def device_of(model: Any) -> mx.Context:
+    """Device of a model's parameters; the CPU where it has none."""
+    for param in model.collect_params().values() if hasattr(model, "collect_params") else ():
+        return param.list_ctx()[0]
+    return mx.cpu()
+
+
+def check_ctx(ctx: Any) -> None:
+    """Raise a TypeError unless it is one device, or None."""
+    # Differs: the original failed where it first used the list.
+    if isinstance(ctx, (list, tuple)):
+        raise TypeError(
+            f"ctx must be one device, not a list of them, {list(ctx)}: use d2l.try_gpu(), or one "
+            "of the list"
+        )
+    if ctx is not None and not isinstance(ctx, mx.Context):
+        raise TypeError(f"ctx must be a device such as mx.cpu() or d2l.try_gpu(), not {ctx!r}")
+
+
+def set_seed(seed: int) -> None:
+    """Seed the three random generators that a training run draws from.
+
+    Python's own gives the start offset of every epoch, MXNet's the initial
+    parameters; NumPy's is drawn from by some of Gluon's initialisers.
+
+    Args:
+        seed: from 0 to 2**31 - 1.
+
+    Raises:
+        ValueError: if the seed is not such a number.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
+
+
+def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:
+    """The state of Python's and NumPy's random generators, in values that JSON can hold.
+
+    MXNet's cannot be read.
+
+    Args:
+        python: an earlier state of Python's, from ``random.getstate``; the present one if None.
+    """
+    version, internal, gauss = random.getstate() if python is None else python
+    state = np.random.get_state(legacy=False)
+    state["state"]["key"] = state["state"]["key"].tolist()
+    return {"python": [version, list(internal), gauss], "numpy": state}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Go on from a ``random_state``.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is none.
+    """
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(state["numpy"])

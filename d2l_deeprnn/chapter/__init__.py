@@ -1,0 +1,1 @@
+"""What the book has: its train and predict functions, its figures, and how a run compares."""

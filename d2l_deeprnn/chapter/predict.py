@@ -1,0 +1,139 @@
+"""Continue a text with a trained model."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Callable, List, Optional, Sequence
+
+from .._checks import whole_number
+from .._mxnet import mx, nd
+from .._mxnet.context import check_ctx
+from ..generation.decode import one_step
+from ..nn.model import check_vocab
+from ..text.minibatches import to_onehot
+from ..text.vocab import Vocab
+
+# Characters after which the queue of the asynchronous engine is emptied, so
+# that a long text does not fill the memory with steps still to be computed.
+QUEUE_LENGTH = 256
+
+
+def predict_rnn_gluon(
+    prefix: str, num_chars: int, model: Any, vocab: Vocab, ctx: Optional[mx.Context]
+) -> str:
+    """Continue a prefix by the most likely character each time (greedy decoding).
+
+    Args:
+        prefix: the beginning of the text, at least one character. As in the
+            chapter, a character that is not in the vocabulary is read as
+            ``<unk>``; a warning names it.
+        num_chars: characters to add, 0 or more.
+        model: an ``RNNModel``, or what takes and returns the same.
+        vocab: the vocabulary that the model was trained with.
+        ctx: device of the model.
+
+    Returns:
+        The prefix and ``num_chars`` more characters.
+
+    Raises:
+        ValueError: if the prefix is empty, ``num_chars`` is negative, or the
+            model was made for another vocabulary.
+        TypeError: if ``ctx`` is not one device.
+
+    Source: ``d2l.predict_rnn_gluon`` of the chapter.
+    """
+    check_ctx(ctx)
+    _check_request(prefix, num_chars, vocab)
+    check_vocab(model, vocab)
+    network, state = one_step(model, 1, ctx)
+
+    def step(x: nd.NDArray) -> nd.NDArray:
+        nonlocal state
+        scores, state = network(x, state)
+        return scores
+
+    return _decode_greedily(prefix, num_chars, step, vocab, ctx)
+
+
+def predict_rnn(
+    prefix: str,
+    num_chars: int,
+    rnn: Callable[..., Any],
+    params: Sequence[nd.NDArray],
+    init_rnn_state: Callable[..., Any],
+    num_hiddens: int,
+    vocab: Vocab,
+    ctx: Optional[mx.Context],
+) -> str:
+    """Continue a prefix with a network written from scratch (greedy decoding).
+
+    Args:
+        prefix, num_chars, vocab, ctx: as in ``predict_rnn_gluon``.
+        rnn: ``rnn(inputs, state, params) -> (outputs, state)``; inputs are
+            one-hot vectors (batch_size, len(vocab)), one array a time step,
+            and so are the outputs.
+        params: the network's parameters, handed to ``rnn``.
+        init_rnn_state: ``init_rnn_state(batch_size, num_hiddens, ctx)``.
+        num_hiddens: hidden units, handed to ``init_rnn_state``.
+
+    Returns, Raises: as ``predict_rnn_gluon``.
+
+    Source: ``d2l.predict_rnn`` of the chapter.
+    """
+    check_ctx(ctx)
+    _check_request(prefix, num_chars, vocab)
+    state = init_rnn_state(1, num_hiddens, ctx)
+
+    def step(x: nd.NDArray) -> nd.NDArray:
+        nonlocal state
+        outputs, state = rnn(to_onehot(x, len(vocab)), state, params)
+        return outputs[0]
+
+    return _decode_greedily(prefix, num_chars, step, vocab, ctx)
+
+
+def _decode_greedily(
+    prefix: str,
+    num_chars: int,
+    step: Callable[[nd.NDArray], nd.NDArray],
+    vocab: Vocab,
+    ctx: Optional[mx.Context],
+) -> str:
+    """Read the prefix, then feed each most likely character back into the network.
+
+    ``step`` takes one index, shape (1,), and returns the scores of the next
+    character, shape (1, len(vocab)).
+    """
+    output = vocab[list(prefix)]
+    for index in output[:-1]:
+        step(nd.array([index], ctx=ctx))
+    current = nd.array(output[-1:], ctx=ctx)
+    # Differs: the original waited for the device to learn each character. Here
+    # the index goes back into the network on the device itself.
+    queue: List[nd.NDArray] = []
+    for _ in range(num_chars):
+        current = step(current).argmax(axis=1).astype("float32", copy=False)
+        queue.append(current)
+        if len(queue) == QUEUE_LENGTH:
+            output += _read(queue)
+            queue = []
+    output += _read(queue)
+    return "".join(vocab.to_tokens(output))
+
+
+def _read(queue: List[nd.NDArray]) -> List[int]:
+    return [int(i) for i in nd.concat(*queue, dim=0).asnumpy()] if queue else []
+
+
+def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:
+    # Differs: the original failed with an IndexError, and read unknown
+    # characters as <unk> without a word.
+    if len(prefix) == 0:
+        raise ValueError("prefix is empty: give at least one character to start from")
+    whole_number("num_chars", num_chars, 0)
+    unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
+    if unknown:
+        warnings.warn(
+            f"not in the vocabulary and read as <unk>: {unknown} in prefix {prefix!r}",
+            stacklevel=3,
+        )

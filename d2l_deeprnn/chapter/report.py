@@ -1,0 +1,277 @@
+"""A run shown beside the book: lines for a terminal, a page for a browser, files."""
+
+from __future__ import annotations
+
+import textwrap
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
+
+from ..files import printable, write_text
+from . import book
+from .reproduce import PICTURE, REPORT, Run, config
+
+if TYPE_CHECKING:  # the figures of a run must not depend on whether matplotlib works
+    from ..evidence.figures import Figure
+
+
+class Verdict(NamedTuple):
+    """What the comparison came to.
+
+    Attributes:
+        compared: whether there was anything to compare.
+        agrees: whether all figures compared lie within their bands.
+        text: one sentence, or two.
+    """
+
+    compared: bool
+    agrees: bool
+    text: str
+
+
+class Prediction(NamedTuple):
+    """A predicted text beside the book's; ``book`` is empty where it printed none."""
+
+    epoch: int
+    text: str
+    book: str
+    verbatim: bool
+
+
+def verdict(run: Run) -> Verdict:
+    """Say whether a run agrees with the book.
+
+    It does if each of its figures lies in its one of ``book.BANDS``; how sure
+    that is, and what the first of them can't show, ``book.EXPECTED`` says.
+    """
+    if not run.is_books_text:
+        return Verdict(
+            False, False, f"Nothing was compared: the text was {run.title}, not the book's."
+        )
+    rows = run.rows()
+    if not rows:
+        return Verdict(
+            False,
+            False,
+            f"Nothing was compared: the book's first figure is for epoch {book.PRINTED[0].epoch}, "
+            f"and this run ended at epoch {len(run.history)}.",
+        )
+    outside = [row for row in rows if not row.agrees]
+    if outside:
+        which = "; ".join(
+            f"{row.perplexity:.6f} at epoch {row.epoch} is outside "
+            f"{row.band.low:.3f} to {row.band.high:.3f}"
+            for row in outside
+        )
+        text = f"This run does not agree with the book: {which}."
+        if rows[-1].perplexity >= book.UNIGRAM_PERPLEXITY:
+            text += " It has not learnt more than how frequent each character is."
+        return Verdict(True, False, text)
+    text = f"This run agrees with the book: {len(rows)} of {len(rows)} figures in their bands."
+    if len(rows) == 1:
+        text += " So early, that shows only that it has begun to learn."
+    return Verdict(True, True, text)
+
+
+def predictions(run: Run) -> List[Prediction]:
+    """The texts that a run predicted, beside the book's."""
+    found = []
+    for record in run.history:
+        printed = book.PREDICTIONS.get(record.epoch, ()) if run.is_books_text else ()
+        for i, text in enumerate(record.predictions):
+            theirs = printed[i] if printed else ""
+            found.append(Prediction(record.epoch, text, theirs, run.is_verbatim(text)))
+    return found
+
+
+def lines(run: Run) -> Iterator[str]:
+    """The comparison as lines of text: table, predictions, verdict."""
+    table = _table(run)
+    if len(table) > 1:  # else the run ended before there was anything to show
+        yield from (f"{line}  {run.remark}".rstrip() for line in _align(table))
+        if run.is_books_text:
+            yield ""
+            yield from textwrap.wrap(book.EXPECTED, 80)
+    for prediction in predictions(run):
+        yield ""
+        yield f"after epoch {prediction.epoch}, {_how(prediction)}"
+        if prediction.book:
+            yield f"  book  {prediction.book}"
+        yield f"  run   {prediction.text}" + (f"  {run.remark}" if run.remark else "")
+    yield ""
+    yield verdict(run).text
+
+
+def _how(prediction: Prediction) -> str:
+    return "word for word in the text:" if prediction.verbatim else "not word for word in the text:"
+
+
+def _table(run: Run) -> List[Sequence[str]]:
+    """Header and rows; with another text than the book's, this run's figures only."""
+    if run.is_books_text:
+        rows: List[Sequence[str]] = [
+            ("epoch", "book's perplexity", "this run's", "expected", "agrees", "this run's seconds")
+        ]
+        for row in run.rows():
+            rows.append(
+                (
+                    str(row.epoch),
+                    f"{row.book.perplexity:.6f}",
+                    f"{row.perplexity:.6f}",
+                    f"{row.band.low:.3f} to {row.band.high:.3f}",
+                    "yes" if row.agrees else "NO",
+                    f"{row.seconds:.2f}",
+                )
+            )
+        return rows
+    quarter = max(1, run.settings.num_epochs // 4)
+    rows = [("epoch", "this run's perplexity", "seconds from the start")]
+    for record in run.history:
+        if record.epoch % quarter == 0:
+            rows.append((str(record.epoch), f"{record.perplexity:.6f}", f"{record.seconds:.2f}"))
+    return rows
+
+
+def _align(rows: List[Sequence[str]]) -> List[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+
+
+def figure(run: Run) -> Figure:
+    """Draw the run's perplexity; with the book's points if the text is the book's."""
+    from ..evidence.figures import perplexity_figure
+
+    label = f"this run (seed {run.seed})"
+    curve = [r.epoch for r in run.history], [r.perplexity for r in run.history]
+    title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
+    if not run.is_books_text:
+        title += " (not the book's text)"
+    return perplexity_figure(
+        {label: curve}, marks=book.MARKS if run.is_books_text else None, title=title
+    )
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 50rem; padding: 1rem;
+       color: #222; background: #fff; }}
+h1 {{ font-size: 1.5rem; line-height: 1.25; }}
+h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
+.verdict {{ border-left: .4rem solid {colour}; background: #f4f4f4; padding: .6rem 1rem; }}
+.remark {{ font-weight: bold; }}
+.wide {{ overflow-x: auto; }}
+svg {{ max-width: 100%; height: auto; margin-top: 1rem; }}
+table {{ border-collapse: collapse; }}
+th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; }}
+th {{ font-weight: 600; }}
+td.text, th.text {{ text-align: left; }}
+td, th {{ white-space: nowrap; }}
+td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; white-space: normal;
+          overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="verdict">{verdict}</p>
+{remark}
+<h2>Perplexity</h2>
+<div class="wide">{table}</div>
+{expected}
+{svg}
+<h2>Predictions</h2>
+<div class="wide">{predictions}</div>
+<h2>How it was made</h2>
+<div class="wide">{config}</div>
+<p>The book: Dive into Deep Learning, &ldquo;Deep Recurrent Neural Networks&rdquo;, MXNet edition of
+2019. Perplexity is exp of the mean negative log-likelihood per character on the training text.</p>
+</body>
+</html>
+"""
+
+
+def save(run: Run, out: Path) -> None:
+    """Write ``perplexity.svg`` and ``report.html``; its numbers do not wait for its picture.
+
+    Args:
+        run: a run with at least one epoch.
+        out: an existing directory. Files of these names are replaced.
+
+    Raises:
+        OSError: if a file cannot be written.
+        Exception: what matplotlib raises; the page is then written without a picture.
+    """
+    svg = "<p>The picture could not be drawn.</p>"
+    try:
+        from ..evidence.figures import to_svg
+
+        svg = to_svg(figure(run))
+        write_text(out / PICTURE, svg)
+    except Exception as error:
+        svg = f"<p>The picture could not be drawn: {escape(printable(str(error)))}</p>"
+        raise
+    finally:
+        write_text(out / REPORT, html(run, svg))
+
+
+def html(run: Run, svg: str) -> str:
+    """Return one self-contained page: verdict, table, picture, predictions, settings.
+
+    Args:
+        run: the run.
+        svg: its picture, an ``<svg>`` element, or what stands in its place.
+    """
+    outcome = verdict(run)
+    colour = "#009E73" if outcome.agrees else "#D55E00" if outcome.compared else "#888"
+    remark = f'<p class="remark">{escape(run.remark)}</p>' if run.remark else ""
+    header, *rows = _table(run)
+    shown = predictions(run)
+    return PAGE.format(
+        title=escape(f"Deep Recurrent Neural Networks: a run on {run.title}"),
+        verdict=escape(outcome.text),
+        colour=colour,
+        remark=remark,
+        table=_html_table(header, rows),
+        expected=f"<p>{escape(book.EXPECTED)}</p>" if run.rows() else "",
+        svg=svg,
+        predictions=_html_predictions(shown),
+        config=_html_table(("", ""), _flat(config(run)), text=True),
+    )
+
+
+def _html_predictions(shown: List[Prediction]) -> str:
+    rows = []
+    for prediction in shown:
+        if prediction.book:
+            rows.append((f"{prediction.epoch}", "book", prediction.book))
+        who = "run, in the text word for word" if prediction.verbatim else "run"
+        rows.append((f"{prediction.epoch}", who, prediction.text))
+    return _html_table(("epoch", "", "text"), rows, text=True) if rows else "<p>None yet.</p>"
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
+    kind = ' class="text"' if text else ""
+    head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell in header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _flat(settings: Dict[str, Any], prefix: str = "") -> List[Sequence[str]]:
+    """Turn nested settings into rows of a dotted name and a value."""
+    rows: List[Sequence[str]] = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            rows.append(
+                (prefix + key, printable(", ".join(str(v) for v in value if v is not None)))
+            )
+        else:
+            rows.append((prefix + key, printable(str(value))))
+    return rows

@@ -1,0 +1,199 @@
+"""What surrounds a command: exit statuses, streams that may fail, signals that ask it to end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from typing import Any, Callable, Dict, Iterator, Optional
+
+from ..files import printable
+
+# DISAGREES is for a run that does not agree with the book, and for nothing else. A signal's
+# status comes from `exit_status`; 70 is EX_SOFTWARE.
+DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, FAULT = 0, 1, 2, 3, 70
+# What Ctrl-C, a batch system or `kill`, and a terminal that is closed send.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A terminal and a program in between may both pass on the same Ctrl-C.
+SAME_WISH_SECONDS = 1.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class ReaderGone(Exception):
+    """Nobody reads standard output any more."""
+
+
+class Stop:
+    """A wish to stop: the number of the signal that brought it, or None."""
+
+    number: Optional[int] = None
+
+    def ask(self, number: int = signal.SIGINT) -> None:
+        """Wish to stop, if nobody did before."""
+        if self.number is None:
+            self.number = number
+
+    def asked_for(self) -> bool:
+        """Whether somebody wishes to stop."""
+        return self.number is not None
+
+
+def exit_status(number: int) -> int:
+    """The exit status of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + number
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that things are put away."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interrupted(number)
+
+    with _handled({number: interrupt for number in SIGNALS if number != signal.SIGINT}):
+        yield
+
+
+@contextlib.contextmanager
+def stop_on_signals(words: str) -> Iterator[Stop]:
+    """Turn a signal into a wish to stop, for work that stops at a place of its own.
+
+    A second Ctrl-C, when somebody has waited, is not held up.
+
+    Args:
+        words: shown when the first signal comes.
+    """
+    stop = Stop()
+    first = 0.0
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal first
+        if not stop.asked_for():
+            stop.ask(number)
+            first = time.monotonic()
+            # Not print: the signal may have come while something was being printed.
+            with contextlib.suppress(OSError):
+                os.write(2, f"{words}\n".encode())
+        elif number == signal.SIGINT and time.monotonic() - first > SAME_WISH_SECONDS:
+            raise KeyboardInterrupt
+
+    with _handled({number: ask for number in SIGNALS}):
+        yield stop
+
+
+@contextlib.contextmanager
+def _handled(handlers: Dict[signal.Signals, Callable[[int, Any], None]]) -> Iterator[None]:
+    """Install handlers, but for signals that are ignored, as under nohup or in the background."""
+    before: Dict[signal.Signals, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():  # only it may install any
+            for number, handler in handlers.items():
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+class Stream:
+    """A standard stream that outlives its reader, and a terminal that lacks a character.
+
+    Attributes:
+        strict: whether what cannot be written is an error; else it is dropped.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._gone = False
+        self.strict = False
+
+    def write(self, text: str) -> int:
+        if not self._gone:
+            try:
+                try:
+                    self._stream.write(text)
+                except UnicodeEncodeError:
+                    encoding = self._stream.encoding or "ascii"
+                    escaped = text.encode(encoding, "backslashreplace")
+                    self._stream.write(escaped.decode(encoding))
+            except (OSError, ValueError) as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._gone:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self, error: Exception) -> None:
+        self._gone = True
+        # What is buffered will be written when Python ends, and must not fail there.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        if self.strict:
+            if isinstance(error, BrokenPipeError):
+                raise ReaderGone from error
+            number = getattr(error, "errno", None) or errno.EBADF
+            raise OSError(number, os.strerror(number), "standard output") from error
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[Stream]:
+    """Have standard output and error drop what they cannot take; gives standard output.
+
+    Warnings are shown in one line each.
+    """
+    _open_the_closed()
+    before = sys.stdout, sys.stderr, warnings.formatwarning
+    output, errors = (
+        Stream(stream if stream is not None else open(os.devnull, "w"))  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
+    sys.stdout, sys.stderr = output, errors  # type: ignore[assignment]
+    warnings.formatwarning = _one_line
+    try:
+        yield output
+    finally:
+        output.strict = False
+        output.flush()
+        errors.flush()
+        sys.stdout, sys.stderr, warnings.formatwarning = before
+
+
+def _open_the_closed() -> None:
+    """Have descriptors 0 to 2 lead somewhere, or the next files that are opened become them.
+
+    MXNet's warnings, for instance, would then be written into a checkpoint.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
+def _one_line(message: Any, *where: Any, **more: Any) -> str:
+    return f"d2l-deeprnn: warning: {printable(str(message))}\n"

@@ -1,0 +1,1 @@
+"""What results are written down with: tables, pictures, versions and machine."""

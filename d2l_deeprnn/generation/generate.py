@@ -1,0 +1,191 @@
+"""Let a trained model write: greedily, or by drawing each character."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, Callable, Iterable, List, Optional, Sequence
+
+import numpy as np
+
+from .._checks import positive_int, prefix_list, whole_number
+from .._mxnet import mx, nd
+from .._mxnet.context import check_ctx, device_of
+from ..nn.model import check_vocab
+from ..text.vocab import Vocab
+from .decode import one_step
+
+# Greedy decoding reads so many characters at once from the device: often
+# enough for somebody who watches, seldom enough not to wait for each.
+PORTION = 16
+
+
+def generate(
+    model: Any,
+    vocab: Vocab,
+    prefixes: Iterable[str],
+    num_chars: int,
+    *,
+    temperature: float = 0.0,
+    top_k: Optional[int] = None,
+    top_p: Optional[float] = None,
+    seed: Optional[int] = None,
+    ctx: Optional[mx.Context] = None,
+    on_text: Optional[Callable[[int, str], Any]] = None,
+) -> List[str]:
+    """Continue prefixes, all of them in one batch.
+
+    Special tokens such as ``<unk>`` are never written: they are no characters.
+
+    Args:
+        model: an ``RNNModel``, or what takes and returns the same.
+        vocab: the vocabulary that it was trained with.
+        prefixes: beginnings of texts, each of at least one character.
+        num_chars: characters to add to each, 0 or more.
+        temperature: 0 takes the most likely character each time, as the book
+            does. Above 0, a character is drawn from softmax(scores /
+            temperature): 1 is what the model has learnt, less is safer.
+        top_k: draw from the k most likely characters only.
+        top_p: draw from the nucleus only: as many of the most likely
+            characters as it takes to hold this probability (Holtzman et al.,
+            2020). After ``top_k``, where both are given.
+        seed: the same number gives the same texts. The random generators of
+            the caller are not used.
+        ctx: device of the model; that of its parameters if None.
+        on_text: called with the row of a prefix and what was added to it, as
+            it comes.
+
+    Returns:
+        Each prefix and ``num_chars`` more characters.
+
+    Raises:
+        ValueError: if a prefix is empty or has an unknown character, if a
+            number is out of its range, if the model was made for another
+            vocabulary, or if its scores are not finite.
+        TypeError: if ``prefixes`` does not hold strings, or is one, or if ``ctx`` is
+            not one device.
+    """
+    check_ctx(ctx)
+    prefixes = prefix_list(prefixes)
+    _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed)
+    ctx = ctx or device_of(model)
+    texts = list(prefixes)
+    if num_chars == 0:
+        return texts
+    letters = np.array([isinstance(t, str) and len(t) == 1 for t in vocab.idx_to_token])
+    forbidden = nd.array(np.where(letters, 0.0, -np.inf), ctx=ctx)
+    # One generator a row: what is drawn for a prefix does not depend on the others.
+    seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
+    generators = [np.random.Generator(np.random.PCG64(s)) for s in seeds]
+    # The rows go through the model side by side. One whose prefix has ended
+    # writes while another still reads, and ends earlier.
+    starts = np.array([len(prefix) for prefix in prefixes])
+    longest, end = starts.max(), starts.max() + num_chars
+    given = np.zeros((longest, len(prefixes)))
+    for row, prefix in enumerate(prefixes):
+        given[: len(prefix), row] = vocab.encode(prefix)
+    step, state = one_step(model, len(prefixes), ctx)
+    current = nd.array(given[0], ctx=ctx)  # (rows,), indices at the position before i
+    waiting: List[nd.NDArray] = []  # the indices after that, still on the device
+    for i in range(1, end):
+        scores, state = step(current, state)
+        if scores.shape != (len(prefixes), len(vocab)):
+            raise ValueError(
+                f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "
+                f"but the vocabulary has {len(vocab)}: it must give one score for each"
+            )
+        scores = scores + forbidden
+        if temperature == 0:
+            current = scores.argmax(axis=1).astype("float32", copy=False)
+        else:
+            rows = zip(scores.asnumpy().astype(np.float64), generators, i >= starts)
+            drawn = [
+                _draw(row, temperature, top_k, top_p, rng) if writes else 0
+                for row, rng, writes in rows
+            ]
+            current = nd.array(drawn, ctx=ctx)
+        if i < longest:
+            reads = nd.array(i < starts, ctx=ctx)
+            current = nd.where(reads, nd.array(given[i], ctx=ctx), current)
+        waiting.append(current)
+        if i == end - 1 or temperature > 0 or len(waiting) == PORTION:
+            indices = nd.stack(*waiting).asnumpy().astype(int)  # (portion, rows)
+            first = i + 1 - len(waiting)
+            waiting = []
+            for row, start in enumerate(starts):
+                begin = max(start - first, 0)
+                new = indices[begin : max(start + num_chars - first, 0), row]
+                # The most likely of scores that are no numbers is a forbidden one.
+                if not letters[new].all():
+                    raise _not_finite()
+                piece = "".join(vocab.to_tokens(new.tolist()))
+                texts[row] += piece
+                if piece and on_text is not None:
+                    on_text(row, piece)
+    return texts
+
+
+def _draw(
+    scores: np.ndarray,
+    temperature: float,
+    top_k: Optional[int],
+    top_p: Optional[float],
+    generator: np.random.Generator,
+) -> int:
+    """Draw an index by its score."""
+    order = np.argsort(-scores, kind="stable")[:top_k]  # most likely first
+    if not math.isfinite(scores[order[0]]) or np.isnan(scores).any():
+        raise _not_finite()
+    # The largest exponent is 0: a small temperature makes the others -inf at worst.
+    with np.errstate(over="ignore"):
+        p = np.exp((scores[order] - scores[order[0]]) / temperature)
+    p /= p.sum()
+    if top_p is not None:
+        size = int(np.searchsorted(np.cumsum(p), top_p)) + 1
+        order, p = order[:size], p[:size] / p[:size].sum()
+    return int(generator.choice(order, p=p))
+
+
+def _not_finite() -> ValueError:
+    return ValueError(
+        "the model's scores are no finite numbers: its training diverged, or its "
+        "parameters are damaged; take an earlier checkpoint"
+    )
+
+
+def _check(
+    model: Any,
+    vocab: Vocab,
+    prefixes: Sequence[str],
+    num_chars: int,
+    temperature: float,
+    top_k: Optional[int],
+    top_p: Optional[float],
+    seed: Optional[int],
+) -> None:
+    if not prefixes:
+        raise ValueError("prefixes is empty: give at least one")
+    for prefix in prefixes:
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefixes must hold strings, not {prefix!r}")
+        if not prefix:
+            raise ValueError("a prefix is empty: give at least one character to start from")
+        unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
+        if unknown:
+            raise ValueError(f"not in the vocabulary: {unknown} in prefix {prefix!r}")
+    check_vocab(model, vocab)
+    whole_number("num_chars", num_chars, 0)
+    if not _is_number(temperature) or not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be a number of at least 0, not {temperature!r}")
+    if top_k is not None:
+        positive_int("top_k", top_k)
+    if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
+        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p!r}")
+    if temperature == 0 and not (top_k is None and top_p is None):
+        raise ValueError("top_k and top_p need a temperature above 0: at 0 nothing is drawn")
+    if seed is not None:
+        whole_number("seed", seed, 0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

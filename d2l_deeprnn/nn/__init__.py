@@ -1,0 +1,1 @@
+"""Models: the chapter's, the layers it takes, and networks written from scratch."""

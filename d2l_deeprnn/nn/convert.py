@@ -1,0 +1,210 @@
+"""Parameters of a network from scratch and of Gluon's fused layers: the one from the other.
+
+Both compute the same, and keep the parameters differently:
+
+- Gluon has one matrix of all gates of a layer, transposed: ``i2h_weight`` is
+  (gates * num_hiddens, inputs of the layer). The gates' order is i, f, c, o
+  in an LSTM and r, z, h in a GRU; here it is i, f, o, c and z, r, h.
+- Gluon adds two biases, ``i2h_bias`` and ``h2h_bias``, where the book has
+  one. Only their sum counts for what is computed, but where the reset gate of
+  a GRU stands between them. ``two_biases`` keeps both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+from .._mxnet import gluon, nd
+from .scratch import (
+    GRU_LAYER,
+    GRU_RESET_AFTER_LAYER,
+    LSTM_LAYER,
+    RNN_LAYER,
+    Layer,
+    check_params,
+    network_param_shapes,
+    with_two_biases,
+)
+
+
+class _Form(NamedTuple):
+    """What computes the same as a fused layer of Gluon, and the order of Gluon's gates."""
+
+    layer: Layer
+    gates: str
+
+
+_FORMS = {
+    "rnn_tanh": _Form(RNN_LAYER, "h"),
+    "rnn_relu": _Form(RNN_LAYER, "h"),
+    "gru": _Form(GRU_RESET_AFTER_LAYER, "rzh"),
+    "lstm": _Form(LSTM_LAYER, "ifco"),
+}
+
+
+def params_from_gluon(
+    rnn_layer: gluon.rnn.GRU, dense: gluon.nn.Dense, *, two_biases: bool = False
+) -> List[nd.NDArray]:
+    """Read the parameters of a network from scratch out of Gluon's layers.
+
+    Args:
+        rnn_layer: ``rnn.RNN``, ``rnn.GRU`` or ``rnn.LSTM``, as ``model.rnn``.
+        dense: the output layer, as ``model.dense``.
+        two_biases: for a network that was made with ``two_biases=True``.
+
+    Returns:
+        Copies, gradients attached, in the order of ``deep_rnn`` (with the
+        layer's activation), ``deep_gru(..., reset='after')`` or ``deep_lstm``.
+
+    Raises:
+        TypeError: if a layer is of another kind.
+        ValueError: if the layers have no values yet, are bidirectional, have
+            a projection, a clipped state, an activation after the output or
+            no bias, or do not fit each other.
+    """
+    form = _form(rnn_layer, dense)
+    names = list(_layer(form, two_biases).param_shapes(1, 1))
+    params = []
+    for l in range(rnn_layer._num_layers):
+        i2h_weight, h2h_weight, i2h_bias, h2h_bias = (
+            _split(_value(param), len(form.gates)) for param in _params_of_layer(rnn_layer, l)
+        )
+        values: Dict[str, nd.NDArray] = {}
+        for i, g in enumerate(form.gates):
+            # (num_hiddens, inputs of the layer) -> (inputs of the layer, num_hiddens)
+            values[f"W_x{g}"], values[f"W_h{g}"] = i2h_weight[i].T, h2h_weight[i].T
+            if f"b_h{g}" in names:
+                values[f"b_{g}"], values[f"b_h{g}"] = i2h_bias[i], h2h_bias[i]
+            else:
+                values[f"b_{g}"] = i2h_bias[i] + h2h_bias[i]
+        params += [values[name] for name in names]
+    params += [_value(dense.weight).T, _value(dense.bias)]
+    params = [param.copy() for param in params]
+    for param in params:
+        param.attach_grad()
+    return params
+
+
+def params_to_gluon(
+    params: Sequence[nd.NDArray], rnn_layer: gluon.rnn.GRU, dense: gluon.nn.Dense
+) -> None:
+    """Write the parameters of a network from scratch into Gluon's layers.
+
+    Args:
+        params: in the order of ``deep_rnn``, ``deep_gru(..., reset='after')``
+            or ``deep_lstm``, with two biases or with one. One goes to
+            ``i2h_bias``, and ``h2h_bias`` becomes 0.
+        rnn_layer: an initialized ``rnn.RNN``, ``rnn.GRU`` or ``rnn.LSTM``.
+        dense: the output layer, initialized.
+
+    Raises:
+        TypeError: if a layer is of another kind.
+        ValueError: if the number of parameters or a shape is not what the
+            layers need; if the layers are not initialized, are bidirectional,
+            have a projection, a clipped state, an activation after the output
+            or no bias, or do not fit each other. Nothing has been written then.
+    """
+    form = _form(rnn_layer, dense)
+    names = _names_of_one_layer(params, form, rnn_layer, dense)
+    _check_initialized(rnn_layer, dense)
+    for l in range(rnn_layer._num_layers):
+        values = dict(zip(names, params[l * len(names) :]))
+        zeros = nd.zeros_like(values[f"b_{form.gates[0]}"])
+        # Each gate (inputs of the layer, num_hiddens) -> (num_hiddens, inputs of the layer),
+        # then all gates one below the other: (gates * num_hiddens, inputs of the layer)
+        joined = [
+            nd.concat(*[values[f"W_x{g}"].T for g in form.gates], dim=0),
+            nd.concat(*[values[f"W_h{g}"].T for g in form.gates], dim=0),
+            nd.concat(*[values[f"b_{g}"] for g in form.gates], dim=0),
+            nd.concat(*[values.get(f"b_h{g}", zeros) for g in form.gates], dim=0),
+        ]
+        for param, value in zip(_params_of_layer(rnn_layer, l), joined):
+            _set(param, value)
+    _set(dense.weight, params[-2].T)
+    _set(dense.bias, params[-1])
+
+
+def _layer(form: _Form, two_biases: bool) -> Layer:
+    return with_two_biases(form.layer) if two_biases else form.layer
+
+
+def _params_of_layer(rnn_layer: Any, l: int) -> List[Any]:
+    names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    return [getattr(rnn_layer, f"l{l}_{name}") for name in names]
+
+
+def _form(rnn_layer: Any, dense: Any) -> _Form:
+    # A subclass computes what it likes: no other network does the same.
+    if type(rnn_layer) not in (gluon.rnn.RNN, gluon.rnn.GRU, gluon.rnn.LSTM):
+        raise TypeError(
+            f"rnn_layer must be one of gluon.rnn.RNN, GRU and LSTM, not {type(rnn_layer).__name__}"
+        )
+    if type(dense) is not gluon.nn.Dense:
+        raise TypeError(f"dense must be a gluon.nn.Dense, not {type(dense).__name__}")
+    if rnn_layer._dir == 2:
+        raise ValueError("rnn_layer is bidirectional: there is no such network from scratch")
+    if rnn_layer._projection_size:
+        raise ValueError("rnn_layer has a projection_size: there is no such network from scratch")
+    if rnn_layer._lstm_state_clip_min is not None or rnn_layer._lstm_state_clip_max is not None:
+        raise ValueError("rnn_layer clips its state: there is no such network from scratch")
+    if dense.act is not None:
+        raise ValueError("dense has an activation: the outputs of a network from scratch have none")
+    if dense.bias is None:
+        raise ValueError("dense has no bias: make it with use_bias=True")
+    if dense.weight.shape[1] not in (0, rnn_layer._hidden_size):  # 0: not known yet
+        raise ValueError(
+            f"dense reads {dense.weight.shape[1]} units, but rnn_layer has {rnn_layer._hidden_size}"
+        )
+    return _FORMS[rnn_layer._mode]
+
+
+def _names_of_one_layer(
+    params: Sequence[nd.NDArray], form: _Form, rnn_layer: Any, dense: Any
+) -> List[str]:
+    """Names of a layer's parameters, once all their shapes are known to be right."""
+    num_layers, num_hiddens = rnn_layer._num_layers, rnn_layer._hidden_size
+
+    def count(layer: Layer) -> int:
+        return num_layers * len(layer.param_shapes(1, 1)) + 2  # + 2: W_hq and b_q
+
+    if form.layer is GRU_RESET_AFTER_LAYER and len(params) == count(GRU_LAYER):
+        raise ValueError(
+            f"params has {len(params)} arrays, as many as deep_gru(..., reset='before') has: "
+            "Gluon's GRU computes reset='after'"
+        )
+    layer = _layer(form, len(params) == count(_layer(form, True)))
+    # A layer that has seen no input yet does not know how long one is. The
+    # first parameter, W_x of a gate, does: (num_inputs, num_hiddens).
+    num_inputs = rnn_layer.l0_i2h_weight.shape[1]
+    if num_inputs == 0 and len(params) > 0:
+        num_inputs = params[0].shape[0]
+    layers = [layer] * num_layers
+    check_params(params, network_param_shapes(layers, num_inputs, num_hiddens, dense._units))
+    return list(layer.param_shapes(1, 1))
+
+
+def _check_initialized(rnn_layer: Any, dense: Any) -> None:
+    recurrent = [p for l in range(rnn_layer._num_layers) for p in _params_of_layer(rnn_layer, l)]
+    for param in [*recurrent, dense.weight, dense.bias]:
+        if param._data is None and not param._deferred_init:
+            raise ValueError(f"{param.name} is not initialized: call initialize() first")
+
+
+def _value(param: Any) -> nd.NDArray:
+    try:
+        return param.data()
+    except (gluon.parameter.DeferredInitializationError, RuntimeError) as error:
+        raise ValueError(
+            f"{param.name} has no values yet: initialize the model and call it once"
+        ) from error
+
+
+def _set(param: Any, value: nd.NDArray) -> None:
+    param.set_data(value.astype(param.dtype))
+    param._finish_deferred_init()  # a parameter that waited to learn its shape knows it now
+
+
+def _split(array: nd.NDArray, num_gates: int) -> Tuple[nd.NDArray, ...]:
+    # (num_gates * num_hiddens, ...) -> num_gates arrays of (num_hiddens, ...)
+    num_hiddens = array.shape[0] // num_gates
+    return tuple(array[i * num_hiddens : (i + 1) * num_hiddens] for i in range(num_gates))

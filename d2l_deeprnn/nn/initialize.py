@@ -1,0 +1,49 @@
+"""How parameters start."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._mxnet import gluon, init, mx, nd
+
+
+def initialize(
+    model: gluon.Block, scheme: str, ctx: mx.Context, *, forget_bias: float = 0.0
+) -> None:
+    """Draw the parameters of a model with fused layers; biases start at 0.
+
+    Args:
+        model: an ``RNNModel`` around fused layers whose input sizes are known.
+        scheme: "normal", the chapter's Normal(0.01); "xavier", each gate's
+            matrix on its own; "orthogonal", the same but for the matrices
+            from state to state, which are orthogonal.
+        ctx: device.
+        forget_bias: where the bias of an LSTM's forget gates starts. A gate
+            that begins open hands gradients on through many steps.
+    """
+    model.initialize(init.Normal(0.01), ctx=ctx, force_reinit=True)
+    for name, param in model.collect_params().items():
+        recurrent = name.endswith(("i2h_weight", "h2h_weight", "i2h_bias"))
+        num_gates = param.shape[0] // model.rnn._hidden_size if recurrent else 1
+        if name.endswith("weight") and scheme != "normal":
+            orthogonal = scheme == "orthogonal" and name.endswith("h2h_weight")
+            draw = _orthogonal if orthogonal else _xavier
+            rows, columns = param.shape
+            gates = [draw(rows // num_gates, columns) for _ in range(num_gates)]
+            param.set_data(nd.array(np.concatenate(gates)))
+        elif name.endswith("i2h_bias") and forget_bias:
+            # The gates stand in the order i, f, g, o; i2h_bias and h2h_bias add up.
+            bias = np.zeros((num_gates, model.rnn._hidden_size))
+            bias[1] = forget_bias
+            param.set_data(nd.array(bias.reshape(-1)))
+
+
+def _xavier(rows: int, columns: int) -> np.ndarray:
+    limit = np.sqrt(6 / (rows + columns))
+    return np.random.uniform(-limit, limit, (rows, columns))
+
+
+def _orthogonal(rows: int, columns: int) -> np.ndarray:
+    # The signs make the draw uniform over all orthogonal matrices (Mezzadri, 2007).
+    q, r = np.linalg.qr(np.random.normal(size=(rows, columns)))
+    return q * np.sign(np.diag(r))

@@ -1,0 +1,190 @@
+"""The chapter's model: recurrent layers of Gluon with an output layer on top."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from typing import Any, Iterator, List, Optional, Sized, Tuple
+
+import numpy as np
+
+from .._checks import positive_int
+from .._mxnet import gluon, mx, nd
+from .stacked import StackedRNN
+from .unchanged import is_unchanged, remember
+
+State = List[nd.NDArray]
+
+
+@remember
+class RNNModel(gluon.Block):
+    """A character-level language model around a recurrent layer.
+
+    Args:
+        rnn_layer: a fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``, with
+            any number of layers), a ``StackedRNN``, a cell or stack of cells
+            (``rnn.SequentialRNNCell`` and what it may hold), or a layer of
+            your own that is called and has a ``begin_state`` as theirs. One
+            that is bidirectional sees the characters that it is to predict:
+            a warning says so.
+        vocab_size: number of inputs and of outputs, ``len(vocab)``.
+
+    Raises:
+        ValueError: if ``vocab_size`` is not positive, or if the layer's layout
+            is not ``'TNC'``.
+        TypeError: if ``rnn_layer`` is not a recurrent layer or cell.
+
+    Source: ``d2l.RNNModel`` of the chapter.
+    """
+
+    def __init__(self, rnn_layer: gluon.Block, vocab_size: int, **kwargs: Any) -> None:
+        _check_layer(rnn_layer)
+        positive_int("vocab_size", vocab_size)
+        super().__init__(**kwargs)
+        self.rnn = rnn_layer
+        self.vocab_size = vocab_size
+        self.dense = gluon.nn.Dense(vocab_size)
+
+    def forward(self, inputs: nd.NDArray, state: State) -> Tuple[nd.NDArray, State]:
+        """Predict the character after each of the inputs.
+
+        Args:
+            inputs: token indices, (batch_size, num_steps).
+            state: the recurrent layer's state before the first step.
+
+        Returns:
+            Scores (before the softmax), (num_steps * batch_size, vocab_size),
+            time step by time step; and the state after the last step.
+        """
+        X = nd.one_hot(inputs.T, self.vocab_size)  # (num_steps, batch_size, vocab_size)
+        if isinstance(self.rnn, gluon.rnn.RecurrentCell):
+            num_steps = inputs.shape[1]
+            Y, state = self.rnn.unroll(num_steps, X, state, layout="TNC", merge_outputs=True)
+        else:
+            Y, state = self.rnn(X, state)
+        # (num_steps, batch_size, num_hiddens) -> (num_steps * batch_size, num_hiddens)
+        output = self.dense(Y.reshape((-1, Y.shape[-1])))
+        return output, state
+
+    def begin_state(self, *args: Any, **kwargs: Any) -> State:
+        """The recurrent layer's state of zeros; takes ``batch_size`` and ``ctx``."""
+        if isinstance(self.rnn, gluon.rnn.RecurrentCell):
+            # Some cells take keywords only. Without func, modifier cells make symbols.
+            named = dict(zip(("batch_size", "func"), args))
+            return self.rnn.begin_state(**{"func": nd.zeros, **named, **kwargs})
+        return self.rnn.begin_state(*args, **kwargs)
+
+    def hybridize(self, active: bool = True, **kwargs: Any) -> None:
+        """Compile the fused layer and the output layer; cells stay as they are.
+
+        Some cells hand things from step to step in attributes of their own,
+        zoneout its last output. A compiled cell is one step, recorded once:
+        it would see the first step's attributes in all steps.
+        """
+        super().hybridize(active, **kwargs)
+        if isinstance(self.rnn, gluon.rnn.RecurrentCell):
+            self.rnn.hybridize(False)
+
+
+def check_vocab(model: Any, vocab: Sized) -> None:
+    """Raise a ValueError if a model was made for another vocabulary, as far as it says."""
+    # Differs: the original did not compare the two.
+    made_for = getattr(model, "vocab_size", None)
+    if not isinstance(made_for, numbers.Integral):
+        return
+    size = int(made_for)
+    # A model of another kind may have more outputs than there are tokens.
+    if size < len(vocab) or (size > len(vocab) and isinstance(model, RNNModel)):
+        raise ValueError(
+            f"the model was made for {size} characters, but the vocabulary has {len(vocab)}"
+        )
+
+
+def known_layers(model: Any, ctx: Optional[mx.Context]) -> List[gluon.Block]:
+    """The fused layers of a model whose ``forward`` is known to be that of ``RNNModel``.
+
+    What such a model computes may be computed in another way. Any other model has to
+    be called: a subclass, a layer or output layer of another kind, a method that was
+    replaced, a hook.
+
+    Args:
+        model: any object.
+        ctx: device on which the model is going to be used.
+
+    Returns:
+        The layers, the one that reads the inputs first; none if the model is not
+        known. All parameters of the model are then theirs or the output layer's.
+    """
+    if not is_unchanged(model, RNNModel):
+        return []
+    layers, dense = [model.rnn], model.dense
+    if is_unchanged(model.rnn, StackedRNN):
+        levels, dropout = model.rnn.levels, model.rnn.dropout
+        if not (
+            is_unchanged(levels, gluon.nn.HybridSequential)
+            and is_unchanged(dropout, gluon.nn.Dropout)
+            and len(levels) == model.rnn._num_layers
+        ):
+            return []
+        layers = list(levels._children.values())
+    if not (
+        all(_is_known_layer(layer) for layer in layers)
+        and (len(layers) == 1 or all(layer._num_layers == 1 for layer in layers))
+        and is_unchanged(dense, gluon.nn.Dense)
+        and dense.act is None
+        and dense.bias is not None
+        and dense._units == model.vocab_size
+    ):
+        return []
+    own = [param for block in (*layers, dense) for param in block.params.values()]
+    if {id(p) for p in own} != {id(p) for p in model.collect_params().values()}:
+        return []
+    return layers if all(_is_known_parameter(param, ctx) for param in own) else []
+
+
+def _is_known_layer(layer: gluon.Block) -> bool:
+    return (
+        is_unchanged(layer, gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
+        and layer._dir == 1
+        and layer._layout == "TNC"
+        and not layer._projection_size
+        and not layer._use_sequence_length
+    )
+
+
+def _is_known_parameter(param: gluon.Parameter, ctx: Optional[mx.Context]) -> bool:
+    # One that was not initialized has no device; to use it gives Gluon's own error.
+    contexts = param._ctx_list if param._data is not None else (param._deferred_init or [[], []])[1]
+    return (
+        type(param) is gluon.Parameter
+        and contexts == [ctx or mx.current_context()]
+        and np.dtype(param.dtype) == np.float32
+        and param._stype == param._grad_stype == "default"
+    )
+
+
+def _check_layer(layer: Any) -> None:
+    # Differs: the original took any layer, and no cells.
+    if not (callable(layer) and callable(getattr(layer, "begin_state", None))):
+        raise TypeError(
+            "rnn_layer must be a recurrent layer or cell of gluon.rnn, or one of your own that "
+            f"has a begin_state, not {type(layer).__name__}"
+        )
+    if getattr(layer, "_layout", "TNC") != "TNC":
+        raise ValueError(f"rnn_layer must have the layout 'TNC', not {layer._layout!r}")
+    for part in _with_parts(layer):
+        # Differs: the original did not warn.
+        if isinstance(part, gluon.rnn.BidirectionalCell) or getattr(part, "_dir", 1) == 2:
+            warnings.warn(
+                "rnn_layer is bidirectional: it reads the characters that the model is to predict. "
+                "Its perplexity will look too good, and its predictions will make no sense; "
+                "for a language model use bidirectional=False",
+                stacklevel=3,
+            )
+            break
+
+
+def _with_parts(block: Any) -> Iterator[Any]:
+    yield block
+    for child in getattr(block, "_children", {}).values():
+        yield from _with_parts(child)

@@ -1,0 +1,1 @@
+"""From a text to minibatches: the known texts, their vocabulary, their cleaning."""

@@ -1,0 +1,783 @@
+"""The texts: which ones are known, where they come from, and how a text becomes indices.
+
+A known text is looked for in the directory that ``$D2L_DEEPRNN_DATA`` names, then in the user's
+cache directory, and is then downloaded into the cache. Wherever it comes from, its SHA-1 is
+checked, so that figures are never computed on another text without anybody noticing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import errno
+import hashlib
+import os
+import queue
+import re
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from .._checks import positive_int, text_encoding
+from ..files import atomic_file
+from .encoding import NotText, decode
+from .vocab import Vocab
+
+DATA_VARIABLE = "D2L_DEEPRNN_DATA"
+# Seconds for connecting, for each wait on the server, and for a whole download.
+CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
+CHUNK_BYTES = 1024
+# More than ten times the largest known text: a server that never stops must not fill the disk.
+DOWNLOAD_LIMIT_BYTES = 16 * 2**20
+# What comes through a pipe has no length that could be looked at first.
+PIPE_LIMIT_BYTES = 2**30
+
+# Characters that are cleaned at a time.
+PIECE = 2**20
+
+_SHIPPED_DIRECTORY = Path(__file__).resolve().parent / "samples"
+_SHIPPED_AUTHOR = "d2l_deeprnn (original sample text)"
+_GUTENBERG = "https://www.gutenberg.org/ebooks/"
+
+# The lines that Project Gutenberg puts around a book. A long title may run on to the next line.
+_TITLE_TO_STARS = r"(?:[^\n]|\n(?![ \t]*\n)){0,300}?\*{3}[ \t]*$"
+_MARKER = r"^\*{3}[ \t]*%s OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b" + _TITLE_TO_STARS
+_START = re.compile(_MARKER % "START", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(_MARKER % "END", re.IGNORECASE | re.MULTILINE)
+_PARAGRAPH_REST = r"[^\n]*(?:\n(?![ \t]*(?:\n|\Z))[^\n]+)*"
+_CREDITS = re.compile(r"\A\s*Produced by\b" + _PARAGRAPH_REST)
+_CLOSING_LINE = re.compile(
+    r"^End of (?:the |this )?Project Gutenberg\b" + _PARAGRAPH_REST + r"\s*\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class CorpusError(RuntimeError):
+    """A text cannot be used; the message says which, why, and what to do."""
+
+
+class WrongTextError(CorpusError):
+    """A file that goes by the name of a known text holds something else."""
+
+
+class TextNotAvailable(CorpusError):
+    """A known text is not on this machine and cannot be downloaded.
+
+    Attributes:
+        lines: the message, in parts that can stand on lines of their own.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(" ".join(lines))
+        self.lines = lines
+
+
+class _TransferFailed(Exception):
+    """A download broke off; the message says why, in a few words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A text that can be asked for by name.
+
+    Attributes:
+        name: What ``load_corpus`` calls it.
+        title: Its title.
+        author: Who wrote it.
+        source: Where it comes from: a page or a few words, for people to read.
+        filename: What its file is called.
+        sha1: SHA-1 of the file's bytes, in hexadecimal; None for a shipped text.
+        url: Where the very file with this sum can be downloaded; None where that is nowhere.
+        shipped: Whether the file is part of this package.
+    """
+
+    name: str
+    title: str
+    author: str
+    source: str
+    filename: str
+    sha1: Optional[str] = None
+    url: Optional[str] = None
+    shipped: bool = False
+
+
+def _shipped_text(name: str, title: str) -> Text:
+    return Text(name, title, _SHIPPED_AUTHOR, "part of d2l_deeprnn", name + ".txt", shipped=True)
+
+
+KNOWN_TEXTS: Dict[str, Text] = {
+    text.name: text
+    for text in (
+        Text(
+            "time_machine",
+            "The Time Machine",
+            "H. G. Wells",
+            "the file of the book, from the d2l data bucket",
+            "timemachine.txt",
+            sha1="090b5e7e70c295757f55df93cb0a180b9691891a",
+            url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+        ),
+        Text(
+            "war_of_the_worlds",
+            "The War of the Worlds",
+            "H. G. Wells",
+            _GUTENBERG + "36",
+            "war_of_the_worlds.txt",
+            sha1="4203ebecc5e4ce9541c3c24fc590443e9a31bef1",
+        ),
+        Text(
+            "pride_and_prejudice",
+            "Pride and Prejudice",
+            "Jane Austen",
+            _GUTENBERG + "1342",
+            "pride_and_prejudice.txt",
+            sha1="c44aa6526d26ef310f634c0d90e4b1f42207e498",
+        ),
+        Text(
+            "tinyshakespeare",
+            "Tiny Shakespeare",
+            "William Shakespeare",
+            "https://github.com/karpathy/char-rnn",
+            "tinyshakespeare.txt",
+            sha1="04486597058d11dcc2c556b1d0433891eb639d2e",
+            url=(
+                "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
+                "tinyshakespeare/input.txt"
+            ),
+        ),
+        _shipped_text("the_clockmakers_guest", "The Clockmaker's Guest"),
+        _shipped_text("the_tide_tables", "The Tide Tables"),
+        _shipped_text("letters_from_a_cousin", "Letters from a Cousin"),
+    )
+}
+BOOK_TEXT = "time_machine"
+SAMPLE_TEXT = "the_clockmakers_guest"
+
+Source = Union[str, "os.PathLike[str]"]
+
+
+# Loading: text -> cleaned text -> vocabulary and indices.
+
+
+def load_data_time_machine(num_examples: Optional[int] = 10000) -> Tuple[List[int], Vocab]:
+    """Load the beginning of The Time Machine, as the chapter does.
+
+    Args:
+        num_examples: How many characters to take; None, or more than there are, takes the book.
+
+    Returns:
+        The index of each character, and the vocabulary of these characters.
+
+    Raises:
+        TextNotAvailable: If the book is not on this machine and cannot be downloaded.
+        WrongTextError: If the file found is not the book's.
+        ValueError: If ``num_examples`` is not a positive integer.
+
+    Source:
+        ``d2l.load_data_time_machine`` of d2l 0.9.1.
+    """
+    # Differs: the original opened ../data/timemachine.txt, which is another file, or none, in
+    # every working directory.
+    try:
+        indices, vocab = load_corpus(BOOK_TEXT, num_examples)
+    # Whoever calls this reads the error, and not the way through this module that led to it.
+    except TextNotAvailable as error:
+        raise TextNotAvailable("\n".join(error.lines)) from None
+    except CorpusError as error:
+        raise error.with_traceback(None) from None
+    return indices.tolist(), vocab
+
+
+def load_corpus(
+    texts: Union[Source, Sequence[Source]],
+    num_examples: Optional[int] = None,
+    *,
+    lower: bool = True,
+    fold_whitespace: bool = True,
+    encoding: Optional[str] = None,
+) -> Tuple[np.ndarray, Vocab]:
+    """Load a text, or several as one, as indices of its characters.
+
+    Args:
+        texts: Name of a known text, path of a file, or a list or tuple of these. A string that is
+            a known name means that text, even where a file is called the same; a path object
+            always means the file. ``"-"`` is standard input. That and any other pipe is read once,
+            to its end.
+        num_examples: How many characters to take from the beginning, after cleaning and joining;
+            None takes all of them.
+        lower: Whether to turn the text into lower case.
+        fold_whitespace: Whether to turn line breaks and runs of white space into one space.
+        encoding: That of the files, by any name that Python knows; None for UTF-8. Known texts
+            are in UTF-8.
+
+    Returns:
+        The index of each character, an int32 array, and one vocabulary over all of them. Several
+        texts are joined by a space where white space is folded, otherwise by a line break.
+
+    Raises:
+        CorpusError: If a text cannot be found or used.
+        TypeError: If ``texts`` is none of the above.
+        ValueError: If ``num_examples`` is not a positive integer, ``texts`` is an empty list, or
+            ``encoding`` is unknown or no file is there to be read in it.
+    """
+    corpus = load_text(
+        texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
+    )
+    vocab = Vocab(corpus)
+    return vocab.encode(corpus), vocab
+
+
+def load_text(
+    texts: Union[Source, Sequence[Source]],
+    num_examples: Optional[int] = None,
+    *,
+    lower: bool = True,
+    fold_whitespace: bool = True,
+    encoding: Optional[str] = None,
+) -> str:
+    """Read, clean and join texts: ``load_corpus`` before the characters become indices.
+
+    Args, Raises: As ``load_corpus``.
+    """
+    sources: Sequence[Any] = texts if isinstance(texts, (list, tuple)) else [texts]
+    if not sources:
+        raise ValueError("no text to load: the list of texts is empty")
+    for source in sources:
+        _check_source(source)
+    if num_examples is not None:
+        # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
+        positive_int("num_examples", num_examples)
+    if encoding is not None:
+        text_encoding("encoding", encoding)
+        if all(map(_is_known, sources)):
+            raise ValueError(
+                f"encoding {encoding!r} is for files: the encoding of {', '.join(sources)} is "
+                "known, so leave it out"
+            )
+    cleaned = [
+        clean_text(
+            read_text(source, encoding=None if _is_known(source) else encoding),
+            lower=lower,
+            fold_whitespace=fold_whitespace,
+        )
+        for source in sources
+    ]
+    return (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
+
+
+def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -> str:
+    """Clean a text as the chapter does: lower case, and one space for any white space.
+
+    Args:
+        text: Any text.
+        lower: Whether to turn it into lower case.
+        fold_whitespace: Whether to turn line breaks and runs of white space into one space, and to
+            drop them at both ends.
+
+    Returns:
+        The cleaned text. Punctuation is kept.
+    """
+    if not fold_whitespace:
+        return text.lower() if lower else text
+    folded: List[str] = []
+    rest = ""  # of a piece: the beginning of a word
+    # A piece at a time: all words of a large text at once would take many times its memory.
+    for start in range(0, len(text), PIECE):
+        piece = rest + text[start : start + PIECE]
+        words = piece.split()
+        rest = words.pop() if words and not piece[-1].isspace() else ""
+        if words:
+            folded.append(" ".join(words))
+    if rest:
+        folded.append(rest)
+    # Words are lowered whole: how a capital sigma is lowered depends on its neighbours.
+    return " ".join(part.lower() if lower else part for part in folded)
+
+
+def read_text(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
+    """Read a known text or a file, without what is not part of the text.
+
+    Args:
+        name_or_path: Name of a known text, path of a file, or ``"-"`` for standard input.
+        encoding: That of the file, by any name that Python knows; None for UTF-8.
+
+    Returns:
+        The text, case and white space kept; without byte order mark and without Project
+        Gutenberg's header and footer, with LF for every line break.
+
+    Raises:
+        CorpusError: If there is no such text, or it is not text in this encoding, or nothing is
+            left of it. The message names the encoding that is likely, where one is.
+        TypeError: If ``name_or_path`` is neither a string nor a path.
+        ValueError: If ``encoding`` is unknown, or given with a known text.
+    """
+    _check_source(name_or_path)
+    if encoding is not None:
+        encoding = text_encoding("encoding", encoding)
+    if isinstance(name_or_path, str) and name_or_path in KNOWN_TEXTS:
+        if encoding is not None:
+            raise ValueError(f"encoding is for files: {name_or_path} is known to be UTF-8")
+        name = str(find_text(name_or_path))
+        raw = _read_bytes(Path(name))
+    else:
+        name, raw = _read_source(name_or_path)
+    try:
+        # The mark is decoded like any character, so that an error's offset is the file's.
+        text = decode(raw, encoding, name).lstrip("\ufeff")
+    except NotText as error:
+        raise CorpusError(str(error)) from None
+    text = _cut_gutenberg(text.replace("\r\n", "\n").replace("\r", "\n"))
+    if not text.strip():
+        raise CorpusError(f"{name} holds no text: it is empty, or nothing is left after clean-up")
+    return text
+
+
+def check_kept(texts: Sequence[Source]) -> None:
+    """Make sure that texts can be read again later, as resuming a run requires.
+
+    Raises:
+        CorpusError: If one of them is standard input, another pipe or the like.
+    """
+    for source in texts:
+        if _is_known(source):
+            continue
+        name = os.fsdecode(source)
+        if source == "-" or name.startswith(("/dev/", "/proc/")) or _is_pipe(name):
+            raise CorpusError(
+                f"{name!r} can be read only once, and a run needs its text again when it is "
+                "resumed or evaluated: save the text in a file"
+            )
+
+
+def resolve_auto() -> Tuple[str, Optional[str]]:
+    """Choose the text that ``auto`` means: the book's, or a shipped sample in its place.
+
+    Returns:
+        The name of the text, and None for the book's text, or the reason why it is another one.
+        Whoever prints figures of another text has to say that they are not the book's.
+
+    Raises:
+        CorpusError: If the book's text is there but wrong, or the data directory is.
+    """
+    try:
+        find_text(BOOK_TEXT)
+    except TextNotAvailable as error:
+        return SAMPLE_TEXT, str(error)
+    return BOOK_TEXT, None
+
+
+# Finding: which file holds a known text.
+
+
+def find_text(name: str) -> Path:
+    """Find the file of a known text; download it into the cache where it is not on this machine.
+
+    Args:
+        name: Name of a known text.
+
+    Returns:
+        Path of the file, its SHA-1 checked.
+
+    Raises:
+        TextNotAvailable: If it is not on this machine and cannot be downloaded.
+        WrongTextError: If the file found is another text.
+        CorpusError: If the name is unknown, or the data directory does not exist.
+    """
+    return locate_text(name) or _download(KNOWN_TEXTS[name])
+
+
+def locate_text(name: str) -> Optional[Path]:
+    """Find the file of a known text on this machine, without the network.
+
+    Args:
+        name: Name of a known text.
+
+    Returns:
+        Path of the file, its SHA-1 checked, or None where it is not on this machine.
+
+    Raises:
+        WrongTextError: If the file found is another text.
+        CorpusError: If the name is unknown, or the data directory does not exist.
+    """
+    if name not in KNOWN_TEXTS:
+        raise _unknown(name)
+    text = KNOWN_TEXTS[name]
+    if text.shipped:
+        return _SHIPPED_DIRECTORY / text.filename
+    for directory in (data_directory(), cache_directory()):
+        if directory is not None and os.path.isfile(directory / text.filename):
+            path = directory / text.filename
+            found = hashlib.sha1(_read_bytes(path)).hexdigest()
+            if found != text.sha1:
+                raise WrongTextError(
+                    f"{path} is not the known text {name!r}: its SHA-1 should be {text.sha1} but "
+                    f"is {found}; delete the file if it is damaged, or pass its path to use it all "
+                    f"the same: load_corpus({str(path)!r}). {' '.join(_ways_on(text))}"
+                )
+            return path
+    return None
+
+
+def data_directory() -> Optional[Path]:
+    """Return the directory that ``$D2L_DEEPRNN_DATA`` names.
+
+    Returns:
+        Path of the directory, or None where the variable is not set or empty.
+
+    Raises:
+        CorpusError: If it is not a directory that can be read.
+    """
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        return None
+    if not os.path.isdir(value):
+        raise CorpusError(
+            f"{DATA_VARIABLE} is set to {value!r}, which is not a directory: set it to the "
+            "directory that holds the texts, or unset it"
+        )
+    # A directory that may not be entered looks as if it held nothing.
+    if not os.access(value, os.R_OK | os.X_OK):
+        raise CorpusError(f"{DATA_VARIABLE} is set to {value!r}, a directory that cannot be read")
+    return Path(value)
+
+
+def cache_directory() -> Optional[Path]:
+    """Return the directory into which texts are downloaded; it may not exist yet.
+
+    Returns:
+        ``$XDG_CACHE_HOME/d2l_deeprnn`` or else ``~/.cache/d2l_deeprnn``, on macOS
+        ``~/Library/Caches/d2l_deeprnn``; None where the user has no home directory.
+    """
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):  # the XDG specification has a relative one ignored
+        return Path(chosen) / "d2l_deeprnn"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        return None
+    caches = ("Library", "Caches") if sys.platform == "darwin" else (".cache",)
+    return Path(home, *caches, "d2l_deeprnn")
+
+
+# Downloading.
+
+
+def _download(text: Text) -> Path:
+    """Download a text into the cache: checked first, then put in place in one step."""
+    if text.url is None:
+        raise _not_available(text, "no server is known to have this very file")
+    directory = cache_directory()
+    if directory is None:
+        raise _not_available(text, "no download, for want of a home directory to keep it in")
+    target = directory / text.filename
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with atomic_file(target) as file:
+            _fetch(text, text.url, file)
+    except _TransferFailed as error:
+        raise _not_available(text, f"{text.url} ({error})") from None
+    except OSError as error:
+        raise _not_available(
+            text, f"{text.url} into {directory} ({error.strerror or error})"
+        ) from None
+    return target
+
+
+def _fetch(text: Text, url: str, file: BinaryIO) -> None:
+    """Write what ``url`` serves to a file, if it is the text."""
+    digest = hashlib.sha1()
+    beginning = b""
+    for chunk in _chunks(url):
+        file.write(chunk)
+        digest.update(chunk)
+        beginning = beginning or chunk
+    if digest.hexdigest() != text.sha1:
+        # Unlike a wrong file on this machine, nobody put it there: the text is not to be had.
+        if _HTML.match(beginning):
+            raise _TransferFailed(_WEB_PAGE)
+        raise _TransferFailed(
+            f"what it sent is not this text: its SHA-1 is {digest.hexdigest()}; nothing of it was "
+            "kept"
+        )
+
+
+_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|script|meta)\b", re.IGNORECASE)
+_WEB_PAGE = (
+    "a web page came in place of the text; if this network has a login page (captive portal), "
+    "log in with a browser and try again"
+)
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    """Yield what ``url`` serves, within the limits of time and size, with a progress bar.
+
+    Another thread asks the server: then the limit of time holds for all of it, for the name, the
+    connection and the headers too, however slowly they come.
+    """
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    arrived: queue.Queue[Any] = queue.Queue()
+    given_up = threading.Event()
+    transfer = threading.Thread(
+        target=_transfer, args=(url, arrived.put, given_up.is_set), daemon=True
+    )
+    deadline = time.monotonic() + DOWNLOAD_TIMEOUT
+
+    def next_part() -> Any:
+        try:
+            part = arrived.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            raise _TransferFailed(f"not complete after {DOWNLOAD_TIMEOUT:g} s") from None
+        if isinstance(part, BaseException):
+            raise part
+        return part
+
+    received = 0
+    transfer.start()
+    try:
+        announced = next_part()[0]
+        with tqdm(
+            total=announced,
+            unit="B",
+            unit_scale=True,
+            desc=url.rsplit("/", 1)[-1],
+            file=sys.stderr,
+            disable=None,
+        ) as bar:
+            for chunk in iter(next_part, b""):
+                received += len(chunk)
+                if received > DOWNLOAD_LIMIT_BYTES:
+                    raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
+                bar.update(len(chunk))
+                yield chunk
+    finally:
+        given_up.set()
+    if announced is not None and received < announced:
+        raise _TransferFailed(f"broke off after {received} of {announced} bytes")
+
+
+def _transfer(url: str, put: Callable[[Any], Any], given_up: Callable[[], bool]) -> None:
+    """Ask a server, and hand on what comes: the announced length in a tuple; chunks; an empty one.
+
+    Whatever goes wrong is handed on as an exception.
+    """
+    import requests
+    import urllib3
+
+    try:
+        # Compressed, the number of bytes received could not be compared with the length announced.
+        with requests.get(
+            url,
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            headers={"Accept-Encoding": "identity"},
+        ) as response:
+            _check_response(response)
+            put((_content_length(response.headers),))
+            for chunk in response.iter_content(CHUNK_BYTES):
+                if given_up():
+                    return
+                put(chunk)
+        put(b"")
+    except _TransferFailed as error:
+        put(error)
+    # Not all that urllib3 and the settings of proxies and certificates raise is Requests' own.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        put(_TransferFailed(f"{type(error).__name__}: {_cause(error)}"))
+    except BaseException as error:  # what nobody foresaw is raised where somebody sees it
+        put(error)
+
+
+def _check_response(response: Any) -> None:
+    """Refuse an answer that cannot be the text."""
+    if response.status_code != 200:
+        raise _TransferFailed(f"HTTP status {response.status_code}{_led_to(response)}")
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise _TransferFailed(_WEB_PAGE + _led_to(response))
+
+
+def _led_to(response: Any) -> str:
+    return f"; it led to {_shortened(response.url)}" if response.history else ""
+
+
+def _cause(error: BaseException) -> str:
+    """The point of an error of Requests, which it and urllib3 have wrapped up."""
+    while True:
+        inner = [getattr(error, name, None) for name in ("reason", "original_error")]
+        wrapped = [e for e in (*inner, *error.args[:1]) if isinstance(e, BaseException)]
+        if not wrapped:
+            break
+        error = wrapped[0]
+    # the connection, as an object
+    words = re.sub(r"^(<[^>]*>|\w*HTTPS?Connection(Pool)?\([^)]*\)): ", "", str(error))
+    return _shortened(words or type(error).__name__)
+
+
+def _content_length(headers: Any) -> Optional[int]:
+    """Return how many bytes a response announces, or None where it cannot be known."""
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdigit() and "Content-Encoding" not in headers else None
+
+
+def _not_available(text: Text, tried: str) -> TextNotAvailable:
+    """Say in one line what was tried for a text, and the ways on."""
+    data, cache = data_directory(), cache_directory()
+    places = [
+        f"{DATA_VARIABLE} (not set)" if data is None else f"{data / text.filename} (not there)",
+        *([] if cache is None else [f"{cache / text.filename} (not there)"]),
+        tried,
+    ]
+    return TextNotAvailable(
+        f"{text.title} ({text.filename}) is not available; tried: {'; '.join(places)}.",
+        *_ways_on(text),
+    )
+
+
+def _ways_on(text: Text) -> Tuple[str, str, str]:
+    """Say how to get on without, or with another copy of, a text."""
+    if text.url is None:
+        second = f"save any edition, for one from {text.source}, and pass the path of its file"
+    else:
+        second = f"run again with a network, so that {text.url} can be downloaded"
+    return (
+        f"Ways on: (1) put a copy with SHA-1 {text.sha1}, called {text.filename}, into a directory "
+        f"and set {DATA_VARIABLE} to that directory;",
+        f"(2) {second};",
+        "(3) use a text of your own by its path, or a sample that is shipped: "
+        f"load_corpus({SAMPLE_TEXT!r})",
+    )
+
+
+# Reading: bytes -> text.
+
+
+def _check_source(source: Any) -> None:
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "a text is the name of a known text, a path, or a list or tuple of these, not "
+            f"{_shortened(repr(source))} of type {type(source).__name__}"
+        )
+
+
+def _is_known(source: Any) -> bool:
+    return isinstance(source, str) and source in KNOWN_TEXTS
+
+
+def _read_source(source: Source) -> Tuple[str, bytes]:
+    """Read a file or a pipe; give its name, for messages, and its bytes."""
+    if source == "-":
+        return "standard input", _read_standard_input()
+    name = os.fsdecode(source)
+    mode = _mode(name)
+    if mode is None:
+        raise _unknown(name)
+    if stat.S_ISREG(mode):
+        return name, _read_bytes(Path(name))
+    if stat.S_ISDIR(mode):
+        raise CorpusError(f"{name!r} is a directory: pass the files in it, as a list")
+    if stat.S_ISFIFO(mode):
+        with _reading(name), open(name, "rb") as pipe:
+            return name, _read_pipe(pipe, name)
+    # A device may never come to an end.
+    kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
+    raise CorpusError(f"{name!r} is not a regular file, but {kind}")
+
+
+def _read_standard_input() -> bytes:
+    name = "standard input"
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        raise CorpusError("standard input (-) is closed: there is nothing to read") from None
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        kind = "the terminal" if os.isatty(0) else "a device"
+        raise CorpusError(f"standard input (-) is {kind}: let it come from a file or a pipe")
+    with _reading(name), open(0, "rb", closefd=False) as pipe:
+        return _read_pipe(pipe, name)
+
+
+def _read_pipe(pipe: BinaryIO, name: str) -> bytes:
+    raw = bytearray()
+    for piece in iter(lambda: pipe.read(PIECE), b""):
+        raw += piece
+        if len(raw) > PIPE_LIMIT_BYTES:
+            raise CorpusError(
+                f"more than {PIPE_LIMIT_BYTES} bytes came through {name}: save the text in a file"
+            )
+    return bytes(raw)
+
+
+def _is_pipe(name: str) -> bool:
+    mode = _mode(name)
+    return mode is not None and stat.S_ISFIFO(mode)
+
+
+def _mode(name: str) -> Optional[int]:
+    """What kind of file has a name; None if there is none."""
+    try:
+        return os.stat(name).st_mode
+    except ValueError:  # a NUL in it
+        return None
+    except OSError as error:
+        # A text passed by mistake is too long for a name.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+def _unknown(name: str) -> CorpusError:
+    """Say that a name means nothing, and what could have been meant."""
+    close = difflib.get_close_matches(name[:100].lower(), KNOWN_TEXTS)
+    hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+    return CorpusError(
+        f"{_shortened(repr(name))} is neither a known text nor a file{hint}; known texts: "
+        f"{', '.join(KNOWN_TEXTS)}"
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    with _reading(path):
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _reading(name: Union[str, Path]) -> Iterator[None]:
+    """Say of whatever goes wrong which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (MemoryError, OverflowError):
+        raise CorpusError(f"{name} cannot be read: it is too large for the memory") from None
+
+
+def _cut_gutenberg(text: str) -> str:
+    """Keep what stands between Project Gutenberg's START and END lines, where there are any.
+
+    Either line may be missing, and several books may follow each other in one file.
+    """
+    header, *books = _START.split(text)
+    books = [_CREDITS.sub("", book).lstrip("\n") for book in books]
+    # Before the first START line there is only a header, unless a book ends there or there is no
+    # START line at all.
+    if not books or _END.search(header):
+        books.insert(0, header)
+    return "\n".join(_before_end(book) for book in books)
+
+
+def _before_end(book: str) -> str:
+    end = _END.search(book)
+    if end is None:
+        return book
+    return _CLOSING_LINE.sub("", book[: end.start()]).rstrip() + "\n"
+
+
+def _shortened(words: str) -> str:
+    """Fit words of unknown length into a message of one line."""
+    words = " ".join(words.split())
+    return words if len(words) <= 200 else words[:200] + "..."

@@ -1,0 +1,147 @@
+"""The vocabulary: which index stands for which token."""
+
+from __future__ import annotations
+
+import collections
+import operator
+from typing import Any, Dict, Iterable, List, Sequence
+
+import numpy as np
+
+from .._checks import whole_number
+
+# Characters that are encoded at a time.
+PIECE = 2**20
+
+
+class Vocab:
+    """A table of tokens and their indices, built from a text.
+
+    Tokens stand by falling frequency, equally frequent ones by their own order, after the special
+    tokens. A token that is not in the table has the index of ``'<unk>'``.
+
+    Args:
+        tokens: The tokens of a text, one after another; a string counts as its characters.
+        min_freq: How often a token must occur to be taken up; 0 and 1 take up every token.
+        use_special_tokens: Whether ``'<pad>'``, ``'<bos>'`` and ``'<eos>'`` stand before
+            ``'<unk>'``, as indices 0 to 3. Otherwise ``'<unk>'`` is the only special token, at 0.
+
+    Attributes:
+        idx_to_token: Token of each index.
+        token_to_idx: Index of each token.
+        unk: Index of ``'<unk>'``.
+        pad, bos, eos: Indices of the other special tokens; only where these are used.
+
+    Raises:
+        ValueError: If ``min_freq`` is not a non-negative integer.
+        TypeError: If tokens cannot be hashed, or cannot be compared with each other.
+
+    Source:
+        ``d2l.Vocab`` of d2l 0.9.1.
+    """
+
+    def __init__(
+        self, tokens: Iterable[Any], min_freq: int = 0, use_special_tokens: bool = False
+    ) -> None:
+        # Differs: the original took any number, and a negative or broken one without a word.
+        whole_number("min_freq", min_freq, 0)
+        self.unk: int
+        if use_special_tokens:
+            self.pad, self.bos, self.eos, self.unk = 0, 1, 2, 3
+            special_tokens = ["<pad>", "<bos>", "<eos>", "<unk>"]
+        else:
+            self.unk = 0
+            special_tokens = ["<unk>"]
+        counter = collections.Counter(tokens)
+        # The second sort is stable, so the first one decides between equal frequencies.
+        by_freq = sorted(sorted(counter), key=counter.__getitem__, reverse=True)
+        self.idx_to_token: List[Any] = special_tokens + [
+            token for token in by_freq if counter[token] >= min_freq and token not in special_tokens
+        ]
+        self.token_to_idx: Dict[Any, int] = {
+            token: index for index, token in enumerate(self.idx_to_token)
+        }
+
+    @classmethod
+    def from_tokens(cls, idx_to_token: Sequence[Any]) -> Vocab:
+        """Make the vocabulary again that had this ``idx_to_token``.
+
+        Raises:
+            ValueError: If a token stands there twice, or ``'<unk>'`` not at index 0.
+        """
+        if not idx_to_token or idx_to_token[0] != "<unk>":
+            raise ValueError(f"idx_to_token must begin with '<unk>': {list(idx_to_token)[:3]}")
+        vocab = cls([])
+        vocab.idx_to_token = list(idx_to_token)
+        vocab.token_to_idx = {token: index for index, token in enumerate(idx_to_token)}
+        if len(vocab.token_to_idx) != len(vocab):
+            raise ValueError("idx_to_token holds a token twice")
+        return vocab
+
+    def encode(self, text: str) -> np.ndarray:
+        """Look up the indices of all characters of a text at once.
+
+        Returns:
+            int32 array (len(text),), the same numbers as ``self[list(text)]``
+            without a Python object for each.
+        """
+        characters = {
+            ord(token): index
+            for token, index in self.token_to_idx.items()
+            if isinstance(token, str) and len(token) == 1
+        }
+        table = np.full(max(characters, default=0) + 2, self.unk, dtype=np.int32)
+        table[list(characters)] = list(characters.values())
+        indices = np.empty(len(text), dtype=np.int32)
+        for start in range(0, len(text), PIECE):  # to need little memory beside the result
+            # One character is one 32-bit unit, unlike in UTF-8.
+            piece = text[start : start + PIECE].encode("utf-32-le", "surrogatepass")
+            codes = np.frombuffer(piece, dtype=np.uint32)
+            # the table's last entry is nobody's
+            indices[start : start + PIECE] = table[np.minimum(codes, len(table) - 1)]
+        return indices
+
+    def __len__(self) -> int:
+        """Return the number of tokens, special ones included."""
+        return len(self.idx_to_token)
+
+    def __getitem__(self, tokens: Any) -> Any:
+        """Look up indices.
+
+        Args:
+            tokens: A token, or a list or tuple of tokens, nested as deep as wanted.
+
+        Returns:
+            The index of the token (``unk`` where it is unknown), or a list of indices, nested as
+            ``tokens`` is.
+        """
+        if isinstance(tokens, (list, tuple)):
+            return [self[token] for token in tokens]
+        return self.token_to_idx.get(tokens, self.unk)
+
+    def to_tokens(self, indices: Any) -> Any:
+        """Look up tokens.
+
+        Args:
+            indices: An index, or a list, tuple or array of indices.
+
+        Returns:
+            The token of the index, or a list of tokens.
+
+        Raises:
+            IndexError: If an index is not in 0 to ``len(self) - 1``.
+            TypeError: If an index is not an integer.
+        """
+        if isinstance(indices, (list, tuple, np.ndarray)):
+            return [self._token(index) for index in indices]
+        return self._token(indices)
+
+    def _token(self, index: Any) -> Any:
+        position = operator.index(index)
+        # Differs: the original let a negative index count from the end, which hides a mistake in
+        # the caller: no index of a vocabulary is negative.
+        if not 0 <= position < len(self):
+            raise IndexError(
+                f"index {position} is outside the vocabulary: valid are 0 to {len(self) - 1}"
+            )
+        return self.idx_to_token[position]

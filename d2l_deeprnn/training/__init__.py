@@ -1,0 +1,1 @@
+"""Training of any model on any text: settings, steps, checkpoints, and scoring."""

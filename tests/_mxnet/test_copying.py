@@ -1,0 +1,256 @@
+"""Models can be copied and pickled, and a copy is a model of its own."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import autograd, gluon, mx, nd
+from d2l_deeprnn.generation.generate import generate
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.evaluate import evaluate
+
+CTX = mx.cpu()
+H = 8
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.fixture(scope="module")
+def text():
+    return d2l.load_corpus(SAMPLE_TEXT, 120)
+
+
+class Own(gluon.Block):
+    """A model that knows nothing of this package."""
+
+    def __init__(self, size):
+        super().__init__()
+        with self.name_scope():
+            self.embedding = gluon.nn.Embedding(size, 4)
+            self.gru = gluon.rnn.GRU(H)
+            self.out = gluon.nn.Dense(size)
+
+    def forward(self, inputs, state):
+        Y, state = self.gru(self.embedding(inputs.T), state)
+        return self.out(Y.reshape((-1, H))), state
+
+    def begin_state(self, *args, **kwargs):
+        return self.gru.begin_state(*args, **kwargs)
+
+
+class Subclass(d2l.RNNModel):
+    def forward(self, inputs, state):
+        output, state = super().forward(inputs, state)
+        return output * 2, state
+
+
+def cells(size):
+    stack = gluon.rnn.SequentialRNNCell()
+    stack.add(gluon.rnn.LSTMCell(H))
+    stack.add(gluon.rnn.GRUCell(H))
+    return d2l.RNNModel(stack, size)
+
+
+MODELS = {
+    "LSTM": lambda size: d2l.RNNModel(gluon.rnn.LSTM(H, 2), size),
+    "stacked": lambda size: d2l.RNNModel(d2l.StackedRNN("gru", H, 2, 0.3, size), size),
+    "cells": cells,
+    "subclass": lambda size: Subclass(gluon.rnn.LSTM(H, 2), size),
+    "own": Own,
+}
+
+
+def train(model, text, num_epochs=2, **kwargs):
+    indices, vocab = text
+    d2l.train_and_predict_rnn_gluon(
+        *(model, H, indices, vocab, CTX, num_epochs, 10, 4, 0.5, 8, []),
+        log=lambda line: None,
+        **kwargs,
+    )
+
+
+def loss(model, text):
+    return evaluate(model, text[0], CTX).nats
+
+
+def arrays(model):
+    params = model._collect_params_with_prefix()
+    return {name: param.data().asnumpy() for name, param in params.items()}
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("hybridized", [False, True])
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_trained_model_is_copied(name, how, hybridized, text):
+    d2l.set_seed(0)
+    model = MODELS[name](len(text[1]))
+    if hybridized:
+        model.hybridize(static_alloc=True)
+    train(model, text)
+    before, params = loss(model, text), arrays(model)
+    copied = COPIES[how](model)
+    assert type(copied) is type(model)
+    assert loss(copied, text) == before
+    assert generate(copied, text[1], ["the"], 20) == generate(model, text[1], ["the"], 20)
+
+    # What is done to the one is not done to the other, and both learn alike.
+    d2l.set_seed(1)
+    train(model, text, initialize=False)
+    assert_equal(arrays(copied), params)
+    assert loss(copied, text) == before
+    d2l.set_seed(1)
+    train(copied, text, initialize=False)
+    assert_equal(arrays(copied), arrays(model))
+    assert loss(model, text) != before
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_the_best_epoch_is_kept(how, text):
+    d2l.set_seed(0)
+    model = d2l.RNNModel(gluon.rnn.LSTM(H, 2), len(text[1]))
+    kept = []
+
+    def keep(record):
+        kept.append((COPIES[how](model), arrays(model)))
+
+    train(model, text, num_epochs=4, on_epoch=keep)
+    for copied, params in kept:
+        assert_equal(arrays(copied), params)
+    weights = [params["dense.weight"] for _, params in kept]
+    assert all(not np.array_equal(a, b) for a, b in zip(weights, weights[1:]))
+
+    d2l.set_seed(0)
+    undisturbed = d2l.RNNModel(gluon.rnn.LSTM(H, 2), len(text[1]))
+    train(undisturbed, text, num_epochs=4)
+    assert_equal(arrays(model), arrays(undisturbed))
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_copy_has_gradients(name, how, text):
+    model = MODELS[name](len(text[1]))
+    model.initialize()
+    loss(model, text)  # all shapes are known from here on
+    copied = COPIES[how](model)
+    with autograd.record():
+        output, _ = copied(nd.ones((2, 3)), copied.begin_state(batch_size=2, ctx=CTX))
+    output.backward()
+    for name, param in copied._collect_params_with_prefix().items():
+        assert abs(param.grad()).sum().asscalar() > 0, name
+    for name, param in model._collect_params_with_prefix().items():
+        assert abs(param.grad()).sum().asscalar() == 0, name
+    trainer = gluon.Trainer(copied.collect_params(), "adam")
+    before = arrays(copied)
+    trainer.step(1)
+    assert not np.array_equal(before.popitem()[1], arrays(copied).popitem()[1])
+
+
+def test_a_frozen_parameter_stays_so_in_the_copy(text):
+    model = MODELS["LSTM"](len(text[1]))
+    model.initialize()
+    loss(model, text)
+    model.rnn.l0_h2h_weight.grad_req = "null"
+    copied = copy.deepcopy(model)
+    train(copied, text, initialize=False)
+    assert_equal(
+        {"": copied.rnn.l0_h2h_weight.data().asnumpy()},
+        {"": model.rnn.l0_h2h_weight.data().asnumpy()},
+    )
+    assert not np.array_equal(arrays(copied)["dense.bias"], arrays(model)["dense.bias"])
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_parts_and_untouched_models_are_copied(how, text):
+    size = len(text[1])
+    untouched = COPIES[how](MODELS["LSTM"](size))
+    train(untouched, text)
+    model = MODELS["stacked"](size)
+    model.initialize()
+    model.hybridize(static_alloc=True)
+    loss(model, text)
+    layer = COPIES[how](model.rnn)
+    X, state = nd.random.normal(shape=(3, 2, size)), model.begin_state(2)
+    np.testing.assert_array_equal(layer(X, state)[0].asnumpy(), model.rnn(X, state)[0].asnumpy())
+    dense = COPIES[how](model.dense)
+    Y = nd.ones((1, H))
+    np.testing.assert_array_equal(dense(Y).asnumpy(), model.dense(Y).asnumpy())
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_the_model_of_a_run_is_copied(how, tmp_path):
+    settings = d2l.TrainSettings(
+        corpus=(SAMPLE_TEXT,), num_examples=2000, num_hiddens=H, num_epochs=1, optimizer="adam",
+        lr=0.01, batch_size=8, num_steps=10, dropout=0.2,
+    )  # fmt: skip
+    runs.train(settings, tmp_path / "run")
+    run = d2l.load_run(tmp_path / "run")
+    expected = generate(run.model, run.vocab, ["the"], 30)
+    copied = COPIES[how](run.model)
+    assert generate(copied, run.vocab, ["the"], 30) == expected
+    assert loss(copied, ([1, 2, 3, 4], None)) == loss(run.model, ([1, 2, 3, 4], None))
+    params = arrays(run.model)
+    trainer = gluon.Trainer(copied.collect_params(), "sgd", {"learning_rate": 1.0})
+    with autograd.record():
+        output, _ = copied(nd.ones((1, 3)), copied.begin_state(1))
+    output.backward()
+    trainer.step(1)
+    assert_equal(arrays(run.model), params)
+    assert not np.array_equal(arrays(copied)["dense.bias"], params["dense.bias"])
+
+
+def test_a_copy_does_not_drag_its_trainer_along(text):
+    model = MODELS["own"](len(text[1]))
+    model.initialize()
+    loss(model, text)
+    size = len(pickle.dumps(model))
+    trainer = gluon.Trainer(model.collect_params(), "adam", kvstore=mx.kv.create("local"))
+    with autograd.record():
+        output, _ = model(nd.ones((1, 3)), model.begin_state(1))
+    output.backward()
+    trainer.step(1)
+    assert len(pickle.dumps(model)) < 1.1 * size
+    copy.deepcopy(model)
+    trainer.step(1, ignore_stale_grad=True)  # the model's own still works
+
+
+def test_a_pickle_is_read_by_another_process(tmp_path, text):
+    indices, vocab = text
+    d2l.set_seed(0)
+    model = MODELS["LSTM"](len(vocab))
+    model.hybridize()
+    train(model, text)
+    expected = d2l.predict_rnn_gluon("the", 20, model, vocab, CTX)
+    (tmp_path / "model").write_bytes(pickle.dumps((model, vocab)))
+    program = f"""
+import pickle
+with open({str(tmp_path / "model")!r}, "rb") as file:
+    model, vocab = pickle.load(file)
+import d2l_deeprnn as d2l
+print(d2l.predict_rnn_gluon("the", 20, model, vocab, None))
+corpus = vocab[list("the time traveller " * 9)]
+d2l.train_and_predict_rnn_gluon(
+    model, {H}, corpus, vocab, None, 1, 5, 1, 1, 4, [], initialize=False
+)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
+    )
+    first, second = done.stdout.splitlines()
+    assert first == expected
+    assert second.startswith("epoch 1, perplexity ")

@@ -1,0 +1,334 @@
+"""MXNet can be imported, quietly, and with a thread for each core that may be used."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from d2l_deeprnn._mxnet import repairs as _repairs
+
+counted = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+
+
+def python(code, *options, **environment):
+    """Run code in a fresh interpreter and return what it printed."""
+    ours = (_repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE)
+    env = {k: v for k, v in os.environ.items() if k not in ours}
+    done = subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        env={**env, **environment}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+TRAIN_A_LITTLE = """
+    layer = mx.gluon.rnn.LSTM(3)
+    layer.initialize()
+    assert layer(mx.nd.ones((2, 1, 3))).shape == (2, 1, 3)
+"""
+
+
+def test_mxnet_is_usable_after_import_and_nothing_is_said():
+    code = "import d2l_deeprnn, sys\nassert 'mxnet' not in sys.modules\nimport mxnet as mx"
+    assert python(code + textwrap.dedent(TRAIN_A_LITTLE)) == ("", "")
+
+
+def test_no_warning_even_where_warnings_are_errors():
+    python("import d2l_deeprnn as d2l\nd2l.try_gpu()", "-W", "error")
+
+
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) >= "1.24.0" or sys.version_info >= (3, 12),
+    reason="this NumPy or Python does not let MXNet be imported first",
+)
+def test_mxnet_may_come_first():
+    code = "import mxnet as mx\nimport d2l_deeprnn as d2l\nd2l.try_gpu()"
+    python(code + textwrap.dedent(TRAIN_A_LITTLE))
+
+
+@counted
+@pytest.mark.parametrize("size, threads_more", [(None, 0), ("1000", 1)], ids=["ours", "the user's"])
+def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, threads_more):
+    code = """
+        import os
+        import numpy as np
+        import d2l_deeprnn as d2l
+        d2l.try_gpu()
+        from mxnet import nd
+        nd.zeros((512, 1024)).wait_to_read()  # starts the threads that compute
+        before = len(os.listdir("/proc/self/task"))
+        nd.array(np.ones((512, 1024))).asnumpy()
+        print(len(os.listdir("/proc/self/task")) - before)
+    """
+    environment = {} if size is None else {_repairs.COPY_VARIABLE: size}
+    assert python(code, OMP_NUM_THREADS="2", **environment)[0] == str(threads_more)
+
+
+# What is in use is counted: the threads that appear with the first product of matrices, beside that
+# of MXNet which computes it and is there before.
+THREADS = """
+    import os
+    from d2l_deeprnn.evidence.provenance import machine
+    from mxnet import nd
+    def count():
+        return len(os.listdir("/proc/self/task"))
+    before = count()
+    nd.dot(nd.ones((600, 600)), nd.ones((600, 600))).wait_to_read()
+    print(machine()["threads"], 1 + count() - before)
+"""
+FIRST = {
+    "ours first": "import d2l_deeprnn",
+    "MXNet first": """
+        import warnings
+        import numpy as np
+        if "bool" not in vars(np):
+            np.bool = bool
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mxnet
+        import d2l_deeprnn
+    """,
+    "OpenMP first": "import ctypes\nctypes.CDLL('libgomp.so.1')\nimport d2l_deeprnn",
+    "changed in between": """
+        import os
+        import d2l_deeprnn
+        wish = os.environ.pop("WISH", None)
+        if wish:
+            os.environ["OMP_NUM_THREADS"] = wish
+    """,
+}
+
+
+def threads(first="ours first", **environment):
+    """The threads recorded and those counted, both as strings; and what was said."""
+    code = textwrap.dedent(FIRST[first]) + textwrap.dedent(THREADS)
+    printed, said = python(code, **environment)
+    recorded, found = printed.split()
+    return recorded, found, said
+
+
+@counted
+@pytest.mark.parametrize("first", FIRST)
+def test_every_available_core_has_a_thread(first):
+    cores = str(_repairs.available_cores())
+    assert threads(first) == (cores, cores, "")
+
+
+@counted
+@pytest.mark.parametrize("first", FIRST)
+def test_the_users_number_of_threads_is_left_alone(first):
+    assert threads(first, OMP_NUM_THREADS="3") == ("3", "3", "")
+
+
+@counted
+@pytest.mark.parametrize(
+    "value, number", [("4,2", "4"), (" 3 , 1", "3"), (" 4 ", "4"), ("+2", "2")]
+)
+def test_of_what_openmp_allows_the_first_number_counts(value, number):
+    assert threads(OMP_NUM_THREADS=value) == (number, number, "")
+
+
+@counted
+@pytest.mark.parametrize("value", ["all", "1e3", "4.0", "0", "-1", "99999999999", ",2", "\u0663"])
+def test_what_is_no_number_of_threads_is_ignored_with_a_warning(value):
+    cores = str(_repairs.available_cores())
+    recorded, found, said = threads(OMP_NUM_THREADS=value)
+    assert (recorded, found) == (cores, cores)
+    assert f"OMP_NUM_THREADS is {value!r}, which is not a number of threads" in said
+    assert said.count("RuntimeWarning") == 1 and "libgomp" not in said
+
+
+@counted
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_number_of_threads_is_none(value):
+    cores = str(_repairs.available_cores())
+    assert threads(OMP_NUM_THREADS=value) == (cores, cores, "")
+
+
+@counted
+def test_a_number_that_is_set_after_the_import_counts():
+    assert threads("changed in between", WISH="3") == ("3", "3", "")
+    assert threads("changed in between", WISH="3,1") == ("3", "3", "")
+
+
+def test_tests_compute_with_one_thread():
+    from d2l_deeprnn.evidence.provenance import machine
+
+    assert machine()["threads"] == os.environ["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
+def test_affinity_is_respected():
+    one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    assert python(one + textwrap.dedent(THREADS))[0] == "1 1"
+
+
+# What is missing ---------------------------------------------------------------------------
+
+BROKEN = {
+    "NumPy 2": """
+        import numpy
+        numpy.__version__ = "2.1.3"
+    """,
+    "a library": """
+        import ctypes, os
+        exists, load = os.path.exists, ctypes.CDLL.__init__
+        def fail(self, name, *args, **kwargs):
+            if str(name).endswith(("libgomp.so.1", "libmxnet.so")):
+                raise OSError("libgomp.so.1: cannot open shared object file: No such file")
+            load(self, name, *args, **kwargs)
+        ctypes.CDLL.__init__ = fail
+        os.path.exists = lambda path: "libgomp.so.1" not in str(path) and exists(path)
+    """,
+    "MXNet": """
+        import sys
+        sys.modules["mxnet"] = None
+    """,
+}
+REASONS = {
+    "NumPy 2": ["MXNet 1.9.1 works with NumPy 1 only, and NumPy 2.1.3 is", "pip install 'numpy<2'"],
+    "a library": ["needs the system library libgomp.so.1", "install libgomp1", "install libgomp\n"],
+    "MXNet": ["MXNet is not installed: pip install mxnet==1.9.1"],
+}
+IMPORT, USE = "import d2l_deeprnn", "import d2l_deeprnn\nd2l_deeprnn.try_gpu()"
+on_this_system = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="elsewhere MXNet brings its libraries along",
+)
+
+
+@pytest.fixture(params=[pytest.param(name, marks=on_this_system) for name in BROKEN])
+def broken(request, tmp_path):
+    """A system on which MXNet cannot be imported: call it with arguments for Python."""
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(BROKEN[request.param]))
+    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+
+    run.reasons, run.code = REASONS[request.param], IMPORT if request.param != "MXNet" else USE
+    return run
+
+
+def test_where_mxnet_cannot_be_imported_the_import_says_why(broken):
+    done = broken("-c", broken.code)
+    last = done.stderr.splitlines(keepends=True)[-1]
+    assert done.returncode == 1
+    for words in broken.reasons:
+        assert words in last
+    assert done.stderr.count("Traceback") == 1
+
+
+def test_where_mxnet_cannot_be_imported_the_command_says_why_in_one_line(broken, tmp_path):
+    words = ["reproduce", "--corpus", "the_tide_tables", "--num-epochs", "1"]
+    script = tmp_path / "d2l-deeprnn"  # as pip writes it
+    script.write_text("import sys\nfrom d2l_deeprnn.cli import main\nsys.exit(main())\n")
+    for program in (["-m", "d2l_deeprnn"], [str(script)]):
+        done = broken(*program, *words)
+        assert done.returncode == 2 and done.stdout == ""
+        (line,) = done.stderr.splitlines(keepends=True)
+        assert line.startswith("d2l-deeprnn: error: MXNet ")
+        for words_of_it in broken.reasons:
+            assert words_of_it in line
+        assert broken(*program, "--version").returncode == 0
+
+
+# The container's quota ---------------------------------------------------------------------
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({}, None),
+        ({"box/cpu.max": "max 100000\n"}, None),
+        ({"box/cpu.max": "150000 100000\n"}, 1.5),
+        # the tightest group on the way up counts
+        ({"cpu.max": "400000 100000\n", "box/cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu.max": "50000 100000\n", "box/cpu.max": "max 100000\n"}, 0.5),
+        ({"cpu.max": "300000 100000\n"}, 3.0),  # the group itself is not mounted here
+        ({"box/cpu.max": "nonsense\n"}, None),
+        # odd ones do not count, and those above them still do
+        ({"cpu.max": "300000 100000\n", "box/cpu.max": "100000 0\n"}, 3.0),
+        ({"box/cpu.max": "100000 -100000\n"}, None),
+        ({"box/cpu.max": "0 100000\n"}, None),
+        ({"box/cpu.max": "9" * 400 + " 1\n"}, None),
+        ({"box/cpu.max": "nan 100000\n"}, None),
+        ({"box/cpu.max": b"\xff\xfe 1\n"}, None),
+        ({"box/cpu.max": ""}, None),
+    ],
+)
+def test_quota_of_control_groups_version_2(tmp_path, files, expected):
+    write(tmp_path / "cgroup", "0::/box\n")
+    for name, text in files.items():
+        write(tmp_path / "fs" / name, text)
+    assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"\n", b"nonsense\n", b"0:\n", b"0::\n", b"0::/\xff\xfe\n", b"0::/a\0b\n", b"1:cpu:\0\n"]
+    + [b"0::/../../..\n", b"4:cpu,\xff:/box\n", b"0::/" + b"x" * 5000, b"\xef\xbb\xbf0::/box\n"],
+)
+def test_odd_lists_of_control_groups_are_no_quota(tmp_path, text):
+    write(tmp_path / "cgroup", text)
+    assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") is None
+
+
+@pytest.mark.parametrize(
+    "quota, expected", [("-1", None), ("250000", 2.5), ("0", None), ("x", None), ("9" * 400, None)]
+)
+def test_quota_of_control_groups_version_1(tmp_path, quota, expected):
+    write(tmp_path / "cgroup", "5:memory:/box\n4:cpu,cpuacct:/box\n0::/\n")
+    folder = tmp_path / "fs" / "cpu,cpuacct" / "box"
+    write(folder / "cpu.cfs_quota_us", quota)
+    write(folder / "cpu.cfs_period_us", "100000")
+    assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
+
+
+def test_no_control_groups(tmp_path):
+    assert _repairs._container_quota(tmp_path / "missing", tmp_path) is None
+
+
+@pytest.mark.parametrize("quota", [None, 0.5, 1.5, 1000.0])
+def test_available_cores_take_the_smaller(monkeypatch, quota):
+    monkeypatch.setattr(_repairs, "_cores_in_affinity", lambda: 4)
+    monkeypatch.setattr(_repairs, "_container_quota", lambda: quota)
+    assert _repairs.available_cores() == (4 if quota is None else min(4, math.ceil(quota)))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's topology")
+def test_two_hardware_threads_of_a_core_count_once(monkeypatch):
+    siblings = {"cpu0": "0,2", "cpu1": "1,3", "cpu2": "0,2", "cpu3": "1,3"}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 3})
+    monkeypatch.setattr(
+        _repairs.Path, "read_text", lambda self: siblings[self.parent.parent.name] + "\n"
+    )
+    assert _repairs._cores_in_affinity() == 2
+
+
+def test_no_topology_counts_processors(monkeypatch):
+    def fail(self):
+        raise OSError
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(_repairs.Path, "read_text", fail)
+    assert _repairs._cores_in_affinity() == 3

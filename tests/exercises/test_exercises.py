@@ -1,0 +1,310 @@
+"""The studies behind the exercises: kept rows, fair comparisons, tables that follow from rows."""
+
+import fcntl
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from d2l_deeprnn import cli
+from d2l_deeprnn.exercises import EXERCISES, authors, from_scratch, gru, texts, training
+from d2l_deeprnn.exercises.study import (
+    StudyError,
+    Table,
+    collect,
+    perplexity,
+    read_rows,
+    read_study,
+    select,
+    spread,
+)
+from d2l_deeprnn.text.vocab import Vocab
+from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.settings import TrainSettings
+
+RUNS = [{"kind": kind, "lr": lr} for kind in ("a", "b") for lr in (0.5, 2.0)]
+
+
+def compute(run):
+    return [{"epoch": epoch, "loss": run["lr"] / epoch} for epoch in (1, 2)]
+
+
+def test_rows_are_kept_and_none_is_computed_twice(tmp_path):
+    calls = []
+
+    def interrupted(run):
+        calls.append(run)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(run)
+
+    with pytest.raises(KeyboardInterrupt):
+        collect("study", {"a": 1}, RUNS, interrupted, out=tmp_path)
+    rows = collect("study", {"a": 1}, RUNS, interrupted, out=tmp_path)
+    assert calls == [*RUNS[:3], *RUNS[2:]]
+    assert rows == [{**run, **row} for run in RUNS for row in compute(run)]
+    assert read_rows(tmp_path / "study.csv") == rows
+    described = json.loads((tmp_path / "study.json").read_text())
+    assert described["settings"] == {"a": 1} and described["versions"] and described["machine"]
+
+
+def test_rows_of_other_settings_are_refused(tmp_path):
+    collect("study", {"a": 1, "b": (1, 2)}, RUNS, compute, out=tmp_path)
+    before = (tmp_path / "study.csv").read_bytes()
+    with pytest.raises(StudyError, match=r"other settings \(a\): name another directory"):
+        collect("study", {"a": 2, "b": (1, 2)}, RUNS, compute, out=tmp_path)
+    assert (tmp_path / "study.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "name, content", [("csv", ""), ("csv", 'a,b\n"'), ("json", "{"), ("json", '{"settings": 3}')]
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    (tmp_path / f"study.{name}").write_text(content)
+    with pytest.raises(StudyError, match=f"study.{name}"):
+        collect("study", {}, RUNS, compute, out=tmp_path)
+
+
+def test_two_processes_do_not_write_the_same_rows(tmp_path):
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    before = (tmp_path / "study.csv").read_bytes()
+    with open(tmp_path / ".study.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StudyError, match="another process is at work on study in"):
+            collect("study", {}, RUNS, compute, out=tmp_path)
+        collect("other", {}, RUNS, compute, out=tmp_path)
+    assert (tmp_path / "study.csv").read_bytes() == before
+
+
+def test_what_a_killed_study_left_is_cleared_away(tmp_path):
+    left = tmp_path / ".study.csv.0123456789abcdef.part"
+    left.touch()
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    assert not left.exists()
+
+
+def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
+    collect("study", {}, RUNS, compute, out=tmp_path)
+    (tmp_path / ".study.lock").unlink()
+    (tmp_path / ".study.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="not a regular file"):
+        collect("study", {}, RUNS, compute, out=tmp_path)
+    assert not (tmp_path / "precious").exists()
+    (tmp_path / ".study.lock").unlink()
+    (tmp_path / "study.csv").unlink()
+    os.mkfifo(tmp_path / "study.csv")
+    with pytest.raises(StudyError, match=r"study.csv cannot be read: .*not a regular file"):
+        collect("study", {}, RUNS, compute, out=tmp_path)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
+    words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2l_deeprnn", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    shown = ""
+    while "run 3 of" not in shown:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        shown += line
+    process.send_signal(number)
+    rest, errors = process.communicate()
+    assert process.returncode == status and "Traceback" not in errors
+    assert f"the same --out {tmp_path}" in rest
+    (csv,) = tmp_path.glob("*.csv")
+    assert len(read_rows(csv)) == 2 and not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_the_directorys_place_is_named(tmp_path, capsys, name):
+    (tmp_path / "file").write_text("kept")
+    assert cli.main(["exercise", "1", "--quick", "--out", str(tmp_path / name)]) == 2
+    assert f"{name} is not a directory: choose another" in capsys.readouterr().err
+
+
+def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(collect("study", {}, RUNS, compute)) == 8
+    assert not list(tmp_path.iterdir())
+
+
+def test_words():
+    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)" and spread([1.25], 2) == "1.25"
+    assert perplexity(0) == 1 and perplexity(1e9) == float("inf")
+    table = Table("title", ["a", "long name"], [["1", "2"], ["three", "4"]])
+    assert str(table).splitlines()[2:4] == ["a      long name", "-----  ---------"]
+    assert "| three | 4 |" in table._repr_markdown_()
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_quick_study_says_what_it_is_and_goes_on(name, tmp_path, capsys):
+    arguments = ["exercise", name, "--quick", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert texts.SAMPLES.note in shown and "run 1 of " in shown
+    csvs = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
+    assert csvs and list(tmp_path.glob("*.svg"))
+    assert cli.main(arguments) == 0
+    again = capsys.readouterr().out
+    assert "run 1 of " not in again
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == csvs
+    module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[name]}")
+    assert module.answer(read_study(module.FILES, tmp_path)) in again
+    # from rows that were read the same words come as from rows that were computed
+    assert again.split("\n\n", 1)[1] in shown
+
+
+def test_real_books_are_read_where_they_are(book_dir):
+    assert texts.library(quick=False) == texts.BOOKS
+    assert texts.library(quick=True) == texts.SAMPLES
+
+
+def test_samples_stand_in_for_a_missing_book(monkeypatch, tmp_path):
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path))
+    books = texts.library(quick=False)
+    assert books.first == texts.SAMPLES.first
+    assert books.note.startswith(texts.SAMPLES.note) and "The Time Machine" in books.note
+
+
+def test_a_text_is_cut_without_loss():
+    text = "".join(chr(97 + i % 26) for i in range(1003))
+    parts = texts.split(text, 0.2)
+    assert "".join(parts) == text and [len(part) for part in parts] == [802, 100, 101]
+
+
+def test_unscored_tokens_are_read_and_not_counted():
+    vocab = Vocab("ab")
+    settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
+    indices = vocab.encode("abba" * 30)
+    _, model = training.train(settings, len(vocab), indices, {})
+    a, b = vocab["a"], vocab["b"]
+    all_, only_b, only_a = (evaluate(model, indices, unscored=u) for u in ((), (a,), (b,)))
+    assert (all_.num_chars, only_b.num_chars, only_a.num_chars) == (119, 60, 59)
+    together = (only_b.nats * 60 + only_a.nats * 59) / 119
+    assert all_.nats == pytest.approx(together, rel=1e-6)
+    with pytest.raises(ValueError, match="all of the text's tokens are among unscored"):
+        evaluate(model, indices, unscored=(a, b))
+
+
+def test_the_books_gru_is_trained_as_the_others_are():
+    """With reset gates held open the two forms are the same network: so are their losses."""
+    text = texts.read(["the_tide_tables"])[0][:3000]
+    vocab = Vocab(text)
+    indices = vocab.encode(text)
+    settings = TrainSettings(
+        corpus=("a",),
+        cell="gru",
+        num_hiddens=16,
+        num_layers=1,
+        batch_size=4,
+        num_epochs=3,
+        init="xavier",
+        optimizer="adam",
+        lr=0.01,
+        schedule="cosine",
+        warmup_epochs=0.5,
+    )
+    parts = [indices[:2400], indices[2400:2700], indices[2700:]]
+    ours = gru._train_reset_before(settings, vocab, parts)
+    theirs, _ = training.train(
+        settings, len(vocab), parts[0], {"valid": parts[1], "test": parts[2]}
+    )
+    # Another draw of parameters and another form: near, not equal.
+    for name in ("train", "valid", "test"):
+        assert ours[-1][name] == pytest.approx(theirs[-1][name], rel=0.1), name
+    assert ours[-1]["train"] < ours[0]["train"] - 0.2
+
+
+def test_a_network_of_the_same_size_is_the_nearest():
+    settings = gru._settings("a", quick=True)
+    size = gru._num_params("lstm", 32, 30, settings)
+    width = gru._width_for(size, "gru", 30, settings)
+    gaps = {w: abs(gru._num_params("gru", w, 30, settings) - size) for w in range(20, 60)}
+    assert width == min(gaps, key=gaps.get)
+
+
+def test_mixtures_hold_what_they_say():
+    one, two = "a" * 3000, "b" * 5000
+    mixtures = authors._mixtures({"A": one, "B": two})
+    counts = {name: (text.count("a"), text.count("b")) for name, text in mixtures.items()}
+    assert list(counts.values()) == [
+        (3000, 0),
+        (0, 3000),
+        (1500, 1500),
+        (3000, 3000),
+        (3000, 3000),
+        (300, 3000),
+        (3000, 3000),
+    ]
+    marked = mixtures[authors.MARKED]
+    assert marked.count(authors.MARKS[0]) == marked.count(authors.MARKS[1]) == 6
+    assert marked.startswith(authors.MARKS[0] + "a" * 500 + authors.MARKS[0])
+
+
+def test_from_scratch_equals_gluons_and_a_fault_would_show(monkeypatch):
+    row = from_scratch.differences("LSTM", 2)
+    assert max(row.values()) < 1e-5
+    forward = from_scratch.params_from_gluon
+
+    def faulty(*args):
+        params = forward(*args)
+        params[3] += 0.01
+        return params
+
+    monkeypatch.setattr(from_scratch, "params_from_gluon", faulty)
+    assert max(from_scratch.differences("LSTM", 2).values()) > 1e-3
+
+
+def test_the_best_rate_is_chosen_on_the_validation_part():
+    rows = [
+        {"comparison": "size", "kind": "a", "lr": 1.0, "valid": 2.0, "test": 1.0},
+        {"comparison": "size", "kind": "a", "lr": 2.0, "valid": 1.0, "test": 2.0},
+        {"comparison": "width", "kind": "a", "lr": 1.0, "valid": 1.0, "test": 1.0},
+    ]
+    assert gru.best_rates(rows) == {("size", "a"): 2.0, ("width", "a"): 1.0}
+    assert select(rows, lr=2.0) == rows[1:2]
+
+
+def test_every_exercise_has_the_same_functions():
+    for module in EXERCISES.values():
+        found = importlib.import_module(f"d2l_deeprnn.exercises.{module}")
+        assert all(callable(getattr(found, n)) for n in ("study", "tables", "figures", "answer"))
+
+
+def test_the_command_names_what_is_wrong(tmp_path):
+    command = [sys.executable, "-m", "d2l_deeprnn", "exercise", "5"]
+    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=str(tmp_path))
+    assert run.returncode == 2 and "invalid choice: '5'" in run.stderr
+
+
+def test_the_heat_map_is_in_order_whatever_the_order_of_the_rows():
+    """Rows may come in any order, where a study was gone on with."""
+    from d2l_deeprnn.evidence import figures as figure
+    from d2l_deeprnn.exercises import initialisation
+
+    grid = [
+        {"init": init, "num_layers": 2, "clipping_theta": theta, "lr": lr, "epochs": int(10 * lr)}
+        for lr in (50.0, 5.0, 15.0)
+        for theta in (10.0, 1.0)
+        for init in initialisation.INITS
+    ]
+    line = {"epoch": 1, "train": 2.0, "hidden": 0.1}
+    rows = {
+        "grid": grid,
+        "plateau": [{"init": init, **line} for init in initialisation.INITS],
+        "fast": [{"setting": setting, **line} for setting in initialisation.FAST],
+        "unigram": [{"perplexity": 20.0}],
+    }
+    svg = figure.to_svg(initialisation.figures(rows)["initialisation_grid"])
+    numbers = [svg.index(f"<!-- {number} -->") for number in (50, 150, 500)]
+    assert numbers == sorted(numbers)

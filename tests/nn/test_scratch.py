@@ -1,0 +1,418 @@
+"""Networks from scratch: equal to Gluon's, to the book's single layer and to finite differences."""
+
+import numpy as np
+import pytest
+from recurrent import (
+    BATCH_SIZE,
+    MODES,
+    NUM_HIDDENS,
+    NUM_INPUTS,
+    NUM_OUTPUTS,
+    NUM_STATES,
+    NUM_STEPS,
+    Case,
+    assert_close,
+    finite_difference_errors,
+    fused_layer,
+    random_array,
+    relative_error,
+    relative_errors,
+    scratch_network,
+)
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import init, mx, nd
+from d2l_deeprnn.nn.convert import params_from_gluon
+from d2l_deeprnn.nn.scratch import deep_gru, deep_lstm, deep_network, deep_rnn, two_layer_rnn
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+
+CTX = mx.cpu()
+SIZES = (NUM_INPUTS, NUM_HIDDENS, NUM_OUTPUTS)
+LAYERS = [1, 2, 3]
+
+NETWORKS = {
+    "rnn_tanh": (deep_rnn, {}),
+    "rnn_relu": (deep_rnn, {"activations": "relu"}),
+    "gru_before": (deep_gru, {"reset": "before"}),
+    "gru_after": (deep_gru, {"reset": "after"}),
+    "lstm": (deep_lstm, {}),
+}
+
+
+def make(name, *sizes):
+    constructor, options = NETWORKS[name]
+    return constructor(*sizes, **options)
+
+
+def from_scratch(case, **options):
+    network = scratch_network(case.mode, *SIZES, case.num_layers, **options)
+    params = params_from_gluon(case.layer, case.dense, **options)
+    return case.scratch(network.forward, params)
+
+
+# Equal to Gluon's ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_layers", LAYERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_the_fused_layer_and_the_stack_of_cells(mode, num_layers):
+    case = Case(mode, num_layers)
+    ours = from_scratch(case)
+    assert_close(ours, case.fused(), 1e-5)
+    assert_close(ours, case.unfused(), 1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_the_fused_layer_with_two_biases(mode):
+    case = Case(mode, 2)
+    assert_close(from_scratch(case, two_biases=True), case.fused(), 1e-5)
+
+
+@pytest.mark.parametrize("num_layers", LAYERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_the_stack_of_cells_in_double_precision(mode, num_layers):
+    case = Case(mode, num_layers, "float64")
+    assert_close(from_scratch(case), case.unfused(), 1e-12)
+
+
+@pytest.mark.parametrize("num_layers", LAYERS)
+@pytest.mark.parametrize("mode", ["gru", "lstm"])
+def test_equals_the_fused_layer_in_double_precision(mode, num_layers):
+    case = Case(mode, num_layers, "float64")
+    assert_close(from_scratch(case), case.fused(), 1e-12)
+
+
+@pytest.mark.parametrize("mode", ["rnn_tanh", "rnn_relu"])
+def test_mxnets_own_kernel_errs_between_the_first_and_the_last_layer_of_a_plain_rnn(mode):
+    # In float32 the kernel is oneDNN's, and right: see above. In float64, or with
+    # MXNET_USE_MKLDNN_RNN=0, it is MXNet's, and this one gradient is wrong. The scratch code
+    # shows which of the two it is: it agrees with the cells and with finite differences.
+    d2l.set_seed(0)  # a layer of relus can be dead in another draw, and its gradients 0
+    case = Case(mode, 3, "float64")
+    errors = relative_errors(from_scratch(case), case.fused())
+    assert errors.pop("gradient of l1_i2h_weight") > 0.01
+    assert max(errors.values()) < 1e-6
+
+
+@pytest.mark.parametrize("num_layers", LAYERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_torch(mode, num_layers):
+    torch = pytest.importorskip("torch", reason="needs the extra 'bench'")
+    case = Case(mode, num_layers)
+    options = {"nonlinearity": mode[len("rnn_") :]} if mode.startswith("rnn") else {}
+    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(mode, torch.nn.RNN)
+    layer = kind(NUM_INPUTS, NUM_HIDDENS, num_layers, **options)
+    dense = torch.nn.Linear(NUM_HIDDENS, NUM_OUTPUTS)
+
+    def tensor(array):
+        return torch.from_numpy(array.asnumpy().copy())
+
+    with torch.no_grad():
+        for l in range(num_layers):
+            for theirs, ours in [("ih", "i2h"), ("hh", "h2h")]:
+                for kind in ("weight", "bias"):
+                    value = getattr(case.layer, f"l{l}_{ours}_{kind}").data()
+                    getattr(layer, f"{kind}_{theirs}_l{l}").copy_(tensor(value))
+        dense.weight.copy_(tensor(case.dense.weight.data()))
+        dense.bias.copy_(tensor(case.dense.bias.data()))
+
+    n = NUM_STATES[mode]
+    X = tensor(case.X).requires_grad_()
+    state = [tensor(s).requires_grad_() for s in case.state]
+    stacked = tuple(torch.stack(state[i::n]) for i in range(n))
+    Y, last = layer(X, stacked if n > 1 else stacked[0])
+    last = last if n > 1 else (last,)
+    outputs = dense(Y)
+    new_state = [last[i % n][i // n] for i in range(len(state))]
+    loss = (outputs * tensor(case.output_weight)).sum()
+    for s, weight in zip(new_state, case.state_weights):
+        loss = loss + (s * tensor(weight)).sum()
+    loss.backward()
+
+    theirs = {
+        "outputs": outputs,
+        **{f"final state {i}": s for i, s in enumerate(new_state)},
+        "gradient of the inputs": X.grad,
+        **{f"gradient of state {i}": s.grad for i, s in enumerate(state)},
+        "gradient of dense_weight": dense.weight.grad,
+        "gradient of dense_bias": dense.bias.grad,
+    }
+    for l in range(num_layers):
+        for kind in ("weight", "bias"):
+            theirs[f"gradient of l{l}_i2h_{kind}"] = getattr(layer, f"{kind}_ih_l{l}").grad
+            theirs[f"gradient of l{l}_h2h_{kind}"] = getattr(layer, f"{kind}_hh_l{l}").grad
+    theirs = {name: value.detach().numpy() for name, value in theirs.items()}
+    assert_close(from_scratch(case), theirs, 1e-5)
+
+
+# Equal to finite differences, and to the book's single layer --------------------------------
+
+
+@pytest.mark.parametrize("num_layers", LAYERS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_equal_finite_differences(name, num_layers):
+    sizes = (3, 2, 1)
+    num_states = num_layers * (2 if name == "lstm" else 1)
+    errors = finite_difference_errors(make(name, *sizes, num_layers), sizes, num_states)
+    assert max(errors) < 1e-6
+
+
+def books_rnn(inputs, state, params):
+    """As printed in "Recurrent Neural Networks from Scratch"."""
+    W_xh, W_hh, b_h, W_hq, b_q = params
+    (H,) = state
+    outputs = []
+    for X in inputs:
+        H = nd.tanh(nd.dot(X, W_xh) + nd.dot(H, W_hh) + b_h)
+        Y = nd.dot(H, W_hq) + b_q
+        outputs.append(Y)
+    return outputs, (H,)
+
+
+def books_gru(inputs, state, params):
+    """As printed in "Gated Recurrent Units (GRU)"."""
+    W_xz, W_hz, b_z, W_xr, W_hr, b_r, W_xh, W_hh, b_h, W_hq, b_q = params
+    (H,) = state
+    outputs = []
+    for X in inputs:
+        Z = nd.sigmoid(nd.dot(X, W_xz) + nd.dot(H, W_hz) + b_z)
+        R = nd.sigmoid(nd.dot(X, W_xr) + nd.dot(H, W_hr) + b_r)
+        H_tilda = nd.tanh(nd.dot(X, W_xh) + nd.dot(R * H, W_hh) + b_h)
+        H = Z * H + (1 - Z) * H_tilda
+        Y = nd.dot(H, W_hq) + b_q
+        outputs.append(Y)
+    return outputs, (H,)
+
+
+def books_lstm(inputs, state, params):
+    """As printed in "Long Short-Term Memory (LSTM)"."""
+    [
+        W_xi, W_hi, b_i, W_xf, W_hf, b_f, W_xo, W_ho, b_o, W_xc, W_hc, b_c, W_hq, b_q,
+    ] = params  # fmt: skip
+    (H, C) = state
+    outputs = []
+    for X in inputs:
+        I = nd.sigmoid(nd.dot(X, W_xi) + nd.dot(H, W_hi) + b_i)
+        F = nd.sigmoid(nd.dot(X, W_xf) + nd.dot(H, W_hf) + b_f)
+        O = nd.sigmoid(nd.dot(X, W_xo) + nd.dot(H, W_ho) + b_o)
+        C_tilda = nd.tanh(nd.dot(X, W_xc) + nd.dot(H, W_hc) + b_c)
+        C = F * C + I * C_tilda
+        H = O * C.tanh()
+        Y = nd.dot(H, W_hq) + b_q
+        outputs.append(Y)
+    return outputs, (H, C)
+
+
+def random_call(network, num_states):
+    """Inputs, state and parameters, all random."""
+    inputs = [random_array(BATCH_SIZE, NUM_INPUTS) for _ in range(NUM_STEPS)]
+    state = tuple(random_array(BATCH_SIZE, NUM_HIDDENS) for _ in range(num_states))
+    return inputs, state, [random_array(*param.shape) for param in network.get_params()]
+
+
+def assert_same(ours, theirs):
+    (our_outputs, our_state), (their_outputs, their_state) = ours, theirs
+    assert len(our_outputs) == len(their_outputs) and len(our_state) == len(their_state)
+    for a, b in zip([*our_outputs, *our_state], [*their_outputs, *their_state]):
+        assert relative_error(a.asnumpy(), b.asnumpy()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "name, book", [("rnn_tanh", books_rnn), ("gru_before", books_gru), ("lstm", books_lstm)]
+)
+def test_one_layer_is_the_books(name, book):
+    network = make(name, *SIZES, 1)
+    call = random_call(network, 2 if name == "lstm" else 1)
+    assert_same(network.forward(*call), book(*call))
+
+
+def test_two_layers_without_a_loop():
+    network = deep_rnn(*SIZES)
+    call = random_call(network, 2)
+    assert_same(network.forward(*call), two_layer_rnn(*call))
+
+
+def test_the_two_forms_of_the_gru_differ_only_in_the_reset():
+    before, after = deep_gru(*SIZES, 1), deep_gru(*SIZES, 1, reset="after")
+    inputs, state, params = random_call(before, 1)
+    with_bias = [*params[:9], nd.zeros(NUM_HIDDENS), *params[9:]]
+    ours, theirs = before.forward(inputs, state, params), after.forward(inputs, state, with_bias)
+    assert relative_error(ours[1][0].asnumpy(), theirs[1][0].asnumpy()) > 1e-3
+
+    open_gate = nd.ones_like(params[5]) * 100  # b_r: a gate that lets all pass acts in neither
+    params[5] = with_bias[5] = open_gate
+    assert_same(before.forward(inputs, state, params), after.forward(inputs, state, with_bias))
+
+
+def test_each_layer_has_its_own_activation():
+    activations = ["relu", nd.softsign, "tanh"]
+    network = deep_rnn(*SIZES, 3, activations=activations)
+    inputs, state, params = random_call(network, 3)
+    outputs, new_state = network.forward(inputs[:1], state, params)
+    X = inputs[0]
+    for l, f in enumerate([nd.relu, nd.softsign, nd.tanh]):
+        W_xh, W_hh, b_h = params[3 * l : 3 * l + 3]
+        X = f(nd.dot(X, W_xh) + nd.dot(state[l], W_hh) + b_h)
+        np.testing.assert_allclose(new_state[l].asnumpy(), X.asnumpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs[0].asnumpy(), (nd.dot(X, params[-2]) + params[-1]).asnumpy(), rtol=1e-5, atol=1e-6
+    )
+
+
+# The three functions ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network, num_params, num_states",
+    [
+        (deep_rnn(4, 50, 7), 2 * 3 + 2, 2),
+        (deep_gru(4, 50, 7, 3), 3 * 9 + 2, 3),
+        (deep_gru(4, 50, 7, 3, reset="after"), 3 * 10 + 2, 3),
+        (deep_lstm(4, 50, 7), 2 * 12 + 2, 4),
+    ],
+)
+def test_initial_parameters_and_state(network, num_params, num_states):
+    params = network.get_params()
+    assert len(params) == num_params
+    assert params[0].shape == (4, 50) and params[-2].shape == (50, 7)
+    weights = np.concatenate([p.asnumpy().ravel() for p in params if p.ndim == 2])
+    assert abs(weights.std() - 0.01) < 1e-3 and abs(weights.mean()) < 1e-3
+    assert all((p == 0).asnumpy().all() for p in params if p.ndim == 1)
+    assert all(p.grad.shape == p.shape for p in params)
+
+    state = network.init_state(6, 50, CTX)
+    assert [s.shape for s in state] == [(6, 50)] * num_states
+    assert all((s == 0).asnumpy().all() for s in state)
+
+
+def test_the_scale_of_the_initial_weights():
+    params = deep_rnn(40, 50, 40, scale=0.3).get_params()
+    assert abs(params[0].asnumpy().std() - 0.3) < 0.05
+
+
+@pytest.mark.parametrize(
+    "make_network, message",
+    [
+        (lambda: deep_rnn(0, 5, 7), "num_inputs must be a whole number of at least 1, not 0"),
+        (lambda: deep_gru(4, 2.5, 7), "num_hiddens must be .* not 2.5"),
+        (lambda: deep_lstm(4, 5, -7), "num_outputs must be .* not -7"),
+        (lambda: deep_lstm(4, 5, 7, 0), "num_layers must be .* not 0"),
+        (lambda: deep_lstm(4, 5, 7, scale=0), "scale must be a number above 0, not 0"),
+        (lambda: deep_network([], 4, 5, 7), "layers is empty"),
+        (lambda: deep_gru(4, 5, 7, reset="never"), r"reset must be 'before' .*, not 'never'"),
+        (lambda: deep_rnn(4, 5, 7, activations="gelu"), r"\['relu', 'tanh'\] .* not 'gelu'"),
+        (
+            lambda: deep_rnn(4, 5, 7, activations=["tanh"]),
+            "activations has 1 entries, but num_layers is 2",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be(make_network, message):
+    with pytest.raises(ValueError, match=message):
+        make_network()
+
+
+def test_arguments_that_do_not_fit_the_network():
+    network = deep_lstm(*SIZES)
+    inputs, state, params = random_call(network, 4)
+    with pytest.raises(ValueError, match="num_hiddens is 6, but the network has 5"):
+        network.init_state(3, 6, CTX)
+    with pytest.raises(ValueError, match="batch_size must be .* not 0"):
+        network.init_state(0, 5, CTX)
+    with pytest.raises(ValueError, match="params has 25 arrays, but the network has 26"):
+        network.forward(inputs, state, params[1:])
+    with pytest.raises(ValueError, match=r"\[12\], W_xi of layer 2, .* \(5, 4\), .* \(5, 5\)"):
+        network.forward(inputs, state, [*params[:12], nd.zeros((5, 4)), *params[13:]])
+    with pytest.raises(ValueError, match=r"params\[25\], b_q of the output layer"):
+        network.forward(inputs, state, [*params[:25], nd.zeros(6)])
+    with pytest.raises(ValueError, match="state has 3 arrays, but the network has 4"):
+        network.forward(inputs, state[1:], params)
+    with pytest.raises(ValueError, match=r"state .* \(1, 5\), .* need \(3, 5\)"):
+        network.forward(inputs, network.init_state(1, 5), params)
+    with pytest.raises(ValueError, match=r"inputs .* \(3, 5\), .* needs \(3, 4\)"):
+        network.forward([nd.zeros((3, 5))], state, params)
+    with pytest.raises(ValueError, match="inputs is empty"):
+        network.forward([], state, params)
+
+
+# Training -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def text():
+    return d2l.load_corpus(SAMPLE_TEXT, 250)
+
+
+def train_scratch(library, text, network, *, seed, get_params=None, is_random_iter=False):
+    indices, vocab = text
+    d2l.set_seed(seed)
+    return library.train_and_predict_rnn(
+        network.forward, get_params or network.get_params, network.init_state, 16, indices, vocab,
+        CTX, is_random_iter, 4, 5, 20, 0.05, 4, ["time traveller"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, is_random_iter", [*((name, False) for name in NETWORKS), ("lstm", True)]
+)
+def test_fits_the_train_functions_of_today_and_of_2019(
+    original, text, minibatch_losses, capsys, name, is_random_iter
+):
+    network = make(name, len(text[1]), 16, len(text[1]), 2)
+    train_scratch(original, text, network, seed=1, is_random_iter=is_random_iter)
+    theirs, their_lines = minibatch_losses(), capsys.readouterr().out
+    train_scratch(d2l, text, network, seed=1, is_random_iter=is_random_iter)
+    ours, our_lines = minibatch_losses(), capsys.readouterr().out
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert ours[-10:].mean() < ours[0] - 0.1  # something was learned
+    assert " - time traveller" in our_lines and " - time traveller" in their_lines
+
+
+def follow(text, minibatch_losses, mode, num_hiddens, settings, scale):
+    """How far the losses of 50 minibatches are apart, from the same initial parameters."""
+    indices, vocab = text
+    num_steps, lr, theta, batch_size = settings
+    model = d2l.RNNModel(fused_layer(mode, 2, len(vocab), num_hiddens), len(vocab))
+    model.initialize(init.Normal(scale))
+    model(nd.zeros((1, 1)), model.begin_state(1))  # the output layer learns its shape
+    params = params_from_gluon(model.rnn, model.dense, two_biases=True)
+    network = scratch_network(mode, len(vocab), num_hiddens, len(vocab), 2, two_biases=True)
+    num_epochs = -(-50 // minibatches(len(indices), num_steps, batch_size))
+    shared = (indices, vocab, CTX)
+    rest = (num_epochs, num_steps, lr, theta, batch_size, [])
+
+    d2l.set_seed(3)
+    d2l.train_and_predict_rnn(
+        network.forward, lambda: params, network.init_state, num_hiddens, *shared, False, *rest,
+        log=lambda line: None,
+    )  # fmt: skip
+    scratch = minibatch_losses()[:50]
+    d2l.set_seed(3)
+    d2l.train_and_predict_rnn_gluon(
+        model, num_hiddens, *shared, *rest, initialize=False, log=lambda line: None
+    )
+    fused = minibatch_losses()[:50]
+    assert len(scratch) == len(fused) == 50
+    assert scratch[-1] < scratch[0] - 0.15  # something was learned
+    return np.abs(scratch - fused).max()
+
+
+def minibatches(num_tokens, num_steps, batch_size):
+    """Minibatches that an epoch has at least, whatever its offset."""
+    return ((num_tokens - num_steps) // batch_size - 1) // num_steps
+
+
+# Both have two biases for a gate. With the book's one, the loss after 50 minibatches of the
+# chapter's settings differs by 0.15, not because the network computes something else, but because
+# gradient descent moves the sum of two biases twice as fast.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_follows_the_fused_model_for_50_minibatches(text, minibatch_losses, mode):
+    assert follow(text, minibatch_losses, mode, 16, (5, 1, 0.5, 4), scale=0.1) < 1e-5
+
+
+@pytest.mark.slow
+def test_follows_the_fused_model_with_the_chapters_settings(minibatch_losses):
+    text = d2l.load_corpus(SAMPLE_TEXT, 10000)
+    assert follow(text, minibatch_losses, "lstm", 256, (35, 5, 1, 32), scale=0.01) < 1e-3

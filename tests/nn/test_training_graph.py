@@ -1,0 +1,100 @@
+"""A minibatch's gradient knows nothing of the graph of the minibatch before."""
+
+import numpy as np
+import pytest
+from recurrent import assert_close, fused_layer, scratch_network
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import gluon, mx, nd
+from d2l_deeprnn.chapter import train
+from d2l_deeprnn.nn.convert import params_from_gluon
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+
+H = 8
+
+
+@pytest.fixture(scope="module")
+def text():
+    return d2l.load_corpus(SAMPLE_TEXT, 200)
+
+
+def model_of(kind, mode, vocab):
+    layer = fused_layer(mode, 2, len(vocab), H)
+    if kind == "cells":
+        layer = layer._unfuse()
+    if kind == "zoneout":
+        layer = gluon.rnn.SequentialRNNCell()
+        layer.add(gluon.rnn.ZoneoutCell(gluon.rnn.LSTMCell(H, input_size=len(vocab)), 1e-9, 1e-9))
+    return d2l.RNNModel(layer, len(vocab))
+
+
+def trained(kind, mode, text):
+    """The parameters after two epochs of minibatches through which the state is carried."""
+    indices, vocab = text
+    settings = (2, 5, 1, 1, 4, [])
+    d2l.set_seed(0)
+    model = model_of("fused" if kind == "scratch" else kind, mode, vocab)
+    randomize_reproducibly(model)
+    silent = {"log": lambda line: None}
+    if kind == "scratch":
+        params = params_from_gluon(model.rnn, model.dense)
+        network = scratch_network(mode, len(vocab), H, len(vocab), 2)
+        d2l.train_and_predict_rnn(
+            *(network.forward, lambda: params, network.init_state, H, indices, vocab, mx.cpu()),
+            *(False, *settings),
+            **silent,
+        )
+    else:
+        d2l.train_and_predict_rnn_gluon(
+            model, H, indices, vocab, mx.cpu(), *settings, initialize=False, **silent
+        )
+        params = [param.data() for param in model.collect_params().values()]
+    return {str(i): param.asnumpy() for i, param in enumerate(params)}
+
+
+def randomize_reproducibly(model):
+    model.initialize(mx.init.Normal(0.5))
+    model(nd.zeros((1, 1)), model.begin_state(1))
+
+
+@pytest.fixture
+def keep_every_graph(monkeypatch):
+    """Have all gradients computed with retain_graph=True: no graph is ever freed."""
+    backward = nd.NDArray.backward
+
+    def backward_and_retain(self, out_grad=None, retain_graph=False, train_mode=True):
+        backward(self, out_grad, retain_graph=True, train_mode=train_mode)
+
+    def switch_on():
+        monkeypatch.setattr(nd.NDArray, "backward", backward_and_retain)
+
+    return switch_on
+
+
+KINDS = [(kind, mode) for kind in ("scratch", "fused", "cells") for mode in ("rnn_tanh", "lstm")]
+
+
+@pytest.mark.parametrize("kind, mode", [*KINDS, ("zoneout", "lstm")])
+def test_the_graph_of_the_minibatch_before_does_not_matter(kind, mode, text, keep_every_graph):
+    expected = trained(kind, mode, text)
+    keep_every_graph()
+    assert_close(trained(kind, mode, text), expected, 0)
+
+
+@pytest.mark.parametrize("kind, mode", KINDS)
+def test_it_would_matter_without_detach(kind, mode, text, keep_every_graph, monkeypatch):
+    # So that the test above is known to see what it looks for.
+    expected = trained(kind, mode, text)
+    keep_every_graph()
+    monkeypatch.setattr(train, "_detach", lambda state: state)
+    found = trained(kind, mode, text)
+    assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3
+
+
+@pytest.mark.parametrize("kind, mode", KINDS)
+def test_but_its_state_does(kind, mode, text, monkeypatch):
+    # Values cross from minibatch to minibatch, only gradients do not.
+    expected = trained(kind, mode, text)
+    monkeypatch.setattr(train, "_detach", lambda state: [nd.zeros_like(s) for s in state])
+    found = trained(kind, mode, text)
+    assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3

@@ -1,0 +1,130 @@
+"""The minibatch iterators: equal to the original's, and true to their definition."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn.text.minibatches import check_length
+
+NAMES = ["data_iter_consecutive", "data_iter_random"]
+
+
+def run(library, name, seed, indices, batch_size, num_steps):
+    random.seed(seed)
+    batches = getattr(library, name)(indices, batch_size, num_steps)
+    return [(X.asnumpy(), Y.asnumpy()) for X, Y in batches]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_to_the_original(original, name, seed):
+    indices = list(np.random.randint(0, 44, size=333))
+    theirs = run(original, name, seed, indices, 4, 7)
+    ours = run(d2l, name, seed, indices, 4, 7)
+    assert len(ours) == len(theirs) > 5
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_as_much_randomness_as_the_original(original, name):
+    # so that the second epoch starts where the original's does
+    run(original, name, 3, list(range(100)), 2, 5)
+    theirs = random.random()
+    run(d2l, name, 3, list(range(100)), 2, 5)
+    assert random.random() == theirs
+
+
+sizes = dict(
+    length=st.integers(1, 400),
+    batch_size=st.integers(1, 9),
+    num_steps=st.integers(1, 9),
+    seed=st.integers(0, 10**6),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(**sizes)
+def test_consecutive_minibatches_spell_the_text(length, batch_size, num_steps, seed):
+    text = list(range(length))  # each index is its own position
+    try:
+        batches = run(d2l, "data_iter_consecutive", seed, text, batch_size, num_steps)
+    except ValueError as error:
+        assert f"the text has {length} characters" in str(error)
+        assert length < batch_size * (num_steps + 1) + num_steps - 1
+        return
+    for X, Y in batches:
+        assert X.shape == Y.shape == (batch_size, num_steps)
+        np.testing.assert_array_equal(Y, X + 1)
+    rows = np.concatenate([X for X, _ in batches], axis=1)
+    # Row by row the text itself, and every row goes on where the one above ended.
+    np.testing.assert_array_equal(rows, rows[:, :1] + np.arange(rows.shape[1]))
+    row_starts = rows[:, 0]
+    assert 0 <= row_starts[0] < num_steps
+    assert len(set(np.diff(row_starts))) <= 1
+    # Nothing is lost but the offset, the end of each row, and the odd end of the text.
+    row_length = (length - int(row_starts[0])) // batch_size
+    assert rows.shape[1] > row_length - 1 - num_steps
+
+
+@settings(max_examples=60, deadline=None)
+@given(**sizes)
+def test_random_minibatches_hold_pieces_of_the_text(length, batch_size, num_steps, seed):
+    text = list(range(length))
+    try:
+        batches = run(d2l, "data_iter_random", seed, text, batch_size, num_steps)
+    except ValueError as error:
+        assert f"the text has {length} characters" in str(error)
+        assert length < (batch_size + 2) * num_steps
+        return
+    starts = []
+    for X, Y in batches:
+        np.testing.assert_array_equal(Y, X + 1)
+        np.testing.assert_array_equal(X, X[:, :1] + np.arange(num_steps))
+        starts += [int(start) for start in X[:, 0]]
+    assert len(set(starts)) == len(starts)  # no piece twice
+    assert len({start % num_steps for start in starts}) == 1  # one grid, one offset
+
+
+@pytest.mark.parametrize("name, needed", [(NAMES[0], 4 * 8), (NAMES[1], 5 * 7 + 1)])
+def test_shortest_text_for_every_offset(name, needed):
+    """One minibatch exactly where check_length says, one character less is an error."""
+    for seed in range(30):
+        random.seed(seed)
+        offset = int(random.uniform(0, 7))
+        assert len(run(d2l, name, seed, list(range(needed + offset)), 4, 7)) == 1
+        with pytest.raises(ValueError, match=f"needs {needed + offset}: give a longer text"):
+            run(d2l, name, seed, list(range(needed + offset - 1)), 4, 7)
+    check_length(needed + 6, 4, 7, adjacent=name == NAMES[0])
+    with pytest.raises(ValueError):
+        check_length(needed + 5, 4, 7, adjacent=name == NAMES[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sizes, named", [((0, 5), "batch_size"), ((4, -1), "num_steps")])
+def test_bad_sizes_are_named(name, sizes, named):
+    with pytest.raises(ValueError, match=f"{named} must be a whole number of at least 1"):
+        getattr(d2l, name)(list(range(100)), *sizes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arrays_serve_as_well_as_lists(name):
+    as_list = run(d2l, name, 1, list(range(200)), 3, 6)
+    as_array = run(d2l, name, 1, np.arange(200), 3, 6)
+    np.testing.assert_array_equal(as_list, as_array)
+
+
+def test_to_onehot_equals_the_original(original_train):
+    from d2l_deeprnn._mxnet import nd
+
+    X = nd.array([[0, 2, 1], [3, 3, 0]])
+    ours, theirs = d2l.to_onehot(X, 4), original_train.to_onehot(X, 4)
+    assert [x.shape for x in ours] == [(2, 4)] * 3
+    for mine, its in zip(ours, theirs):
+        np.testing.assert_array_equal(mine.asnumpy(), its.asnumpy())
+    np.testing.assert_array_equal(ours[1].asnumpy(), [[0, 0, 1, 0], [0, 0, 0, 1]])

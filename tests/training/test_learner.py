@@ -1,0 +1,416 @@
+"""Training with any settings: optimizers, schedules, stopping, and going on to the bit."""
+
+import functools
+import inspect
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn import cli
+from d2l_deeprnn._mxnet import gluon, mx, nd
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
+from d2l_deeprnn.text.vocab import Vocab
+from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.learner import Diverged, Learner, Stopped, build_model
+from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
+
+SMALL = {
+    "corpus": (SAMPLE_TEXT,),
+    "num_hiddens": 8,
+    "batch_size": 8,
+    "num_steps": 10,
+    "num_epochs": 2,
+    "optimizer": "adam",
+    "lr": 0.01,
+}
+# MXNet's own tool for tests; one that takes matrices only; one that keeps numbers where a
+# checkpoint would miss them; one that divides by 0 where a gradient is 0.
+UNUSABLE = {"test", "groupadagrad", "lars", "adamax"}
+REGISTRY = mx.optimizer.Optimizer.opt_registry
+OPTIMIZERS = sorted(set(REGISTRY) - UNUSABLE)
+
+
+@pytest.fixture(scope="module")
+def text():
+    text = load_text(SAMPLE_TEXT, 2000)
+    vocab = Vocab(text)
+    return vocab, vocab.encode(text)
+
+
+def learner(text, **changed):
+    vocab, indices = text
+    if changed.get("optimizer", "").lower() == "adadelta":
+        changed = {"lr": None, **changed}
+    settings = TrainSettings(**{**SMALL, **changed})
+    return Learner(settings, len(vocab), indices[:1500], indices[1500:], mx.cpu())
+
+
+def trained(learner):
+    while not learner.finished:
+        learner.train_epoch()
+    return learner
+
+
+def test_the_same_parameters_always_give_the_same_scores(text):
+    arrays, data = trained(learner(text, num_hiddens=32, num_epochs=4)).capture()
+    X = nd.array(text[1][1500:2000].reshape(2, 250))
+    scores = set()
+    others = []  # so that the networks do not lie where the one before lay
+    for i in range(40):
+        again = learner(text, num_hiddens=32)
+        again.restore(arrays, data)
+        output, _ = again.model(X, again.model.begin_state(batch_size=2, ctx=again.ctx))
+        scores.add(output.asnumpy().tobytes())
+        others.append(nd.zeros(1000 * i + 1))
+    assert len(scores) == 1
+
+
+def assert_same(a, b):
+    (arrays, data), (others, other_data) = a.capture(), b.capture()
+    assert arrays.keys() == others.keys()
+    for name in arrays:
+        assert np.array_equal(arrays[name], others[name]), name
+    assert [record[:4] for record in a.history] == [record[:4] for record in b.history]
+    for key in data.keys() - {"seconds", "history"}:
+        assert data[key] == other_data[key], key
+
+
+def trained_with_interruptions(text, every, *, least=3, **changed):
+    """Trained by learners that each die after some minibatches and hand on what they captured."""
+    asked = [0]
+
+    def should_stop():
+        asked[0] += 1
+        return asked[0] % every == 0
+
+    here, positions = learner(text, **changed), []
+    while not here.finished:
+        try:
+            here.train_epoch(should_stop=should_stop)
+        except Stopped:
+            arrays, data = here.capture()
+            positions.append(data["position"])
+            here = learner(text, **changed)
+            d2l.set_seed(12345)  # whatever else went on in the process
+            here.restore(arrays, json.loads(json.dumps(data)))
+    assert len(positions) >= least and all(positions)
+    return here
+
+
+def rate_of(optimizer, **changed):
+    """The settings of a learning rate, for an optimizer that has one."""
+    return {} if optimizer == "adadelta" else changed
+
+
+@pytest.mark.parametrize("sampling", ["adjacent", "random"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_going_on_from_any_minibatch_is_exact(text, optimizer, sampling):
+    changed = {
+        "optimizer": optimizer,
+        "sampling": sampling,
+        "dropout": 0.3,
+        "batch_size": 16,
+        **rate_of(optimizer, schedule="cosine", warmup_epochs=0.5),
+    }
+    whole = trained(learner(text, **changed))
+    assert_same(whole, trained_with_interruptions(text, 3, **changed))
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_other_cells_go_on_exactly_too(text, cell):
+    whole = trained(learner(text, cell=cell, dropout=0.3))
+    assert_same(whole, trained_with_interruptions(text, 4, cell=cell, dropout=0.3))
+
+
+# Seven minibatches an epoch, and nothing but the optimizer that could differ.
+TINY = {"num_layers": 1, "num_hiddens": 4, "batch_size": 16, "num_steps": 12}
+# For each number that an optimizer of Gluon's takes: two values that make sense.
+VALUES = {
+    "wd": (0.01, 0.3),
+    "clip_gradient": (0.001, 0.02),
+    "rescale_grad": (0.3, 2.5),
+    "momentum": (0.5, 0.9),
+    "beta1": (0.3, 0.8),
+    "beta2": (0.5, 0.99),
+    "epsilon": (1e-4, 1e-2),
+    "rho": (0.5, 0.99),
+    "eps": (1e-4, 1e-2),
+    "lamda": (0.5, 50.0),
+    "lamda1": (0.001, 0.1),
+    "beta": (0.5, 2.0),
+    "lower_bound": (0.05, 0.1),
+    "upper_bound": (0.11, 0.15),
+    "bias_correction": (0, False),
+    "schedule_decay": (0.1, 0.5),
+    "gamma1": (0.5, 0.8),
+    "gamma2": (0.3, 0.7),
+    "centered": (1, True),
+    "clip_weights": (0.01, 0.05),
+    "wd_lh": (0.1, 0.5),
+}
+# What has no effect, or none that lasts: on the learning rate there is a setting; there are
+# neither sparse gradients nor 16-bit parameters; and what is no number is no option.
+REFUSED = {"learning_rate", "lr_scheduler", "begin_num_update", "multi_precision", "lazy_update"}
+REFUSED |= {"param_idx2name", "param_dict", "sym"}
+REFUSED_OF = {
+    "lbsgd": {"warmup_strategy", "warmup_epochs", "batch_scale", "updates_per_epoch"}
+    | {"begin_epoch", "num_epochs"},
+    "dcasgd": {"momentum"},
+}
+
+
+def options_of(optimizer):
+    """The names of all arguments that an optimizer of Gluon's takes."""
+    return sorted(
+        name
+        for made in REGISTRY[optimizer].__mro__[:-1]
+        for name, parameter in inspect.signature(made.__init__).parameters.items()
+        if name != "self" and parameter.kind == parameter.POSITIONAL_OR_KEYWORD
+    )
+
+
+def refused(optimizer):
+    return REFUSED | REFUSED_OF.get(optimizer, set())
+
+
+OPTIONS = [(o, name) for o in OPTIMIZERS for name in options_of(o) if name not in refused(o)]
+
+
+def parameters(learner):
+    return b"".join(p.data().asnumpy().tobytes() for p in learner.model.collect_params().values())
+
+
+@pytest.fixture(scope="module")
+def without_options(text):
+    """The parameters that an optimizer comes to with its default options."""
+    return functools.lru_cache(maxsize=None)(
+        lambda optimizer: parameters(trained(learner(text, optimizer=optimizer, **TINY)))
+    )
+
+
+@pytest.mark.parametrize("optimizer, option", OPTIONS)
+def test_an_option_acts_and_is_kept(text, without_options, optimizer, option):
+    options = {option: VALUES[option][0]}
+    if option == "gamma2":
+        options["centered"] = 1.0
+    changed = {"optimizer": optimizer, "optimizer_options": options, **TINY}
+    whole = trained(learner(text, **changed))
+    assert_same(whole, trained_with_interruptions(text, 9, least=1, **changed))
+    if (optimizer, option) != ("signum", "rescale_grad"):  # the sign is the same at any scale
+        assert parameters(whole) != without_options(optimizer)
+
+
+def draw_options(optimizer, draw):
+    names = [name for o, name in OPTIONS if o == optimizer]
+    options = {name: draw.choice(VALUES[name]) for name in names if draw.random() < 0.7}
+    if "gamma2" in options:
+        options["centered"] = True
+    return options
+
+
+def assert_options_are_kept(text, optimizer, seed):
+    draw = random.Random(f"{optimizer} {seed}")
+    changed = {
+        **TINY,
+        "optimizer": draw.choice([optimizer, optimizer.upper(), optimizer.title()]),
+        "optimizer_options": draw_options(optimizer, draw),
+        "dropout": draw.choice([0.0, 0.3]),
+        "sampling": draw.choice(["adjacent", "random"]),
+        "num_epochs": 3,
+        **rate_of(optimizer, schedule=draw.choice(["constant", "step", "cosine"])),
+    }
+    whole = trained(learner(text, **changed))
+    assert_same(whole, trained_with_interruptions(text, draw.choice([2, 3, 5]), **changed))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_drawn_options_are_kept(text, optimizer):
+    assert_options_are_kept(text, optimizer, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_many_drawn_options_are_kept(text, optimizer, seed):
+    assert_options_are_kept(text, optimizer, seed)
+
+
+@pytest.mark.parametrize("optimizer", ["sgld", "SGLD"])
+def test_random_numbers_of_an_optimizer_are_drawn_again(text, optimizer):
+    """Without dropout, which draws from the same generator and has it started anew."""
+    changed = {"optimizer": optimizer, **TINY}
+    assert_same(trained(learner(text, **changed)), trained_with_interruptions(text, 3, **changed))
+
+
+def test_going_on_after_an_epoch_is_exact(text):
+    changed = {"optimizer": "nadam", "num_epochs": 3, **TINY}
+    whole, half = trained(learner(text, **changed)), learner(text, **changed)
+    half.train_epoch()
+    arrays, data = half.capture()
+    rest = learner(text, **changed)
+    rest.restore(arrays, json.loads(json.dumps(data)))
+    assert_same(whole, trained(rest))
+
+
+def test_the_chapters_settings_give_the_chapters_training(text):
+    """Adjacent sampling, SGD and Normal(0.01), as ``train_and_predict_rnn_gluon`` has them."""
+    vocab, indices = text
+    ours = learner(text, optimizer="sgd", lr=None, batch_size=4, num_epochs=3)
+    layer = gluon.rnn.LSTM(8, num_layers=2, input_size=len(vocab))
+    model = d2l.RNNModel(layer, len(vocab))
+    model.initialize(ctx=mx.cpu())
+    model(nd.zeros((1, 1)), model.begin_state(1))
+    theirs = [p for p in model.collect_params().values()]
+    for param, own in zip(theirs, ours.model.collect_params().values()):
+        assert param.shape == own.shape
+        param.set_data(own.data())
+    d2l.set_seed(0)
+    learner(text, optimizer="sgd", lr=None, batch_size=4, num_epochs=3)  # the same draws
+    history = d2l.train_and_predict_rnn_gluon(
+        *(model, 8, indices[:1500].tolist(), vocab, mx.cpu(), 3, 10, 5, 1, 4, []),
+        initialize=False,
+        log=lambda line: None,
+    )
+    trained(ours)
+    expected = [math.log(record.perplexity) for record in history]
+    assert [record.train_loss for record in ours.history] == pytest.approx(expected, rel=1e-5)
+
+
+def test_dropout_changes_training_and_not_evaluation(text):
+    losses = {p: trained(learner(text, dropout=p)).history[-1].train_loss for p in (0.0, 0.5)}
+    assert losses[0.5] > losses[0.0] + 0.01
+    dropped = learner(text, dropout=0.5)
+    assert evaluate(dropped.model, text[1]) == evaluate(dropped.model, text[1])
+
+
+def test_the_validation_loss_is_that_of_the_model_after_the_epoch(text):
+    here = learner(text)
+    record = here.train_epoch()
+    assert record.valid_loss == evaluate(here.model, text[1][1500:]).nats
+    assert 0 < record.valid_loss < math.log(len(text[0])) + 0.1
+
+
+def test_training_stops_early_when_nothing_gets_better(text):
+    here = trained(learner(text, lr=1e-30, patience=2, num_epochs=50))
+    assert len(here.history) == 3 and "no better validation loss for 2 epochs" in here.finished
+    assert here.best.epoch == 1
+
+
+def test_the_learning_rate_follows_the_schedule(text):
+    rates = [
+        r.learning_rate for r in trained(learner(text, schedule="step", decay_epochs=1)).history
+    ]
+    assert rates == [0.01, 0.005]
+
+
+@pytest.mark.parametrize("changed", [{"optimizer": "sgd", "lr": 1e30}, {"lr": 1e37}])
+def test_divergence_says_what_to_change(text, changed):
+    here = learner(text, clipping_theta=1e30, **changed)
+    with pytest.raises(Diverged, match="diverged in epoch .*Lower the learning rate .lr, now 1e"):
+        trained(here)
+
+
+def test_nothing_is_captured_from_a_model_that_is_no_number_any_more(text):
+    here = learner(text)
+    bias = here.model.dense.bias
+    bias.set_data(bias.data() * math.nan)
+    with pytest.raises(Diverged, match=r"the parameter dense.bias is not finite"):
+        here.capture()
+
+
+def test_a_wrong_part_is_named(text):
+    arrays, data = trained(learner(text)).capture()
+    name = "params/dense.bias"
+    for change, words in [
+        (lambda a: a.pop(name), f"{name} is missing"),
+        (lambda a: a.update({"params/more": a[name]}), "params/more is too many"),
+        (lambda a: a.update({name: a[name][:-1]}), f"{name} has the shape"),
+        (lambda a: a.pop("optimizer/0/0"), "optimizer/0/0 is missing"),
+    ]:
+        wrong = dict(arrays)
+        change(wrong)
+        with pytest.raises(ValueError, match=words):
+            learner(text).restore(wrong, data)
+
+
+@pytest.mark.parametrize("optimizer", ["adamm", "lars"])
+def test_an_optimizer_that_cannot_be_used_is_refused(text, optimizer):
+    with pytest.raises(SettingsError, match=f"one of adadelta, .*, not '{optimizer}'"):
+        learner(text, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_option_that_has_no_effect_or_cannot_be_kept_is_refused(text, optimizer):
+    for option in sorted({*options_of(optimizer), "lr", "sparse"} - set(VALUES)) + sorted(
+        REFUSED_OF.get(optimizer, ())
+    ):
+        with pytest.raises(SettingsError) as caught:
+            learner(text, optimizer=optimizer, optimizer_options={option: 2.0})
+        assert option in str(caught.value) and optimizer in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "optimizer, options, words",
+    [
+        ("adam", {"beta1": 1}, "option beta1 must be at least 0 and below 1 for adam, not 1"),
+        ("sgd", {"momentum": -0.5}, "momentum must be at least 0 and below 1 for sgd, not -0.5"),
+        ("sgd", {"clip_gradient": 0}, "clip_gradient must be above 0 for sgd, not 0"),
+        ("sgd", {"wd": True}, "wd must be a number, not True"),
+        ("lamb", {"bias_correction": 2}, "bias_correction must be 0 or 1 for lamb, not 2"),
+        ("adam", {"epsilon": 1e-50}, "epsilon must be from 1e-36 to 1e.38, not 1e-50"),
+        ("adagrad", {"wd": 1e39}, "wd must be from 1e-36 to 1e.38, not 1e.39"),
+        ("rmsprop", {"gamma2": 0.5}, "gamma2 acts only together with centered=1"),
+        ("signum", {"momentum": 0, "wd_lh": 0.1}, "wd_lh acts only with a momentum above 0"),
+        ("lamb", {"lower_bound": 2, "upper_bound": 1}, "must not be larger than upper_bound"),
+        ("sgd", {"beta": 1}, "sgd has no option 'beta': it has clip_gradient, momentum, resc"),
+        ("adam", {"learning_rate": 3}, "learning_rate: the learning rate is the setting lr"),
+        ("lbsgd", {"batch_scale": 2}, "batch_scale: .* a resumed run would differ"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(text, optimizer, options, words):
+    with pytest.raises(SettingsError, match=words):
+        learner(text, optimizer=optimizer, optimizer_options=options)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--optimizer", "adam", "--lr", "0.1", "--optimizer-option", "learning_rate=3"], "--lr"),
+        (["--optimizer", "adamm"], "optimizer must be one of adadelta, "),
+        (["--optimizer", "lbsgd", "--lr", "1", "--optimizer-option", "batch_scale=2"], "resumed"),
+        (["--optimizer", "adadelta", "--lr", "1e-2"], "adadelta has no learning rate"),
+    ],
+)
+def test_the_command_refuses_what_would_be_ignored(tmp_path, capsys, given, words):
+    out = tmp_path / "run"
+    assert cli.main(["train", "--corpus", SAMPLE_TEXT, "--out", str(out), *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not (out / "config.json").exists()
+
+
+def test_options_of_an_older_run_are_refused_where_training_goes_on(text):
+    """Whoever only wants to have the model can have it."""
+    vocab, indices = text
+    stored = as_dict(TrainSettings(**{**SMALL, "optimizer": "lbsgd"}))
+    settings = from_dict({**stored, "optimizer_options": {"batch_scale": 2.0}})
+    assert build_model(settings, len(vocab)) is not None
+    with pytest.raises(SettingsError, match="cannot be used with the option batch_scale"):
+        Learner(settings, len(vocab), indices[:1500], indices[1500:], mx.cpu())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "nadam", "sgld", "lamb"])
+def test_the_smallest_learning_rates_are_learning_rates(text, optimizer):
+    for rate in (1e-36, 1e-20):
+        changed = {"lr": rate, "schedule": "step", "lr_decay": 1e-9, "decay_epochs": 1}
+        assert len(trained(learner(text, optimizer=optimizer, **changed, **TINY)).history) == 2
+
+
+def test_a_short_text_says_what_would_fit(text):
+    with pytest.raises(ValueError, match="the text has 1500 characters, but one minibatch"):
+        learner(text, batch_size=1000)

@@ -1,0 +1,626 @@
+"""A run's directory: begun, stopped, gone on with, refused; through the real command line."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2l_deeprnn import files
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.learner import Diverged
+from d2l_deeprnn.training.ngram import NGramModel, choose_order
+from d2l_deeprnn.training.runs import RunError
+from d2l_deeprnn.training.settings import SettingsError, TrainSettings
+
+SMALL = {
+    "corpus": (SAMPLE_TEXT,),
+    "num_examples": 3000,
+    "test_fraction": 0.1,
+    "num_hiddens": 8,
+    "batch_size": 8,
+    "num_steps": 10,
+    "num_epochs": 3,
+    "dropout": 0.2,
+    "optimizer": "adam",
+    "lr": 0.01,
+}
+WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--test-fraction=0.1"]
+WORDS += ["--num-hiddens=8", "--batch-size=8", "--num-steps=10", "--num-epochs=3"]
+WORDS += ["--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
+
+
+def settings(**changed):
+    return TrainSettings(**{**SMALL, **changed})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run; not to be changed."""
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(["train", *WORDS, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def arrays(out, name=runs.LAST):
+    return load_checkpoint(out / name).arrays
+
+
+def assert_same_arrays(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert np.array_equal(a[name], b[name]), name
+
+
+def one_error_line(capsys):
+    out, err = capsys.readouterr()
+    (line,) = err.strip().splitlines()
+    assert line.startswith("d2l-deeprnn: error: ") and "Traceback" not in out
+    return line
+
+
+def test_a_run_leaves_its_four_files_and_no_other(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {"config.json", "metrics.csv", "last.zip", "best.zip", ".lock"}
+    assert not (finished / ".lock").read_bytes()
+    config = json.loads((finished / "config.json").read_text())
+    assert config["text"]["train_chars"] == 2400 and config["text"]["test_chars"] == 300
+    assert len(runs.read_history(finished)) == 3
+
+
+def test_stopped_in_an_epoch_and_resumed_it_ends_the_same(finished, tmp_path):
+    out = tmp_path / "run"
+    asked = []
+
+    def should_stop():
+        asked.append(1)
+        return len(asked) % 25 == 0
+
+    result = runs.train(settings(), out, should_stop=should_stop)
+    calls = 1
+    while result.stopped:
+        assert load_checkpoint(out / runs.LAST).data["learner"]["position"] > 0
+        result = runs.train(
+            None if calls % 2 else settings(), out, resume=True, should_stop=should_stop
+        )
+        calls += 1
+    assert calls > 3
+    for name in (runs.LAST, runs.BEST):
+        assert_same_arrays(arrays(finished, name), arrays(out, name))
+    strip = [{**row, "seconds": 0} for row in runs.read_history(out)]
+    assert strip == [{**row, "seconds": 0} for row in runs.read_history(finished)]
+
+
+def test_killed_before_the_first_checkpoint_it_begins_again(run, finished):
+    for name in (runs.LAST, runs.BEST, runs.METRICS):
+        (run / name).unlink()
+    (run / ".last.zip.0123456789abcdef.part").write_bytes(b"half a checkpoint")
+    with pytest.warns(UserWarning, match="had not written a checkpoint yet: it begins again"):
+        assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert_same_arrays(arrays(finished), arrays(run))
+    assert not list(run.glob("*.part")) and not list(run.glob(".*.part"))
+
+
+def test_killed_between_best_and_last_it_writes_the_same_best_again(run, finished, tmp_path):
+    out = tmp_path / "other"
+    stop = iter([False] * 28 + [True] * 10**6)
+    runs.train(settings(), out, should_stop=lambda: next(stop))
+    config = json.loads((out / "config.json").read_text())
+    best = load_checkpoint(run / runs.BEST)
+    save_checkpoint(out / runs.BEST, best.arrays, {**best.data, "run": config["run"]})
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert_same_arrays(arrays(finished, runs.BEST), arrays(out, runs.BEST))
+
+
+@pytest.mark.parametrize("name, number", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_a_checkpoint_to_resume(tmp_path, name, number):
+    out = tmp_path / "run"
+    words = [w for w in WORDS if "epochs" not in w and "hiddens" not in w]
+    words += ["--num-hiddens=64", "--num-epochs=1000", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2l_deeprnn", "train", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while not (out / runs.METRICS).exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    printed, errors = process.communicate()
+    assert process.returncode == number
+    assert "Ended: stopped " in printed and f"--resume --out {out}" in printed
+    assert "Traceback" not in errors
+    saved = load_checkpoint(out / runs.LAST).data["learner"]
+    assert saved["history"] and len(saved["losses"]) == saved["position"]
+
+
+def test_another_runs_directory_and_a_full_one_are_refused(run, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    assert main(["train", *WORDS, "--out", str(run)]) == 2
+    assert "holds a run: go on with it (--resume)" in one_error_line(capsys)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    for words in (WORDS, [*WORDS, "--resume"]):
+        assert main(["train", *words, "--out", str(tmp_path / "full")]) == 2
+        assert "is not empty and holds no run (it holds thesis.tex)" in one_error_line(capsys)
+    assert main(["train", *WORDS, "--out", str(tmp_path / "full" / "thesis.tex")]) == 2
+    assert "is not a directory" in one_error_line(capsys)
+    assert before == {path: path.read_bytes() for path in run.iterdir()}
+
+
+def test_two_processes_do_not_train_in_one_directory(run):
+    with open(run / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another process"):
+            runs.train(None, run, resume=True)
+
+
+def test_resuming_with_other_settings_shows_the_difference(run, capsys):
+    assert main(["train", "--resume", "--lr", "0.02", "--out", str(run)]) == 2
+    assert "lr: 0.01 there, 0.02 here" in one_error_line(capsys)
+    with pytest.raises(SettingsError, match="num_hiddens: 8 there, 9 here"):
+        runs.train(settings(num_hiddens=9), run, resume=True)
+
+
+def test_a_text_that_has_changed_is_refused(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("some words and more of them. " * 100)
+    words = ["--corpus", str(text), *WORDS[3:], "--out", str(tmp_path / "run")]
+    assert main(["train", *words]) == 0
+    capsys.readouterr()
+    text.write_text("other words and more of them. " * 100)
+    for command in (["train", "--resume", "--out"], ["evaluate"]):
+        assert main([*command, str(tmp_path / "run")]) == 2
+        assert "the text has changed" in one_error_line(capsys)
+
+
+def test_a_checkpoint_of_another_run_is_refused(run, tmp_path, capsys):
+    assert main(["train", *WORDS, "--seed", "1", "--out", str(tmp_path / "other")]) == 0
+    capsys.readouterr()
+    for name, command in [("last.zip", ["train", "--resume", "--out"]), ("best.zip", ["evaluate"])]:
+        shutil.copy(tmp_path / "other" / name, run / name)
+        assert main([*command, str(run)]) == 2
+        assert f"{name} is of another run" in one_error_line(capsys)
+
+
+def test_a_model_of_another_shape_is_refused(run):
+    path = run / "best.zip"
+    loaded = load_checkpoint(path)
+    changed = {name: array[..., :-1] for name, array in loaded.arrays.items()}
+    save_checkpoint(path, changed, loaded.data)
+    with pytest.raises(CheckpointError, match=r"best.zip does not fit its run: params/.* shape"):
+        runs.load_run(run)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = [w for w in WORDS if "lr" not in w and "optimizer" not in w]
+    # The rate rises until it is too high.
+    words += ["--lr=1e38", "--clipping-theta=1e30", "--warmup-epochs=3", "--optimizer=sgd"]
+    assert main(["train", *words, "--out", str(out)]) == 2
+    line = capsys.readouterr().err
+    assert "training diverged in epoch" in line and "Lower the learning rate" in line
+    with pytest.raises(Diverged, match="there was no checkpoint yet"):
+        runs.train(settings(lr=1e38, clipping_theta=1e30), tmp_path / "more")
+
+
+def test_a_disk_that_is_full_keeps_the_checkpoint_before(run, monkeypatch, capsys):
+    before = (run / "last.zip").read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["num_epochs"] = 4
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "--out", str(run)]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert (run / "last.zip").read_bytes() == before
+
+
+def test_a_loaded_model_is_the_one_that_was_best(finished):
+    run = runs.load_run(finished)
+    text = runs.read_text_of(run.settings)
+    best = min(run.history, key=lambda record: record.valid_loss)
+    assert evaluate(run.model, text.valid, run.ctx).nats == best.valid_loss
+
+
+def test_evaluate_prints_both_parts_and_the_baseline(finished, capsys):
+    assert main(["evaluate", str(finished), "--baseline", "ngram"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in lines][::2] == ["validation", "test"]
+    text = runs.read_text_of(settings())
+    order, _ = choose_order(text.train, text.valid, len(text.vocab))
+    nats = NGramModel(text.train, order, len(text.vocab)).loss(text.test)
+    assert f"n-gram of order {order}: {nats:.4f} nats" in lines[3]
+    assert "299 characters scored" in lines[2]
+
+
+def test_evaluate_on_another_text_counts_unknown_characters(finished, tmp_path, capsys):
+    (tmp_path / "other.txt").write_text("a @ b @ c")
+    assert main(["evaluate", str(finished), "--corpus", str(tmp_path / "other.txt")]) == 0
+    out = capsys.readouterr().out
+    assert "8 characters scored" in out and "2 characters of it are not in the run's" in out
+
+
+def test_generate_writes_the_same_with_the_same_seed(finished, capsys):
+    words = ["generate", str(finished), "--prefix", "the ", "--length", "30"]
+    texts = []
+    for more in ([], [], ["--temperature=1", "--seed=1"], ["--temperature=1", "--seed=1"]):
+        assert main([*words, *more]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2] == texts[3]
+    assert all(len(text) == 35 and text.startswith("the ") for text in texts)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--prefix", "é"], "not in the vocabulary: ['é'] in prefix 'é'"),
+        (["--prefix", ""], "a prefix is empty"),
+        (["--prefix", "a", "--temperature", "-1"], "temperature must be"),
+        (["--prefix", "a", "--top-k", "3"], "need a temperature above 0"),
+    ],
+)
+def test_generate_says_what_is_wrong(finished, capsys, words, message):
+    assert main(["generate", str(finished), *words]) == 2
+    assert message in one_error_line(capsys)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["generate", "--prefix=a"], ["plot"]])
+def test_a_directory_without_a_run_is_named(tmp_path, capsys, command):
+    assert main([*command, str(tmp_path)]) == 2
+    assert f"{tmp_path} holds no run" in one_error_line(capsys)
+
+
+def test_plot_draws_several_runs(finished, tmp_path, capsys):
+    for name in ("curves.svg", "curves.png"):
+        out = tmp_path / name
+        assert main(["plot", str(finished), str(finished), "--output", str(out)]) == 0
+        assert out.stat().st_size > 5000
+    assert main(["plot", str(finished), "--output", str(tmp_path / "curves.txt")]) == 2
+    assert "must end in one of ." in capsys.readouterr().err
+
+
+# Going on: from elsewhere, for longer, and with files missing.
+
+
+def same_run(out, expected, names=(runs.LAST, runs.BEST)):
+    for name in names:
+        assert_same_arrays(arrays(expected, name), arrays(out, name))
+    histories = [[{**row, "seconds": 0} for row in runs.read_history(d)] for d in (out, expected)]
+    assert histories[0] == histories[1]
+
+
+def stop_after(minibatches):
+    answers = iter([False] * minibatches)
+    return lambda: next(answers, True)
+
+
+@pytest.fixture
+def own_text(tmp_path, monkeypatch):
+    """A text in a directory that a run begins from, under a relative path."""
+    (tmp_path / "texts").mkdir()
+    text = tmp_path / "texts" / "mine.txt"
+    text.write_text(Path(find_text(SAMPLE_TEXT)).read_text())
+    monkeypatch.chdir(tmp_path)
+    return text
+
+
+def stopped(out, *more):
+    """A run on the text, stopped in its second epoch; its words."""
+    words = [w for w in WORDS if "corpus" not in w]
+    runs.train(settings(corpus=("texts/mine.txt",), **dict(more)), out, should_stop=stop_after(40))
+    return ["--corpus=texts/mine.txt", *words]
+
+
+def test_a_run_goes_on_from_any_directory(own_text, finished, tmp_path, monkeypatch, capsys):
+    stopped(tmp_path / "run")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["train", "--resume", "--out", "../run"]) == 0
+    same_run(tmp_path / "run", finished)
+    capsys.readouterr()
+    assert main(["evaluate", "../run", "--baseline", "ngram"]) == 0
+    here = capsys.readouterr().out
+    assert len(runs.read_text_of(runs.load_run(Path("../run")).settings).valid) == 300
+    # The place was written down beside what was given.
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["corpus"] == ["texts/mine.txt"]
+    assert config["text"]["paths"] == [str(own_text)]
+    # And all of it, text and run, may move together.
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    shutil.copytree(tmp_path, moved)
+    own_text.unlink()
+    monkeypatch.chdir(moved)
+    assert main(["evaluate", "run", "--baseline", "ngram"]) == 0
+    assert capsys.readouterr().out == here
+
+
+def test_a_text_that_has_moved_is_given_anew(own_text, finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    stopped(out)
+    before = (out / "config.json").read_bytes()
+    new = own_text.rename(tmp_path / "renamed.txt")
+    for command in (["train", "--resume", "--out", str(out)], ["evaluate", str(out)]):
+        assert main(command) == 2
+        line = one_error_line(capsys)
+        assert "no longer at 'texts/mine.txt'" in line and "--corpus NEWPLACE" in line
+    other = tmp_path / "other.txt"
+    other.write_text("another text than that of the run. " * 200)
+    assert main(["train", "--resume", "--out", str(out), "--corpus", str(other)]) == 2
+    assert "the text has changed" in one_error_line(capsys)
+    assert (out / "config.json").read_bytes() == before
+    assert main(["train", "--resume", "--out", str(out), "--corpus", "renamed.txt"]) == 0
+    same_run(out, finished)
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["corpus"] == ["renamed.txt"]
+    assert config["text"]["paths"] == [str(new)]
+    assert config["changes"] == [
+        {"epochs_begun": 2, "corpus": {"from": [str(own_text)], "to": [str(new)]}}
+    ]
+    assert main(["evaluate", str(out)]) == 0
+
+
+def test_a_run_that_is_done_takes_its_texts_new_place_too(own_text, tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(corpus=("texts/mine.txt",)), out)
+    own_text.rename(tmp_path / "renamed.txt")
+    assert main(["train", "--resume", "--out", str(out), "--corpus", "renamed.txt"]) == 0
+    assert main(["evaluate", str(out)]) == 0
+
+
+def test_an_older_run_without_places_goes_on_where_it_began(own_text, finished, tmp_path):
+    out = tmp_path / "run"
+    stopped(out)
+    config = json.loads((out / "config.json").read_text())
+    del config["text"]["paths"], config["command"]
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    same_run(out, finished)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"schedule": "step", "decay_epochs": 2}, {"warmup_epochs": 2.5}]
+)
+def test_more_epochs_are_those_of_a_run_that_had_them_from_the_start(tmp_path, capsys, more):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    runs.train(settings(num_epochs=5, **more), whole)
+    runs.train(settings(**more), out)
+    assert main(["train", "--resume", "--num-epochs", "4", "--out", str(out)]) == 0
+    runs.train(settings(num_epochs=5, **more), out, resume=True)
+    same_run(out, whole)
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["num_epochs"] == 5
+    assert config["changes"] == [
+        {"epochs_begun": 3, "num_epochs": {"from": 3, "to": 4}},
+        {"epochs_begun": 4, "num_epochs": {"from": 4, "to": 5}},
+    ]
+    assert runs.load_run(out).settings.num_epochs == 5
+
+
+def test_fewer_epochs_and_patience_are_for_what_is_still_to_come(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(num_epochs=9), out, should_stop=stop_after(60))
+    before = (out / "config.json").read_bytes()
+    for number, status in [("2", 2), ("3", 0)]:  # it is in its third
+        assert main(["train", "--resume", "--num-epochs", number, "--out", str(out)]) == status
+    assert "num_epochs must be at least 3, as many as the run in" in capsys.readouterr().err
+    assert before != (out / "config.json").read_bytes()
+    assert len(runs.read_history(out)) == 3
+    words = ["--num-epochs=5", "--patience=1"]
+    assert main(["train", "--resume", *words, "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["patience"] == 1
+    assert config["changes"][-1]["patience"] == {"from": None, "to": 1}
+
+
+def test_a_change_that_would_have_changed_what_was_done_is_refused(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(schedule="cosine"), out, should_stop=stop_after(40))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for words, message in [
+        (["--num-epochs=5"], "with schedule cosine, the epochs done would have had other learning"),
+        (["--num-epochs=5", "--schedule=constant"], "schedule: 'cosine' there, 'constant' here"),
+        (["--warmup-epochs=1"], "warmup_epochs: 0.0 there, 1.0 here"),
+        (["--lr=0.02", "--patience=3"], "lr: 0.01 there, 0.02 here"),
+    ]:
+        assert main(["train", "--resume", *words, "--out", str(out)]) == 2
+        line = one_error_line(capsys)
+        assert message in line and "begin a new run in another directory" in line
+        assert "patience" not in line
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+
+
+def test_a_lost_checkpoint_is_not_started_over(run, finished, capsys):
+    (run / runs.LAST).unlink()
+    for gone in (None, runs.BEST, None):
+        if gone:
+            (run / gone).unlink()
+        before = {path: path.read_bytes() for path in run.iterdir()}
+        assert main(["train", "--resume", "--out", str(run)]) == 2
+        line = one_error_line(capsys)
+        assert "had begun, but its last.zip is gone: put it back" in line
+        assert (f"a copy of {runs.BEST}" in line) == (run / runs.BEST).exists()
+        assert before == {path: path.read_bytes() for path in run.iterdir()}
+    shutil.copy(finished / runs.BEST, run / runs.BEST)
+    (run / runs.METRICS).unlink()  # nor where there is a later best one only
+    assert main(["train", "--resume", "--out", str(run)]) == 2
+
+
+def test_a_copy_of_the_best_checkpoint_can_be_gone_on_from(run, finished):
+    shutil.copy(run / runs.BEST, run / runs.LAST)
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    same_run(run, finished)
+
+
+def test_killed_in_its_first_save_a_run_loses_nothing(finished, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(num_epochs=1), out)
+    for name in (runs.LAST, runs.METRICS):
+        (out / name).unlink()
+    assert main(["train", "--resume", "--num-epochs", "1", "--out", str(out)]) == 0
+    assert (out / runs.LAST).exists() and len(runs.read_history(out)) == 1
+    assert main(["train", "--resume", "--num-epochs", "3", "--out", str(out)]) == 0
+    same_run(out, finished)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "ahead"])
+def test_the_history_is_put_right_even_when_no_epoch_is_left(run, damage):
+    expected = (run / runs.METRICS).read_text()
+    lines = expected.splitlines(keepends=True)
+    (run / runs.METRICS).write_text("".join(lines[:2] if damage == "cut" else [*lines, lines[-1]]))
+    if damage == "gone":
+        (run / runs.METRICS).unlink()
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert (run / runs.METRICS).read_text() == expected
+
+
+def test_a_lost_best_checkpoint_is_written_again_or_said_to_be_gone(run, finished, capsys):
+    best = load_checkpoint(run / runs.BEST).data["learner"]["history"]
+    (run / runs.BEST).unlink()
+    if len(best) == 3:
+        assert main(["train", "--resume", "--out", str(run)]) == 0
+        assert_same_arrays(arrays(finished, runs.BEST), arrays(run, runs.BEST))
+        (run / runs.BEST).unlink()
+    assert main(["generate", str(run), "--prefix", "a"]) == 2
+    assert "take --checkpoint last" in one_error_line(capsys)
+    assert main(["generate", str(run), "--prefix", "a", "--checkpoint", "last"]) == 0
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_has_its_last_checkpoint(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(), out, should_stop=stop_after(5))
+    for command in ("generate", "evaluate"):
+        assert main([command, str(out)]) == 2
+        line = one_error_line(capsys)
+        assert "take --checkpoint last, or go on with the run" in line
+        assert "from the start" not in line
+        assert main([command, str(out), "--checkpoint", "last"]) == 0
+        capsys.readouterr()
+    assert main(["train", "--resume", "--out", str(out), "--num-epochs", "1"]) == 0
+    assert main(["generate", str(out)]) == 0
+
+
+def link_elsewhere(path):
+    path.with_name("precious").write_text("kept")
+    path.symlink_to("precious")
+
+
+@pytest.mark.parametrize("make", [link_elsewhere, os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_a_lock_that_is_no_file_is_not_followed(run, tmp_path, capsys, make, command):
+    out = run if command == "train" else tmp_path / "new"
+    out.mkdir(exist_ok=True)
+    (out / ".lock").exists() and (out / ".lock").unlink()
+    make(out / ".lock")
+    assert main([command, "--resume", "--out", str(out)]) == 2
+    assert ".lock: it is not a regular file: remove it" in one_error_line(capsys)
+    if make is link_elsewhere:
+        assert (out / "precious").read_text() == "kept"
+
+
+def test_a_file_system_without_locks_is_not_another_process(run, monkeypatch, capsys):
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked .No locks available."):
+        assert main(["train", "--resume", "--out", str(run)]) == 0
+
+
+# Writing, drawing.
+
+
+def test_a_prefix_is_cleaned_as_the_runs_text_was(finished, tmp_path, capsys):
+    texts = []
+    for prefix in ("it was ", "It\n  WAS "):
+        assert main(["generate", str(finished), "--prefix", prefix, "--length=20"]) == 0
+        out, err = capsys.readouterr()
+        texts.append(out)
+        said = "'It\\n  WAS ' is read as 'it was ', as the run's text was"
+        assert (said in err) == (prefix != "it was ")
+    assert texts[0] == texts[1]
+    kept = tmp_path / "kept"
+    runs.train(settings(keep_case=True, keep_whitespace=True, num_epochs=1), kept)
+    assert main(["generate", str(kept), "--prefix", "The\n", "--length=5"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("The\n") and err == ""
+
+
+def test_what_would_help_with_an_unknown_character(finished, capsys):
+    assert main(["generate", str(finished), "--prefix", "caf\u00e9"]) == 2
+    line = one_error_line(capsys)
+    assert "not in the vocabulary: ['\u00e9'] in prefix 'caf\u00e9'" in line
+    assert re.search("the run's text has the characters ' e[a-z]", line) and "unk" not in line
+
+
+@pytest.mark.parametrize("keep, start", [(False, " "), (True, "\n")])
+def test_without_a_prefix_it_starts_with_a_line_or_a_word(tmp_path, capsys, keep, start):
+    runs.train(settings(keep_whitespace=keep, num_epochs=1), tmp_path / "run")
+    assert main(["generate", str(tmp_path / "run"), "--length", "7"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(start) and len(out) == 9
+
+
+def test_a_text_without_blanks_can_start_too(tmp_path, capsys):
+    (tmp_path / "dna.txt").write_text("acgtgacc" * 300)
+    words = ["--corpus", str(tmp_path / "dna.txt"), *WORDS[2:], "--out", str(tmp_path / "run")]
+    assert main(["train", *words]) == 0
+    assert main(["generate", str(tmp_path / "run"), "--length", "7"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("c")
+
+
+def test_a_picture_into_a_missing_directory(finished, tmp_path, capsys):
+    out = tmp_path / "missing" / "curves.svg"
+    assert main(["plot", str(finished), "--output", str(out)]) == 2
+    line = one_error_line(capsys)
+    assert f"--output {out} cannot be written: there is no directory" in line
+    assert ".part" not in line
+    (tmp_path / "taken.svg").mkdir()
+    assert main(["plot", str(finished), "--output", str(tmp_path / "taken.svg")]) == 2
+    line = one_error_line(capsys)
+    assert "taken.svg" in line and ".part" not in line
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
+@pytest.mark.parametrize("damage", ["pipe", "directory", "bytes", "list", "deep"])
+def test_a_strangers_directory_is_refused_in_a_line(run, capsys, name, damage):
+    path = run / name
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "directory":
+        path.mkdir()
+    else:
+        contents = {"bytes": b"\xff\x00", "list": b"[1]", "deep": b"[" * 10**5}
+        path.write_bytes(contents[damage])
+    commands = [["plot", "--output", str(run / "curves.svg")]] if name == "metrics.csv" else []
+    if name == "config.json":
+        commands = [["evaluate"], ["generate"], ["train", "--resume", "--out"]]
+        commands += [["reproduce", "--resume", "--out"]]
+    for command in commands:
+        assert main([*command, str(run)]) == 2
+        assert name in one_error_line(capsys)

@@ -1,0 +1,237 @@
+"""Settings of a training run: checked as a whole, and kept as JSON."""
+
+import copy
+import dataclasses
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from d2l_deeprnn.training.settings import (
+    SettingsError,
+    TrainSettings,
+    as_dict,
+    differences,
+    from_dict,
+    learning_rate,
+)
+
+
+def settings(**changed):
+    return TrainSettings(**{"corpus": ("text",), "optimizer": "adam", "lr": 1.0, **changed})
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"corpus": ()}, "corpus must be a list"),
+        ({"corpus": "text"}, "corpus must be a list of at least one name or path, not 'text'"),
+        ({"corpus": (1,)}, "corpus must hold strings, not 1"),
+        ({"cell": "lstn"}, "cell must be one of lstm, gru, rnn, not 'lstn'"),
+        ({"num_layers": 0}, "num_layers must be a whole number of at least 1, not 0"),
+        ({"num_hiddens": 2.5}, "num_hiddens"),
+        ({"num_examples": -1}, "num_examples"),
+        ({"valid_fraction": 1}, "valid_fraction must be at least 0 and below 1, not 1"),
+        ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
+        ({"dropout": math.nan}, "dropout must be a finite number"),
+        ({"patience": 1, "valid_fraction": 0}, "patience needs a validation part"),
+        ({"lr": None}, "lr must be given with optimizer 'adam'"),
+        ({"lr": -1}, "lr must be a number above 0, not -1"),
+        ({"lr": math.inf}, "lr must be a finite number"),
+        ({"clipping_theta": 0}, "clipping_theta"),
+        ({"forget_bias": 1, "cell": "gru"}, "a gru has no forget gate"),
+        ({"warmup_epochs": 51}, "warmup_epochs must be from 0 to num_epochs, 50, not 51"),
+        ({"optimizer_options": {"momentum": "much"}}, "optimizer option momentum"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**31}, "seed must be at most 2147483647"),
+        ({"optimizer": "adamm", "lr": None}, "optimizer must be one of adadelta, .*, not 'adamm'"),
+        ({"optimizer": "lars"}, "optimizer must be one of adadelta, .*, not 'lars'"),
+        ({"optimizer": None}, "optimizer must be one of adadelta, .*, not None"),
+        ({"optimizer": "adadelta", "lr": 0.1}, "adadelta has no learning rate: leave out lr"),
+        ({"optimizer": "adadelta", "lr": None, "schedule": "step"}, "adadelta has no learning"),
+        ({"optimizer_options": {"learning_rate": 3}}, "learning_rate: the learning rate is .* lr"),
+        ({"optimizer_options": {"lr": 3}}, "lr: the learning rate is the setting lr"),
+        ({"optimizer_options": {1: 3}}, "optimizer_options must be names with numbers"),
+        ({"optimizer_options": {"beta3": 1}}, "optimizer adam has no option 'beta3': it has beta1"),
+        ({"lr": 1e39}, "lr must be from 1e-36 to 1e.38, not 1e.39: MXNet computes with 32-bit"),
+        ({"lr": 1e-40}, "lr must be from 1e-36"),
+        ({"clipping_theta": 1e39}, "clipping_theta must be from 1e-36"),
+        ({"encoding": "nonsense"}, "encoding must be an encoding that Python knows.* 'nonsense'"),
+        ({"encoding": "hex"}, "encoding must be an encoding that Python knows"),
+        ({"encoding": 8}, "encoding must be an encoding that Python knows"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(changed, words):
+    with pytest.raises(SettingsError, match=words):
+        settings(**changed)
+
+
+def test_the_default_learning_rate_is_the_chapters_and_for_sgd():
+    assert TrainSettings(corpus=("text",)).lr == 5
+    assert TrainSettings(corpus=("text",), optimizer="SGD").lr == 5
+
+
+def copies(made):
+    yield made
+    yield copy.copy(made)
+    yield copy.deepcopy(made)
+    yield pickle.loads(pickle.dumps(made))
+    yield dataclasses.replace(made, seed=made.seed)
+    yield TrainSettings(**dataclasses.asdict(made))
+    yield from_dict(json.loads(json.dumps(as_dict(made))))
+
+
+def test_a_default_learning_rate_does_not_become_another_optimizers():
+    for made in copies(TrainSettings(corpus=("text",))):
+        with pytest.raises(SettingsError, match="lr must be given with optimizer 'adam'"):
+            dataclasses.replace(made, optimizer="adam")
+        assert dataclasses.replace(made, optimizer="adam", lr=0.1).lr == 0.1
+        assert dataclasses.replace(made, optimizer="adadelta").lr == 1
+        assert dataclasses.replace(made, seed=1).lr == 5
+    for made in copies(TrainSettings(corpus=("text",), lr=3.0)):
+        assert dataclasses.replace(made, optimizer="adam").lr == 3
+    given = TrainSettings(corpus=("text",), lr=5.0)
+    assert dataclasses.replace(given, optimizer="adam").lr == 5
+
+
+def test_an_optimizers_name_is_the_same_in_any_case():
+    assert settings(optimizer="Adam") == settings(optimizer="adam")
+    assert from_dict({**as_dict(settings()), "optimizer": "ADAM"}).optimizer == "adam"
+
+
+def test_they_can_be_hashed_and_nobody_can_change_them():
+    there, here = {"beta1": 0.8, "beta2": 0.9}, {"beta2": 0.9, "beta1": 0.8}
+    given = settings(optimizer_options=there)
+    for made in [*copies(given), settings(optimizer_options=here)]:
+        assert made == given and hash(made) == hash(given)
+    there["beta1"] = 0.1
+    assert given.optimizer_options == {"beta1": 0.8, "beta2": 0.9}
+    assert len({given, settings(), settings()}) == 2
+    options = given.optimizer_options
+    for change in (
+        lambda: options.__setitem__("beta1", 0.1),
+        lambda: options.__delitem__("beta1"),
+        lambda: options.update(beta1=0.1),
+        lambda: options.setdefault("epsilon", 0.1),
+        lambda: options.pop("beta1"),
+        lambda: options.popitem(),
+        lambda: options.clear(),
+        lambda: options.__ior__({"beta1": 0.1}),
+        lambda: setattr(given, "optimizer_options", {}),
+    ):
+        with pytest.raises((TypeError, AttributeError)):
+            change()
+        assert options == {"beta1": 0.8, "beta2": 0.9}
+    assert json.loads(json.dumps(dataclasses.asdict(given)))["optimizer_options"] == options
+
+
+def test_an_encoding_has_one_name():
+    assert settings(encoding="windows-1252") == settings(encoding="CP1252")
+    assert settings(encoding="utf8").encoding == "utf-8" and settings().encoding is None
+
+
+def test_they_come_back_from_json():
+    given = settings(optimizer_options={"beta1": 0.8}, num_examples=100, corpus=("a", "b"))
+    assert from_dict(json.loads(json.dumps(as_dict(given)))) == given
+
+
+def test_unknown_names_are_refused():
+    values = as_dict(settings())
+    for odd in ({**values, "more": 1}, {**values, 1: 1}):
+        with pytest.raises(SettingsError, match="settings do not fit this version, unknown"):
+            from_dict(odd)
+    for odd in ([], None, "text"):
+        with pytest.raises(SettingsError, match="settings must be names with values, not"):
+            from_dict(odd)
+
+
+def test_a_run_from_before_a_setting_existed_has_its_default():
+    made = settings(lr=0.002, num_hiddens=8)
+    values = as_dict(made)
+    for name in values.keys() - {"corpus", "lr", "optimizer", "num_hiddens"}:
+        assert from_dict({k: v for k, v in values.items() if k != name}) == made
+    with pytest.raises(SettingsError, match="missing: 'corpus'"):
+        from_dict({k: v for k, v in values.items() if k != "corpus"})
+    with pytest.raises(SettingsError, match="lr must be given with optimizer 'adam'"):
+        from_dict({k: v for k, v in values.items() if k != "lr"})
+
+
+# What version 0.1 wrote for a run: as it stood in a config.json.
+OLDER = {
+    "corpus": ["text"],
+    "num_examples": None,
+    "keep_case": False,
+    "keep_whitespace": False,
+    "valid_fraction": 0.1,
+    "test_fraction": 0.0,
+    "cell": "lstm",
+    "num_layers": 2,
+    "num_hiddens": 256,
+    "dropout": 0.0,
+    "init": "normal",
+    "forget_bias": 0.0,
+    "batch_size": 32,
+    "num_steps": 35,
+    "sampling": "adjacent",
+    "num_epochs": 50,
+    "optimizer": "sgd",
+    "optimizer_options": {},
+    "lr": 5,
+    "schedule": "constant",
+    "lr_decay": 0.5,
+    "decay_epochs": 10,
+    "warmup_epochs": 0.0,
+    "clipping_theta": 1,
+    "patience": None,
+    "seed": 0,
+}
+
+
+def test_an_older_run_can_be_read():
+    assert from_dict(OLDER) == TrainSettings(corpus=("text",))
+    options = {"learning_rate": 3.0, "momentum": 0.9}
+    assert from_dict({**OLDER, "optimizer_options": options}).optimizer_options == options
+    rate = {"optimizer": "adadelta", "lr": 0.01, "schedule": "cosine"}
+    assert from_dict({**OLDER, **rate}) == TrainSettings(corpus=("text",), optimizer="adadelta")
+
+
+def test_differences_are_shown_with_both_values():
+    assert differences(settings(), settings(lr=2.0)) == ("lr: 1.0 there, 2.0 here",)
+
+
+def test_warm_up_is_linear_and_never_zero():
+    rates = [learning_rate(settings(warmup_epochs=2), epochs) for epochs in (0, 0.5, 1, 2, 7)]
+    assert rates == [0.001, 0.25, 0.5, 1, 1]
+
+
+def test_cosine_falls_from_the_rate_to_zero():
+    given = settings(schedule="cosine", warmup_epochs=10, num_epochs=50)
+    rates = [learning_rate(given, epochs) for epochs in (5, 10, 30, 50)]
+    assert rates == pytest.approx([0.5, 1, 0.5, 0], abs=1e-12)
+    assert learning_rate(settings(schedule="cosine", warmup_epochs=50), 50) == 1
+
+
+def test_step_multiplies_at_every_step():
+    given = settings(schedule="step", lr_decay=0.1, decay_epochs=3)
+    rates = [learning_rate(given, epochs) for epochs in (0, 2.9, 3, 5.9, 6)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_a_rate_that_grows_or_falls_without_end_stays_a_number():
+    for decay in (1e30, 1e-30):
+        given = settings(schedule="step", lr_decay=decay, decay_epochs=1)
+        assert 1e-36 <= learning_rate(given, 49) <= 1e38
+
+
+def test_numpys_numbers_become_pythons():
+    settings = TrainSettings(
+        corpus=("a",),
+        seed=np.int64(3),
+        lr=np.float32(0.5),
+        optimizer_options={"momentum": np.float64(0.9)},
+    )
+    text = json.dumps(as_dict(settings))
+    assert from_dict(json.loads(text)) == settings
+    assert '"seed": 3' in text and '"momentum": 0.9' in text
