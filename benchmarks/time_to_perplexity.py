@@ -153,7 +153,7 @@ def fast():
 
     from d2l_deeprnn._mxnet import mx
     from d2l_deeprnn.text.corpora import BOOK_TEXT
-    from d2l_deeprnn.training.learner import Learner
+    from d2l_deeprnn.training.learner import Learner, new_model
     from d2l_deeprnn.training.settings import TrainSettings
 
     chapter, corpus_indices, vocab = _chapter()
@@ -174,7 +174,8 @@ def fast():
             forget_bias=1.0,
         )
         nothing = np.array([], np.int32)
-        learner = Learner(settings, len(vocab), np.array(corpus_indices), nothing, mx.cpu())
+        model = new_model(settings, len(vocab), mx.cpu())
+        learner = Learner(settings, model, np.array(corpus_indices), nothing, mx.cpu())
         while True:
             record = learner.train_epoch()
             _stop(record.epoch, math.exp(record.train_loss))

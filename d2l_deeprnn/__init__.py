@@ -44,9 +44,9 @@ _HOME = {
     "predict_rnn": "chapter.predict",
     "predict_rnn_gluon": "chapter.predict",
     "EpochRecord": "chapter.train",
-    "grad_clipping": "chapter.train",
-    "grad_clipping_gluon": "chapter.train",
-    "sgd": "chapter.train",
+    "grad_clipping": "training.step",
+    "grad_clipping_gluon": "training.step",
+    "sgd": "training.step",
     "train_and_predict_rnn": "chapter.train",
     "train_and_predict_rnn_gluon": "chapter.train",
     "use_svg_display": "evidence.figures",
@@ -73,9 +73,6 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from .chapter.predict import predict_rnn, predict_rnn_gluon
     from .chapter.train import (
         EpochRecord,
-        grad_clipping,
-        grad_clipping_gluon,
-        sgd,
         train_and_predict_rnn,
         train_and_predict_rnn_gluon,
     )
@@ -91,6 +88,7 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from .training.ngram import NGramModel
     from .training.runs import load_run
     from .training.settings import TrainSettings
+    from .training.step import grad_clipping, grad_clipping_gluon, sgd
 
 
 def __getattr__(name: str) -> Any:

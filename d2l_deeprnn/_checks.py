@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import numbers
 import reprlib
-from typing import Any, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -126,3 +126,24 @@ def text_encoding(name: str, value: Any) -> str:
             f"{name} must be an encoding that Python knows, such as cp1252 or gb18030, "
             f"not {value!r}"
         ) from None
+
+
+def expected_arrays(
+    group: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Tuple[int, ...]]
+) -> Dict[str, np.ndarray]:
+    """Arrays by name, in the order of ``shapes``, if they are those and no others.
+
+    Raises:
+        ValueError: names the first that is missing, unexpected, or of another shape.
+    """
+    for name in sorted(set(shapes) | set(arrays)):
+        if name not in arrays:
+            raise ValueError(f"{group}{name} is missing")
+        if name not in shapes:
+            raise ValueError(f"{group}{name} is unexpected: these settings have no such array")
+        if arrays[name].shape != tuple(shapes[name]):
+            raise ValueError(
+                f"{group}{name} has the shape {arrays[name].shape}, these settings need "
+                f"{tuple(shapes[name])}"
+            )
+    return {name: arrays[name] for name in shapes}

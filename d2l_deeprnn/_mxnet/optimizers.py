@@ -6,9 +6,14 @@ parameters, to the bit, as one that never was.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple
 
-from .._checks import float32
+import numpy as np
+
+from .._checks import expected_arrays, float32
+
+if TYPE_CHECKING:
+    from . import gluon, nd
 
 
 class Range(NamedTuple):
@@ -134,3 +139,61 @@ def arguments(optimizer: str, options: Mapping[str, float]) -> Dict[str, Any]:
     """The options as Gluon takes them: some kernels take no number for a flag."""
     known = OPTIMIZERS[optimizer]
     return {name: bool(value) if known[name] is _FLAG else value for name, value in options.items()}
+
+
+# Gluon saves the state of an optimizer by pickling it, and would run whatever a stranger's file
+# holds. So its parts are taken out and put back here.
+
+
+def state_arrays(trainer: gluon.Trainer) -> Dict[str, nd.NDArray]:
+    """What an optimizer keeps for each parameter, by names such as ``3/1``."""
+    arrays: Dict[str, nd.NDArray] = {}
+
+    def collect(name: str, state: Any) -> None:
+        if isinstance(state, (list, tuple)):
+            for i, part in enumerate(state):
+                collect(f"{name}/{i}", part)
+        elif state is not None:
+            arrays[name] = state
+
+    (updater,) = trainer._updaters
+    for i, param in enumerate(trainer._params):
+        if i not in updater.states:  # made when the parameter is first updated
+            updater.states[i] = trainer._optimizer.create_state_multi_precision(i, param.data())
+            updater.states_synced[i] = True
+    for i, state in sorted(updater.states.items()):
+        collect(str(i), state)
+    return arrays
+
+
+def state_numbers(trainer: gluon.Trainer) -> Dict[str, Any]:
+    """An optimizer's own counters and numbers, for instance how many updates there were."""
+    optimizer = trainer._optimizer
+    numbers = {
+        name: value
+        for name, value in vars(optimizer).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    counts = {str(i): count for i, count in optimizer._index_update_count.items()}
+    return {"numbers": numbers, "update_counts": counts}
+
+
+def restore_state(
+    trainer: gluon.Trainer, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]
+) -> None:
+    """Give an optimizer the state that ``state_arrays`` and ``state_numbers`` told.
+
+    Raises:
+        ValueError: if it is that of another optimizer, or of other parameters.
+    """
+    own = state_arrays(trainer)
+    found = expected_arrays("optimizer/", arrays, {name: a.shape for name, a in own.items()})
+    for name, array in own.items():
+        array[:] = found[name]
+    optimizer = trainer._optimizer
+    if set(numbers["numbers"]) != set(state_numbers(trainer)["numbers"]):
+        raise ValueError("the optimizer's numbers are those of another optimizer")
+    for name, value in numbers["numbers"].items():
+        setattr(optimizer, name, value)
+    for i, count in numbers["update_counts"].items():
+        optimizer._index_update_count[int(i)] = count

@@ -21,7 +21,6 @@ from ..nn.model import RNNModel
 from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
 from ..text.vocab import Vocab
 from ..training.checkpoint import Checkpoint
-from ..training.learner import load_params
 from ..training.run_directory import (
     CONFIG,
     LAST,
@@ -36,6 +35,7 @@ from ..training.run_directory import (
     text_sha256,
 )
 from ..training.settings import SettingsError, TrainSettings, from_dict
+from ..training.state import parameters_in, parameters_of, set_parameters
 from . import book
 from .train import EpochRecord, History, train_and_predict_rnn_gluon
 
@@ -325,8 +325,8 @@ class _Writer:
         """Take the state between two epochs: in the middle of one there is none to go on from."""
         if self._out is None:
             return
-        params = self._model._collect_params_with_prefix()
-        arrays = {f"params/{name}": param.data().asnumpy() for name, param in params.items()}
+        params = parameters_of(self._model)
+        arrays = {f"params/{name}": array.asnumpy() for name, array in params.items()}
         # With the history of that moment, which may have grown when this is written.
         self._state = arrays, random_state(), list(self._run.history)
         if time.monotonic() - self._written >= SAVE_SECONDS:
@@ -352,7 +352,7 @@ def _restore(model: RNNModel, checkpoint: Checkpoint) -> None:
     model.initialize(ctx=ctx)
     # The shapes of some parameters are not known before the first input.
     model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
-    load_params(model, checkpoint.arrays, ctx)
+    set_parameters(model, parameters_in(checkpoint.arrays), ctx)
     set_random_state(checkpoint.data["random"])
 
 

@@ -7,11 +7,9 @@ import time
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._checks import positive_int, positive_number, prefix_list, token_indices
-from .._mxnet import autograd, gluon, init, mx, nd
+from .._mxnet import gluon, init, mx, nd
 from .._mxnet.allocator import keep_freed_memory
 from .._mxnet.context import check_ctx
-from .._mxnet.losses import LateLosses
-from ..nn.flat import Flat, clip_and_descend, flatten
 from ..nn.model import check_vocab
 from ..text.minibatches import (
     Indices,
@@ -21,7 +19,8 @@ from ..text.minibatches import (
     to_onehot,
 )
 from ..text.vocab import Vocab
-from ..training.step import grad_clipping
+from ..training.step import Arrays, ModelParameters, Step
+from ..training.trainer import Trainer
 from .predict import predict_rnn, predict_rnn_gluon
 
 PREDICTED_CHARS = 50  # characters added to a prefix, as in the chapter
@@ -46,34 +45,6 @@ class EpochRecord(NamedTuple):
 
 
 History = List[EpochRecord]
-
-
-def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> None:
-    """Clip the gradients of a Gluon model; see ``grad_clipping``.
-
-    Parameters that are not trained (``grad_req="null"``) have none, and count for nothing.
-
-    Source: ``d2l.grad_clipping_gluon`` of the chapter.
-    """
-    check_ctx(ctx)
-    # Differs: the original failed on a parameter without a gradient.
-    params = [p.data(ctx) for p in model.collect_params().values() if p.grad_req != "null"]
-    grad_clipping(params, theta, ctx)
-
-
-def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
-    """Take one step of stochastic gradient descent, in place.
-
-    Args:
-        params: arrays with an attached gradient.
-        lr: learning rate.
-        batch_size: what the gradients are divided by: the number of examples
-            if the loss was a sum, 1 if it was a mean.
-
-    Source: ``d2l.sgd`` of the chapter.
-    """
-    for param in params:
-        param[:] = param - lr * param.grad / batch_size
 
 
 def train_and_predict_rnn(
@@ -127,38 +98,25 @@ def train_and_predict_rnn(
     )
     data_iter = data_iter_random if is_random_iter else data_iter_consecutive
     params = get_params()
-    loss = gluon.loss.SoftmaxCrossEntropyLoss()
 
-    def train_epoch() -> float:
-        losses: List[float] = []
-        # Differs: the original read every loss at once, and to read one is to wait for it.
-        late = LateLosses(losses.append)
-        if not is_random_iter:
-            state = init_rnn_state(batch_size, num_hiddens, ctx)
-        for X, Y in data_iter(indices, batch_size, num_steps, ctx):
-            if is_random_iter:  # rows do not go on from the minibatch before
-                state = init_rnn_state(batch_size, num_hiddens, ctx)
-            with autograd.record():
-                outputs, state = rnn(to_onehot(X, len(vocab)), state, params)
-                # num_steps arrays (batch_size, q) -> (num_steps * batch_size, q)
-                outputs = nd.concat(*outputs, dim=0)
-                # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in outputs
-                y = Y.T.reshape((-1,))
-                l = loss(outputs, y).mean()
-            l.backward()
-            grad_clipping(params, clipping_theta, ctx)
-            sgd(params, lr, 1)  # the loss is a mean already
-            state = _detach(state)
-            late.add(l)
-        late.finish()
-        return math.fsum(losses) / len(losses)
+    def forward(X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
+        outputs, state = rnn(to_onehot(X, len(vocab)), state, params)
+        # num_steps arrays (batch_size, q) -> (num_steps * batch_size, q)
+        return nd.concat(*outputs, dim=0), state
+
+    trainer = Trainer(
+        Step(forward, Arrays(params, lr), clipping_theta),
+        lambda: data_iter(indices, batch_size, num_steps, ctx),
+        lambda: init_rnn_state(batch_size, num_hiddens, ctx),
+        carry_state=not is_random_iter,
+    )
 
     def predict(prefix: str) -> str:
         return predict_rnn(
             prefix, PREDICTED_CHARS, rnn, params, init_rnn_state, num_hiddens, vocab, ctx
         )
 
-    return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log)
+    return _run_epochs(trainer.train_epoch, predict, num_epochs, prefixes, on_epoch, log)
 
 
 def train_and_predict_rnn_gluon(
@@ -237,58 +195,30 @@ def train_and_predict_rnn_gluon(
     # Differs: the original always drew new parameters, over any that were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
-    flat: Optional[Flat] = None
+    chapters_sgd = {"learning_rate": lr, "momentum": 0, "wd": 0}
+
+    def parameters_of_model() -> ModelParameters:
+        optimizer = gluon.Trainer(model.collect_params(), "sgd", chapters_sgd)
+        return ModelParameters(model, ctx, optimizer)
+
+    parameters = parameters_of_model()
+    trainer = Trainer(
+        Step(model, parameters, clipping_theta),
+        lambda: data_iter_consecutive(indices, batch_size, num_steps, ctx),
+        lambda: model.begin_state(batch_size=batch_size, ctx=ctx),
+    )
 
     def train_epoch() -> float:
-        nonlocal flat
-        # Differs: an RNNModel around a fused layer of Gluon, with nothing about them
-        # changed, is computed as one compiled graph, and its parameters are clipped
-        # and updated as one vector. The original called the model, as is done here
-        # with any other, and went from array to array: sums round otherwise.
-        if flat is None or not flat.is_still(model, ctx):  # on_epoch may do anything to it
-            flat = flatten(model, ctx)
-        if flat is not None:
-            network, update = flat.network, clip_and_descend(flat.vector, clipping_theta, lr)
-        else:
-            network, update = _network_and_update(model, lr, clipping_theta, ctx)
-        losses: List[float] = []
-        late = LateLosses(losses.append)
-        state = model.begin_state(batch_size=batch_size, ctx=ctx)
-        for X, Y in data_iter_consecutive(indices, batch_size, num_steps, ctx):
-            with autograd.record():
-                l, state = network(X, Y, state)
-            l.backward()
-            update()
-            state = _detach(state)
-            late.add(l)
-        late.finish()
-        return math.fsum(losses) / len(losses)
+        nonlocal parameters
+        if not parameters.are_of(model):  # on_epoch may do anything to it
+            parameters = parameters_of_model()
+            trainer.step = Step(model, parameters, clipping_theta)
+        return trainer.train_epoch()
 
     def predict(prefix: str) -> str:
         return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
 
     return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log, history)
-
-
-def _network_and_update(
-    model: gluon.Block, lr: float, theta: float, ctx: mx.Context
-) -> Tuple[Callable[..., Any], Callable[[], Any]]:
-    """What calls a model for a minibatch's loss and state, and what updates its parameters."""
-    loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    trainer = gluon.Trainer(
-        model.collect_params(), "sgd", {"learning_rate": lr, "momentum": 0, "wd": 0}
-    )
-
-    def network(X: nd.NDArray, Y: nd.NDArray, state: Any) -> Any:
-        output, state = model(X, state)
-        # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
-        return loss(output, Y.T.reshape((-1,))).mean(), state
-
-    def update() -> None:
-        grad_clipping_gluon(model, theta, ctx)
-        trainer.step(1)  # the loss is a mean already
-
-    return network, update
 
 
 def _run_epochs(
@@ -324,20 +254,6 @@ def _run_epochs(
         if on_epoch is not None:
             on_epoch(history[-1])
     return history
-
-
-def _detach(state: Any) -> Any:
-    """Cut a state, of whatever structure, off the minibatch that it comes from."""
-    # Differs: the original called detach and kept the array it was called on.
-    if isinstance(state, nd.NDArray):
-        return state.detach()
-    if type(state) in (list, tuple):
-        return type(state)(map(_detach, state))
-    if type(state) is dict:
-        return {key: _detach(value) for key, value in state.items()}
-    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named one
-        return state._make(map(_detach, state))
-    return state
 
 
 def _exp(nats: float) -> float:

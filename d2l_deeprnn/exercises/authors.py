@@ -8,9 +8,11 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
 from ..generation.generate import generate
 from ..text.vocab import Vocab
+from ..training.learner import new_model
 from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select, spread
 from .texts import library, read, split
@@ -83,7 +85,8 @@ def study(
             seed=seed,
         )
         unscored = tuple(vocab.encode("".join(MARKS)).tolist())
-        rows, model = train(chosen, len(vocab), indices, held_out, unscored=unscored)
+        model = new_model(chosen, len(vocab), try_gpu())
+        rows = train(chosen, model, indices, held_out, unscored=unscored)
         row = {k: rows[-1][k] for k in ("epoch", "train", *held_out, "seconds")}
         return [{"characters": len(indices), **row, **_samples(model, vocab, marked)}]
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import random
 import statistics
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .._mxnet import autograd, gluon, mx, nd
+from .._mxnet import mx, nd
 from .._mxnet.context import set_seed, try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
-from ..nn.scratch import Network, deep_gru
-from ..text.minibatches import data_iter_consecutive, to_onehot
+from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
-from ..training.evaluate import evaluate
-from ..training.learner import build_model
-from ..training.settings import TrainSettings, learning_rate
-from ..training.step import grad_clipping
+from ..training.learner import build_model, new_model
+from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select, spread
 from .texts import encode, library, read, split
 from .training import train
@@ -71,12 +66,12 @@ def study(
     }
 
     def run(kind: str, width: int, rate: float, seed: int) -> List[Row]:
-        chosen = {**settings, "num_hiddens": width, "lr": rate, "seed": seed}
-        if kind == BEFORE:
-            return _train_reset_before(TrainSettings(**chosen, cell="gru"), vocab, parts)
-        chosen["cell"] = CELLS[kind]
-        held_out = {"valid": parts[1], HELD_OUT: parts[2]}
-        return train(TrainSettings(**chosen), len(vocab), parts[0], held_out)[0]
+        cell = CELLS.get(kind, "gru")
+        chosen = {**settings, "num_hiddens": width, "lr": rate, "seed": seed, "cell": cell}
+        of_run = TrainSettings(**chosen)
+        make = _reset_before if kind == BEFORE else new_model
+        model = make(of_run, len(vocab), try_gpu())
+        return train(of_run, model, parts[0], {"valid": parts[1], HELD_OUT: parts[2]})
 
     width = settings["num_hiddens"]
     size = _num_params("lstm", width, len(vocab), settings)
@@ -286,69 +281,14 @@ def _width_for(size: int, cell: str, vocab_size: int, settings: Dict[str, Any]) 
     return min(nearest)[1]
 
 
-class _Scored:
-    """A network from scratch as ``evaluate`` wants a model."""
-
-    def __init__(self, network: Network, params: List[nd.NDArray], vocab_size: int, width: int):
-        self._network, self._params = network, params
-        self._vocab_size, self._width = vocab_size, width
-
-    def begin_state(self, batch_size: int, ctx: mx.Context) -> Any:
-        return self._network.init_state(batch_size, self._width, ctx)
-
-    def __call__(self, inputs: nd.NDArray, state: Any) -> Any:
-        outputs, state = self._network.forward(
-            to_onehot(inputs, self._vocab_size), state, self._params
-        )
-        return nd.concat(*outputs, dim=0), state
-
-
-def _train_reset_before(
-    settings: TrainSettings, vocab: Vocab, parts: Sequence[np.ndarray]
-) -> List[Row]:
-    """Train the book's GRU: what ``Learner`` does, with a network from scratch."""
-    ctx = try_gpu()
+def _reset_before(settings: TrainSettings, vocab_size: int, ctx: mx.Context) -> ScratchModel:
+    """The book's GRU."""
     set_seed(settings.seed)
-    network = deep_gru(
-        len(vocab), settings.num_hiddens, len(vocab), num_layers=settings.num_layers, ctx=ctx
-    )
-    params = network.get_params()
-    for param in params:
+    width = settings.num_hiddens
+    network = deep_gru(vocab_size, width, vocab_size, num_layers=settings.num_layers, ctx=ctx)
+    model = ScratchModel(network, width, vocab_size)
+    for param in model.collect_params().values():
         if len(param.shape) == 2:  # Xavier, as of the other networks
             limit = np.sqrt(6 / sum(param.shape))
-            param[:] = nd.array(np.random.uniform(-limit, limit, param.shape), ctx=ctx)
-    model = _Scored(network, params, len(vocab), settings.num_hiddens)
-    optimizer = mx.optimizer.create(settings.optimizer, wd=0)
-    update = mx.optimizer.get_updater(optimizer)
-    loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    rows: List[Row] = []
-    seconds = 0.0
-    random.seed(settings.seed)
-    for epoch in range(1, settings.num_epochs + 1):
-        started = time.perf_counter()
-        state = model.begin_state(settings.batch_size, ctx)
-        batches = data_iter_consecutive(parts[0], settings.batch_size, settings.num_steps, ctx)
-        losses = []
-        for i, (X, Y) in enumerate(batches):
-            state = [s.detach() for s in state]
-            with autograd.record():
-                output, state = model(X, state)
-                l = loss(output, Y.T.reshape((-1,))).mean()
-            l.backward()
-            grad_clipping(params, settings.clipping_theta, ctx)
-            optimizer.set_learning_rate(learning_rate(settings, epoch - 1 + i / len(batches)))
-            for number, param in enumerate(params):
-                update(number, param.grad, param)
-            losses.append(float(l.asscalar()))
-        seconds += time.perf_counter() - started
-        valid, test = (evaluate(model, part, ctx).nats for part in parts[1:])
-        rows.append(
-            {
-                "epoch": epoch,
-                "train": statistics.fmean(losses),
-                "valid": valid,
-                HELD_OUT: test,
-                "seconds": seconds,
-            }
-        )
-    return rows
+            param.set_data(nd.array(np.random.uniform(-limit, limit, param.shape), ctx=ctx))
+    return model

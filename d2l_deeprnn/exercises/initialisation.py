@@ -14,7 +14,7 @@ from ..chapter.book import CHAPTER, PRINTED
 from ..evidence.figures import Line, heat_figure, lines_figure
 from ..text.corpora import load_text
 from ..text.vocab import Vocab
-from ..training.learner import Diverged, Learner
+from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select
 from .texts import library
@@ -318,7 +318,9 @@ def _train_until(
 
     ``hidden`` is the root mean square of the upper layer's outputs before the epoch.
     """
-    learner = Learner(settings, len(vocab), indices, np.array([], np.int32), try_gpu())
+    ctx = try_gpu()
+    model = new_model(settings, len(vocab), ctx)
+    learner = Learner(settings, model, indices, np.array([], np.int32), ctx)
     rows: List[Row] = []
     while learner.finished is None:
         hidden = _hidden(learner, indices[: settings.num_steps])

@@ -6,8 +6,10 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure
 from ..text.vocab import Vocab
+from ..training.learner import new_model
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
 from .study import Row, Table, collect, column, perplexity, select, spread
@@ -69,7 +71,8 @@ def study(
         epochs = epochs_for(minibatches, len(indices), settings, least=2)
         chosen = {**settings, "corpus": names, "num_epochs": epochs, **changed}
         held_out = {"valid": valid_indices, "test": test_indices}
-        rows, _ = train(TrainSettings(**chosen), len(vocab), indices, held_out)
+        of_run = TrainSettings(**chosen)
+        rows = train(of_run, new_model(of_run, len(vocab), try_gpu()), indices, held_out)
         return [{"characters": len(indices), **best(rows), "last_train": rows[-1]["train"]}]
 
     def ngram(amount: str) -> List[Row]:

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
+from .._mxnet import gluon
 from .._mxnet.context import try_gpu
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
@@ -15,28 +16,28 @@ from .study import Row
 
 def train(
     settings: TrainSettings,
-    vocab_size: int,
+    model: gluon.Block,
     train_indices: np.ndarray,
     held_out: Mapping[str, np.ndarray],
     *,
     unscored: Tuple[int, ...] = (),
-) -> Tuple[List[Row], Any]:
+) -> List[Row]:
     """Train a network and score it after each epoch.
 
     Args:
         settings: of the run; its texts and fractions are not looked at.
-        vocab_size: number of inputs and outputs.
+        model: initialized.
         train_indices: to learn from.
         held_out: names and indices of texts to score.
         unscored: indices that are read and not scored.
 
     Returns:
         A row for each epoch: epoch, train and each of the names of
-        ``held_out`` in nats a character, seconds of training; and the model.
+        ``held_out`` in nats a character, seconds of training.
         A run that diverges ends with the epoch before.
     """
     ctx = try_gpu()
-    learner = Learner(settings, vocab_size, train_indices, np.array([], np.int32), ctx)
+    learner = Learner(settings, model, train_indices, np.array([], np.int32), ctx)
     rows: List[Row] = []
     while learner.finished is None:
         try:
@@ -44,7 +45,7 @@ def train(
         except Diverged:
             break
         scores = {
-            name: evaluate(learner.model, indices, ctx, unscored=unscored).nats
+            name: evaluate(model, indices, ctx, unscored=unscored).nats
             for name, indices in held_out.items()
         }
         rows.append(
@@ -55,7 +56,7 @@ def train(
                 "seconds": record.seconds,
             }
         )
-    return rows, learner.model
+    return rows
 
 
 def lstm_settings(quick: bool) -> Dict[str, Any]:

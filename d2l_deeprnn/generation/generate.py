@@ -11,9 +11,9 @@ import numpy as np
 from .._checks import positive_int, prefix_list, whole_number
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
+from .._mxnet.fused import one_step_at_a_time
 from ..nn.model import check_vocab
 from ..text.vocab import Vocab
-from .decode import one_step
 
 # Greedy decoding reads so many characters at once from the device: often
 # enough for somebody who watches, seldom enough not to wait for each.
@@ -84,11 +84,12 @@ def generate(
     given = np.zeros((longest, len(prefixes)))
     for row, prefix in enumerate(prefixes):
         given[: len(prefix), row] = vocab.encode(prefix)
-    step, state = one_step(model, len(prefixes), ctx)
+    step = one_step_at_a_time(model)
+    state = model.begin_state(batch_size=len(prefixes), ctx=ctx)
     current = nd.array(given[0], ctx=ctx)  # (rows,), indices at the position before i
     waiting: List[nd.NDArray] = []  # the indices after that, still on the device
     for i in range(1, end):
-        scores, state = step(current, state)
+        scores, state = step(current.reshape((-1, 1)), state)
         if scores.shape != (len(prefixes), len(vocab)):
             raise ValueError(
                 f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "

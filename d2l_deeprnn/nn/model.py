@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from typing import Any, Iterator, List, Optional, Sized, Tuple
-
-import numpy as np
+from typing import Any, Iterator, List, Sized, Tuple
 
 from .._checks import positive_int
-from .._mxnet import gluon, mx, nd
-from .stacked import StackedRNN
-from .unchanged import is_unchanged, remember
+from .._mxnet import gluon, nd
 
 State = List[nd.NDArray]
 
 
-@remember
 class RNNModel(gluon.Block):
     """A character-level language model around a recurrent layer.
 
@@ -98,69 +93,6 @@ def check_vocab(model: Any, vocab: Sized) -> None:
         raise ValueError(
             f"the model was made for {size} characters, but the vocabulary has {len(vocab)}"
         )
-
-
-def known_layers(model: Any, ctx: Optional[mx.Context]) -> List[gluon.Block]:
-    """The fused layers of a model whose ``forward`` is known to be that of ``RNNModel``.
-
-    What such a model computes may be computed in another way. Any other model has to
-    be called: a subclass, a layer or output layer of another kind, a method that was
-    replaced, a hook.
-
-    Args:
-        model: any object.
-        ctx: device on which the model is going to be used.
-
-    Returns:
-        The layers, the one that reads the inputs first; none if the model is not
-        known. All parameters of the model are then theirs or the output layer's.
-    """
-    if not is_unchanged(model, RNNModel):
-        return []
-    layers, dense = [model.rnn], model.dense
-    if is_unchanged(model.rnn, StackedRNN):
-        levels, dropout = model.rnn.levels, model.rnn.dropout
-        if not (
-            is_unchanged(levels, gluon.nn.HybridSequential)
-            and is_unchanged(dropout, gluon.nn.Dropout)
-            and len(levels) == model.rnn._num_layers
-        ):
-            return []
-        layers = list(levels._children.values())
-    if not (
-        all(_is_known_layer(layer) for layer in layers)
-        and (len(layers) == 1 or all(layer._num_layers == 1 for layer in layers))
-        and is_unchanged(dense, gluon.nn.Dense)
-        and dense.act is None
-        and dense.bias is not None
-        and dense._units == model.vocab_size
-    ):
-        return []
-    own = [param for block in (*layers, dense) for param in block.params.values()]
-    if {id(p) for p in own} != {id(p) for p in model.collect_params().values()}:
-        return []
-    return layers if all(_is_known_parameter(param, ctx) for param in own) else []
-
-
-def _is_known_layer(layer: gluon.Block) -> bool:
-    return (
-        is_unchanged(layer, gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
-        and layer._dir == 1
-        and layer._layout == "TNC"
-        and not layer._projection_size
-        and not layer._use_sequence_length
-    )
-
-
-def _is_known_parameter(param: gluon.Parameter, ctx: Optional[mx.Context]) -> bool:
-    # One that was not initialized has no device; to use it gives Gluon's own error.
-    contexts = param._ctx_list if param._data is not None else (param._deferred_init or [[], []])[1]
-    return (
-        type(param) is gluon.Parameter
-        and contexts == [ctx or mx.current_context()]
-        and np.dtype(param.dtype) == np.float32
-        and param._stype == param._grad_stype == "default"
-    )
 
 
 def _check_layer(layer: Any) -> None:

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .._checks import positive_int, positive_number
-from .._mxnet import mx, nd
+from .._mxnet import gluon, mx, nd
 from .._mxnet.context import check_ctx
 
 Arrays = Sequence[nd.NDArray]
@@ -520,3 +520,35 @@ def _cut(arrays: Arrays, lengths: Sequence[int]) -> List[Arrays]:
         pieces.append(arrays[start : start + length])
         start += length
     return pieces
+
+
+class ScratchModel(gluon.Block):
+    """A network from scratch as a model of Gluon, to be trained and scored like any other.
+
+    Args:
+        network: of ``deep_rnn``, ``deep_gru`` or ``deep_lstm``; its parameters are drawn here.
+        num_hiddens: hidden units, as given to it.
+        vocab_size: number of inputs and outputs, as given to it.
+    """
+
+    def __init__(self, network: Network, num_hiddens: int, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self._network, self._num_hiddens = network, num_hiddens
+        self._values = []
+        for i, array in enumerate(network.get_params()):
+            param = self.params.get(f"{i}_weight", shape=array.shape, init="zeros")
+            param.initialize(ctx=array.context)
+            param.set_data(array)
+            self._values.append(param)
+
+    def begin_state(self, batch_size: int, ctx: Optional[mx.Context] = None) -> Arrays:
+        """The network's state of zeros."""
+        return self._network.init_state(batch_size, self._num_hiddens, ctx)
+
+    def forward(self, inputs: nd.NDArray, state: Arrays) -> Tuple[nd.NDArray, Arrays]:
+        """As ``RNNModel.forward``: scores of shape (num_steps * batch_size, vocab_size), state."""
+        params = [param.data() for param in self._values]
+        X = [nd.one_hot(x, self.vocab_size) for x in inputs.T]  # (batch_size, vocab_size) a step
+        outputs, state = self._network.forward(X, state, params)
+        return nd.concat(*outputs, dim=0), state

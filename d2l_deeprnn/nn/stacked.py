@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Tuple
 
 from .._checks import positive_int
 from .._mxnet import gluon, nd
-from .unchanged import remember
 
 LAYERS = {
     "lstm": gluon.rnn.LSTM,
@@ -15,7 +14,6 @@ LAYERS = {
 }
 
 
-@remember
 class StackedRNN(gluon.HybridBlock):
     """Fused layers of one level each, and dropout on the output of each.
 

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..nn.model import RNNModel
 from ..text.corpora import check_kept, load_text
 from ..text.vocab import Vocab
 from .checkpoint import CheckpointError
-from .learner import Diverged, Learner, Progress, Stopped, TrainRecord, build_model, load_params
+from .learner import Diverged, Learner, build_model, new_model
 from .run_directory import (
     BEST,
     CONFIG,
@@ -40,6 +40,8 @@ from .run_directory import (
     text_sha256,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
+from .state import TrainingState, TrainRecord, parameters_in, set_parameters
+from .trainer import Progress, Stopped
 
 COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
 # What may be changed when a run goes on: it decides about what is still to come or, the last, how
@@ -165,7 +167,8 @@ def train(
         if config is not None:
             directory.check_text(text.sha256, settings.corpus)
         ctx = try_gpu()
-        learner = Learner(settings, len(text.vocab), text.train, text.valid, ctx)
+        model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
+        learner = Learner(settings, model, text.train, text.valid, ctx)
         if config is None:
             directory.begin(_config(settings, text, ctx))
         else:
@@ -213,10 +216,9 @@ def load_run(directory: Path, *, checkpoint: str = "best") -> LoadedRun:
     with fitting(path):
         settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
-        model = build_model(settings, len(vocab))
-        load_params(model, loaded.arrays, ctx)
+        model = build_model(settings, len(vocab), stacked=_is_stacked(config))
+        set_parameters(model, parameters_in(loaded.arrays), ctx)
         history = [TrainRecord(*record) for record in loaded.data["learner"]["history"]]
-    model.hybridize(static_alloc=True)
     return LoadedRun(model, vocab, settings, history, ctx)
 
 
@@ -274,6 +276,12 @@ def _trained(directory: Path) -> Dict[str, Any]:
             f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
         )
     return config
+
+
+def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a run was begun by a version that always took a ``StackedRNN``."""
+    version = "0" if config is None else str(config.get("versions", {}).get("d2l_deeprnn", "0"))
+    return config is not None and version.split(".")[:2] in (["0"], ["0", "1"], ["0", "2"])
 
 
 def _no_best(directory: Path) -> str:
@@ -363,7 +371,7 @@ def _config(settings: TrainSettings, text: Text, ctx: mx.Context) -> Dict[str, A
 
 
 def _save(learner: Learner, text: Text, directory: RunDirectory) -> None:
-    arrays, data = learner.capture()
+    arrays, data = learner.capture().to_checkpoint()
     checkpoint = {"learner": data, "vocab": text.vocab.idx_to_token, "versions": versions()}
     best = learner.best is not None and learner.best is learner.history[-1]
     metrics = _metrics(learner.history)
@@ -396,7 +404,7 @@ def _restore(learner: Learner, text: Text, directory: RunDirectory) -> int:
             return 0
     loaded = directory.load(name)
     with fitting(directory.path / name):
-        learner.restore(loaded.arrays, loaded.data["learner"])
+        learner.restore(TrainingState.from_checkpoint(loaded.arrays, loaded.data["learner"]))
     if name == BEST and len(learner.history) > 1:
         raise directory.last_is_gone()
     best, begun = learner.best, len(learner.history)

@@ -1,12 +1,180 @@
-"""A step of training: what happens to the gradients."""
+"""One step of training: forward, backward, clip, update."""
 
 from __future__ import annotations
 
-from typing import Sequence
+import contextlib
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from .._checks import positive_number
-from .._mxnet import mx, nd
+from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import check_ctx
+from .._mxnet.fused import JoinedParameters, trainable
+
+Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
+
+
+class Step:
+    """What training does with one minibatch.
+
+    Args:
+        forward: ``forward(X, state) -> (scores, state)``: a model, or what is called like one;
+            X of shape (batch_size, num_steps), scores (num_steps * batch_size, vocab_size), time
+            step by time step.
+        parameters: what the gradients are of, and how they are updated.
+        clipping_theta: the largest L2 norm of all gradients together; infinite for no clipping.
+    """
+
+    def __init__(
+        self, forward: Forward, parameters: ModelParameters | Arrays, clipping_theta: float
+    ) -> None:
+        self._forward = forward
+        self.parameters = parameters
+        self._clipping_theta = clipping_theta
+        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss.hybridize(static_alloc=True)
+
+    def __call__(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
+        """Train on one minibatch.
+
+        Args:
+            X, Y: indices of the inputs and of the characters after them, (batch_size, num_steps).
+            state: what the model's hidden state was after the minibatch before.
+
+        Returns:
+            The mean loss, in nats a character, shape (1,), and the new state. Neither need be
+            computed yet.
+        """
+        state = detach(state)
+        loss, new_state = self._forward_and_backward(X, Y, state)
+        if not self.parameters.gradients_are_right():
+            loss, new_state = self._forward_and_backward(X, Y, state)
+        gradients = self.parameters.gradients()
+        # Here gradients are to be summed where several processes share a minibatch.
+        self.parameters.update(clipping_factor(gradients, self._clipping_theta))
+        return loss, new_state
+
+    def _forward_and_backward(
+        self, X: nd.NDArray, Y: nd.NDArray, state: Any
+    ) -> Tuple[nd.NDArray, Any]:
+        with autograd.record(), self.parameters.in_use():
+            output, new_state = self._forward(X, state)
+            # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
+            loss = self._loss(output, Y.T.reshape((-1,))).mean()
+        loss.backward()
+        return loss, new_state
+
+
+class ModelParameters:
+    """The parameters of a Gluon model, updated by one of Gluon's optimizers.
+
+    After the first minibatch they are joined to one vector, where that changes nothing: they are
+    then clipped in one pass, and by plain SGD updated in the same.
+
+    Args:
+        model: any Gluon model.
+        ctx: its device.
+        optimizer: of the model's parameters, with any state that it has.
+    """
+
+    def __init__(self, model: gluon.Block, ctx: mx.Context, optimizer: gluon.Trainer) -> None:
+        self._model, self._ctx = model, ctx
+        self.optimizer = optimizer
+        self._joined: Optional[JoinedParameters] = None
+        self._may_be_joined = True
+
+    def are_of(self, model: gluon.Block) -> bool:
+        """Whether the optimizer's parameters are those of a model."""
+        own = {id(param) for param in self.optimizer._params}
+        return own == {id(param) for param in model.collect_params().values()}
+
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        """What the forward pass runs in."""
+        # Callbacks may do anything to a model between two steps.
+        if self._joined is not None and not self._joined.still_of(self._model):
+            self._joined = None
+        return contextlib.nullcontext() if self._joined is None else self._joined.in_use()
+
+    def gradients_are_right(self) -> bool:
+        """Whether the backward pass has written each gradient once; if not, repeat it."""
+        return self._joined is None or self._joined.look_after_backward()
+
+    def gradients(self) -> List[nd.NDArray]:
+        """All gradients, after a backward pass."""
+        if self._joined is None and self._may_be_joined:
+            # Differs: the original went from array to array, and had the layer join them.
+            self._joined = JoinedParameters.join(self._model, self._ctx)
+            self._may_be_joined = self._joined is not None
+        if self._joined is not None:
+            return [self._joined.vector.grad]
+        return [param.grad(self._ctx) for param in trainable(self._model)]
+
+    def update(self, factor: nd.NDArray) -> None:
+        """Take a step with the gradients times a factor, an array of one number."""
+        lr = self.optimizer.learning_rate
+        if self._joined is not None and self._is_plain() and self._joined.take_gradients():
+            vector, gradient = self._joined.vector, self._joined.vector.grad
+            # vector -= lr * factor * gradient, in one pass over the memory: the product of a
+            # matrix of one number and one of one row, added to another.
+            row = vector.reshape((1, -1))
+            factor = factor.reshape((1, 1))
+            nd.linalg.gemm(factor, gradient.reshape((1, -1)), row, alpha=-lr, beta=1, out=row)
+            return
+        for gradient in self.gradients():
+            gradient *= factor
+        self.optimizer.step(1)  # the loss is a mean already
+
+    def _is_plain(self) -> bool:
+        """Whether the update is to subtract the gradients times the learning rate, and no more."""
+        optimizer = self.optimizer._optimizer
+        return (
+            type(optimizer) is mx.optimizer.SGD
+            and optimizer.momentum == optimizer.wd == 0
+            and optimizer.clip_gradient is None
+            and self.optimizer._scale == 1
+            and all(param.lr_mult == 1 for param in self.optimizer._params)
+        )
+
+
+class Arrays:
+    """Parameters of a network written from scratch, updated by stochastic gradient descent.
+
+    Args:
+        arrays: gradients attached.
+        lr: learning rate.
+    """
+
+    def __init__(self, arrays: Sequence[nd.NDArray], lr: float) -> None:
+        self._arrays = arrays
+        self._lr = lr
+
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def gradients_are_right(self) -> bool:
+        return True
+
+    def gradients(self) -> List[nd.NDArray]:
+        return [array.grad for array in self._arrays]
+
+    def update(self, factor: nd.NDArray) -> None:
+        for gradient in self.gradients():
+            gradient *= factor
+        sgd(self._arrays, self._lr, 1)  # the loss is a mean already
+
+
+def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
+    """Take one step of stochastic gradient descent, in place.
+
+    Args:
+        params: arrays with an attached gradient.
+        lr: learning rate.
+        batch_size: what the gradients are divided by: the number of examples
+            if the loss was a sum, 1 if it was a mean.
+
+    Source: ``d2l.sgd`` of the chapter.
+    """
+    for param in params:
+        param[:] = param - lr * param.grad / batch_size
 
 
 def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -> None:
@@ -29,9 +197,43 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
     gradients = [param.grad for param in params]
     if not gradients:
         return
-    norm = nd.multi_sum_sq(*gradients, num_arrays=len(gradients)).sum().sqrt()
-    # Differs: the original read the norm to decide whether to scale, and so
-    # waited for the device. A factor of at most 1 decides the same without.
-    factor = nd.minimum(theta / norm, 1)
+    factor = clipping_factor(gradients, theta)
     for gradient in gradients:
         gradient *= factor
+
+
+def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> None:
+    """Clip the gradients of a Gluon model; see ``grad_clipping``.
+
+    Parameters that are not trained (``grad_req="null"``) have none, and count for nothing.
+
+    Source: ``d2l.grad_clipping_gluon`` of the chapter.
+    """
+    check_ctx(ctx)
+    # Differs: the original failed on a parameter without a gradient.
+    grad_clipping([param.data(ctx) for param in trainable(model)], theta, ctx)
+
+
+def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray:
+    """What gradients are to be multiplied by so that their joint L2 norm is at most theta."""
+    if len(gradients) == 1 and gradients[0].ndim == 1:
+        norm = nd.dot(gradients[0], gradients[0]).sqrt()  # by several threads
+    else:
+        norm = nd.multi_sum_sq(*gradients, num_arrays=len(gradients)).sum().sqrt()
+    # Differs: the original read the norm to decide whether to scale, and so
+    # waited for the device. A factor of at most 1 decides the same without.
+    return nd.minimum(theta / norm, 1)
+
+
+def detach(state: Any) -> Any:
+    """Cut a state, of whatever structure, off the minibatch that it comes from."""
+    # Differs: the original called detach and kept the array it was called on.
+    if isinstance(state, nd.NDArray):
+        return state.detach()
+    if type(state) in (list, tuple):
+        return type(state)(map(detach, state))
+    if type(state) is dict:
+        return {key: detach(value) for key, value in state.items()}
+    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named one
+        return state._make(map(detach, state))
+    return state

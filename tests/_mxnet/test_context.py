@@ -96,7 +96,7 @@ TAKE_A_DEVICE = {
     "predict_rnn_gluon": lambda ctx: d2l.predict_rnn_gluon("a", 1, model(), VOCAB, ctx),
     "generate": lambda ctx: generate(model(), VOCAB, ["a"], 1, ctx=ctx),
     "evaluate": lambda ctx: evaluate(model(), TEXT, ctx),
-    "Learner": lambda ctx: Learner(SETTINGS, 3, np.array(TEXT), np.array([]), ctx),
+    "Learner": lambda ctx: Learner(SETTINGS, model(), np.array(TEXT), np.array([]), ctx),
     "deep_rnn": lambda ctx: d2l.deep_rnn(3, 4, 3, ctx=ctx),
     "deep_gru": lambda ctx: d2l.deep_gru(3, 4, 3, ctx=ctx),
     "deep_lstm": lambda ctx: d2l.deep_lstm(3, 4, 3, ctx=ctx),

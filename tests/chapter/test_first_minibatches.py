@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BESIDE_THE_ORIGINAL = (
-    "tests/test_train.py::test_gluon_training_equals_the_original_with_the_chapters_settings"
+    "tests/chapter/test_train.py::"
+    "test_gluon_training_equals_the_original_with_the_chapters_settings"
 )
 
 

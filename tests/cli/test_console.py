@@ -235,7 +235,7 @@ def test_a_warning_is_one_line(tmp_path):
     program = tmp_path / "warn.py"
     program.write_text(
         "import sys, warnings\n"
-        "from d2l_deeprnn import cli, commands\n"
+        "from d2l_deeprnn import cli\nfrom d2l_deeprnn.cli import commands\n"
         "commands.plot = lambda arguments: warnings.warn('careful\\nhere') or 0\n"
         "sys.exit(cli.main(['plot', 'a']))\n"
     )

@@ -15,8 +15,10 @@ from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
-from d2l_deeprnn.training.learner import Diverged, Learner, Stopped, build_model
+from d2l_deeprnn.training.learner import Diverged, Learner, build_model, new_model
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
+from d2l_deeprnn.training.state import TrainingState
+from d2l_deeprnn.training.trainer import Stopped
 
 SMALL = {
     "corpus": (SAMPLE_TEXT,),
@@ -46,7 +48,18 @@ def learner(text, **changed):
     if changed.get("optimizer", "").lower() == "adadelta":
         changed = {"lr": None, **changed}
     settings = TrainSettings(**{**SMALL, **changed})
-    return Learner(settings, len(vocab), indices[:1500], indices[1500:], mx.cpu())
+    model = new_model(settings, len(vocab), mx.cpu())
+    return Learner(settings, model, indices[:1500], indices[1500:], mx.cpu())
+
+
+def capture(learner):
+    """What a checkpoint holds, after a way through JSON."""
+    arrays, data = learner.capture().to_checkpoint()
+    return arrays, json.loads(json.dumps(data))
+
+
+def restore(learner, arrays, data):
+    learner.restore(TrainingState.from_checkpoint(arrays, data))
 
 
 def trained(learner):
@@ -56,13 +69,13 @@ def trained(learner):
 
 
 def test_the_same_parameters_always_give_the_same_scores(text):
-    arrays, data = trained(learner(text, num_hiddens=32, num_epochs=4)).capture()
+    arrays, data = capture(trained(learner(text, num_hiddens=32, num_epochs=4)))
     X = nd.array(text[1][1500:2000].reshape(2, 250))
     scores = set()
     others = []  # so that the networks do not lie where the one before lay
     for i in range(40):
         again = learner(text, num_hiddens=32)
-        again.restore(arrays, data)
+        restore(again, arrays, data)
         output, _ = again.model(X, again.model.begin_state(batch_size=2, ctx=again.ctx))
         scores.add(output.asnumpy().tobytes())
         others.append(nd.zeros(1000 * i + 1))
@@ -70,7 +83,7 @@ def test_the_same_parameters_always_give_the_same_scores(text):
 
 
 def assert_same(a, b):
-    (arrays, data), (others, other_data) = a.capture(), b.capture()
+    (arrays, data), (others, other_data) = capture(a), capture(b)
     assert arrays.keys() == others.keys()
     for name in arrays:
         assert np.array_equal(arrays[name], others[name]), name
@@ -92,11 +105,11 @@ def trained_with_interruptions(text, every, *, least=3, **changed):
         try:
             here.train_epoch(should_stop=should_stop)
         except Stopped:
-            arrays, data = here.capture()
+            arrays, data = capture(here)
             positions.append(data["position"])
             here = learner(text, **changed)
             d2l.set_seed(12345)  # whatever else went on in the process
-            here.restore(arrays, json.loads(json.dumps(data)))
+            restore(here, arrays, data)
     assert len(positions) >= least and all(positions)
     return here
 
@@ -250,9 +263,9 @@ def test_going_on_after_an_epoch_is_exact(text):
     changed = {"optimizer": "nadam", "num_epochs": 3, **TINY}
     whole, half = trained(learner(text, **changed)), learner(text, **changed)
     half.train_epoch()
-    arrays, data = half.capture()
+    arrays, data = capture(half)
     rest = learner(text, **changed)
-    rest.restore(arrays, json.loads(json.dumps(data)))
+    restore(rest, arrays, data)
     assert_same(whole, trained(rest))
 
 
@@ -323,18 +336,18 @@ def test_nothing_is_captured_from_a_model_that_is_no_number_any_more(text):
 
 
 def test_a_wrong_part_is_named(text):
-    arrays, data = trained(learner(text)).capture()
+    arrays, data = capture(trained(learner(text)))
     name = "params/dense.bias"
     for change, words in [
         (lambda a: a.pop(name), f"{name} is missing"),
-        (lambda a: a.update({"params/more": a[name]}), "params/more is too many"),
+        (lambda a: a.update({"params/more": a[name]}), "params/more is unexpected"),
         (lambda a: a.update({name: a[name][:-1]}), f"{name} has the shape"),
         (lambda a: a.pop("optimizer/0/0"), "optimizer/0/0 is missing"),
     ]:
         wrong = dict(arrays)
         change(wrong)
         with pytest.raises(ValueError, match=words):
-            learner(text).restore(wrong, data)
+            restore(learner(text), wrong, data)
 
 
 @pytest.mark.parametrize("optimizer", ["adamm", "lars"])
@@ -399,9 +412,9 @@ def test_options_of_an_older_run_are_refused_where_training_goes_on(text):
     vocab, indices = text
     stored = as_dict(TrainSettings(**{**SMALL, "optimizer": "lbsgd"}))
     settings = from_dict({**stored, "optimizer_options": {"batch_scale": 2.0}})
-    assert build_model(settings, len(vocab)) is not None
+    model = build_model(settings, len(vocab))
     with pytest.raises(SettingsError, match="cannot be used with the option batch_scale"):
-        Learner(settings, len(vocab), indices[:1500], indices[1500:], mx.cpu())
+        Learner(settings, model, indices[:1500], indices[1500:], mx.cpu())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "nadam", "sgld", "lamb"])

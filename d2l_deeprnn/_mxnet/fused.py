@@ -1,0 +1,348 @@
+"""Gluon's fused layers (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``), computed without joining.
+
+A fused layer keeps an array for each weight and bias, and its kernel takes one
+vector of all of them: in every call the layer joins its arrays, and going backward
+it takes the vector's gradient apart. In training that is a good part of the time, and
+in decoding nearly all of it. Both can be avoided without a change to the layer or to the
+model around it, by another function in the place of the layer's ``_forward_kernel``,
+which is all that knows of the vector:
+
+- In training, ``JoinedParameters`` keeps all parameters of a model in one vector.
+- In decoding, ``one_step`` computes with cells, which take the arrays as they are.
+
+The model itself is called as ever, whatever kind it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from . import autograd, gluon, mx, nd
+
+Kernel = Callable[..., Any]
+
+_LAYER = gluon.rnn.rnn_layer._RNNLayer
+_OWN_KERNEL = _LAYER._forward_kernel
+
+
+def fused_layers(model: Any) -> List[gluon.Block]:
+    """The fused layers in a model, each once, whose kernel is Gluon's own."""
+    return [
+        block
+        for block in _blocks(model)
+        if isinstance(block, _LAYER)
+        and type(block)._forward_kernel is _OWN_KERNEL
+        and "_forward_kernel" not in vars(block)
+    ]
+
+
+def _blocks(model: Any) -> List[Any]:
+    """A model and all blocks in it, each once."""
+    found: Dict[int, Any] = {}
+
+    def look_at(block: Any) -> None:
+        if id(block) not in found:
+            found[id(block)] = block
+            for child in getattr(block, "_children", {}).values():
+                look_at(child)
+
+    look_at(model)
+    return list(found.values())
+
+
+@contextlib.contextmanager
+def computing_with(kernels: List[Tuple[gluon.Block, Kernel]]) -> Iterator[None]:
+    """Let fused layers compute with other kernels.
+
+    A layer that was compiled would not ask for its kernel: it runs as if it had not
+    been, which computes the same.
+    """
+    active = [layer._active for layer, _ in kernels]
+    for layer, kernel in kernels:
+        vars(layer)["_forward_kernel"] = kernel
+        layer._active = False
+    try:
+        yield
+    finally:
+        for (layer, _), was_active in zip(kernels, active):
+            del vars(layer)["_forward_kernel"]
+            layer._active = was_active
+
+
+# Training.
+
+
+class _Part(NamedTuple):
+    """A fused layer's part of the vector of all parameters."""
+
+    layer: gluon.Block
+    vector: nd.NDArray  # gradient attached
+    arrays: Dict[str, nd.NDArray]  # the layer's parameters, views of the vector
+
+    def kernel(self, F: Any, inputs: Any, states: Any, sequence_length: Any, **params: Any) -> Any:
+        """What ``_forward_kernel`` computes, from the vector instead of what is joined to it."""
+        # Somebody may compute with other arrays than the parameters, for instance with some set
+        # to 0; and a graph that is compiled computes with symbols.
+        if all(params[name] is array for name, array in self.arrays.items()):
+            joined = dict.fromkeys(params, _Ready())
+            return _OWN_KERNEL(
+                self.layer, _Joined(self.vector), inputs, states, sequence_length, **joined
+            )
+        return _OWN_KERNEL(self.layer, F, inputs, states, sequence_length, **params)
+
+
+class _Ready:
+    """A parameter that need not be reshaped in order to be joined."""
+
+    def reshape(self, *shape: int) -> _Ready:
+        return self
+
+
+class _Joined:
+    """MXNet's operators for arrays, but to join a layer's parameters gives the vector."""
+
+    def __init__(self, vector: nd.NDArray) -> None:
+        self._vector = vector
+        self._internal = self
+
+    def _rnn_param_concat(self, *params: _Ready, dim: int) -> nd.NDArray:
+        return self._vector
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nd, name)
+
+
+class JoinedParameters:
+    """The trainable parameters of a model, and their gradients, as parts of one vector.
+
+    The model's own arrays become views: it may be used, changed in place, saved and
+    loaded as before, and sees what is done to the vector.
+
+    Args:
+        params: parameters with gradients, of the same type.
+        layers: fused layers that may compute with their part of the vector, since nobody else
+            has their parameters. One that is not trained as a whole does not.
+
+    Attributes:
+        vector: all parameters, those of the fused layers first; gradient attached.
+    """
+
+    def __init__(self, params: List[gluon.Parameter], layers: List[gluon.Block]) -> None:
+        self._params = params
+        self._arrays = [(param._data[0], param._grad[0]) for param in params]
+        order, spans = _in_order(params, layers)
+        self.vector = nd.concat(*[param.data().reshape((-1,)) for param in order], dim=0)
+        gradient = nd.concat(*[param.grad().reshape((-1,)) for param in order], dim=0)
+        autograd.mark_variables([self.vector], [gradient])
+        begin = 0
+        for param in order:
+            data, grad = param._data[0], param._grad[0]
+            end = begin + data.size
+            _become(data, self.vector[begin:end].reshape(param.shape))
+            _become(grad, gradient[begin:end].reshape(param.shape))
+            # What backward writes to.
+            autograd.mark_variables([data], [grad])
+            data._fresh_grad = True
+            begin = end
+        self._parts = []
+        for layer, begin, end in spans:
+            part = self.vector[begin:end]
+            autograd.mark_variables([part], [gradient[begin:end]])
+            arrays = {name: param._data[0] for name, param in layer._reg_params.items()}
+            self._parts.append(_Part(layer, part, arrays))
+
+    @classmethod
+    def join(cls, model: gluon.Block, ctx: mx.Context) -> Optional[JoinedParameters]:
+        """Join the parameters of a model, if it then computes the same.
+
+        Args:
+            model: any Gluon model, after a forward and a backward pass.
+            ctx: device of the model.
+
+        Returns:
+            None if a parameter is not float32, is sparse, is on another device, got no
+            gradient, or adds its gradients up.
+        """
+        params = trainable(model)
+        uses = Counter(id(p) for block in _blocks(model) for p in block._reg_params.values())
+        layers = [
+            layer
+            for layer in fused_layers(model)
+            if all(uses[id(param)] == 1 for param in layer._reg_params.values())
+        ]
+        alike = all(
+            type(param) is gluon.Parameter
+            and param.grad_req == "write"
+            and param._data is not None
+            and param.list_ctx() == [ctx]
+            and np.dtype(param.dtype) == np.float32
+            and param._stype == param._grad_stype == "default"
+            and param._data[0]._fresh_grad
+            for param in params
+        )
+        return cls(params, layers) if params and alike else None
+
+    def still_of(self, model: gluon.Block) -> bool:
+        """Whether the model's trainable parameters still are the parts of the vector."""
+        params = trainable(model)
+        return len(params) == len(self._params) and all(
+            param is own
+            and param._data is not None
+            and param._grad is not None
+            and param._data[0] is data
+            and param._grad[0] is grad
+            for param, own, (data, grad) in zip(params, self._params, self._arrays)
+        )
+
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        """Let the model's fused layers compute with the vector."""
+        return computing_with([(part.layer, part.kernel) for part in self._parts])
+
+    def look_after_backward(self) -> bool:
+        """Note which gradients a backward pass has written.
+
+        Returns:
+            False if it wrote one over another, since a parameter was used both by the
+            kernel, through the vector, and beside it. The gradients are then wrong; from
+            now on, the layers join their parameters themselves.
+        """
+        right = True
+        for part in self._parts:
+            if part.vector._fresh_grad:
+                part.vector._fresh_grad = False
+                for array in part.arrays.values():
+                    right = right and not array._fresh_grad
+                    array._fresh_grad = True
+        if not right:
+            self._parts = []
+        return right
+
+    def take_gradients(self) -> bool:
+        """Whether all gradients are new; from now on, none of them is."""
+        fresh = all(data._fresh_grad for data, _ in self._arrays)
+        if fresh:
+            for data, _ in self._arrays:
+                data._fresh_grad = False
+        return fresh
+
+
+def trainable(model: gluon.Block) -> List[gluon.Parameter]:
+    """The parameters of a model that have gradients."""
+    return [param for param in model.collect_params().values() if param.grad_req != "null"]
+
+
+def _in_order(
+    params: List[gluon.Parameter], layers: List[gluon.Block]
+) -> Tuple[List[gluon.Parameter], List[Tuple[gluon.Block, int, int]]]:
+    """Parameters in the order of the vector; and each layer's begin and end in it."""
+    own = {id(param) for param in params}
+    order: List[gluon.Parameter] = []
+    spans = []
+    begin = 0
+    for layer in layers:
+        if layer._projection_size:
+            continue
+        of_layer = [
+            getattr(layer, f"{direction}{level}_{source}_{kind}")
+            for kind in ("weight", "bias")
+            for level in range(layer._num_layers)
+            for direction in "lr"[: layer._dir]
+            for source in ("i2h", "h2h")
+        ]
+        if own.issuperset(map(id, of_layer)):
+            own.difference_update(map(id, of_layer))
+            order += of_layer
+            end = begin + sum(param.data().size for param in of_layer)
+            spans.append((layer, begin, end))
+            begin = end
+    return order + [param for param in params if id(param) in own], spans
+
+
+def _become(array: nd.NDArray, other: nd.NDArray) -> None:
+    """Make an array another one, for all who have it."""
+    array.handle, other.handle = other.handle, array.handle
+
+
+# Decoding.
+
+
+def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
+    """What calls a model, and lets its fused layers compute single time steps with cells.
+
+    The cells are Gluon's, and take the layers' parameters as they are. What cells cannot
+    compute is left to the layer itself: several time steps, dropout, two directions, and
+    an LSTM whose state is clipped or projected.
+
+    Args:
+        model: of any kind.
+
+    Returns:
+        A function that takes and returns what the model does.
+    """
+    kernels = [
+        (layer, _one_step_kernel(layer))
+        for layer in fused_layers(model)
+        if layer._dir == 1
+        and not layer._projection_size
+        and not layer._use_sequence_length
+        and layer._lstm_state_clip_min is None
+        and layer._lstm_state_clip_max is None
+    ]
+
+    def call(*args: Any) -> Any:
+        with computing_with(kernels):
+            return model(*args)
+
+    return call
+
+
+_CELLS: Dict[str, Callable[[int], gluon.Block]] = {
+    "lstm": gluon.rnn.LSTMCell,
+    "gru": gluon.rnn.GRUCell,
+    "rnn_tanh": lambda size: gluon.rnn.RNNCell(size, activation="tanh"),
+    "rnn_relu": lambda size: gluon.rnn.RNNCell(size, activation="relu"),
+}
+
+
+def _one_step_kernel(layer: gluon.Block) -> Kernel:
+    cells = _Cells(layer._mode, layer._hidden_size)
+    cells.hybridize(static_alloc=True)
+    time = layer._layout.find("T")
+    names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")  # as the equations take them
+
+    def kernel(F: Any, inputs: Any, states: Any, sequence_length: Any, **params: Any) -> Any:
+        """What the layer's ``_forward_kernel`` computes."""
+        one_step = F is nd and inputs.shape[time] == 1 and not autograd.is_recording()
+        if not one_step or (layer._dropout and autograd.is_training()):
+            return _OWN_KERNEL(layer, F, inputs, states, sequence_length, **params)
+        levels = [[params[f"l{i}_{name}"] for name in names] for i in range(layer._num_layers)]
+        outputs, states = cells(inputs.squeeze(time), states, levels)
+        return outputs.expand_dims(time), states
+
+    return kernel
+
+
+class _Cells(gluon.HybridBlock):
+    """One time step of cells on top of each other, with the parameters that it is given."""
+
+    def __init__(self, mode: str, hidden_size: int) -> None:
+        super().__init__()
+        # A cell by itself would have parameters of its own.
+        self._equations = _CELLS[mode](hidden_size).hybrid_forward
+
+    def hybrid_forward(self, F: Any, inputs: Any, states: List[Any], levels: List[Any]) -> Any:
+        outputs, new_states = inputs, []
+        for level, arrays in enumerate(levels):
+            # (num_layers, batch_size, hidden_size) -> (batch_size, hidden_size)
+            of_level = [
+                F.reshape(F.slice_axis(s, axis=0, begin=level, end=level + 1), (-3, 0))
+                for s in states
+            ]
+            outputs, of_level = self._equations(F, outputs, of_level, *arrays)
+            new_states.append(of_level)
+        # for each kind of state: num_layers arrays (batch_size, hidden_size) -> one
+        return outputs, [F.stack(*kind, axis=0) for kind in zip(*new_states)]
