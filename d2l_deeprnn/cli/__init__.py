@@ -14,7 +14,7 @@ from .. import __version__
 from ..chapter.book import CHAPTER
 from ..exercises import EXERCISES
 from ..files import printable
-from ..training.settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
+from ..training.settings import TrainSettings, declared
 from . import console
 from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING
 
@@ -172,6 +172,7 @@ def _add_train(commands: Any) -> None:
         # What is not given stays out, so that --resume can tell it from what is.
         argument_default=argparse.SUPPRESS,
     )
+    settings = declared(TrainSettings)
     add = train.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="directory of the run")
     add(
@@ -187,15 +188,19 @@ def _add_train(commands: Any) -> None:
     add("--keep-whitespace", action="store_true", help="do not fold blanks and line ends")
     add("--valid-fraction", type=float, metavar="F", help="held out, default 0.1")
     add("--test-fraction", type=float, metavar="F", help="held out at the end, default 0")
-    add("--cell", choices=CELLS, help="default lstm")
+    add("--cell", choices=settings["cell"].kind.choices, help="default lstm")
     add("--num-layers", type=int, metavar="N", help="default 2")
     add("--num-hiddens", type=int, metavar="N", help="units of a layer, default 256")
     add("--dropout", type=float, metavar="P", help="after each layer, default 0")
-    add("--init", choices=INITIALIZERS, help="default normal: the chapter's Normal(0.01)")
+    add(
+        "--init",
+        choices=settings["init"].kind.choices,
+        help="default normal: the chapter's Normal(0.01)",
+    )
     add("--forget-bias", type=float, metavar="B", help="of the LSTM at the start, default 0")
     add("--batch-size", type=int, metavar="N", help="default 32")
     add("--num-steps", type=int, metavar="N", help="characters of a row, default 35")
-    add("--sampling", choices=SAMPLINGS, help="default adjacent")
+    add("--sampling", choices=settings["sampling"].kind.choices, help="default adjacent")
     add("--num-epochs", type=int, metavar="N", help="at most, default 50")
     add("--optimizer", metavar="NAME", help="any of Gluon's, default sgd")
     add(
@@ -206,7 +211,11 @@ def _add_train(commands: Any) -> None:
         help="a further argument of it, such as momentum=0.9; may be repeated",
     )
     add("--lr", type=float, metavar="RATE", help="learning rate; default 5, for sgd only")
-    add("--schedule", choices=SCHEDULES, help="of the learning rate, default constant")
+    add(
+        "--schedule",
+        choices=settings["schedule"].kind.choices,
+        help="of the learning rate, default constant",
+    )
     add("--lr-decay", type=float, metavar="F", help="factor of schedule step, default 0.5")
     add("--decay-epochs", type=int, metavar="N", help="epochs between its steps, default 10")
     add("--warmup-epochs", type=float, metavar="N", help="linear rise at the start, default 0")
