@@ -191,9 +191,9 @@ class TrainSettings:
     """
 
     # fmt: off
-    corpus: Tuple[str, ...] = field(
-        metadata={"setting": Setting(MISSING, "data", SOURCES, "known texts or files, joined")}
-    )
+    corpus: Tuple[str, ...] = field(metadata={"setting": Setting(
+        MISSING, "data", SOURCES, "known texts (see `d2l-deeprnn corpora`) or files, joined"
+    )})
     num_examples: Optional[int] = setting(
         None, "data", COUNT, "number of characters to take from the beginning", "all"
     )
@@ -205,10 +205,10 @@ class TrainSettings:
         "into one space",
     )
     valid_fraction: float = setting(
-        0.1, "data", FRACTION, "part held out for validation, after what is trained on"
+        0.1, "data", FRACTION, "fraction held out for validation, after the training part"
     )
     test_fraction: float = setting(
-        0.0, "data", FRACTION, "part held out for a test, at the end of the text"
+        0.0, "data", FRACTION, "fraction held out for testing, at the end of the text"
     )
     cell: str = setting(
         "lstm", "model", _one_of("lstm", "gru", "rnn"), "recurrent cell; rnn is the one with tanh"
@@ -216,7 +216,7 @@ class TrainSettings:
     num_layers: int = setting(2, "model", COUNT, "number of recurrent layers")
     num_hiddens: int = setting(256, "model", COUNT, "number of hidden units in each layer")
     dropout: float = setting(
-        0.0, "model", FRACTION, "fraction of each layer's outputs that training sets to 0, for the "
+        0.0, "model", FRACTION, "fraction of each layer's outputs that training sets to 0, the "
         "same units at every time step of a minibatch",
     )
     init: str = setting(
@@ -228,7 +228,7 @@ class TrainSettings:
         0.0, "model", NUMBER, "added to the bias of the LSTM's forget gate at the start"
     )
     batch_size: int = setting(32, "optimization", COUNT, "number of rows in a minibatch")
-    num_steps: int = setting(35, "optimization", COUNT, "number of characters in a row of one")
+    num_steps: int = setting(35, "optimization", COUNT, "number of characters in each row")
     sampling: str = setting(
         "adjacent", "optimization", _one_of("adjacent", "random"), "order of the minibatches; from "
         "one adjacent minibatch to the next the hidden state is carried over",
@@ -249,8 +249,8 @@ class TrainSettings:
         f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one",
     )
     schedule: str = setting(
-        "constant", "optimization", _one_of("constant", "step", "cosine"), "course of the learning "
-        "rate; step multiplies it by lr_decay every decay_epochs epochs, cosine lets it fall to 0",
+        "constant", "optimization", _one_of("constant", "step", "cosine"), "how the learning rate "
+        "changes; step multiplies it by lr_decay every decay_epochs epochs, cosine lowers it to 0",
     )
     lr_decay: float = setting(0.5, "optimization", POSITIVE, "factor of the schedule step")
     decay_epochs: int = setting(
