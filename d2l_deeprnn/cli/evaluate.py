@@ -31,7 +31,8 @@ character, perplexity. Every character but the first is scored once."""
         "--corpus",
         nargs="+",
         metavar="NAME|FILE",
-        help="known texts or files to score instead, joined, and cleaned as the run's text was",
+        help="known texts or files to score, joined, and cleaned as the run's text was (default: "
+        "the held-out parts of that text)",
     )
     add_setting(parser, "encoding", declared(TrainSettings)["encoding"])
     parser.add_argument(

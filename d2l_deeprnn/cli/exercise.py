@@ -35,7 +35,9 @@ next run."""
         help="directory for the rows (CSV) and pictures (default: they are not kept)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="run a small version on the sample texts, to try it"
+        "--quick",
+        action="store_true",
+        help="run a small version, on the sample texts (default: no)",
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from ..training.settings import SettingsError, TrainSettings, declared
+from ..chapter import book
+from ..files import read_text
+from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
 from .console import DONE, exit_status, print_line, stop_on_signals
 from .options import add_setting, given
 
@@ -20,9 +23,12 @@ SUMMARY = "train a model on any text, with checkpoints"
 EXAMPLES = """\
   d2l-deeprnn train --corpus my_novel.txt --out runs/novel
   d2l-deeprnn train --resume --num-epochs 80 --out runs/novel
+  d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
+  d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
   d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
       --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
       --schedule cosine --out runs/shakespeare"""
+PRESETS = {"chapter": book.train_settings}
 STOPPING = "Stopping: a checkpoint is being written ..."
 
 
@@ -31,8 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Train a character-level language model on any text, with a checkpoint after each
 epoch. The defaults are the chapter's settings, but for the whole text in place
-of its first 10,000 characters, a tenth of it held out, and 50 epochs."""
-    parser.usage = "%(prog)s --corpus NAME|FILE [NAME|FILE ...] --out DIR [options]"
+of its first 10,000 characters, a tenth of it held out, and 50 epochs. Where an
+option also takes none, that is its default."""
+    parser.usage = """\
+%(prog)s --corpus NAME|FILE [NAME|FILE ...] --out DIR [options]
+       %(prog)s (--preset NAME | --config FILE) --out DIR [options]
+       %(prog)s --resume --out DIR [options]"""
     # What is not given stays out, so that --resume can tell it from what is.
     parser.argument_default = argparse.SUPPRESS
     add_settings(parser, TrainSettings)
@@ -50,6 +60,20 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
         add_setting(groups[setting.group], name, setting)
+    start = groups["run"].add_mutually_exclusive_group()
+    start.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="start from the chapter's settings: the beginning of its text, nothing held out, 500 "
+        "epochs; options given beside it override them (default: none)",
+    )
+    start.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="start from the settings in the config.json of a run, or in a JSON object of "
+        "settings; options given beside it override them (default: none)",
+    )
     add = groups["run"].add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="directory of the run")
     add(
@@ -65,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..training import runs
 
     out = arguments.out
-    settings = _settings(given(arguments, declared(TrainSettings)), out, arguments.resume)
+    settings = _settings(_given(arguments), out, arguments.resume)
     with _Display() as display, stop_on_signals(STOPPING) as stop:
         result = runs.train(
             settings,
@@ -80,6 +104,37 @@ def run(arguments: argparse.Namespace) -> int:
     if result.stopped:
         print(f"To go on: d2l-deeprnn train --resume --out {out}")
     return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
+
+
+def _given(arguments: argparse.Namespace) -> Dict[str, Any]:
+    """The settings that were given: those of a preset or a file, and options, which override."""
+    there: Dict[str, Any] = {}
+    if "preset" in arguments:
+        there = explicit(as_dict(PRESETS[arguments.preset]()))
+    elif "config" in arguments:
+        there = _read_settings(arguments.config)
+    here = given(arguments, declared(TrainSettings))
+    options = {**there.get("optimizer_options", {}), **here.get("optimizer_options", {})}
+    return {**there, **here, **({"optimizer_options": options} if options else {})}
+
+
+def _read_settings(path: Path) -> Dict[str, Any]:
+    """The settings in the configuration of a run of ``train``, or in an object of their own."""
+    from ..training.run_directory import TRAIN, command_of, located
+
+    try:
+        config = json.loads(read_text(path))
+        if not isinstance(config, dict) or "settings" not in config:
+            return explicit(config)
+        if command_of(config) != TRAIN:
+            raise SettingsError("it is of a run of `reproduce`: --preset chapter has its settings")
+        settings = explicit(config["settings"])
+        SOURCES.check("corpus", settings["corpus"])
+        # Where the run's texts are now, from whatever directory this is called.
+        return {**settings, "corpus": located(settings["corpus"], config.get("text", {}))}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise SettingsError(f"--config {path} cannot be used: {reason}") from None
 
 
 def _settings(given: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:

@@ -368,7 +368,7 @@ def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
         Arguments for ``TrainSettings``, together with others.
 
     Raises:
-        SettingsError: if a name is unknown.
+        SettingsError: if a name is unknown, or options are not names with numbers.
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"settings must be names with values, not {values!r}")
@@ -376,6 +376,7 @@ def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
     if odd:
         raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
     stored = dict(values)
+    _numbers("optimizer_options", stored.get("optimizer_options", {}))
     optimizer = stored.get("optimizer", "sgd")
     # Whether it was given, or left to be the default, was not written down; if it was not given,
     # it must not become another optimizer's.
@@ -403,7 +404,6 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
     if "corpus" not in stored:
         raise SettingsError("settings do not fit this version, missing: 'corpus'")
     options = stored.pop("optimizer_options", {})
-    _numbers("optimizer_options", options)
     settings = TrainSettings(**stored)
     _set_options(settings, options)
     return settings
