@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE
-from .options import add_checkpoint, add_setting, whole_number
+from .options import add_checkpoint, add_setting
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Score the held-out parts of a run's text, or another text: nats and bits per
 character, perplexity. Every character but the first is scored once."""
-    parser.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
-    parser.add_argument(
+    add = parser.add_argument
+    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add(
         "--corpus",
         nargs="+",
         metavar="NAME|FILE",
@@ -35,14 +36,10 @@ character, perplexity. Every character but the first is scored once."""
         "the held-out parts of that text)",
     )
     add_setting(parser, "encoding", declared(TrainSettings)["encoding"])
-    parser.add_argument(
-        "--batch-size",
-        type=whole_number(1),
-        default=32,
-        metavar="N",
-        help="rows that read the text side by side; 1 reads it in one go (default: %(default)s)",
-    )
-    parser.add_argument(
+    batch_size = declared(TrainSettings)["batch_size"]
+    words = "number of rows that read the text side by side; 1 reads it in one go"
+    add_setting(parser, "batch_size", batch_size._replace(help=words))
+    add(
         "--baseline",
         choices=["ngram"],
         help="score an interpolated n-gram model of the run's text too (default: none)",

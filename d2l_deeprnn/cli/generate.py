@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
-from ..training.settings import LARGEST_SEED, SettingsError
+from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE
-from .options import add_checkpoint, whole_number
+from .options import add_checkpoint, add_setting, whole_number
 
 if TYPE_CHECKING:
     from ..training.runs import LoadedRun
@@ -63,12 +63,9 @@ temperature is given."""
         help="draw from the most likely characters that together have probability P only "
         "(default: from all)",
     )
-    add(
-        "--seed",
-        type=whole_number(0, LARGEST_SEED),
-        metavar="N",
-        help="seed of the draws (default: a new one each time)",
-    )
+    seed = declared(TrainSettings)["seed"]
+    seed = seed._replace(default=None, help="seed of the draws", unset="a new one each time")
+    add_setting(parser, "seed", seed)
     add_checkpoint(parser)
     parser.set_defaults(only_prints=True)
 

@@ -12,12 +12,15 @@ def add_setting(parser: Any, name: str, setting: Setting) -> None:
     """Add the option that follows from the declaration of a setting.
 
     Args:
-        parser: a parser, or a group of options.
+        parser: a parser, or a group of options. With ``argument_default`` it may say that an
+            option which is not given is to be absent from the arguments.
         name: of the setting; the option is called likewise.
         setting: its declaration.
     """
     kind, flag = setting.kind, f"--{name.replace('_', '-')}"
     more: Dict[str, Any] = {"dest": name, "help": setting.description.replace("%", "%%")}
+    if parser.argument_default is None:
+        more["default"] = setting.default
     if kind is FLAG:
         parser.add_argument(flag, f"--no{flag[1:]}", action=_Flag, nargs=0, **more)
         return

@@ -11,7 +11,6 @@ import dataclasses
 import inspect
 import math
 import numbers
-import textwrap
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
@@ -28,7 +27,6 @@ from .._checks import (
 from .._mxnet import optimizers
 
 SGD_LR = 5.0  # the learning rate of the default optimizer
-LARGEST_SEED = 2**31 - 1
 
 
 class SettingsError(ValueError):
@@ -74,14 +72,12 @@ class Setting(NamedTuple):
     @property
     def description(self) -> str:
         """What it means, with the default."""
-        if self.default is MISSING:
+        default = self.default
+        if default is MISSING:
             return self.help
-        default = f"{self.default:g}" if isinstance(self.default, float) else self.default
-        if default is None:
-            default = self.unset
-        elif default is False or default == {}:
-            default = "no" if default is False else "none"
-        return f"{self.help} (default: {default})"
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        shown = {"None": self.unset, "False": "no", "{}": "none"}.get(shown, shown)
+        return f"{self.help} (default: {shown})"
 
 
 def setting(default: Any, *declaration: Any) -> Any:
@@ -103,6 +99,15 @@ def _one_of(*choices: str) -> Kind:
             raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
     return Kind(check, choices=choices)
+
+
+def _whole(low: int, high: Optional[int] = None) -> Kind:
+    def check(name: str, value: Any) -> None:
+        whole_number(name, value, low)
+        if high is not None and value > high:
+            raise SettingsError(f"{name} must be at most {high}, not {value}")
+
+    return Kind(check, int, "N", limits=(low, high))
 
 
 def _flag(name: str, value: Any) -> None:
@@ -127,12 +132,6 @@ def _positive(name: str, value: Any) -> None:
     float32(name, value)
 
 
-def _seed(name: str, value: Any) -> None:
-    whole_number(name, value, 0)
-    if value > LARGEST_SEED:
-        raise SettingsError(f"{name} must be at most {LARGEST_SEED}, not {value}")
-
-
 def _sources(name: str, value: Any) -> None:
     if not isinstance(value, (list, tuple)) or not value:
         raise SettingsError(f"{name} must be a list of at least one name or path, not {value!r}")
@@ -151,8 +150,7 @@ def _numbers(name: str, value: Any) -> None:
 
 SOURCES = Kind(_sources, metavar="NAME|FILE")
 FLAG = Kind(_flag)
-COUNT = Kind(lambda name, value: whole_number(name, value, 1), int, "N", limits=(1, None))
-SEED = Kind(_seed, int, "N", limits=(0, LARGEST_SEED))
+COUNT, SEED = _whole(1), _whole(0, 2**31 - 1)
 FRACTION = Kind(_fraction, float, "F")
 NUMBER = Kind(_finite, float, "X")
 POSITIVE = Kind(_positive, float, "X")
@@ -191,86 +189,61 @@ class TrainSettings:
     """
 
     # fmt: off
-    corpus: Tuple[str, ...] = field(metadata={"setting": Setting(
-        MISSING, "data", SOURCES, "known texts (see `d2l-deeprnn corpora`) or files, joined"
-    )})
-    num_examples: Optional[int] = setting(
-        None, "data", COUNT, "number of characters to take from the beginning", "all"
-    )
-    keep_case: bool = setting(
-        False, "data", FLAG, "keep capital letters; the chapter turns them into lower case"
-    )
-    keep_whitespace: bool = setting(
-        False, "data", FLAG, "keep line breaks and runs of white space; the chapter turns each "
-        "into one space",
-    )
-    valid_fraction: float = setting(
-        0.1, "data", FRACTION, "fraction held out for validation, after the training part"
-    )
-    test_fraction: float = setting(
-        0.0, "data", FRACTION, "fraction held out for testing, at the end of the text"
-    )
-    cell: str = setting(
-        "lstm", "model", _one_of("lstm", "gru", "rnn"), "recurrent cell; rnn is the one with tanh"
-    )
+    corpus: Tuple[str, ...] = field(metadata={"setting": Setting(MISSING, "data", SOURCES,
+        "known texts (see `d2l-deeprnn corpora`) or files, joined")})
+    num_examples: Optional[int] = setting(None, "data", COUNT,
+        "number of characters to take from the beginning", "all")
+    keep_case: bool = setting(False, "data", FLAG,
+        "keep capital letters; the chapter turns them into lower case")
+    keep_whitespace: bool = setting(False, "data", FLAG,
+        "keep line breaks and runs of white space; the chapter turns each into one space")
+    valid_fraction: float = setting(0.1, "data", FRACTION,
+        "fraction held out for validation, after the training part")
+    test_fraction: float = setting(0.0, "data", FRACTION,
+        "fraction held out for testing, at the end of the text")
+    cell: str = setting("lstm", "model", _one_of("lstm", "gru", "rnn"),
+        "recurrent cell; rnn is the one with tanh")
     num_layers: int = setting(2, "model", COUNT, "number of recurrent layers")
     num_hiddens: int = setting(256, "model", COUNT, "number of hidden units in each layer")
-    dropout: float = setting(
-        0.0, "model", FRACTION, "fraction of each layer's outputs that training sets to 0, the "
-        "same units at every time step of a minibatch",
-    )
-    init: str = setting(
-        "normal", "model", _one_of("normal", "xavier", "orthogonal"), "initial weights; normal is "
-        "the chapter's Normal(0.01); orthogonal makes the square matrix of each gate orthogonal "
-        "and the other weights Xavier",
-    )
-    forget_bias: float = setting(
-        0.0, "model", NUMBER, "added to the bias of the LSTM's forget gate at the start"
-    )
+    dropout: float = setting(0.0, "model", FRACTION,
+        "fraction of each layer's outputs that training sets to 0, the same units at every time "
+        "step of a minibatch")
+    init: str = setting("normal", "model", _one_of("normal", "xavier", "orthogonal"),
+        "initial weights; normal is the chapter's Normal(0.01); orthogonal makes the square "
+        "matrix of each gate orthogonal and the other weights Xavier")
+    forget_bias: float = setting(0.0, "model", NUMBER,
+        "added to the bias of the LSTM's forget gate at the start")
     batch_size: int = setting(32, "optimization", COUNT, "number of rows in a minibatch")
     num_steps: int = setting(35, "optimization", COUNT, "number of characters in each row")
-    sampling: str = setting(
-        "adjacent", "optimization", _one_of("adjacent", "random"), "order of the minibatches; from "
-        "one adjacent minibatch to the next the hidden state is carried over",
-    )
-    num_epochs: int = setting(
-        50, "optimization", COUNT, "number of passes over the training part, at most"
-    )
-    optimizer: str = setting(
-        "sgd", "optimization", Kind(lambda name, value: optimizers.check_name(value)),
-        f"one of Gluon's: {', '.join(optimizers.OPTIMIZERS)}",
-    )
-    optimizer_options: Mapping[str, float] = setting(
-        {}, "optimization", NUMBERS, "further arguments of the optimizer, such as momentum=0.9; "
-        "one that would have no effect is refused",
-    )
-    lr: Optional[float] = setting(
-        None, "optimization", POSITIVE, "learning rate",
-        f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one",
-    )
-    schedule: str = setting(
-        "constant", "optimization", _one_of("constant", "step", "cosine"), "how the learning rate "
-        "changes; step multiplies it by lr_decay every decay_epochs epochs, cosine lowers it to 0",
-    )
+    sampling: str = setting("adjacent", "optimization", _one_of("adjacent", "random"),
+        "order of the minibatches; from one adjacent minibatch to the next the hidden state is "
+        "carried over")
+    num_epochs: int = setting(50, "optimization", COUNT,
+        "number of passes over the training part, at most")
+    optimizer: str = setting("sgd", "optimization",
+        Kind(lambda name, value: optimizers.check_name(value)),
+        f"one of Gluon's: {', '.join(optimizers.OPTIMIZERS)}")
+    optimizer_options: Mapping[str, float] = setting({}, "optimization", NUMBERS,
+        "further arguments of the optimizer, such as momentum=0.9; one that would have no effect "
+        "is refused")
+    lr: Optional[float] = setting(None, "optimization", POSITIVE, "learning rate",
+        f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one")
+    schedule: str = setting("constant", "optimization", _one_of("constant", "step", "cosine"),
+        "how the learning rate changes; step multiplies it by lr_decay every decay_epochs epochs, "
+        "cosine lowers it to 0")
     lr_decay: float = setting(0.5, "optimization", POSITIVE, "factor of the schedule step")
-    decay_epochs: int = setting(
-        10, "optimization", COUNT, "number of epochs between two changes of the schedule step"
-    )
-    warmup_epochs: float = setting(
-        0.0, "optimization", NUMBER, "number of epochs, which may be a fraction, over which the "
-        "learning rate rises linearly at the start",
-    )
-    clipping_theta: float = setting(
-        1, "optimization", POSITIVE, "largest L2 norm of all gradients together"
-    )
-    patience: Optional[int] = setting(
-        None, "optimization", COUNT, "stop after this number of epochs without a better "
-        "validation loss", "never",
-    )
+    decay_epochs: int = setting(10, "optimization", COUNT,
+        "number of epochs between two changes of the schedule step")
+    warmup_epochs: float = setting(0.0, "optimization", NUMBER,
+        "number of epochs, which may be a fraction, over which the learning rate rises linearly "
+        "at the start")
+    clipping_theta: float = setting(1, "optimization", POSITIVE,
+        "largest L2 norm of all gradients together")
+    patience: Optional[int] = setting(None, "optimization", COUNT,
+        "stop after this number of epochs without a better validation loss", "never")
     seed: int = setting(0, "run", SEED, "seed of all random number generators")
-    encoding: Optional[str] = setting(
-        None, "data", Kind(text_encoding), "encoding of the files, such as cp1252", "utf-8"
-    )
+    encoding: Optional[str] = setting(None, "data", Kind(text_encoding),
+        "encoding of the files, such as cp1252", "utf-8")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -330,20 +303,9 @@ class TrainSettings:
             )
 
 
-TrainSettings.__doc__ = "\n".join(
-    [
-        inspect.cleandoc(TrainSettings.__doc__ or ""),  # none with python -OO
-        "\nAttributes:",
-        *(
-            textwrap.fill(
-                f"{name}: {setting.description}",
-                79,
-                initial_indent=" " * 4,
-                subsequent_indent=" " * 8,
-            )
-            for name, setting in declared(TrainSettings).items()
-        ),
-    ]
+_lines = [f"{name}: {setting.description}" for name, setting in declared(TrainSettings).items()]
+TrainSettings.__doc__ = "\n    ".join(
+    [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
 )
 
 
