@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..training import runs
 
     out = arguments.out
-    settings = _settings(_given(arguments), out, arguments.resume)
+    settings = _settings(_chosen(arguments), out, arguments.resume)
     with _Display() as display, stop_on_signals(STOPPING) as stop:
         result = runs.train(
             settings,
@@ -106,8 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
 
 
-def _given(arguments: argparse.Namespace) -> Dict[str, Any]:
-    """The settings that were given: those of a preset or a file, and options, which override."""
+def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
+    """The settings of a preset or a file, and those given as options, which override them."""
     there: Dict[str, Any] = {}
     if "preset" in arguments:
         there = explicit(as_dict(PRESETS[arguments.preset]()))
@@ -137,20 +137,20 @@ def _read_settings(path: Path) -> Dict[str, Any]:
         raise SettingsError(f"--config {path} cannot be used: {reason}") from None
 
 
-def _settings(given: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:
+def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:
     """The settings of a new run; or those of the one that is there, with what is to change."""
     from ..training.run_directory import TRAIN, command_of, read_config
     from ..training.runs import settings_of
 
     if resume:
         config = read_config(out)
-        if config is not None and (not given or command_of(config) != TRAIN):
+        if config is not None and (not chosen or command_of(config) != TRAIN):
             return None
         if config is not None:
-            return dataclasses.replace(settings_of(config), **given)
-    if "corpus" not in given:
+            return dataclasses.replace(settings_of(config), **chosen)
+    if "corpus" not in chosen:
         raise SettingsError("--corpus is missing: give a known name or a file")
-    return TrainSettings(**given)
+    return TrainSettings(**chosen)
 
 
 class _Display:
