@@ -127,7 +127,7 @@ def _read_settings(path: Path) -> Dict[str, Any]:
         if not isinstance(config, dict) or "settings" not in config:
             return explicit(config)
         if command_of(config) != TRAIN:
-            raise SettingsError("it is of a run of `reproduce`: --preset chapter has its settings")
+            raise SettingsError("it belongs to a run of `reproduce`; use --preset chapter")
         settings = explicit(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         # Where the run's texts are now, from whatever directory this is called.

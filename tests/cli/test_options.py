@@ -309,7 +309,7 @@ def test_configurations_of_older_runs(asked, capsys, path):
     config = json.loads(path.read_text())
     if "is_the_books_text" in config:
         assert asked("--config", path) == 2
-        assert "it is of a run of `reproduce`: --preset chapter" in capsys.readouterr().err
+        assert "it belongs to a run of `reproduce`; use --preset chapter" in capsys.readouterr().err
     else:
         made = asked("--config", path)
         assert made == from_dict(config["settings"])
