@@ -6,8 +6,10 @@ edition of spring 2019.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Dict, List, Mapping, NamedTuple, Tuple
+
+from ..training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,20 @@ class Settings:
 
 
 CHAPTER = Settings()
+
+
+def train_settings() -> TrainSettings:
+    """The chapter's run as ``d2l-deeprnn train`` can do it: on the book's text, nothing held out.
+
+    Prefixes are none of its settings.
+    """
+    from ..text.corpora import BOOK_TEXT  # here, since this file is read for a page of help too
+
+    settings = asdict(CHAPTER)
+    del settings["prefixes"]
+    return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **settings)
+
+
 VOCAB_SIZE = 44  # of the first 10,000 characters, <unk> included
 
 

@@ -34,7 +34,7 @@ from ..training.run_directory import (
     run_directory,
     text_sha256,
 )
-from ..training.settings import SettingsError, TrainSettings, from_dict
+from ..training.settings import SettingsError, from_dict
 from ..training.state import parameters_in, parameters_of, set_parameters
 from . import book
 from .train import EpochRecord, History, train_and_predict_rnn_gluon
@@ -366,14 +366,8 @@ def is_the_chapters(directory: Path) -> bool:
         settings = from_dict(config["settings"])
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    chapter = TrainSettings(
-        corpus=(BOOK_TEXT,),
-        num_examples=book.CHAPTER.num_examples,
-        valid_fraction=0.0,
-        num_epochs=settings.num_epochs,
-        seed=settings.seed,
-    )
-    return settings == chapter
+    chapter = book.train_settings()
+    return settings == replace(chapter, num_epochs=settings.num_epochs, seed=settings.seed)
 
 
 def config(run: Run) -> Dict[str, Any]:

@@ -4,31 +4,53 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import traceback
-from pathlib import Path
-from typing import Any, Callable, List, NoReturn, Optional
+from typing import Any, Dict, List, NoReturn, Optional
 
 from .. import __version__
-from ..chapter.book import CHAPTER
-from ..exercises import EXERCISES
 from ..files import printable
-from ..training.settings import CELLS, INITIALIZERS, SAMPLINGS, SCHEDULES
-from . import console
+from . import console, corpora, evaluate, exercise, generate, plot, reproduce, train
 from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING
 
-# Nothing that needs MXNet is imported up here: arguments are parsed, and help
-# is given, before it is loaded.
+# Nothing that needs MXNet, tqdm or Matplotlib is imported where a file of this room begins:
+# arguments are parsed, and help is given, before they are loaded.
 
+# Each has a SUMMARY for the list of commands, EXAMPLES, add_arguments(parser) and run(arguments).
+COMMANDS: Dict[str, Any] = {
+    "reproduce": reproduce,
+    "train": train,
+    "evaluate": evaluate,
+    "generate": generate,
+    "plot": plot,
+    "exercise": exercise,
+    "corpora": corpora,
+}
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_help_formatter, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        # A command refuses what it does not know itself: the program would point to its own help.
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def error(self, message: str) -> NoReturn:
         # One line; argparse would print the usage above it.
         print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(BAD_INPUT)
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    width = min(80, shutil.get_terminal_size().columns - 2)
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=width)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -96,292 +118,17 @@ def _words(error: BaseException) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="d2l-deeprnn",
-        description='The chapter "Deep Recurrent Neural Networks" (Dive into Deep Learning, 2019), '
-        "running today.",
+        description='The chapter "Deep Recurrent Neural Networks" of Dive into Deep Learning\n'
+        "(2019), running today.",
+        epilog="`d2l-deeprnn COMMAND --help` explains the options of a command, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.set_defaults(only_prints=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    _add_reproduce(commands)
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_generate(commands)
-    _add_plot(commands)
-    _add_exercise(commands)
-
-    corpora = commands.add_parser(
-        "corpora",
-        help="list the known texts, or fetch one",
-        description="List the known texts and where they are, or fetch one into the cache.",
-    )
-    corpora.set_defaults(run=_list_corpora, only_prints=True)
-    actions = corpora.add_subparsers(metavar="fetch")
-    fetch = actions.add_parser("fetch", help="find or download a text")
-    fetch.add_argument("name", metavar="NAME")
-    fetch.set_defaults(run=_fetch_corpus)
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(
+            name, help=command.SUMMARY, epilog=f"examples:\n{command.EXAMPLES}"
+        )
+        added.set_defaults(run=command.run)
+        command.add_arguments(added)
     return parser
-
-
-def _add_reproduce(commands: Any) -> None:
-    reproduce = commands.add_parser(
-        "reproduce",
-        help="run the chapter and hold its figures against the book's",
-        description="Run the chapter and hold its figures against the book's. Exit status: 0 they "
-        "agree; 1 they do not; 2 bad input; 3 the book's text is not available.",
-        # What is not given stays out, so that --resume can tell it from what is.
-        argument_default=argparse.SUPPRESS,
-    )
-    reproduce.add_argument(
-        "--corpus",
-        metavar="NAME|FILE",
-        help="text to train on; auto (the default): the book's if it is available, else a sample",
-    )
-    _add_encoding(reproduce)
-    reproduce.add_argument(
-        "--num-epochs",
-        type=_whole_number(1),
-        metavar="N",
-        help=f"default: {CHAPTER.num_epochs}",
-    )
-    reproduce.add_argument(
-        "--seed", type=_whole_number(0, 2**31 - 1), metavar="N", help="default: 0"
-    )
-    reproduce.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="where to keep checkpoint, figures, picture and report.html",
-    )
-    reproduce.add_argument(
-        "--resume",
-        action="store_true",
-        default=False,
-        help="go on with the run in DIR; what it was given need not be repeated",
-    )
-    reproduce.set_defaults(run=_reproduce)
-
-
-def _add_train(commands: Any) -> None:
-    train = commands.add_parser(
-        "train",
-        help="train a model on any text, with checkpoints",
-        description="Train a character-level language model on any text, with a checkpoint after "
-        "each epoch. The defaults are the chapter's settings.",
-        # What is not given stays out, so that --resume can tell it from what is.
-        argument_default=argparse.SUPPRESS,
-    )
-    add = train.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="directory of the run")
-    add(
-        "--resume",
-        action="store_true",
-        default=False,
-        help="go on with the run in DIR; its settings need not be repeated",
-    )
-    add("--corpus", nargs="+", metavar="NAME|FILE", help="one or several texts, joined")
-    _add_encoding(train)
-    add("--num-examples", type=int, metavar="N", help="take the first N characters only")
-    add("--keep-case", action="store_true", help="do not turn the text into lower case")
-    add("--keep-whitespace", action="store_true", help="do not fold blanks and line ends")
-    add("--valid-fraction", type=float, metavar="F", help="held out, default 0.1")
-    add("--test-fraction", type=float, metavar="F", help="held out at the end, default 0")
-    add("--cell", choices=CELLS, help="default lstm")
-    add("--num-layers", type=int, metavar="N", help="default 2")
-    add("--num-hiddens", type=int, metavar="N", help="units of a layer, default 256")
-    add("--dropout", type=float, metavar="P", help="after each layer, default 0")
-    add("--init", choices=INITIALIZERS, help="default normal: the chapter's Normal(0.01)")
-    add("--forget-bias", type=float, metavar="B", help="of the LSTM at the start, default 0")
-    add("--batch-size", type=int, metavar="N", help="default 32")
-    add("--num-steps", type=int, metavar="N", help="characters of a row, default 35")
-    add("--sampling", choices=SAMPLINGS, help="default adjacent")
-    add("--num-epochs", type=int, metavar="N", help="at most, default 50")
-    add("--optimizer", metavar="NAME", help="any of Gluon's, default sgd")
-    add(
-        "--optimizer-option",
-        action="append",
-        type=_option,
-        metavar="NAME=NUMBER",
-        help="a further argument of it, such as momentum=0.9; may be repeated",
-    )
-    add("--lr", type=float, metavar="RATE", help="learning rate; default 5, for sgd only")
-    add("--schedule", choices=SCHEDULES, help="of the learning rate, default constant")
-    add("--lr-decay", type=float, metavar="F", help="factor of schedule step, default 0.5")
-    add("--decay-epochs", type=int, metavar="N", help="epochs between its steps, default 10")
-    add("--warmup-epochs", type=float, metavar="N", help="linear rise at the start, default 0")
-    add("--clipping-theta", type=float, metavar="NORM", help="default 1")
-    add("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
-    add("--seed", type=int, metavar="N", help="default 0")
-    train.set_defaults(run=_train)
-
-
-def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="held-out loss of a run",
-        description="Score the held-out parts of a run's text, or another text: nats and bits per "
-        "character, perplexity. Every character but the first is scored once.",
-    )
-    evaluate.add_argument("directory", type=Path, metavar="DIR")
-    evaluate.add_argument(
-        "--corpus", nargs="+", metavar="NAME|FILE", help="score these instead, cleaned likewise"
-    )
-    _add_encoding(evaluate)
-    evaluate.add_argument(
-        "--batch-size",
-        type=_whole_number(1),
-        default=32,
-        metavar="N",
-        help="rows that read the text side by side; 1 reads it in one go (default: %(default)s)",
-    )
-    evaluate.add_argument(
-        "--baseline", choices=["ngram"], help="score an interpolated n-gram model beside it"
-    )
-    _add_checkpoint(evaluate)
-    evaluate.set_defaults(run=_command("evaluate"), only_prints=True)
-
-
-def _add_generate(commands: Any) -> None:
-    generate = commands.add_parser(
-        "generate",
-        help="let a trained model write",
-        description="Continue a prefix with the model of a run; greedily, as the book does, "
-        "unless a temperature is given.",
-    )
-    generate.add_argument("directory", type=Path, metavar="DIR")
-    generate.add_argument(
-        "--prefix",
-        action="append",
-        metavar="TEXT",
-        help="may be repeated; cleaned as the run's text was (default: a line break, or a blank "
-        "where the text has none)",
-    )
-    generate.add_argument(
-        "--length", type=_whole_number(0), default=200, metavar="N", help="default: %(default)s"
-    )
-    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default 0")
-    generate.add_argument("--top-k", type=_whole_number(1), metavar="K")
-    generate.add_argument("--top-p", type=float, metavar="P")
-    generate.add_argument("--seed", type=_whole_number(0, 2**31 - 1), metavar="N")
-    _add_checkpoint(generate)
-    generate.set_defaults(run=_command("generate"), only_prints=True)
-
-
-def _add_plot(commands: Any) -> None:
-    plot = commands.add_parser(
-        "plot",
-        help="draw the curves of one or several runs",
-        description="Draw training and held-out perplexity of one or several runs.",
-    )
-    plot.add_argument("directories", type=Path, nargs="+", metavar="DIR")
-    plot.add_argument(
-        "--output",
-        type=Path,
-        default=Path("perplexity.svg"),
-        metavar="FILE",
-        help=".svg, .png or .pdf (default: %(default)s)",
-    )
-    plot.set_defaults(run=_command("plot"))
-
-
-def _add_exercise(commands: Any) -> None:
-    exercise = commands.add_parser(
-        "exercise",
-        help="answer one of the chapter's exercises",
-        description="Run the study behind the answer to an exercise, or to the chapter's remark "
-        "on initialisation; print tables and the answer. In full they take from ten minutes to an "
-        "hour. Interrupted, the same command with the same --out goes on with the next run.",
-    )
-    exercise.add_argument("name", choices=list(EXERCISES))
-    exercise.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to keep rows (CSV) and pictures"
-    )
-    exercise.add_argument(
-        "--quick", action="store_true", help="a small version on the sample texts, to see it work"
-    )
-    exercise.set_defaults(run=_command("exercise"))
-
-
-def _add_encoding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--encoding", metavar="NAME", help="of the files, such as cp1252 or gb18030; default UTF-8"
-    )
-
-
-def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", choices=["best", "last"], default="best", help="default: %(default)s"
-    )
-
-
-def _command(name: str) -> Callable[[argparse.Namespace], int]:
-    def run(arguments: argparse.Namespace) -> int:
-        from . import commands
-
-        return getattr(commands, name)(arguments)
-
-    return run
-
-
-def _given(arguments: argparse.Namespace) -> Any:
-    """The settings that were given, by name."""
-    beside = ("run", "only_prints", "out", "resume")
-    return {name: value for name, value in vars(arguments).items() if name not in beside}
-
-
-def _reproduce(arguments: argparse.Namespace) -> int:
-    from . import commands
-
-    return commands.reproduce(_given(arguments), arguments.out, arguments.resume)
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from . import commands
-
-    given = _given(arguments)
-    if "optimizer_option" in given:
-        given["optimizer_options"] = dict(given.pop("optimizer_option"))
-    return commands.train(given, arguments.out, arguments.resume)
-
-
-def _option(word: str) -> Any:
-    name, _, number = word.partition("=")
-    try:
-        return name, float(number)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be NAME=NUMBER, not {word!r}") from None
-
-
-def _whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
-    limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-
-    def parse(word: str) -> int:
-        try:
-            number = int(word)
-        except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
-            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not {word!r}")
-        return number
-
-    return parse
-
-
-def _list_corpora(arguments: argparse.Namespace) -> int:
-    from ..text.corpora import KNOWN_TEXTS, CorpusError, locate_text
-
-    for name, text in KNOWN_TEXTS.items():
-        try:
-            place = locate_text(name) or "not on this machine"
-        except CorpusError as error:
-            place = f"unusable: {error}"
-        print(f"{name}\n    {text.title}, {text.author}\n    from {text.source}\n    {place}")
-    return DONE
-
-
-def _fetch_corpus(arguments: argparse.Namespace) -> int:
-    from ..text.corpora import find_text
-
-    print(find_text(arguments.name))
-    return DONE

@@ -50,6 +50,14 @@ class Stop:
         return self.number is not None
 
 
+def print_line(line: str) -> None:
+    """Print a line above a progress bar, if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line)
+    sys.stdout.flush()  # a log file shows each line when it is written
+
+
 def exit_status(number: int) -> int:
     """The exit status of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + number

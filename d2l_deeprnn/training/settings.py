@@ -1,12 +1,18 @@
-"""What a training run is told, checked as a whole before anything starts."""
+"""What a training run is told, checked as a whole before anything starts.
+
+Each setting is declared once, as a field of ``TrainSettings``: its name, type, default, limits and
+what it means. The checks, the options of the command line with their help, and the reading of
+older files follow from there.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import numbers
-from dataclasses import dataclass
-from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 import numpy as np
 
@@ -14,22 +20,141 @@ from .._checks import (
     LARGEST_FLOAT,
     SMALLEST_FLOAT,
     float32,
-    positive_int,
     positive_number,
     text_encoding,
     whole_number,
 )
 from .._mxnet import optimizers
 
-CELLS = ("lstm", "gru", "rnn")
-SAMPLINGS = ("adjacent", "random")
-SCHEDULES = ("constant", "step", "cosine")
 SGD_LR = 5.0  # the learning rate of the default optimizer
-INITIALIZERS = ("normal", "xavier", "orthogonal")
 
 
 class SettingsError(ValueError):
     """A setting cannot be used, or does not go with another one."""
+
+
+class Kind(NamedTuple):
+    """What values a setting takes.
+
+    Attributes:
+        check: raises a ValueError that names the setting, given its name and a wrong value.
+        parse: makes a value of a string.
+        metavar: what stands for a value in the help.
+        choices: all the values there are, if they can be listed.
+        limits: the smallest and the largest whole number, if it takes whole numbers; None in
+            place of the largest for no limit.
+    """
+
+    check: Callable[[str, Any], Any]
+    parse: Callable[[str], Any] = str
+    metavar: str = "NAME"
+    choices: Optional[Tuple[str, ...]] = None
+    limits: Optional[Tuple[int, Optional[int]]] = None
+
+
+class Setting(NamedTuple):
+    """The declaration of a setting: what a field of ``TrainSettings`` has as its metadata.
+
+    Attributes:
+        default: the value where none is given; ``dataclasses.MISSING`` where one must be.
+        group: "data", "model", "optimization" or "run".
+        kind: what values it takes; None is a value too where it is the default.
+        help: what it means.
+        unset: what None means.
+    """
+
+    default: Any
+    group: str
+    kind: Kind
+    help: str
+    unset: str = ""
+
+    @property
+    def description(self) -> str:
+        """What it means, with the default."""
+        default = self.default
+        if default is MISSING:
+            return self.help
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        shown = {"None": self.unset, "False": "no", "{}": "none"}.get(shown, shown)
+        return f"{self.help} (default: {shown})"
+
+
+def setting(default: Any, *declaration: Any) -> Any:
+    """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Setting``."""
+    metadata = {"setting": Setting(default, *declaration)}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def declared(settings: Any) -> Dict[str, Setting]:
+    """The declarations of all settings, by name, of ``TrainSettings`` or an instance of it."""
+    return {field.name: field.metadata["setting"] for field in dataclasses.fields(settings)}
+
+
+def _one_of(*choices: str) -> Kind:
+    def check(name: str, value: Any) -> None:
+        if value not in choices:
+            raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+    return Kind(check, choices=choices)
+
+
+def _whole(low: int, high: Optional[int] = None) -> Kind:
+    def check(name: str, value: Any) -> None:
+        whole_number(name, value, low)
+        if high is not None and value > high:
+            raise SettingsError(f"{name} must be at most {high}, not {value}")
+
+    return Kind(check, int, "N", limits=(low, high))
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} must be true or false, not {value!r}")
+
+
+def _finite(name: str, value: Any) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not abs(float(value)) < float("inf"):
+        raise SettingsError(f"{name} must be a finite number, not {value!r}")
+
+
+def _fraction(name: str, value: Any) -> None:
+    _finite(name, value)
+    if not 0 <= value < 1:
+        raise SettingsError(f"{name} must be at least 0 and below 1, not {value!r}")
+
+
+def _positive(name: str, value: Any) -> None:
+    positive_number(name, value)
+    float32(name, value)
+
+
+def _sources(name: str, value: Any) -> None:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise SettingsError(f"{name} must be a list of at least one name or path, not {value!r}")
+    for source in value:
+        if not isinstance(source, str):
+            raise SettingsError(f"{name} must hold strings, not {source!r}")
+
+
+def _numbers(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise SettingsError(f"{name} must be names with numbers, not {value!r}")
+    for key, number in value.items():
+        if not isinstance(number, bool):  # which is how a flag may be given
+            _finite(f"optimizer option {key}", number)
+
+
+SOURCES = Kind(_sources, metavar="NAME|FILE")
+FLAG = Kind(_flag)
+COUNT, SEED = _whole(1), _whole(0, 2**31 - 1)
+FRACTION = Kind(_fraction, float, "F")
+NUMBER = Kind(_finite, float, "X")
+POSITIVE = Kind(_positive, float, "X")
+NUMBERS = Kind(_numbers, float, "NAME=NUMBER")
 
 
 class _Options(Dict[str, float]):
@@ -59,67 +184,67 @@ class TrainSettings:
     The defaults are the chapter's, but for the whole text in place of its
     first 10,000 characters, a tenth of it held out, and 50 epochs.
 
-    Attributes:
-        corpus: known names or paths, one after another one text.
-        num_examples: characters taken from its beginning; all if None.
-        keep_case, keep_whitespace: leave capitals, and line ends and blanks,
-            as they are; the chapter folds both.
-        valid_fraction, test_fraction: parts held out, in file order: first
-            what is trained on, then the validation part, then the test part.
-        cell: "lstm", "gru" or "rnn" (with tanh).
-        num_layers, num_hiddens: depth and width.
-        dropout: fraction of each layer's outputs set to 0 in training, the
-            same units at every time step of a minibatch.
-        init: "normal", the chapter's Normal(0.01); "xavier"; "orthogonal"
-            (the square matrices of each gate; the others Xavier).
-        forget_bias: added to the LSTM's forget gate at the start.
-        batch_size, num_steps: rows and columns of a minibatch.
-        sampling: "adjacent", hidden state carried over, or "random".
-        num_epochs: passes over the training part, at most.
-        optimizer: name of a Gluon optimizer, in any case.
-        optimizer_options: its further arguments, for instance momentum. What
-            would have no effect is refused. The mapping cannot be changed.
-        lr: learning rate; 5 for the chapter's SGD. Others have to be told, but
-            for adadelta, which has none: it is 1, and the schedule constant.
-        schedule: "constant"; "step": times ``lr_decay`` every ``decay_epochs``;
-            "cosine": falls to 0 at the end.
-        warmup_epochs: the rate rises linearly over these first epochs.
-        clipping_theta: largest L2 norm of all gradients together.
-        patience: stop after so many epochs without a better validation loss.
-        seed: where the random generators start.
-        encoding: that of the files in ``corpus``; None for UTF-8.
-
     Raises:
         SettingsError: names the setting, its value, and what would be right.
     """
 
-    corpus: Tuple[str, ...]
-    num_examples: Optional[int] = None
-    keep_case: bool = False
-    keep_whitespace: bool = False
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.0
-    cell: str = "lstm"
-    num_layers: int = 2
-    num_hiddens: int = 256
-    dropout: float = 0.0
-    init: str = "normal"
-    forget_bias: float = 0.0
-    batch_size: int = 32
-    num_steps: int = 35
-    sampling: str = "adjacent"
-    num_epochs: int = 50
-    optimizer: str = "sgd"
-    optimizer_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    lr: Optional[float] = None
-    schedule: str = "constant"
-    lr_decay: float = 0.5
-    decay_epochs: int = 10
-    warmup_epochs: float = 0.0
-    clipping_theta: float = 1
-    patience: Optional[int] = None
-    seed: int = 0
-    encoding: Optional[str] = None
+    # fmt: off
+    corpus: Tuple[str, ...] = field(metadata={"setting": Setting(MISSING, "data", SOURCES,
+        "known texts (see `d2l-deeprnn corpora`) or files, joined")})
+    num_examples: Optional[int] = setting(None, "data", COUNT,
+        "number of characters to take from the beginning", "all")
+    keep_case: bool = setting(False, "data", FLAG,
+        "keep capital letters; the chapter turns them into lower case")
+    keep_whitespace: bool = setting(False, "data", FLAG,
+        "keep line breaks and runs of white space; the chapter turns each into one space")
+    valid_fraction: float = setting(0.1, "data", FRACTION,
+        "fraction held out for validation, after the training part")
+    test_fraction: float = setting(0.0, "data", FRACTION,
+        "fraction held out for testing, at the end of the text")
+    cell: str = setting("lstm", "model", _one_of("lstm", "gru", "rnn"),
+        "recurrent cell; rnn is the one with tanh")
+    num_layers: int = setting(2, "model", COUNT, "number of recurrent layers")
+    num_hiddens: int = setting(256, "model", COUNT, "number of hidden units in each layer")
+    dropout: float = setting(0.0, "model", FRACTION,
+        "fraction of each layer's outputs that training sets to 0, the same units at every time "
+        "step of a minibatch")
+    init: str = setting("normal", "model", _one_of("normal", "xavier", "orthogonal"),
+        "initial weights; normal is the chapter's Normal(0.01); orthogonal makes the square "
+        "matrix of each gate orthogonal and the other weights Xavier")
+    forget_bias: float = setting(0.0, "model", NUMBER,
+        "added to the bias of the LSTM's forget gate at the start")
+    batch_size: int = setting(32, "optimization", COUNT, "number of rows in a minibatch")
+    num_steps: int = setting(35, "optimization", COUNT, "number of characters in each row")
+    sampling: str = setting("adjacent", "optimization", _one_of("adjacent", "random"),
+        "order of the minibatches; from one adjacent minibatch to the next the hidden state is "
+        "carried over")
+    num_epochs: int = setting(50, "optimization", COUNT,
+        "number of passes over the training part, at most")
+    optimizer: str = setting("sgd", "optimization",
+        Kind(lambda name, value: optimizers.check_name(value)),
+        f"one of Gluon's: {', '.join(optimizers.OPTIMIZERS)}")
+    optimizer_options: Mapping[str, float] = setting({}, "optimization", NUMBERS,
+        "further arguments of the optimizer, such as momentum=0.9; one that would have no effect "
+        "is refused")
+    lr: Optional[float] = setting(None, "optimization", POSITIVE, "learning rate",
+        f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one")
+    schedule: str = setting("constant", "optimization", _one_of("constant", "step", "cosine"),
+        "how the learning rate changes; step multiplies it by lr_decay every decay_epochs epochs, "
+        "cosine lowers it to 0")
+    lr_decay: float = setting(0.5, "optimization", POSITIVE, "factor of the schedule step")
+    decay_epochs: int = setting(10, "optimization", COUNT,
+        "number of epochs between two changes of the schedule step")
+    warmup_epochs: float = setting(0.0, "optimization", NUMBER,
+        "number of epochs, which may be a fraction, over which the learning rate rises linearly "
+        "at the start")
+    clipping_theta: float = setting(1, "optimization", POSITIVE,
+        "largest L2 norm of all gradients together")
+    patience: Optional[int] = setting(None, "optimization", COUNT,
+        "stop after this number of epochs without a better validation loss", "never")
+    seed: int = setting(0, "run", SEED, "seed of all random number generators")
+    encoding: Optional[str] = setting(None, "data", Kind(text_encoding),
+        "encoding of the files, such as cp1252", "utf-8")
+    # fmt: on
 
     def __post_init__(self) -> None:
         if isinstance(self.lr, _DefaultRate):
@@ -138,36 +263,14 @@ class TrainSettings:
             object.__setattr__(self, "lr", _DefaultRate(rate))
         object.__setattr__(self, "corpus", tuple(self.corpus))
         _set_options(self, self.optimizer_options)
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        for name in declared(self):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
 
     def _check(self) -> None:
-        corpus: Any = self.corpus
-        if not isinstance(corpus, (list, tuple)) or not corpus:
-            raise SettingsError(
-                f"corpus must be a list of at least one name or path, not {corpus!r}"
-            )
-        for source in self.corpus:
-            if not isinstance(source, str):
-                raise SettingsError(f"corpus must hold strings, not {source!r}")
-        for name, choices in [
-            ("cell", CELLS),
-            ("sampling", SAMPLINGS),
-            ("schedule", SCHEDULES),
-            ("init", INITIALIZERS),
-        ]:
-            if getattr(self, name) not in choices:
-                raise SettingsError(
-                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
-                )
-        for name in ("num_layers", "num_hiddens", "batch_size", "num_steps", "num_epochs"):
-            positive_int(name, getattr(self, name))
-        positive_int("decay_epochs", self.decay_epochs)
-        for name in ("num_examples", "patience"):
-            if getattr(self, name) is not None:
-                positive_int(name, getattr(self, name))
-        for name in ("valid_fraction", "test_fraction", "dropout"):
-            _fraction(name, getattr(self, name))
+        for name, setting in declared(self).items():
+            value = getattr(self, name)
+            if value is not None or setting.default is not None:
+                setting.kind.check(name, value)
         if self.valid_fraction + self.test_fraction >= 1:
             raise SettingsError(
                 f"valid_fraction {self.valid_fraction} and test_fraction {self.test_fraction} "
@@ -175,32 +278,18 @@ class TrainSettings:
             )
         if self.patience is not None and self.valid_fraction == 0:
             raise SettingsError("patience needs a validation part: set valid_fraction above 0")
-        for name in ("keep_case", "keep_whitespace"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} must be true or false, not {getattr(self, name)!r}")
         self._check_optimizer()
-        for name in ("lr", "lr_decay", "clipping_theta"):
-            value = getattr(self, name)
-            if value is not None:
-                positive_number(name, value)
-                float32(name, value)
-        _finite("forget_bias", self.forget_bias)
         if self.forget_bias and self.cell != "lstm":
             raise SettingsError(f"forget_bias is for the lstm: a {self.cell} has no forget gate")
-        _finite("warmup_epochs", self.warmup_epochs)
         if not 0 <= self.warmup_epochs <= self.num_epochs:
             raise SettingsError(
                 f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "
                 f"not {self.warmup_epochs!r}"
             )
-        whole_number("seed", self.seed, 0)
-        if self.seed > 2**31 - 1:
-            raise SettingsError(f"seed must be at most {2**31 - 1}, not {self.seed}")
 
     def _check_optimizer(self) -> None:
-        optimizers.check_name(self.optimizer)
         optimizer = self.optimizer.lower()
-        optimizers.check_options(optimizer, _numbers(self.optimizer_options))
+        optimizers.check_options(optimizer, self.optimizer_options)
         if optimizer == "adadelta":
             if self.lr not in (None, 1) or self.schedule != "constant" or self.warmup_epochs:
                 raise SettingsError(
@@ -214,6 +303,12 @@ class TrainSettings:
             )
 
 
+_lines = [f"{name}: {setting.description}" for name, setting in declared(TrainSettings).items()]
+TrainSettings.__doc__ = "\n    ".join(
+    [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
+)
+
+
 def as_dict(settings: TrainSettings) -> Dict[str, Any]:
     """The settings as JSON has them."""
     assert settings.lr is not None
@@ -223,6 +318,36 @@ def as_dict(settings: TrainSettings) -> Dict[str, Any]:
         "optimizer_options": dict(settings.optimizer_options),
         "lr": float(settings.lr),
     }
+
+
+def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """What was given of the settings that ``as_dict`` returned, as far as it can be told.
+
+    Args:
+        values: settings by name, as this version or an earlier one wrote them. Some may be missing.
+
+    Returns:
+        Arguments for ``TrainSettings``, together with others.
+
+    Raises:
+        SettingsError: if a name is unknown, or options are not names with numbers.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"settings must be names with values, not {values!r}")
+    odd = sorted(map(repr, set(values) - set(declared(TrainSettings))))
+    if odd:
+        raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
+    stored = dict(values)
+    _numbers("optimizer_options", stored.get("optimizer_options", {}))
+    optimizer = stored.get("optimizer", "sgd")
+    # Whether it was given, or left to be the default, was not written down; if it was not given,
+    # it must not become another optimizer's.
+    if optimizer == "sgd" and stored.get("lr") == SGD_LR:
+        del stored["lr"]
+    if optimizer == "adadelta":  # earlier versions took these, and they did nothing
+        for name in ("lr", "schedule", "warmup_epochs"):
+            stored.pop(name, None)
+    return stored
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainSettings:
@@ -237,26 +362,12 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
         SettingsError: if a name is unknown, one without a default is missing,
             or a value is not valid.
     """
-    if not isinstance(values, Mapping):
-        raise SettingsError(f"settings must be names with values, not {values!r}")
-    names = {field.name for field in dataclasses.fields(TrainSettings)}
-    odd = sorted(map(repr, set(values) - names))
-    if odd:
-        raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
-    if "corpus" not in values:
+    stored = explicit(values)
+    if "corpus" not in stored:
         raise SettingsError("settings do not fit this version, missing: 'corpus'")
-    stored = dict(values)
     options = stored.pop("optimizer_options", {})
-    optimizer = stored.get("optimizer", "sgd")
-    # Whether it was given, or left to be the default, was not written down; if it was not given,
-    # it must not become another optimizer's.
-    if optimizer == "sgd" and stored.get("lr") == SGD_LR:
-        del stored["lr"]
-    if optimizer == "adadelta":  # earlier versions took these, and they did nothing
-        for name in ("lr", "schedule", "warmup_epochs"):
-            stored.pop(name, None)
     settings = TrainSettings(**stored)
-    _set_options(settings, _numbers(options))
+    _set_options(settings, options)
     return settings
 
 
@@ -295,16 +406,6 @@ def learning_rate(settings: TrainSettings, epochs_done: float) -> float:
     return min(max(settings.lr * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
 
 
-def _numbers(options: Any) -> Mapping[str, float]:
-    """The options of an optimizer, if they are names with numbers."""
-    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise SettingsError(f"optimizer_options must be names with numbers, not {options!r}")
-    for name, value in options.items():
-        if not isinstance(value, bool):  # which is how a flag may be given
-            _finite(f"optimizer option {name}", value)
-    return options
-
-
 def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
     plain = _Options({name: _plain(value) for name, value in options.items()})
     object.__setattr__(settings, "optimizer_options", plain)
@@ -313,15 +414,3 @@ def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
 def _plain(value: Any) -> Any:
     """A number of NumPy's as Python's own, which JSON can hold."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _finite(name: str, value: Any) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not abs(float(value)) < float("inf"):
-        raise SettingsError(f"{name} must be a finite number, not {value!r}")
-
-
-def _fraction(name: str, value: Any) -> None:
-    _finite(name, value)
-    if not 0 <= value < 1:
-        raise SettingsError(f"{name} must be at least 0 and below 1, not {value!r}")

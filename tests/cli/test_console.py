@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2l_deeprnn.cli import commands, console, main
+from d2l_deeprnn.cli import COMMANDS, console, main, plot
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 
@@ -162,16 +162,17 @@ def test_a_broken_stream_is_left_alone_from_then_on():
         (TypeError("a\nb"), 70, "TypeError: a"),
     ],
 )
-@pytest.mark.parametrize("command", ["evaluate", "plot", "exercise", "train", "reproduce"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_error_gives_the_status_of_a_comparison(
     monkeypatch, capsys, error, status, words, command
 ):
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(commands, command, fail)
+    monkeypatch.setattr(COMMANDS[command], "run", fail)
     monkeypatch.delenv("D2L_DEEPRNN_DEBUG", raising=False)
-    arguments = {"exercise": ["1"], "train": ["--out=a"], "reproduce": []}.get(command, ["a"])
+    arguments = {"exercise": ["1"], "train": ["--out=a"], "reproduce": [], "corpora": []}
+    arguments = arguments.get(command, ["a"])
     assert main([command, *arguments]) == status
     out, err = capsys.readouterr()
     assert err.startswith("d2l-deeprnn: error: ") and words in err and "Traceback" not in err
@@ -192,7 +193,7 @@ def test_a_signal_ends_any_command_with_its_status(monkeypatch, capsys, name, st
         finally:
             put_away.append(True)
 
-    monkeypatch.setattr(commands, "plot", work)
+    monkeypatch.setattr(plot, "run", work)
     before = [signal.getsignal(number) for number in console.SIGNALS]
     assert main(["plot", "a"]) == status
     assert put_away and capsys.readouterr().err == "d2l-deeprnn: interrupted\n"
@@ -209,7 +210,7 @@ def test_a_signal_that_is_ignored_stays_so(monkeypatch):
         assert not stop.asked_for()
         return 0
 
-    monkeypatch.setattr(commands, "plot", work)
+    monkeypatch.setattr(plot, "run", work)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in console.SIGNALS}
     try:
         assert main(["plot", "a"]) == 0
@@ -235,8 +236,8 @@ def test_a_warning_is_one_line(tmp_path):
     program = tmp_path / "warn.py"
     program.write_text(
         "import sys, warnings\n"
-        "from d2l_deeprnn import cli\nfrom d2l_deeprnn.cli import commands\n"
-        "commands.plot = lambda arguments: warnings.warn('careful\\nhere') or 0\n"
+        "from d2l_deeprnn import cli\n"
+        "cli.plot.run = lambda arguments: warnings.warn('careful\\nhere') or 0\n"
         "sys.exit(cli.main(['plot', 'a']))\n"
     )
     command = [sys.executable, str(program)]

@@ -18,7 +18,7 @@ from d2l_deeprnn._mxnet import gluon, init, mx, nd
 from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.evaluate import evaluate
-from d2l_deeprnn.training.learner import Learner, new_model
+from d2l_deeprnn.training.learner import Learner
 from d2l_deeprnn.training.settings import TrainSettings
 
 CTX = mx.cpu()
@@ -67,11 +67,11 @@ KNOWING = {  # that know the vocabulary, and what they call the text
     "evaluate": (lambda text: evaluate(gluon_model(), text), "corpus_indices"),
     "evaluate any model": (lambda text: evaluate(NoRNNModel(), text), "corpus_indices"),
     "Learner": (
-        lambda text: Learner(SETTINGS, new_model(SETTINGS, V, CTX), text, [], CTX),
+        lambda text: Learner(SETTINGS, gluon_model(), text, [], CTX),
         "train_indices",
     ),
     "Learner, held out": (
-        lambda text: Learner(SETTINGS, new_model(SETTINGS, V, CTX), TEXT, text, CTX),
+        lambda text: Learner(SETTINGS, gluon_model(), TEXT, text, CTX),
         "valid_indices",
     ),
     "NGramModel": (lambda text: d2l.NGramModel(text, 3, V), "corpus_indices"),

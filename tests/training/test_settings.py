@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import pickle
+from dataclasses import MISSING
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from d2l_deeprnn.training.settings import (
     SettingsError,
     TrainSettings,
     as_dict,
+    declared,
     differences,
     from_dict,
     learning_rate,
@@ -135,6 +137,19 @@ def test_an_encoding_has_one_name():
 def test_they_come_back_from_json():
     given = settings(optimizer_options={"beta1": 0.8}, num_examples=100, corpus=("a", "b"))
     assert from_dict(json.loads(json.dumps(as_dict(given)))) == given
+
+
+def test_its_docstring_says_what_each_setting_is():
+    words = " ".join(TrainSettings.__doc__.split("Attributes:")[1].split())
+    for name, setting in declared(TrainSettings).items():
+        assert f"{name}: {setting.description}" in words
+
+
+def test_a_default_is_a_value_that_its_declaration_allows():
+    for name, setting in declared(TrainSettings).items():
+        if setting.default not in (MISSING, None):
+            setting.kind.check(name, setting.default)
+        assert (setting.default is None) == bool(setting.unset), name
 
 
 def test_unknown_names_are_refused():

@@ -1,0 +1,104 @@
+"""``d2l-deeprnn evaluate``: the loss of a run's model on held-out text."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import printable
+from ..training.settings import SettingsError, TrainSettings, declared
+from .console import DONE
+from .options import add_checkpoint, add_setting
+
+if TYPE_CHECKING:
+    from ..training.evaluate import Evaluation
+    from ..training.runs import Text
+
+SUMMARY = "held-out loss of a run"
+EXAMPLES = """\
+  d2l-deeprnn evaluate runs/novel --baseline ngram
+  d2l-deeprnn evaluate runs/novel --corpus another_novel.txt"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.description = """\
+Score the held-out parts of a run's text, or another text: nats and bits per
+character, perplexity. Every character but the first is scored once."""
+    add = parser.add_argument
+    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add(
+        "--corpus",
+        nargs="+",
+        metavar="NAME|FILE",
+        help="known texts or files to score, joined, and cleaned as the run's text was (default: "
+        "the held-out parts of that text)",
+    )
+    add_setting(parser, "encoding", declared(TrainSettings)["encoding"])
+    batch_size = declared(TrainSettings)["batch_size"]
+    words = "number of rows that read the text side by side; 1 reads it in one go"
+    add_setting(parser, "batch_size", batch_size._replace(help=words))
+    add(
+        "--baseline",
+        choices=["ngram"],
+        help="score an interpolated n-gram model of the run's text too (default: none)",
+    )
+    add_checkpoint(parser)
+    parser.set_defaults(only_prints=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score the held-out parts of a run's text, or another text; gives the exit status."""
+    from ..text.corpora import load_text
+    from ..training import runs
+    from ..training.evaluate import evaluate
+
+    if arguments.encoding is not None and arguments.corpus is None:
+        raise SettingsError("--encoding is that of the files given with --corpus: give one")
+    run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
+    text = None
+    if arguments.corpus is None or arguments.baseline:
+        text = runs.read_own_text(arguments.directory)
+    if arguments.corpus is not None:
+        corpus = load_text(
+            arguments.corpus,
+            lower=not run.settings.keep_case,
+            fold_whitespace=not run.settings.keep_whitespace,
+            encoding=arguments.encoding,
+        )
+        parts = [(" + ".join(arguments.corpus), run.vocab.encode(corpus))]
+    else:
+        assert text is not None
+        parts = list(runs.text_parts(text))
+        if not parts:
+            raise SettingsError("the run held nothing out: name a text with --corpus")
+    for name, indices in parts:
+        result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size)
+        print(f"{printable(name)}: {_words(result)}")
+        unknown = int((indices == run.vocab.unk).sum())
+        if unknown:
+            print(f"    {unknown} characters of it are not in the run's vocabulary")
+        if arguments.baseline:
+            assert text is not None
+            print(f"    {_baseline(text, indices, len(run.vocab))}")
+    return DONE
+
+
+def _words(result: Evaluation) -> str:
+    return (
+        f"{result.nats:.4f} nats, {result.bits:.4f} bits per character, "
+        f"perplexity {result.perplexity:.4f}, {result.num_chars} characters scored"
+    )
+
+
+def _baseline(text: Text, indices: Any, vocab_size: int) -> str:
+    """Score an n-gram model, counted on what the run was trained on."""
+    from ..training.evaluate import Evaluation
+    from ..training.ngram import NGramModel, choose_order
+
+    if not len(text.valid):
+        raise SettingsError("--baseline chooses its order on the validation part: the run has none")
+    order, _ = choose_order(text.train, text.valid, vocab_size)
+    nats = NGramModel(text.train, order, vocab_size).loss(indices)
+    return f"n-gram of order {order}: {_words(Evaluation(nats, len(indices) - 1))}"

@@ -1,0 +1,138 @@
+"""``d2l-deeprnn generate``: a trained model writes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, List
+
+from ..training.settings import SettingsError, TrainSettings, declared
+from .console import DONE
+from .options import add_checkpoint, add_setting, whole_number
+
+if TYPE_CHECKING:
+    from ..training.runs import LoadedRun
+
+SUMMARY = "let a trained model write"
+EXAMPLES = """\
+  d2l-deeprnn generate runs/novel --prefix 'It was'
+  d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.description = """\
+Continue a prefix with the model of a run; greedily, as the book does, unless a
+temperature is given."""
+    add = parser.add_argument
+    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add(
+        "--prefix",
+        action="append",
+        metavar="TEXT",
+        help="text to continue, cleaned as the run's text was; may be repeated (default: a line "
+        "break, or a blank where the text has none)",
+    )
+    add(
+        "--length",
+        type=whole_number(0),
+        default=200,
+        metavar="N",
+        help="number of characters to write (default: %(default)s)",
+    )
+    add(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0 takes the most likely character each time; from above 0, characters are drawn, "
+        "the more freely the higher it is (default: 0)",
+    )
+    add(
+        "--top-k",
+        type=whole_number(1),
+        metavar="K",
+        help="draw from the K most likely characters only (default: from all)",
+    )
+    add(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="draw from the most likely characters that together have probability P only "
+        "(default: from all)",
+    )
+    seed = declared(TrainSettings)["seed"]
+    seed = seed._replace(default=None, help="seed of the draws", unset="a new one each time")
+    add_setting(parser, "seed", seed)
+    add_checkpoint(parser)
+    parser.set_defaults(only_prints=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Continue prefixes; one is shown as it comes. Gives the exit status."""
+    from ..generation.generate import generate
+    from ..training.runs import load_run
+
+    run = load_run(arguments.directory, checkpoint=arguments.checkpoint)
+    prefixes = [_clean_prefix(prefix, run) for prefix in arguments.prefix or [_start(run)]]
+    streams = len(prefixes) == 1
+    begun: List[int] = []
+
+    def show(row: int, piece: str) -> None:
+        if not begun:
+            print(prefixes[0], end="")
+            begun.append(row)
+        print(piece, end="", flush=True)
+
+    texts = generate(
+        run.model,
+        run.vocab,
+        prefixes,
+        arguments.length,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+        ctx=run.ctx,
+        on_text=show if streams else None,
+    )
+    if begun:
+        print()
+    else:
+        print("\n\n".join(texts))
+    return DONE
+
+
+def _start(run: LoadedRun) -> str:
+    """What to start from where nothing is given: a line's beginning, or a word's."""
+    for char in "\n ":
+        if char in run.vocab.token_to_idx:
+            return char
+    return run.vocab.idx_to_token[1]  # a text without either; 0 is <unk>
+
+
+def _clean_prefix(prefix: str, run: LoadedRun) -> str:
+    """Clean a prefix as the run's text was, but for blanks at its ends."""
+    cleaned = prefix
+    if not run.settings.keep_whitespace:
+        cleaned = re.sub(r"\s+", " ", cleaned)
+    if not run.settings.keep_case:
+        cleaned = cleaned.lower()
+    if cleaned != prefix:
+        print(f"{prefix!r} is read as {cleaned!r}, as the run's text was", file=sys.stderr)
+    unknown = sorted(set(cleaned) - set(run.vocab.token_to_idx))
+    if unknown:
+        known = "".join(token for token in run.vocab.idx_to_token[1:] if token != "<unk>")
+        raise SettingsError(
+            f"not in the vocabulary: {unknown} in prefix {cleaned!r}; the run's text has "
+            f"{_some(known)}"
+        )
+    return cleaned
+
+
+def _some(characters: str, most: int = 100) -> str:
+    """Characters, most frequent first, in words."""
+    more = f" and {len(characters) - most} others" if len(characters) > most else ""
+    return f"the characters {characters[:most]!r}{more}"

@@ -1,0 +1,106 @@
+"""Options that several commands share, and how a setting of a run becomes an option."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Callable, Dict, Iterable, Optional
+
+from ..training.settings import FLAG, NUMBERS, SOURCES, Setting
+
+
+def add_setting(parser: Any, name: str, setting: Setting) -> None:
+    """Add the option that follows from the declaration of a setting.
+
+    Args:
+        parser: a parser, or a group of options. With ``argument_default`` it may say that an
+            option which is not given is to be absent from the arguments.
+        name: of the setting; the option is called likewise.
+        setting: its declaration.
+    """
+    kind, flag = setting.kind, f"--{name.replace('_', '-')}"
+    more: Dict[str, Any] = {"dest": name, "help": setting.description.replace("%", "%%")}
+    if parser.argument_default is None:
+        more["default"] = setting.default
+    if kind is FLAG:
+        parser.add_argument(flag, f"--no{flag[1:]}", action=_Flag, nargs=0, **more)
+        return
+    if kind is NUMBERS:  # each in an option of its own
+        more.update(action=_Numbers, type=_named_number, help=f"{more['help']}; may be repeated")
+        flag = flag[:-1]
+    elif kind is SOURCES:
+        more["nargs"] = "+"
+    elif kind.limits is not None:
+        more["type"] = whole_number(*kind.limits)
+    else:
+        more.update(type=kind.parse, choices=kind.choices)
+    if kind.choices is None:
+        more["metavar"] = kind.metavar
+    if setting.default is None:
+        more.update(type=_or_none(more["type"]), metavar=f"{kind.metavar}|none")
+    parser.add_argument(flag, **more)
+
+
+def given(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
+    """The settings that were given; options that were not are absent from ``arguments``."""
+    return {name: vars(arguments)[name] for name in names if name in arguments}
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses a checkpoint of a run."""
+    parser.add_argument(
+        "--checkpoint",
+        choices=["best", "last"],
+        default="best",
+        help="which checkpoint of the run to load (default: %(default)s)",
+    )
+
+
+def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
+    """Make a function that reads a whole number within limits from the command line."""
+    limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+
+    def parse(word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not {word!r}")
+        return number
+
+    return parse
+
+
+def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse_or_none(word: str) -> Any:
+        return None if word == "none" else parse(word)
+
+    parse_or_none.__name__ = parse.__name__  # argparse shows it: invalid float value
+    return parse_or_none
+
+
+def _named_number(word: str) -> Any:
+    name, _, number = word.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be NAME=NUMBER, not {word!r}") from None
+
+
+class _Flag(argparse.Action):
+    """``--name`` and ``--no-name``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, not option.startswith("--no-"))
+
+
+class _Numbers(argparse.Action):
+    """Numbers by name, each from an option of its own."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        name, number = values
+        there = getattr(namespace, self.dest, {})
+        if there.get(name, number) != number:
+            words = f"{name} is given as {there[name]:g} and as {number:g}: give it once"
+            raise argparse.ArgumentError(self, words)
+        setattr(namespace, self.dest, {**there, name: number})

@@ -1,0 +1,47 @@
+"""``d2l-deeprnn plot``: the curves of runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .console import DONE
+
+SUMMARY = "draw the curves of one or several runs"
+EXAMPLES = """\
+  d2l-deeprnn plot runs/novel
+  d2l-deeprnn plot runs/lstm runs/gru --output cells.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.description = "Draw training and held-out perplexity of one or several runs."
+    parser.add_argument(
+        "directories", type=Path, nargs="+", metavar="DIR", help="directory of a run"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("perplexity.svg"),
+        metavar="FILE",
+        help="picture to write: .svg, .png or .pdf (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the curves of runs into a file; gives the exit status."""
+    from ..chapter.book import MARKS
+    from ..chapter.reproduce import is_the_chapters
+    from ..evidence.figures import save_figure, training_figure
+    from ..training import runs
+
+    if not arguments.output.parent.is_dir():
+        raise runs.RunError(
+            f"--output {arguments.output} cannot be written: there is no directory "
+            f"{arguments.output.parent}; make it, or choose another"
+        )
+    histories = {str(path): runs.read_history(path) for path in arguments.directories}
+    of_the_book = any(is_the_chapters(path) for path in arguments.directories)
+    save_figure(training_figure(histories, marks=MARKS if of_the_book else None), arguments.output)
+    print(f"Written: {arguments.output}")
+    return DONE

@@ -1,0 +1,127 @@
+"""``d2l-deeprnn reproduce``: the chapter's run, held against the book."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from ..chapter.book import CHAPTER
+from ..training.settings import TrainSettings, declared
+from .console import DISAGREES, DONE, TEXT_MISSING, Stop, exit_status, print_line, stop_on_signals
+from .options import add_setting, given
+
+if TYPE_CHECKING:
+    from ..chapter.reproduce import Run
+    from ..training.run_directory import RunDirectory
+
+SUMMARY = "run the chapter and hold its figures against the book's"
+EXAMPLES = """\
+  d2l-deeprnn reproduce --out reproduction
+  d2l-deeprnn reproduce --resume --out reproduction
+  d2l-deeprnn reproduce --corpus my_novel.txt --seed 1"""
+SHARED = ("encoding", "num_epochs", "seed")  # the settings of `train` that it takes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.description = """\
+Run the chapter and hold its figures against the book's. Exit status: 0 they
+agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
+    # What is not given stays out, so that --resume can tell it from what is.
+    parser.argument_default = argparse.SUPPRESS
+    parser.add_argument(
+        "--corpus",
+        metavar="NAME|FILE",
+        help="text to train on (default: auto, the book's if it is available, else a sample)",
+    )
+    settings = declared(TrainSettings)
+    settings["num_epochs"] = settings["num_epochs"]._replace(default=CHAPTER.num_epochs)
+    for name in SHARED:
+        add_setting(parser, name, settings[name])
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="directory for checkpoint, figures, picture and report.html (default: nothing is "
+        "written)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on with the run in DIR; what it was given need not be repeated (default: no)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the chapter, or go on with a run of it, and hold it against the book.
+
+    Gives the exit status.
+    """
+    from ..chapter import report
+    from ..chapter import reproduce as chapter
+
+    out, what = arguments.out, given(arguments, ("corpus", *SHARED))
+    if out is None:
+        if arguments.resume:
+            raise chapter.RunError(
+                "--resume needs --out DIR, the directory of the run to go on with"
+            )
+        defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
+        run = chapter.prepare(**{**defaults, **what})
+        return _finish(run, None, _train(run, None))
+    with chapter.directory(out, resume=arguments.resume, **what) as (run, directory):
+        stop = _train(run, directory)
+        status = _finish(run, out, stop)
+        if run.history:
+            report.save(run, out)
+            print(f"Written: {out / chapter.REPORT} and the figures behind it")
+    return status
+
+
+def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
+    """Train, and show how it goes; gives whether it was stopped."""
+    from tqdm import tqdm
+
+    from ..chapter.reproduce import train
+
+    if run.missing:
+        print("The book's text is missing: a sample of this package stands in for it.")
+        print(run.missing)
+    total, done = run.settings.num_epochs, len(run.history)
+    if done:
+        words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
+        print(words)
+    with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
+
+        def show(record: Any) -> None:
+            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}", refresh=False)
+            bar.update()
+
+        with stop_on_signals("Stopping after this epoch ...") as stop:
+            try:
+                train(run, on_epoch=show, log=print_line, out=directory, should_stop=stop.asked_for)
+            except KeyboardInterrupt:
+                stop.ask()
+    return stop
+
+
+def _finish(run: Run, out: Optional[Path], stop: Stop) -> int:
+    """Show the comparison with the book; gives the exit status."""
+    from ..chapter import report
+
+    print()
+    if run.history:
+        print("\n".join(report.lines(run)))
+    if stop.number is not None and len(run.history) < run.settings.num_epochs:
+        go_on = f"; to go on: d2l-deeprnn reproduce --resume --out {out}" if out else ""
+        line = f"interrupted after epoch {len(run.history)}{go_on}"
+        print(f"d2l-deeprnn: {line}", file=sys.stderr)
+        return exit_status(stop.number)
+    if run.missing:
+        return TEXT_MISSING
+    outcome = report.verdict(run)
+    return DISAGREES if outcome.compared and not outcome.agrees else DONE

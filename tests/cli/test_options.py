@@ -1,0 +1,360 @@
+"""What a command takes: its options, where they come from, and what its help says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import MISSING, asdict, dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from d2l_deeprnn.chapter import book, reproduce
+from d2l_deeprnn.cli import COMMANDS, _parser, main
+from d2l_deeprnn.cli.train import PRESETS, add_settings
+from d2l_deeprnn.text.corpora import BOOK_TEXT, SAMPLE_TEXT
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.settings import (
+    COUNT,
+    FRACTION,
+    SettingsError,
+    TrainSettings,
+    as_dict,
+    declared,
+    from_dict,
+    setting,
+)
+
+RESULTS = Path(__file__).parents[2] / "results"
+OTHER_OPTIONS = {"--out", "--resume", "--preset", "--config"}
+# Of each setting, another value than the default, as the command line has it.
+GIVEN = {
+    "corpus": (["--corpus", "a.txt", "b.txt"], ("a.txt", "b.txt")),
+    "num_examples": (["--num-examples", "300"], 300),
+    "keep_case": (["--keep-case"], True),
+    "keep_whitespace": (["--keep-whitespace"], True),
+    "valid_fraction": (["--valid-fraction", "0.25"], 0.25),
+    "test_fraction": (["--test-fraction", "0.2"], 0.2),
+    "cell": (["--cell", "gru"], "gru"),
+    "num_layers": (["--num-layers", "3"], 3),
+    "num_hiddens": (["--num-hiddens", "8"], 8),
+    "dropout": (["--dropout", "0.5"], 0.5),
+    "init": (["--init", "xavier"], "xavier"),
+    "forget_bias": (["--forget-bias", "-1.5"], -1.5),
+    "batch_size": (["--batch-size", "4"], 4),
+    "num_steps": (["--num-steps", "9"], 9),
+    "sampling": (["--sampling", "random"], "random"),
+    "num_epochs": (["--num-epochs", "7"], 7),
+    "optimizer": (["--optimizer", "nag"], "nag"),
+    "optimizer_options": (
+        ["--optimizer-option", "wd=1e-4", "--optimizer-option", "momentum=0.9"],
+        {"wd": 1e-4, "momentum": 0.9},
+    ),
+    "lr": (["--lr", "0.5"], 0.5),
+    "schedule": (["--schedule", "cosine"], "cosine"),
+    "lr_decay": (["--lr-decay", "0.25"], 0.25),
+    "decay_epochs": (["--decay-epochs", "3"], 3),
+    "warmup_epochs": (["--warmup-epochs", "1.5"], 1.5),
+    "clipping_theta": (["--clipping-theta", "0.25"], 0.25),
+    "patience": (["--patience", "2"], 2),
+    "seed": (["--seed", "5"], 5),
+    "encoding": (["--encoding", "cp1252"], "cp1252"),
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A function that gives the settings with which `train` would train, or its exit status."""
+    seen = []
+
+    def train(settings, out, **how):
+        seen.append(settings)
+        return runs.Result([], "nothing was done", False)
+
+    monkeypatch.setattr(runs, "train", train)
+
+    def ask(*words):
+        status = main(["train", "--out", "nowhere", *map(str, words)])
+        return seen.pop() if status == 0 else status
+
+    return ask
+
+
+def page(capsys, *words):
+    """A page of help."""
+    with pytest.raises(SystemExit) as exit:
+        main([*words, "--help"])
+    assert exit.value.code == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *words):
+    """The line that says why arguments are refused; each such error has status 2."""
+    try:
+        status = main(list(words))
+    except SystemExit as exit:
+        status = exit.code
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert status == 2 and out == ""
+    return line
+
+
+# Options that follow from the settings.
+
+
+def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
+    text = page(capsys, "train")
+    groups = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)
+    groups = dict(zip(groups[1::2], groups[2::2]))
+    for name, one in declared(TrainSettings).items():
+        assert one.help and one.group in ("data", "model", "optimization", "run"), name
+        group = " ".join(groups[one.group].split())
+        option = f"--{name.replace('_', '-')}" if name != "optimizer_options" else GIVEN[name][0][0]
+        assert option in group and one.description in group, name
+        assert one.default is MISSING or "(default: " in one.description
+    titles = [title for title in groups if title not in ("options", "examples")]
+    assert titles == ["data", "model", "optimization", "run"]
+    assert all(option in groups["run"] for option in OTHER_OPTIONS)
+
+
+def test_a_setting_that_is_declared_is_all_there_is_to_add():
+    @dataclass(frozen=True)
+    class More(TrainSettings):
+        zoneout: float = setting(0.25, "model", FRACTION, "fraction of 100% of the states kept")
+        num_heads: int = setting(None, "attention", COUNT, "number of heads", "one a layer")
+
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    add_settings(parser, More)
+    words = ["--out", "a", "--zoneout", "0.5", "--num-heads", "3"]
+    assert vars(parser.parse_args(words))["zoneout"] == 0.5
+    assert parser.parse_args(words).num_heads == 3
+    text = " ".join(parser.format_help().split())
+    assert "--zoneout F fraction of 100% of the states kept (default: 0.25)" in text
+    assert "attention: --num-heads N|none number of heads (default: one a layer)" in text
+    assert More(corpus=("a",)).zoneout == 0.25 and More(corpus=("a",), num_heads=2).num_heads == 2
+    with pytest.raises(SettingsError, match="zoneout must be at least 0 and below 1, not 1"):
+        More(corpus=("a",), zoneout=1)
+    with pytest.raises(SettingsError, match="num_heads must be a whole number of at least 1"):
+        More(corpus=("a",), num_heads=0)
+
+
+def test_every_option_reaches_the_settings(asked):
+    assert GIVEN.keys() == declared(TrainSettings).keys()
+    words = [word for given, _ in GIVEN.values() for word in given]
+    expected = {name: value for name, (_, value) in GIVEN.items()}
+    expected["cell"] = "lstm"  # for the forget bias
+    assert asked(*words, "--cell", "lstm") == TrainSettings(**expected)
+    assert asked("--corpus", "a.txt") == TrainSettings(corpus=("a.txt",))
+    assert asked("--corpus", "a.txt", "--cell", "gru").cell == "gru"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--num-layers", "0"], "--num-layers: must be a whole number of at least 1, not '0'"),
+        (["--seed", str(2**31)], "--seed: must be a whole number from 0 to 2147483647, not '"),
+        (["--cell", "lstn"], "--cell: invalid choice: 'lstn'"),
+        (["--lr", "fast"], "--lr: invalid float value: 'fast'"),
+        (["--optimizer-option", "momentum"], "must be NAME=NUMBER, not 'momentum'"),
+        (["--num-epochs", "none"], "--num-epochs: must be a whole number of at least 1"),
+        (["--dropout", "1"], "dropout must be at least 0 and below 1, not 1.0"),
+        (["--patience", "3", "--valid-fraction", "0"], "patience needs a validation part"),
+        (["--preset", "book"], "--preset: invalid choice: 'book'"),
+        (["--preset", "chapter", "--config", "a"], "--config: not allowed with argument --preset"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(capsys, words, message):
+    assert message in refused(capsys, "train", "--corpus", "a", "--out", "nowhere", *words)
+
+
+def test_an_option_of_the_optimizer_has_one_value(capsys, asked):
+    twice = ["--optimizer-option", "momentum=0.9", "--optimizer-option", "momentum=0.5"]
+    line = refused(capsys, "train", "--corpus", "a", "--out", "nowhere", *twice)
+    assert "--optimizer-option: momentum is given as 0.9 and as 0.5: give it once" in line
+    assert asked("--corpus", "a", *twice[:2], *twice[:2]).optimizer_options == {"momentum": 0.9}
+
+
+@pytest.mark.parametrize("words", [["train", "--out", "a"], ["plot", "a"], ["corpora"], []])
+def test_what_is_unknown_points_to_the_help_of_its_command(capsys, words):
+    command = " ".join(["d2l-deeprnn", *words[:1]])
+    line = refused(capsys, *words, "--colour=red")
+    assert line.startswith(f"{command}: error: ") and line.endswith(f"(see {command} --help)")
+    assert not words or "unrecognized arguments: --colour=red" in line
+
+
+# Pages of help.
+
+
+@pytest.mark.parametrize("columns", ["80", "300"])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["corpora", "fetch"]])
+def test_a_page_is_80_columns_wide_and_explains_each_option(monkeypatch, capsys, command, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    text = page(capsys, *command)
+    assert max(map(len, text.splitlines())) <= 80
+    if not command:
+        return
+    assert "\nexamples:\n" in text
+    parser = _parser()
+    for name in command:
+        (actions,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        parser = actions.choices[name]
+    assert parser.description
+    for action in parser._actions:
+        if action.option_strings and action.dest != "help":
+            told = action.required or (command, action.dest) == (["train"], "corpus")
+            assert told or re.search(r"\(default: .+\)", action.help), action
+        assert action.help or isinstance(action, argparse._SubParsersAction), action
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_can_be_called(command):
+    lines = COMMANDS[command].EXAMPLES.replace("\\\n", " ").splitlines()
+    assert len(lines) >= 2
+    for line in lines:
+        program, name, *words = shlex.split(line)
+        assert (program, name) == ("d2l-deeprnn", command)
+        assert _parser().parse_args([name, *words]).run
+
+
+def test_help_loads_nothing_that_takes_long(tmp_path):
+    code = (
+        "import sys\nfrom d2l_deeprnn.cli import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "slow = {'mxnet', 'matplotlib', 'requests', 'tqdm', 'd2l_deeprnn.text.corpora'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+# Presets and files of settings.
+
+
+def test_the_preset_is_the_chapter(asked):
+    made = asked("--preset", "chapter")
+    assert made == PRESETS["chapter"]() == book.train_settings()
+    chapter = asdict(book.CHAPTER)
+    del chapter["prefixes"]
+    assert {name: getattr(made, name) for name in chapter} == chapter
+    assert made.corpus == (BOOK_TEXT,) and made.valid_fraction == made.test_fraction == 0
+    assert (made.cell, made.init, made.optimizer) == ("lstm", "normal", "sgd")
+    assert (made.sampling, made.schedule, made.dropout) == ("adjacent", "constant", 0)
+    assert not made.keep_case and not made.keep_whitespace and not made.optimizer_options
+
+
+def test_a_run_with_the_preset_gets_the_books_points(tmp_path, asked):
+    for words, is_the_chapters in [
+        ([], True),
+        (["--seed", "3", "--num-epochs", "600"], True),
+        (["--num-hiddens", "255"], False),
+    ]:
+        settings = as_dict(asked("--preset", "chapter", *words))
+        (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+        assert reproduce.is_the_chapters(tmp_path) is is_the_chapters
+
+
+def test_options_override_a_preset(asked, capsys):
+    made = asked("--preset", "chapter", "--num-examples", "none", "--seed", "3", "--keep-case")
+    expected = replace(book.train_settings(), num_examples=None, seed=3, keep_case=True)
+    assert made == expected
+    assert asked("--preset", "chapter", "--optimizer", "adam") == 2
+    assert "lr must be given with optimizer 'adam'" in capsys.readouterr().err
+    assert asked("--preset", "chapter", "--optimizer", "adadelta").lr == 1
+
+
+def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("some words and more of them. " * 100)
+    words = ["--num-hiddens=8", "--batch-size=4", "--num-epochs=1", "--keep-case"]
+    words += ["--optimizer-option=momentum=0.5", "--optimizer-option=wd=0.25", "--lr=1"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--corpus", "text.txt", *words, "--out", "first"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = ["--config", "../first/config.json"]
+    assert main(["train", *config, "--out", "again"]) == 0
+    more = ["--no-keep-case", "--optimizer-option=momentum=0", "--patience=2", "--lr=none"]
+    assert main(["train", *config, *more, "--out", "more"]) == 0
+    first, again, more = (
+        from_dict(json.loads(Path(run, "config.json").read_text())["settings"])
+        for run in ("../first", "again", "more")
+    )
+    assert again == replace(first, corpus=(str(text),))
+    options = {"momentum": 0, "wd": 0.25}
+    assert more == replace(again, keep_case=False, optimizer_options=options, patience=2, lr=5.0)
+    # A run goes on with a file of settings as it does with options: if they are its own.
+    assert main(["train", "--resume", *config, "--out", "again"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", *config, "--out", "more"]) == 2
+    assert "keep_case: False there, True here" in capsys.readouterr().err
+
+
+def test_a_file_may_hold_some_settings_only(tmp_path, asked):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"optimizer": "adam", "num_hiddens": 8, "patience": 3}))
+    made = asked("--config", path, "--corpus", "a", "--lr", "0.5", "--patience", "none")
+    assert made == TrainSettings(corpus=("a",), optimizer="adam", lr=0.5, num_hiddens=8)
+    path.write_text(json.dumps({"settings": {"corpus": ["a"], "num_hiddens": 8}}))
+    assert asked("--config", path) == TrainSettings(corpus=("a",), num_hiddens=8)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*/config.json")), ids=lambda path: path.parent.name
+)
+def test_configurations_of_older_runs(asked, capsys, path):
+    config = json.loads(path.read_text())
+    if "is_the_books_text" in config:
+        assert asked("--config", path) == 2
+        assert "it belongs to a run of `reproduce`; use --preset chapter" in capsys.readouterr().err
+    else:
+        made = asked("--config", path)
+        assert made == from_dict(config["settings"])
+        assert {**as_dict(made), **config["settings"]} == as_dict(made)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"corpus": ["a"], "num_hidens": 8}', "unknown: 'num_hidens'"),
+        ('{"settings": {"corpus": ["a"], "colour": 1}, "text": {}}', "unknown: 'colour'"),
+        ('{"corpus": ["a"]', "cannot be used: Expecting ',' delimiter: line 1"),
+        ("", "cannot be used: Expecting value: line 1"),
+        ("[" * 100_000, "cannot be used: "),
+        ("[1]", "settings must be names with values, not [1]"),
+        ('{"settings": 8}', "settings must be names with values, not 8"),
+        ('{"settings": {"lr": 8}}', "cannot be used: 'corpus' is missing"),
+        ('{"settings": {"corpus": "text"}}', "corpus must be a list"),
+        ('{"settings": {"corpus": ["a"]}, "text": 3}', "cannot be used: "),
+        ('{"settings": {"corpus": ["a"]}, "command": "export"}', "update d2l_deeprnn"),
+        ('{"corpus": ["a"], "optimizer_options": 3}', "optimizer_options must be names with"),
+        ('{"corpus": ["a"], "num_layers": "2"}', "num_layers must be a whole number"),
+        ('{"corpus": ["a"], "cell": []}', "cell must be one of lstm, gru, rnn, not []"),
+        ('{"num_layers": 2}', "--corpus is missing"),
+        (b"\xff\xfe", "cannot be used: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_used(tmp_path, capsys, text, message):
+    path = tmp_path / "settings.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    line = refused(capsys, "train", "--config", str(path), "--out", str(tmp_path / "run"))
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_settings_that_is_not_there(tmp_path, capsys):
+    for path in (tmp_path / "none.json", tmp_path):
+        line = refused(capsys, "train", "--config", str(path), "--out", str(tmp_path / "run"))
+        assert line.startswith(f"d2l-deeprnn: error: {path}: ")
+
+
+def test_reproduce_shares_the_options_of_train(capsys):
+    text = " ".join(page(capsys, "reproduce").split())
+    for name in ("encoding", "seed"):
+        assert declared(TrainSettings)[name].description in text
+    assert "(default: 500)" in text
+    line = refused(capsys, "reproduce", "--corpus", SAMPLE_TEXT, "--encoding", "hex")
+    assert "encoding must be an encoding that Python knows" in line
