@@ -16,7 +16,9 @@ from .console import DONE, exit_status, print_line, stop_on_signals
 from .options import add_setting, given
 
 if TYPE_CHECKING:
-    from ..training.learner import Learner, Progress, TrainRecord
+    from ..training.learner import Learner
+    from ..training.state import TrainRecord
+    from ..training.trainer import Progress
     from ..training.runs import Text
 
 SUMMARY = "train a model on any text, with checkpoints"
