@@ -79,10 +79,11 @@ def test_the_answer_is_what_the_rows_say(number):
     """The committed output of the last cell follows from the committed rows."""
     import importlib
 
-    from d2l_deeprnn.exercises import EXERCISES, study
+    from d2l_deeprnn.evidence import records
+    from d2l_deeprnn.exercises import EXERCISES
 
     module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[number]}")
     (path,) = [p for p in NOTEBOOKS if p.stem.startswith((f"exercise-{number}", number))]
-    answer = module.answer(study.read_study(module.FILES, ROOT / "results" / "exercises"))
+    answer = module.answer(records.read_files(module.FILES, ROOT / "results" / "exercises"))
     shown = "".join("".join(o.get("text", "")) for o in cells(path, "code")[-1]["outputs"])
     assert answer.split() == shown.split()

@@ -16,8 +16,8 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
 from d2l_deeprnn.chapter import book
+from d2l_deeprnn.evidence.records import read_files
 from d2l_deeprnn.exercises import EXERCISES
-from d2l_deeprnn.exercises.study import read_study
 from d2l_deeprnn.text import corpora
 
 ROOT = Path(__file__).parents[1]
@@ -484,7 +484,7 @@ def elsewhere(monkeypatch, tmp_path):
     (tmp_path / "my_novel.txt").write_text(sample.read_text())
     for name in EXERCISES.values():
         module = importlib.import_module(f"d2l_deeprnn.exercises.{name}")
-        rows = read_study(module.FILES, ROOT / "results" / "exercises")
+        rows = read_files(module.FILES, ROOT / "results" / "exercises")
         monkeypatch.setattr(module, "study", lambda rows=rows, **how: rows)
     return tmp_path
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..generation.generate import generate
 from ..text.vocab import Vocab
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select, spread
+from .study import collect, perplexity
 from .texts import library, read, split
 from .training import epochs_for, lstm_settings, train
 

@@ -13,12 +13,13 @@ from .._mxnet.context import set_seed, try_gpu
 from ..chapter.book import CHAPTER
 from ..chapter.train import train_and_predict_rnn, train_and_predict_rnn_gluon
 from ..evidence.figures import Line, lines_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..nn.convert import params_from_gluon, params_to_gluon
 from ..nn.deepgates import deep_gate_lstm
 from ..nn.model import RNNModel
 from ..nn.scratch import Network, deep_gru, deep_lstm, deep_rnn
 from ..text.corpora import load_corpus
-from .study import Row, Table, collect, column, select, spread
+from .study import collect
 from .texts import library
 
 Rows = Dict[str, List[Row]]

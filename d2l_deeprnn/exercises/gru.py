@@ -13,6 +13,7 @@ import numpy as np
 from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import set_seed, try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..nn.scratch import Network, deep_gru
 from ..text.minibatches import data_iter_consecutive, to_onehot
 from ..text.vocab import Vocab
@@ -20,7 +21,7 @@ from ..training.evaluate import evaluate
 from ..training.learner import build_model
 from ..training.settings import TrainSettings, learning_rate
 from ..training.step import grad_clipping
-from .study import Row, Table, collect, column, perplexity, select, spread
+from .study import collect, perplexity
 from .texts import encode, library, read, split
 from .training import train
 

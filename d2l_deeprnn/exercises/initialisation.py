@@ -12,11 +12,12 @@ from .._mxnet import nd
 from .._mxnet.context import try_gpu
 from ..chapter.book import CHAPTER, PRINTED
 from ..evidence.figures import Line, heat_figure, lines_figure
+from ..evidence.records import Row, Table, column, select
 from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select
+from .study import collect, perplexity
 from .texts import library
 
 Rows = Dict[str, List[Row]]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..evidence.figures import Line, lines_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..text.vocab import Vocab
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select, spread
+from .study import collect, perplexity
 from .texts import encode, library, read, split
 from .training import best, epochs_for, lstm_settings, train
 

@@ -7,10 +7,10 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from .._mxnet.context import try_gpu
+from ..evidence.records import Row
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings
-from .study import Row
 
 
 def train(

@@ -11,17 +11,9 @@ import sys
 import pytest
 
 from d2l_deeprnn import cli
+from d2l_deeprnn.evidence.records import Table, read_files, read_rows, select, spread
 from d2l_deeprnn.exercises import EXERCISES, authors, from_scratch, gru, texts, training
-from d2l_deeprnn.exercises.study import (
-    StudyError,
-    Table,
-    collect,
-    perplexity,
-    read_rows,
-    read_study,
-    select,
-    spread,
-)
+from d2l_deeprnn.exercises.study import StudyError, collect, perplexity
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.settings import TrainSettings
@@ -159,7 +151,7 @@ def test_a_quick_study_says_what_it_is_and_goes_on(name, tmp_path, capsys):
     assert "run 1 of " not in again
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == csvs
     module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[name]}")
-    assert module.answer(read_study(module.FILES, tmp_path)) in again
+    assert module.answer(read_files(module.FILES, tmp_path)) in again
     # from rows that were read the same words come as from rows that were computed
     assert again.split("\n\n", 1)[1] in shown
 
