@@ -1,4 +1,4 @@
-"""How long the losses are the original's, on whichever kernels: what the README claims of it."""
+"""How long the losses are the original's, on whichever kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BESIDE_THE_ORIGINAL = (
-    "tests/test_train.py::test_gluon_training_equals_the_original_with_the_chapters_settings"
+    "tests/chapter/test_train.py"
+    "::test_gluon_training_equals_the_original_with_the_chapters_settings"
 )
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from d2l_deeprnn import cli
-from d2l_deeprnn.evidence.records import Table, read_files, read_rows, select, spread
+from d2l_deeprnn.evidence.records import read_files, read_rows, select
 from d2l_deeprnn.exercises import EXERCISES, authors, from_scratch, gru, texts, training
 from d2l_deeprnn.exercises.study import StudyError, collect, perplexity
 from d2l_deeprnn.text.vocab import Vocab
@@ -130,12 +130,8 @@ def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_words():
-    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)" and spread([1.25], 2) == "1.25"
+def test_a_perplexity_that_no_float_holds_is_infinite():
     assert perplexity(0) == 1 and perplexity(1e9) == float("inf")
-    table = Table("title", ["a", "long name"], [["1", "2"], ["three", "4"]])
-    assert str(table).splitlines()[2:4] == ["a      long name", "-----  ---------"]
-    assert "| three | 4 |" in table._repr_markdown_()
 
 
 @pytest.mark.parametrize("name", EXERCISES)
