@@ -331,7 +331,7 @@ def plot(arguments: argparse.Namespace) -> int:
 def exercise(arguments: argparse.Namespace) -> int:
     """Run the study of an exercise; print its tables and its answer, keep rows and pictures."""
     from ..evidence.figures import save_figure
-    from ..exercises import EXERCISES, texts
+    from ..exercises import EXERCISES, NOTEBOOKS, texts
 
     module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
     books = texts.library(arguments.quick)
@@ -358,7 +358,7 @@ def exercise(arguments: argparse.Namespace) -> int:
             raise
     for table in module.tables(rows):
         print(f"\n{table}")
-    print(f"\n{module.answer(rows)}")
+    print(f"\nThe answer for real books: the project's notebooks/{NOTEBOOKS[arguments.name]}")
     if books.note:
         print(f"\n{books.note}")
     if arguments.out is not None:

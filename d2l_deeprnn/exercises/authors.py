@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import math
-import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -183,27 +182,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             xticks=["\N{OPEN BOX}" if c == "U+0020" else chr(int(c[2:], 16)) for c in common],
         ),
     }
-
-
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-    one, two = _authors(rows)
-
-    def median(mixture: str, author: str) -> float:
-        found = select(rows["runs"], mixture=mixture)
-        return statistics.median(perplexity(row[author]) for row in found)
-
-    def both(mixture: str) -> str:
-        return f"{median(mixture, one):.2f} on {one} and {median(mixture, two):.2f} on {two}"
-
-    return (
-        f"A network that has read {one} only scores {both(_only(one))}; one that has read {two} "
-        f"only, {both(_only(two))}: an author who was never read costs most. Both in equal parts, "
-        f"with as many characters, give {both(HALVES)}; twice the text, {both(ALL)}. What goes "
-        f"wrong is a mixture with little of one author, {both(_little(one))}; showing both equally "
-        f"often makes that {both(_balanced(one))}. A mark that names the author, with all of the "
-        f"text, gives {both(MARKED)}."
-    )
 
 
 def _only(author: str) -> str:

@@ -256,25 +256,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-    names = ("outputs", "states", "gradients")
-    worst = max(row[name] for row in rows["equality"] for name in names)
-    last = max(column(rows["training"], "epoch"))
-
-    def median(network: str) -> float:
-        found = select(rows["training"], network=network, epoch=last)
-        return statistics.median(column(found, "perplexity"))
-
-    return (
-        "A second layer from scratch is one more loop: each layer reads the outputs of the one "
-        "below. On the same parameters it computes what Gluon's fused layer does, to a relative "
-        f"difference of {worst:.0e}. After {last} epochs one layer is at a training perplexity of "
-        f"{median(ONE):.3f}, two layers at {median(TWO):.3f} (Gluon's, from the same start, at "
-        f"{median(FUSED):.3f}), and one layer with deeper gates at {median(GATES):.3f}."
-    )
-
-
 def _epochs_to(rows: Rows, network: str, goal: float) -> List[Any]:
     """For each seed the first epoch with at most this perplexity."""
     found = select(rows["training"], network=network)
