@@ -225,6 +225,12 @@ def load_corpus(
         TypeError: If ``texts`` is none of the above.
         ValueError: If ``num_examples`` is not a positive integer, ``texts`` is an empty list, or
             ``encoding`` is unknown or no file is there to be read in it.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> indices, vocab = d2l.load_corpus("the_tide_tables", 40)
+        >>> "".join(vocab.to_tokens(indices))
+        'the tide tables there is a kind of error'
     """
     corpus = load_text(
         texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
