@@ -8,7 +8,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 
-# They need the book's text, Jupyter or a training; README, docs and notebooks show them at work.
+# README, docs and notebooks show these at work: most need a training, the book's text or Jupyter.
 WITHOUT = {
     "EpochRecord", "NGramModel", "TrainSettings", "grad_clipping", "grad_clipping_gluon",
     "load_data_time_machine", "load_run", "sgd", "train_and_predict_rnn",

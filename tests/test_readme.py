@@ -156,6 +156,14 @@ def test_the_map_names_every_room():
     assert set(found) == rooms and len(found) == len(rooms)
 
 
+def test_files_that_contributing_names_exist():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.findall(r"`((?:d2l_deeprnn|benchmarks|scripts|docs|tests)/[\w/.]+)`", page)
+    assert len(found) > 10
+    for name in found:
+        assert (ROOT / name).exists(), name
+
+
 # Commands and cells, shortened -------------------------------------------------------------------
 
 # Of the system, which a test must not change.

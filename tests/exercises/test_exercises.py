@@ -52,6 +52,16 @@ def test_rows_of_other_settings_are_refused(tmp_path):
     assert (tmp_path / "study.csv").read_bytes() == before
 
 
+def test_the_command_is_no_setting(tmp_path):
+    """In version 0.1.0 it stood among them; such a study goes on."""
+    collect("study", {"a": 1, "command": "x"}, RUNS[:2], compute, out=tmp_path)
+    described = json.loads((tmp_path / "study.json").read_text())
+    assert described["command"] == "x" and described["settings"] == {"a": 1}
+    described["settings"]["command"] = described.pop("command")
+    (tmp_path / "study.json").write_text(json.dumps(described))
+    assert len(collect("study", {"a": 1, "command": "y"}, RUNS, compute, out=tmp_path)) == 8
+
+
 @pytest.mark.parametrize(
     "name, content", [("csv", ""), ("csv", 'a,b\n"'), ("json", "{"), ("json", '{"settings": 3}')]
 )
