@@ -297,13 +297,28 @@ class Results:
             described = self.described(name)
             if "command" not in described or name.startswith("seeds/"):
                 continue
-            machine = described.get("machine", {})
-            machines = machine if isinstance(machine, list) else [machine]
-            shown = [
-                f"{m['processor']}, threads: {m['threads']}" for m in machines if "processor" in m
-            ]
-            rows.append([f"`{name}`", f"`{described['command']}`", "; ".join(shown)])
-        return table(["file", "command", "machine"], rows)
+            machines = [_machine(machine) for machine in as_list(described.get("machine", {}))]
+            others = {
+                f"{library} {version}"
+                for versions in as_list(described.get("versions", {}))
+                for library, version in versions.items()
+                if library in ("d2l", "torch")
+            }
+            made_with = ["; ".join(filter(None, machines)), ", ".join(sorted(others))]
+            rows.append([f"`{name}`", f"`{described['command']}`", *made_with])
+        return table(["file", "command", "machine", "other libraries"], rows)
+
+
+def _machine(machine: Dict[str, Any]) -> str:
+    if not machine:
+        return ""
+    cores = f"{machine['physical_cores_available']} cores"
+    return f"{machine['processor']}, {cores}, threads: {machine['threads']}"
+
+
+def as_list(found: Any) -> List[Any]:
+    """What was made in several places has a list of machines and versions."""
+    return found if isinstance(found, list) else [found]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -311,9 +326,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def paragraph(words: str) -> str:
-    # No line begins with what Markdown would take for the mark of a list.
-    lines = textwrap.wrap(words, 100, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines)
+    return textwrap.fill(words, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def listed(items: Any) -> str:
