@@ -20,6 +20,7 @@ help:
 	@echo 'make test        run the tests; real books are looked for in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
 	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
+	@echo 'make results     write the figures of README.md and results/README.md from results/'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      put right what can be put right by itself'
 	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
@@ -41,6 +42,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(VENV_PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)
+
+results: $(VENV)/installed-test
+	$(VENV_PYTHON) scripts/results.py
 
 notebooks: $(VENV)/installed-notebooks
 	$(VENV_PYTHON) notebooks/execute.py $(ARGS)
@@ -72,4 +76,4 @@ $(VENV)/installed-notebooks: $(METADATA)
 	@$(SET_UP) notebooks
 	@touch $@ $(VENV)/installed-base
 
-.PHONY: help reproduce test test-slow notebooks lint format clean
+.PHONY: help reproduce test test-slow results notebooks lint format clean

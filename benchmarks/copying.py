@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import minibatch
 import numpy as np
-from turns import main
-
-from d2l_deeprnn._mxnet.repairs import COPY_VARIABLE
+from turns import Contest
 
 MXNETS_OWN = 200_000  # from this many numbers on, MXNet copies by several threads
 
@@ -28,14 +26,14 @@ def train():
     return work
 
 
+CONTEST = Contest(
+    __file__,
+    {"one thread copies": train, "several threads copy": train},
+    xlabel="milliseconds a minibatch",
+    shown=minibatch.milliseconds,
+    variables={"several threads copy": {"MXNET_CPU_PARALLEL_SIZE": str(MXNETS_OWN)}},
+    settings={"minibatches": minibatch.MINIBATCHES},
+)
+
 if __name__ == "__main__":
-    main(
-        __doc__.splitlines()[0],
-        {"one thread copies": train, "several threads copy": train},
-        [],
-        "copying",
-        xlabel="milliseconds a minibatch",
-        shown=lambda row: 1000 * row[2] / (8 * minibatch.EPOCHS),
-        variables={"several threads copy": {COPY_VARIABLE: str(MXNETS_OWN)}},
-        settings={"minibatches": 8 * minibatch.EPOCHS},
-    )
+    CONTEST.main(__doc__)

@@ -15,16 +15,12 @@ It needs the extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from seeds import in_a_process, write
-from turns import RESULTS
+import seeds
+from turns import in_a_process, parser, write
 
 # Kernels -> environment variables. All but the last with one thread.
 KERNELS: Dict[str, Dict[str, str]] = {
@@ -42,21 +38,22 @@ UP_TO = (10, 100, 300, 1000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-epochs", type=int, default=125)
-    parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--num-epochs", type=int, default=125)
+    options.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
+    arguments = options.parse_args()
     names = ["original", "ours", "arrays"]
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         trainings = {
             (kernels, library): pool.submit(
                 in_a_process,
+                seeds.__file__,
+                "record",
                 library,
                 arguments.seed,
                 arguments.num_epochs,
-                {"OMP_NUM_THREADS": "1", **variables},
+                variables={"OMP_NUM_THREADS": "1", **variables},
             )
             for kernels, variables in KERNELS.items()
             for library in names
@@ -65,10 +62,7 @@ def main() -> None:
     losses = {key: training["losses"] for key, training in found.items()}
     first_kernels = next(iter(KERNELS))
 
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    columns = [f"error_up_to_{n}" for n in UP_TO]
-    writer.writerow(["kernels", "a", "b", "minibatches", "first_difference", *columns])
+    rows = []
     for kernels in KERNELS:
         for a, b in [
             ((kernels, "ours"), (kernels, "original")),
@@ -78,27 +72,29 @@ def main() -> None:
             if a != b:
                 errors = relative_errors(losses[a], losses[b])
                 other = " of the first kernels" if b[0] != kernels else ""
-                writer.writerow([kernels, a[1], b[1] + other, len(errors), *summary(errors)])
-    write(arguments.out / "first_minibatches.csv", table.getvalue())
+                pair = {"kernels": kernels, "a": a[1], "b": b[1] + other}
+                rows.append({**pair, "minibatches": len(errors), **summary(errors)})
     one = found[first_kernels, "ours"]
-    made_with = {
-        "command": "python benchmarks/first_minibatches.py "
-        f"--seed {arguments.seed} --num-epochs {arguments.num_epochs}",
-        "kernels": KERNELS,
-        "versions": {**one["versions"], **found[first_kernels, "original"]["versions"]},
-        "machine": {**one["machine"], "instructions": instructions()},
-    }
-    write(arguments.out / "first_minibatches.json", json.dumps(made_with, indent=2) + "\n")
+    write(
+        arguments,
+        rows,
+        kernels=KERNELS,
+        versions={**one["versions"], **found[first_kernels, "original"]["versions"]},
+        machine={**one["machine"], "instructions": instructions()},
+    )
 
 
 def relative_errors(ours: Sequence[float], theirs: Sequence[float]) -> List[float]:
     return [abs(a - b) / b for a, b in zip(ours, theirs)]
 
 
-def summary(errors: Sequence[float]) -> List[str]:
+def summary(errors: Sequence[float]) -> Dict[str, str]:
     """The first minibatch, from 1 on, that differs; the greatest error up to some of them."""
     first = next((str(i + 1) for i, error in enumerate(errors) if error), "none")
-    return [first, *(f"{max(errors[:n]):.2g}" if n <= len(errors) else "" for n in UP_TO)]
+    greatest = {
+        f"error_up_to_{n}": f"{max(errors[:n]):.2g}" if n <= len(errors) else "" for n in UP_TO
+    }
+    return {"first_difference": first, **greatest}
 
 
 def instructions() -> List[str]:

@@ -13,9 +13,8 @@ written makes no sense, and takes as long.
 
 from __future__ import annotations
 
-import importlib
-
-from turns import main, repair
+import original
+from turns import Contest, as_installed
 
 NUM_CHARS = 500
 PREFIX = "time traveller"
@@ -23,17 +22,15 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # with <unk>, 28 tokens: as many as th
 HIDDENS, LAYERS = 256, 2
 
 
-def original():
-    repair()
-    import d2l
+def theirs():
+    as_installed()
+    d2l, train = original.load()
     import mxnet as mx
     from mxnet.gluon import rnn
 
     model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
     model.initialize(mx.init.Normal(0.3))
     vocab = d2l.Vocab(list(ALPHABET))
-    # d2l.train is a function, which hides the module.
-    train = importlib.import_module("d2l.train")
     return lambda round_: _count(train.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, mx.cpu()))
 
 
@@ -91,7 +88,7 @@ def _count(*texts):
 
 
 CONTESTANTS = {
-    "d2l 0.9.1, predict_rnn_gluon": original,
+    "d2l 0.9.1, predict_rnn_gluon": theirs,
     "d2l_deeprnn, predict_rnn_gluon": predict,
     "d2l_deeprnn, generate": generate,
     "d2l_deeprnn, generate, temperature 1": lambda: generate(temperature=1, seed=0),
@@ -99,13 +96,15 @@ CONTESTANTS = {
     "PyTorch, greedy": pytorch,
 }
 
+CONTEST = Contest(
+    __file__,
+    CONTESTANTS,
+    columns=["characters"],
+    xlabel="characters a second",
+    shown=lambda row: row["characters"] / row["seconds"],
+    packages=["d2l", "torch"],
+    settings={"num_chars": NUM_CHARS, "num_hiddens": HIDDENS, "num_layers": LAYERS},
+)
+
 if __name__ == "__main__":
-    main(
-        __doc__.splitlines()[0],
-        CONTESTANTS,
-        ["characters"],
-        "generation",
-        xlabel="characters a second",
-        shown=lambda row: row[4] / row[2],
-        settings={"num_chars": NUM_CHARS, "num_hiddens": HIDDENS, "num_layers": LAYERS},
-    )
+    CONTEST.main(__doc__)

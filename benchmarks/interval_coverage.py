@@ -17,19 +17,13 @@ normally distributed from seed to seed. What was measured is skewed. Writes
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
 import math
-import platform
-from pathlib import Path
 from typing import Callable, Sequence, Tuple
 
 import numpy as np
-from turns import RESULTS
+from turns import RESULTS, parser, write
 
-from d2l_deeprnn.files import write_text
+from d2l_deeprnn.evidence.records import read_rows
 
 DRAWS = 400_000
 BOOKS_EPOCHS = (125, 250, 375, 500)
@@ -42,19 +36,17 @@ Interval = Tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["what", "epochs", "runs", "skewness", "cases", "below", "above", "coverage"])
+    options = parser(__doc__)
+    options.add_argument("--seed", type=int, default=0, help="of the simulation")
+    arguments = options.parse_args()
+    rows = []
 
     def note(what: str, epochs: str, runs: int, skewness: str, below, above) -> None:
-        cases, held = below.size, 1 - below.mean() - above.mean()
-        row = [below.mean(), above.mean(), held]
-        writer.writerow([what, epochs, runs, skewness, cases, *(f"{share:.5f}" for share in row)])
+        row = {"what": what, "epochs": epochs, "runs": runs, "skewness": skewness}
+        shares = {"below": below.mean(), "above": above.mean()}
+        shares["coverage"] = 1 - below.mean() - above.mean()
+        shown = {name: f"{share:.5f}" for name, share in shares.items()}
+        rows.append({**row, "cases": below.size, **shown})
 
     random = np.random.default_rng(arguments.seed)
     whole = log_losses("chapter_curves.csv")  # (epochs, seeds)
@@ -79,19 +71,13 @@ def main() -> None:
     for epoch, found in zip(BOOKS_EPOCHS, original):
         note("original", str(epoch), n, "", *outside_of(interval(whole[epoch - 1]), found))
 
-    write_text(arguments.out / "interval_coverage.csv", table.getvalue())
-    made_with = {
-        "command": f"python benchmarks/interval_coverage.py --seed {arguments.seed}",
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
-    }
-    write_text(arguments.out / "interval_coverage.json", json.dumps(made_with, indent=2) + "\n")
+    write(arguments, rows)
 
 
 def log_losses(name: str) -> np.ndarray:
     """The logarithm of the loss, an epoch's mean in nats: a row an epoch, a column a seed."""
-    with open(RESULTS / name, newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {(int(r["epoch"]), int(r["seed"])): math.log(float(r["perplexity"])) for r in rows}
+    rows = read_rows(RESULTS / name)
+    found = {(row["epoch"], row["seed"]): math.log(row["perplexity"]) for row in rows}
     epochs, seeds = (sorted({key[i] for key in found}) for i in (0, 1))
     return np.log([[found[epoch, seed] for seed in seeds] for epoch in epochs])
 

@@ -9,21 +9,15 @@ now and then to ``results/memory.csv``, with command, versions and machine in
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-from d2l_deeprnn.evidence.provenance import machine, versions
-from d2l_deeprnn.files import write_text
+from turns import parser, write
+
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 MINIBATCHES = 5000
 EVERY = 500
 SETTINGS = TrainSettings(
@@ -37,19 +31,16 @@ SETTINGS = TrainSettings(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-
-    measured = []
+    arguments = parser(__doc__).parse_args()
+    rows = []
     done = 0
 
     def measure(progress: object) -> None:
         nonlocal done
         done += 1
         if done % EVERY == 0:
-            measured.append((done, resident_mib()))
-            print(*measured[-1], flush=True)
+            rows.append({"minibatches": done, "resident_mib": round(resident_mib(), 1)})
+            print(rows[-1], flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
         runs.train(
@@ -58,19 +49,7 @@ def main() -> None:
             on_minibatch=measure,
             should_stop=lambda: done >= MINIBATCHES,
         )
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["minibatches", "resident_mib"])
-    writer.writerows((count, f"{mib:.1f}") for count, mib in measured)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.out / "memory.csv", table.getvalue())
-    report = {
-        "command": " ".join(["python", "benchmarks/memory.py", *sys.argv[1:]]),
-        "settings": as_dict(SETTINGS),
-        "versions": versions(),
-        "machine": machine(),
-    }
-    write_text(arguments.out / "memory.json", json.dumps(report, indent=2) + "\n")
+    write(arguments, rows, settings=as_dict(SETTINGS))
 
 
 def resident_mib() -> float:

@@ -14,15 +14,17 @@ minibatches.
 
 from __future__ import annotations
 
-import importlib
 import random
 
-from turns import as_installed, main, repair
+import original
+from turns import Contest, as_installed
 
+from d2l_deeprnn._mxnet.repairs import available_cores
 from d2l_deeprnn.chapter.book import CHAPTER
 
 VOCAB_SIZE = 44
-EPOCHS = 15  # of 8 minibatches; a new model for so few of them counts for little
+EPOCHS = 15  # a new model for so few of them counts for little
+MINIBATCHES = 8 * EPOCHS
 GFLOP = 5.4  # of a minibatch's matrix products, forward and backward
 SIDE = 2048  # of the large product's matrices
 
@@ -37,10 +39,9 @@ class _Vocab:
         return VOCAB_SIZE
 
 
-def original():
-    repair()
-    d2l = importlib.import_module("d2l")
-    train = importlib.import_module("d2l.train")
+def theirs():
+    as_installed()
+    d2l, train = original.load()
     return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon)
 
 
@@ -82,7 +83,7 @@ def floor():
 
     a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
     # as many operations as the other contestants' minibatches have
-    times = round(8 * EPOCHS * GFLOP * 1e9 / (2 * SIDE**3))
+    times = round(MINIBATCHES * GFLOP * 1e9 / (2 * SIDE**3))
 
     def multiply(round_):
         for _ in range(times):
@@ -91,25 +92,28 @@ def floor():
     return multiply
 
 
+def milliseconds(row):
+    return 1000 * row["seconds"] / MINIBATCHES
+
+
 CONTESTANTS = {
     "d2l_deeprnn": ours,
-    "d2l 0.9.1 as installed": original,
-    "d2l 0.9.1, all threads": original,
+    "d2l 0.9.1 as installed": theirs,
+    "d2l 0.9.1, all threads": theirs,
     "PyTorch as installed": pytorch,
     "PyTorch, same allocator": pytorch_that_keeps_memory,
     "floor: one large matrix product": floor,
 }
 
-if __name__ == "__main__":
-    from d2l_deeprnn._mxnet.repairs import THREADS_VARIABLE, available_cores
+CONTEST = Contest(
+    __file__,
+    CONTESTANTS,
+    xlabel="milliseconds a minibatch",
+    shown=milliseconds,
+    variables={"d2l 0.9.1, all threads": {"OMP_NUM_THREADS": str(available_cores())}},
+    packages=["d2l", "torch"],
+    settings={"minibatches": MINIBATCHES, "gflop": GFLOP},
+)
 
-    main(
-        __doc__.splitlines()[0],
-        CONTESTANTS,
-        [],
-        "minibatch",
-        xlabel="milliseconds a minibatch",
-        shown=lambda row: 1000 * row[2] / (8 * EPOCHS),
-        variables={"d2l 0.9.1, all threads": {THREADS_VARIABLE: str(available_cores())}},
-        settings={"minibatches": 8 * EPOCHS, "gflop": GFLOP},
-    )
+if __name__ == "__main__":
+    CONTEST.main(__doc__)

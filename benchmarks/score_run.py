@@ -14,7 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
-from d2l_deeprnn.files import write_text
+from d2l_deeprnn.evidence.records import write_description
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.ngram import choose_order
@@ -41,7 +41,7 @@ def main() -> None:
         "ngram_order": order,
         "ngram_nats": dict(by_order)[order],
     }
-    write_text(directory / "evaluation.json", json.dumps(report, indent=2) + "\n")
+    write_description(directory / "evaluation.json", **report)
     print(json.dumps(report, indent=2))
 
 

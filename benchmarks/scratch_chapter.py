@@ -20,66 +20,36 @@ and writes, under ``results/``:
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
 from dataclasses import asdict, replace
-from pathlib import Path
+
+from turns import parser, write
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, init, nd
 from d2l_deeprnn.chapter import book
-from d2l_deeprnn.evidence.provenance import machine, versions
-from d2l_deeprnn.files import write_text
 from d2l_deeprnn.nn.convert import params_from_gluon
 from d2l_deeprnn.nn.scratch import deep_lstm
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 NETWORKS = ("gluon", "scratch", "scratch_two_biases")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-epochs", type=int, default=book.CHAPTER.num_epochs)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--num-epochs", type=int, default=book.CHAPTER.num_epochs)
+    arguments = options.parse_args()
 
     settings = replace(book.CHAPTER, num_epochs=arguments.num_epochs)
     text = d2l.load_data_time_machine(settings.num_examples)
-    histories = {}
+    rows, last = [], {}
     for name in arguments.networks:
         print(name, flush=True)
-        histories[name] = train(name, settings, text, arguments.seed)
-
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["network", "epoch", "perplexity", "seconds"])
-    for name, history in histories.items():
-        for record in history:
-            writer.writerow([name, record.epoch, repr(record.perplexity), f"{record.seconds:.2f}"])
-    write_text(arguments.out / "scratch_chapter.csv", table.getvalue())
-
-    made_with = {
-        "command": "python benchmarks/scratch_chapter.py"
-        f" --networks {' '.join(arguments.networks)}"
-        f" --seed {arguments.seed} --num-epochs {arguments.num_epochs}",
-        "settings": asdict(settings),
-        "seed": arguments.seed,
-        "versions": versions(),
-        "machine": machine(),
-        "last": {
-            name: {
-                "perplexity": history[-1].perplexity,
-                "seconds": round(history[-1].seconds, 2),
-                "predictions": history[-1].predictions,
-            }
-            for name, history in histories.items()
-        },
-    }
-    write_text(arguments.out / "scratch_chapter.json", json.dumps(made_with, indent=2) + "\n")
+        for record in train(name, settings, text, arguments.seed):
+            row = {"perplexity": record.perplexity, "seconds": round(record.seconds, 2)}
+            rows.append({"network": name, "epoch": record.epoch, **row})
+        last[name] = {**row, "predictions": record.predictions}
+    write(arguments, rows, settings=asdict(settings), seed=arguments.seed, last=last)
 
 
 def train(name, settings, text, seed):

@@ -20,9 +20,7 @@ table. The script needs the extra ``test`` and the book's text in
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
 import importlib
 import io
 import json
@@ -31,29 +29,29 @@ import os
 import random
 import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
+import original
 from tqdm import tqdm
-from turns import ENVIRONMENT, RESULTS, repair
+from turns import RESULTS, as_installed, in_a_process, parser, write
+
+from d2l_deeprnn.chapter.book import CHAPTER, PREDICTIONS, PRINTED
+from d2l_deeprnn.files import write_text
 
 MINIBATCHES = 8  # of an epoch, wherever it starts to read
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=10, help="how many")
-    parser.add_argument("--library", choices=["ours", "original"], help="only this one")
-    parser.add_argument("--num-epochs", type=int, default=500)
-    parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--first", type=int, default=0, help="the first seed")
+    options.add_argument("--seeds", type=int, default=10, help="how many")
+    options.add_argument("--library", choices=["ours", "original"], help="only this one")
+    options.add_argument("--num-epochs", type=int, default=500)
+    options.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
+    arguments = options.parse_args()
     folder = arguments.out / "seeds"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,8 +59,11 @@ def main() -> None:
         path = folder / f"{library}-{seed}.json"
         if not path.exists():
             # One thread: sums are then taken in the same order whatever the number of processors.
-            found = in_a_process(library, seed, arguments.num_epochs, {"OMP_NUM_THREADS": "1"})
-            write(path, json.dumps(found) + "\n")
+            one = {"OMP_NUM_THREADS": "1"}
+            found = in_a_process(
+                __file__, "record", library, seed, arguments.num_epochs, variables=one
+            )
+            write_text(path, json.dumps(found) + "\n")
 
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         trainings = [
@@ -73,16 +74,25 @@ def main() -> None:
         for training in tqdm(trainings, unit="training", disable=None):
             training.result()
     trainings = load(arguments.out)
-    for library, name in ("ours", "chapter_seeds.csv"), ("original", "original_seeds.csv"):
-        write(arguments.out / name, table([t for t in trainings if t["library"] == library]))
-    ours = [t for t in trainings if t["library"] == "ours"]
-    write(arguments.out / "chapter_curves.csv", curves(ours))
+    ours, originals = (
+        [t for t in trainings if t["library"] == library] for library in ("ours", "original")
+    )
+    for found, rows, name in [
+        (ours, at_the_books_epochs(ours), "chapter_seeds"),
+        (originals, at_the_books_epochs(originals), "original_seeds"),
+        (ours, curves(ours), "chapter_curves"),
+    ]:
+        # Not this process's: the trainings may have been made elsewhere, at another time.
+        made_with = {name: distinct(found, name) for name in ("versions", "machine")}
+        write(arguments, rows, name=name, **made_with)
 
 
-def write(path: Path, text: str) -> None:
-    from d2l_deeprnn.files import write_text
-
-    write_text(path, text)
+def distinct(trainings: Sequence[Mapping[str, Any]], name: str) -> List[Any]:
+    """The values that a field has, each once."""
+    found: List[Any] = []
+    for training in trainings:
+        found += [training[name]] if training[name] not in found else []
+    return found
 
 
 def load(out: Path = RESULTS) -> List[Dict[str, Any]]:
@@ -97,45 +107,30 @@ def perplexities(losses: Sequence[float]) -> List[float]:
     return [math.exp(statistics.fmean(losses[e : e + MINIBATCHES])) for e in epochs]
 
 
-def table(trainings: Sequence[Mapping[str, Any]]) -> str:
-    """The book's epochs of those that reached all of them, as CSV."""
-    from d2l_deeprnn.chapter import book
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", "epoch", "perplexity", "prediction_1", "prediction_2"])
+def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """The figures at the book's epochs of the trainings that reached all of them."""
+    rows = []
     for training in trainings:
-        if training["num_epochs"] < book.CHAPTER.num_epochs:
+        if training["num_epochs"] < CHAPTER.num_epochs:
             continue
         curve = perplexities(training["losses"])
         predictions = iter(training["predictions"])
-        for epoch in (line.epoch for line in book.PRINTED):
-            predicted = epoch in book.PREDICTIONS
-            texts = [next(predictions) if predicted else "" for _ in book.CHAPTER.prefixes]
-            writer.writerow([training["seed"], epoch, repr(curve[epoch - 1]), *texts])
-    return text.getvalue()
+        for epoch in (line.epoch for line in PRINTED):
+            row = {"seed": training["seed"], "epoch": epoch, "perplexity": curve[epoch - 1]}
+            for i, _ in enumerate(CHAPTER.prefixes, start=1):
+                row[f"prediction_{i}"] = next(predictions) if epoch in PREDICTIONS else ""
+            rows.append(row)
+    return rows
 
 
-def curves(trainings: Sequence[Mapping[str, Any]]) -> str:
-    """The perplexity of every epoch of those that reached the book's last, as CSV."""
-    from d2l_deeprnn.chapter import book
-
-    rows = ["seed,epoch,perplexity"]
-    for training in trainings:
-        if training["num_epochs"] == book.CHAPTER.num_epochs:
-            found = enumerate(perplexities(training["losses"]), start=1)
-            rows += [f"{training['seed']},{epoch},{perplexity:.6f}" for epoch, perplexity in found]
-    return "\n".join(rows) + "\n"
-
-
-def in_a_process(
-    library: str, seed: int, num_epochs: int, variables: Mapping[str, str]
-) -> Dict[str, Any]:
-    """What ``record`` returns, in a new process with these environment variables."""
-    command = [sys.executable, __file__, "--record", library, str(seed), str(num_epochs)]
-    environment = {**ENVIRONMENT, **variables}
-    answer = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
-    return json.loads(answer.stdout)
+def curves(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """The perplexity of every epoch of the trainings that reached the book's last."""
+    return [
+        {"seed": training["seed"], "epoch": epoch, "perplexity": f"{perplexity:.6f}"}
+        for training in trainings
+        if training["num_epochs"] == CHAPTER.num_epochs
+        for epoch, perplexity in enumerate(perplexities(training["losses"]), start=1)
+    ]
 
 
 def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
@@ -193,23 +188,19 @@ def prepare_ours() -> Callable[[int, int], None]:
 
 def prepare_arrays() -> Callable[[int, int], None]:
     """Ours, but clipping and updating array by array, as for a model it can't put in one vector."""
-    importlib.import_module("d2l_deeprnn.chapter.train").flatten = lambda model, ctx: None
+    from d2l_deeprnn._mxnet.fused import JoinedParameters
+
+    JoinedParameters.join = lambda model, ctx: None
     return prepare_ours()
 
 
 def prepare_original() -> Callable[[int, int], None]:
-    repair()
-    d2l = importlib.import_module("d2l")
+    as_installed()
+    d2l, _ = original.load()
     here = os.getcwd()
-    # It opens ../data/timemachine.txt.
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "data").symlink_to(Path(os.environ["D2L_DEEPRNN_DATA"]).resolve())
-        (Path(folder) / "notebook").mkdir()
-        os.chdir(Path(folder) / "notebook")
-        try:
-            corpus_indices, vocab = d2l.load_data_time_machine()
-        finally:
-            os.chdir(here)
+    original.enter_notebook_directory(Path(os.environ["D2L_DEEPRNN_DATA"]))
+    corpus_indices, vocab = d2l.load_data_time_machine()
+    os.chdir(here)
     return lambda seed, num_epochs: train(d2l, corpus_indices, vocab, seed, num_epochs)
 
 
@@ -218,8 +209,6 @@ def train(library: Any, corpus_indices: Any, vocab: Any, seed: int, num_epochs: 
     import mxnet as mx
     import numpy as np
     from mxnet.gluon import rnn
-
-    from d2l_deeprnn.chapter.book import CHAPTER
 
     random.seed(seed)
     np.random.seed(seed)
@@ -241,7 +230,4 @@ def train(library: Any, corpus_indices: Any, vocab: Any, seed: int, num_epochs: 
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--record"]:
-        print(json.dumps(record(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
-    else:
-        main()
+    main()

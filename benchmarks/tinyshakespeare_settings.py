@@ -11,20 +11,14 @@ epochs, so that all of them take minutes, and writes, under ``results/``:
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
-import sys
 import tempfile
 from pathlib import Path
 
-from d2l_deeprnn.evidence.provenance import machine, versions
-from d2l_deeprnn.files import write_text
+from turns import parser, write
+
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 BASE = {
     "corpus": ("tinyshakespeare",),
     "keep_case": True,
@@ -52,39 +46,23 @@ CHANGED = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-epochs", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["setting", "epoch", "train_loss", "valid_loss", "seconds"])
+    options = parser(__doc__)
+    options.add_argument("--num-epochs", type=int, default=4)
+    options.add_argument("--seed", type=int, default=0)
+    arguments = options.parse_args()
+    both = {"num_epochs": arguments.num_epochs, "seed": arguments.seed}
+    rows = []
     for name, changed in CHANGED.items():
-        settings = TrainSettings(
-            **{**BASE, "num_epochs": arguments.num_epochs, "seed": arguments.seed, **changed}
-        )
         with tempfile.TemporaryDirectory() as directory:
-            history = runs.train(settings, Path(directory) / "run").history
-        for record in history:
-            losses = [f"{loss:.6f}" for loss in (record.train_loss, record.valid_loss)]
-            writer.writerow([name, record.epoch, *losses, f"{record.seconds:.1f}"])
-        print(name, history[-1], flush=True)
+            settings = TrainSettings(**{**BASE, **both, **changed})
+            for record in runs.train(settings, Path(directory) / "run").history:
+                losses = {"train_loss": record.train_loss, "valid_loss": record.valid_loss}
+                losses = {kind: f"{loss:.6f}" for kind, loss in losses.items()}
+                seconds = f"{record.seconds:.1f}"
+                rows.append({"setting": name, "epoch": record.epoch, **losses, "seconds": seconds})
+        print(rows[-1], flush=True)
         # After each, so that an interruption loses one only.
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        write_text(arguments.out / "tinyshakespeare_settings.csv", table.getvalue())
-    report = {
-        "command": " ".join(["python", "benchmarks/tinyshakespeare_settings.py", *sys.argv[1:]]),
-        "base": as_dict(TrainSettings(**BASE)),
-        "changed": CHANGED,
-        "num_epochs": arguments.num_epochs,
-        "seed": arguments.seed,
-        "versions": versions(),
-        "machine": machine(),
-    }
-    text = json.dumps(report, indent=2) + "\n"
-    write_text(arguments.out / "tinyshakespeare_settings.json", text)
+        write(arguments, rows, base=as_dict(TrainSettings(**BASE)), changed=CHANGED, **both)
 
 
 if __name__ == "__main__":

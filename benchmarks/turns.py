@@ -1,179 +1,206 @@
-"""Programs that are timed in turn: each in a process of its own, one at work at a time.
+"""What the benchmarks share: processes of their own, programs timed in turn, files of results.
 
-A benchmark script runs itself again for each contestant and round, with the
-contestant's name behind ``--contestant``. That process prepares its work, and
-does it: once to warm up, and once for the record. So no contestant shares
-libraries or threads with another, a machine that grows slower or faster does
-so for all, and where a process's arrays happen to lie in memory, which is worth
-up to a fifth of the time, is drawn anew in each round.
+In a ``Contest`` each contestant and round has a new process, one at work at a
+time. It prepares its work, and does it: once to warm up, and once for the
+record. So no contestant shares libraries or threads with another, a machine
+that grows slower or faster does so for all, and where a process's arrays happen
+to lie in memory, which is worth up to a fifth of the time, is drawn anew in
+each round.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import importlib
 import json
 import os
 import resource
-import statistics
+import shlex
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-# As it is before anything changes it: importing d2l_deeprnn does.
+# As it is before anything changes it: importing d2l_deeprnn does, so it is imported where needed.
 ENVIRONMENT = dict(os.environ)
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
-def main(
-    description: str,
-    contestants: Mapping[str, Callable[[], Callable[[int], Any]]],
-    columns: Sequence[str],
-    name: str,
+def parser(description: str) -> argparse.ArgumentParser:
+    """The first line of a script's description, and the option that all scripts have."""
+    made = argparse.ArgumentParser(description=description.splitlines()[0])
+    made.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
+    return made
+
+
+def write(
+    arguments: argparse.Namespace,
+    rows: Sequence[Mapping[str, Any]],
     *,
-    xlabel: str,
-    shown: Callable[[Sequence[Any]], float],
-    variables: Optional[Mapping[str, Mapping[str, str]]] = None,
-    settings: Optional[Mapping[str, Any]] = None,
-    rounds: int = 7,
-    warm_up: bool = True,
+    name: str = "",
+    packages: Sequence[str] = (),
+    **made_with: Any,
 ) -> None:
-    """Time contestants in turn; write ``results/NAME.csv``, ``.json``, ``.svg``; print ratios.
+    """Write rows, and the command, versions and machine that they were made with.
 
     Args:
-        description: of the script, for ``--help``.
+        arguments: of the script.
+        rows: column -> value.
+        name: of the files in ``arguments.out``; that of the script if empty.
+        packages: whose versions count, beside those of this package.
+        made_with: what else belongs into the description.
+    """
+    from d2l_deeprnn.evidence.provenance import versions
+    from d2l_deeprnn.evidence.records import write_record
+
+    described = {"command": command(arguments), "versions": versions(*packages), **made_with}
+    write_record(arguments.out / (name or Path(sys.argv[0]).stem), rows, **described)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The script's command line with all its options, those by default too, except ``--out``."""
+    words = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
+    for name, value in vars(arguments).items():
+        if name != "out" and value is not None:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
+def in_a_process(
+    script: str, function: str, *arguments: Any, variables: Optional[Mapping[str, str]] = None
+) -> Any:
+    """Call a function of a script in a new process, and return what it returns, by way of JSON.
+
+    Args:
+        script: its ``__file__``.
+        function: a name in the script, which may have dots.
+        arguments: what JSON can hold.
+        variables: environment variables to set.
+    """
+    words = [sys.executable, __file__, script, function, json.dumps(arguments)]
+    environment = {**ENVIRONMENT, **(variables or {})}
+    answer = subprocess.run(words, stdout=subprocess.PIPE, env=environment, check=True)
+    return json.loads(answer.stdout)
+
+
+def _answer(script: str, function: str, arguments: str) -> None:
+    """Be that process."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the libraries print is no answer
+    sys.path.insert(0, str(Path(script).parent))
+    found = attrgetter(function)(importlib.import_module(Path(script).stem))
+    print(json.dumps(found(*json.loads(arguments))), file=answer, flush=True)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Programs that are timed in turn. A script has one, under the name ``CONTEST``.
+
+    Attributes:
+        script: its ``__file__``.
         contestants: for each its function, which prepares and returns what is
             to be timed; that one takes the number of the round, from 0 on, and
             may return figures, a value for each of ``columns``.
         columns: names of these figures.
-        name: of the files.
         xlabel: of the picture.
-        shown: what the picture shows of a row: (round, contestant, seconds,
-            peak_memory_mib, *columns).
+        shown: what the picture shows of a row, which has round, contestant,
+            seconds, peak_memory_mib and ``columns``.
         variables: environment variables of some contestants.
         settings: what was measured, for the JSON file.
-        rounds: how often.
+        packages: whose versions count, beside those of this package.
+        rounds: how often, by default.
         warm_up: whether each process does its work once before it is timed.
+        whole_process: whether what is timed is all of the process, from the
+            start of Python on; a round before the first one then fills the
+            caches.
     """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--contestant", choices=list(contestants), help=argparse.SUPPRESS)
-    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.contestant is not None:
-        _work(contestants[arguments.contestant], arguments.round, warm_up)
-        return
-    rows = _take_turns(list(contestants), variables or {}, arguments.rounds)
-    header = ["round", "contestant", "seconds", "peak_memory_mib", *columns]
-    _write(arguments, header, rows, name, settings or {})
-    summarize(rows)
-    _draw(arguments.out / f"{name}.svg", rows, xlabel, shown)
 
+    script: str
+    contestants: Mapping[str, Callable[[], Callable[[int], Any]]]
+    xlabel: str
+    shown: Callable[[Mapping[str, Any]], float]
+    columns: Sequence[str] = ()
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    packages: Sequence[str] = ()
+    rounds: int = 7
+    warm_up: bool = True
+    whole_process: bool = False
 
-def _work(prepare: Callable[[], Callable[[int], Any]], round_: int, warm_up: bool) -> None:
-    """Be a contestant."""
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no answer
-    work = prepare()
-    if warm_up:
-        work(round_)
-    started = time.perf_counter()
-    figures = work(round_)
-    seconds = time.perf_counter() - started
-    # KiB on Linux, bytes on macOS
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-    print(json.dumps([seconds, memory, *(figures or ())]), file=answer, flush=True)
+    def main(self, description: str) -> None:
+        """Time the contestants; write CSV, JSON and SVG; print medians and ratios."""
+        options = parser(description)
+        options.add_argument("--rounds", type=int, default=self.rounds)
+        arguments = options.parse_args()
+        rows = []
+        for round_ in range(-1 if self.whole_process else 0, arguments.rounds):
+            for name in self.contestants:
+                row = self._measure(name, round_)
+                rows += [row] if round_ >= 0 else []
+            print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+        write(arguments, rows, packages=self.packages, settings=self.settings)
+        summarize(rows)
+        self._draw(arguments.out / f"{Path(self.script).stem}.svg", rows)
 
+    def work(self, name: str, round_: int) -> List[Any]:
+        """Be a contestant: seconds, peak memory in MiB, and its figures."""
+        timed = self.contestants[name]()
+        if self.warm_up and not self.whole_process:
+            timed(round_)
+        started = time.perf_counter()
+        figures = timed(round_)
+        seconds = time.perf_counter() - started
+        # KiB on Linux, bytes on macOS
+        scale = 2**20 if sys.platform == "darwin" else 2**10
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+        return [seconds, memory, *(figures or ())]
 
-def _take_turns(
-    names: Sequence[str], variables: Mapping[str, Mapping[str, str]], rounds: int
-) -> List[List[Any]]:
-    rows: List[List[Any]] = []
-    for round_ in range(rounds):
-        for name in names:
-            command = [sys.executable, sys.argv[0], "--contestant", name, "--round", str(round_)]
-            environment = {**ENVIRONMENT, **variables.get(name, {})}
-            answer = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
-            seconds, memory, *figures = json.loads(answer.stdout)
-            rows.append([round_, name, round(seconds, 5), round(memory), *figures])
-        print(f"round {round_ + 1} of {rounds}", file=sys.stderr, flush=True)
-    return rows
-
-
-def medians(rows: Sequence[Sequence[Any]]) -> Dict[str, float]:
-    """The median seconds of each contestant."""
-    names = dict.fromkeys(row[1] for row in rows)
-    return {name: statistics.median(float(r[2]) for r in rows if r[1] == name) for name in names}
-
-
-def summarize(rows: Sequence[Sequence[Any]]) -> None:
-    """Print medians, and the ratio of each contestant to each other, round by round."""
-    seconds = {name: [float(r[2]) for r in rows if r[1] == name] for name in medians(rows)}
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"{name}: median {median:.4f} s ({min(values):.4f} to {max(values):.4f})")
-    first, *others = seconds
-    for name in others:
-        ratios = [b / a for a, b in zip(seconds[first], seconds[name])]
-        print(
-            f"{name} / {first}: median {statistics.median(ratios):.3f} "
-            f"({min(ratios):.3f} to {max(ratios):.3f})"
+    def _measure(self, name: str, round_: int) -> Dict[str, Any]:
+        started = time.perf_counter()
+        seconds, memory, *figures = in_a_process(
+            self.script, "CONTEST.work", name, round_, variables=self.variables.get(name)
         )
+        if self.whole_process:
+            seconds = time.perf_counter() - started
+        row = {"round": round_, "contestant": name, "seconds": round(seconds, 5)}
+        return {**row, "peak_memory_mib": round(memory), **dict(zip(self.columns, figures))}
+
+    def _draw(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        from d2l_deeprnn.evidence.figures import points_figure, save_figure
+
+        values = {
+            name: [self.shown(row) for row in rows if row["contestant"] == name]
+            for name in self.contestants
+        }
+        save_figure(points_figure({"": values}, self.xlabel), path)
 
 
-def _write(
-    arguments: argparse.Namespace,
-    header: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    name: str,
-    settings: Mapping[str, Any],
-) -> None:
-    from d2l_deeprnn.evidence.provenance import machine, versions
+def summarize(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print medians, and the ratio of each contestant to the first, round by round."""
+    from d2l_deeprnn.evidence.records import spread
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with open(arguments.out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    made_with = {
-        "command": f"python benchmarks/{name}.py --rounds {arguments.rounds}",
-        "settings": settings,
-        "versions": {**versions(), "d2l": version("d2l"), "torch": version("torch")},
-        "machine": machine(),
-    }
-    text = json.dumps(made_with, indent=2) + "\n"
-    (arguments.out / f"{name}.json").write_text(text, encoding="utf-8")
+    seconds: Dict[str, List[float]] = {}
+    for row in rows:
+        seconds.setdefault(row["contestant"], []).append(row["seconds"])
+    for name, values in seconds.items():
+        print(f"{name}: median {spread(values, 4)} s")
+    (first, its), *others = seconds.items()
+    for name, values in others:
+        print(f"{name} / {first}: median {spread([b / a for a, b in zip(its, values)])}")
 
 
 def as_installed() -> None:
     """Undo, before a library starts, what importing ``d2l_deeprnn`` sets."""
-    from d2l_deeprnn._mxnet import repairs as _repairs
+    from d2l_deeprnn._mxnet import repairs
 
-    for name in _repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE:
+    for name in repairs.THREADS_VARIABLE, repairs.COPY_VARIABLE:
         if name not in ENVIRONMENT:
             os.environ.pop(name, None)
 
 
-def _draw(
-    path: Path, rows: Sequence[Sequence[Any]], xlabel: str, shown: Callable[[Sequence[Any]], float]
-) -> None:
-    from d2l_deeprnn.evidence.figures import points_figure, save_figure
-
-    names = dict.fromkeys(row[1] for row in rows)
-    values = {name: [shown(r) for r in rows if r[1] == name] for name in names}
-    save_figure(points_figure({"": values}, xlabel), path)
-
-
-def repair() -> None:
-    """Let ``mxnet`` 1.9.1 and ``d2l`` 0.9.1 be imported today, and change nothing else."""
-    import numpy
-    from IPython import display
-
-    as_installed()
-    numpy.bool = bool
-    display.set_matplotlib_formats = lambda *formats: None
+if __name__ == "__main__":
+    _answer(*sys.argv[1:])

@@ -3,8 +3,8 @@
     python notebooks/execute.py            # all of them, outputs saved in place
     python notebooks/execute.py --quick    # a few epochs each, nothing saved
 
-Where the book's text cannot be had, a sample of the package takes its place,
-and the cell that loads it says so.
+Where the book's text is not available, a sample text of the package takes its
+place, and the cell that loads it says so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
     names = arguments.names or [path.stem for path in sorted(HERE.glob("*.ipynb"))]
     for name in names:
         if name == CONTROL and missing:
-            print(f"{name}: left out, since it needs the book's text. {missing}")
+            print(f"{name}: skipped, since it needs the book's text. {missing}")
             continue
         started = time.perf_counter()
         try:

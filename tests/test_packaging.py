@@ -103,7 +103,7 @@ def test_all_data_files_are_packaged(metadata):
     present = {path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert {path for path in present if path.suffix != ".py"} == packaged
     assert package / "py.typed" in packaged
-    assert any(path.parent.name == "texts" for path in packaged)
+    assert any(path.parent.name == "samples" for path in packaged)
     manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
     assert "recursive-include d2l_deeprnn/text/samples *.txt" in manifest
 
@@ -169,11 +169,11 @@ def test_the_sdist_is_the_repository(sdist):
 def test_what_an_earlier_build_left_does_not_get_into_the_next(checkout):
     build(checkout, "build")
     (stale,) = (checkout / "build").rglob("d2l_deeprnn")
-    assert (stale / "train.py").exists()
+    assert (stale / "files.py").exists()
     (stale / "gone.py").write_text("")
     (stale / "exercises" / "gone.py").write_text("")
     build(checkout, "build")
-    assert (stale / "train.py").exists()
+    assert (stale / "files.py").exists()
     assert not list(stale.rglob("gone.py"))
 
 

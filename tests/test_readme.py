@@ -1,401 +1,94 @@
-"""Every figure in the README comes from a file under results/, and every command in it works."""
+"""README.md, results/README.md and docs/: their figures are generated, and what they name works."""
 
 from __future__ import annotations
 
-import csv
 import importlib
 import json
-import math
 import re
+import runpy
 import shlex
-import statistics
+import shutil
 from pathlib import Path
 
 import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
-from d2l_deeprnn.chapter import book
+from d2l_deeprnn.evidence.records import read_files
 from d2l_deeprnn.exercises import EXERCISES
-from d2l_deeprnn.exercises.study import read_study
 from d2l_deeprnn.text import corpora
 
 ROOT = Path(__file__).parents[1]
-SKEWED = ("simulated, gamma", "simulated, log-normal")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# In the order in which their cells and commands work one after the other.
+PAGES = ["README.md", "docs/from-scratch.md", "docs/training.md", "docs/texts.md"]
+PAGES += ["results/README.md"]
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
+README = TEXTS["README.md"]
 
 
-def rows(name):
-    with open(ROOT / "results" / name, newline="") as file:
-        return list(csv.DictReader(file))
+# Figures ---------------------------------------------------------------------------------------
 
 
-def perplexities(name, epoch):
-    """The ten seeds' perplexities at an epoch, in order of the seeds."""
-    found = [float(row["perplexity"]) for row in rows(name) if int(row["epoch"]) == epoch]
-    assert len(found) == 10
-    return found
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(ROOT / "scripts" / "results.py"))
 
 
-def pairs():
-    """The losses of all minibatches, ours and the original's, of each seed in order."""
-    found = []
-    for seed in range(len(list((ROOT / "results/seeds").glob("original-*.json")))):
-        ours, theirs = (
-            json.loads((ROOT / f"results/seeds/{library}-{seed}.json").read_text())["losses"]
-            for library in ("ours", "original")
-        )
-        assert len(ours) == len(theirs) == 8 * 500
-        found.append((ours, theirs))
-    return found
+@pytest.fixture
+def generate(script, monkeypatch, tmp_path):
+    """A copy of the pages and results, and what writes the figures anew in it."""
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    monkeypatch.setattr("sys.argv", ["results.py", str(tmp_path)])
+    return tmp_path, script["main"]
 
 
-def agreement():
-    """How far our losses are off the original's, up to some minibatches."""
-    errors = [[abs(a - b) / b for a, b in zip(*pair)] for pair in pairs()]
-    seeds = f"the seeds 0 {'to' if len(errors) > 2 else 'and'} {len(errors) - 1}"
-    first = min(next(i + 1 for i, error in enumerate(e) if error) for e in errors)
-    greatest = [max(max(e[:n]) for e in errors) for n in (100, 200, 300, 500, 1000)]
-    assert greatest[0] < 3e-7  # a unit in the last place of float32 is up to 1.2e-7
-    return (
-        f"of their losses on {seeds}, the first that differs at all is that of minibatch {first}. "
-        "Up to minibatch 100 the greatest relative error is {:.1g}, a unit or two in the last "
-        "place of float32; up to 200, 300, 500 and 1,000 it is {:.1g}, {:.1g}, {:.1g} and "
-        "{:.1g}".format(*greatest)
-    )
+def test_generating_the_figures_changes_nothing(script, generate):
+    copy, main = generate
+    main()
+    for name in script["PAGES"]:
+        assert (copy / name).read_text(encoding="utf-8") == TEXTS[name], "run: make results"
 
 
-def six_digits():
-    """The perplexities at epoch 125, as the original prints it."""
-    printed = [
-        [f"{math.exp(statistics.mean(losses[8 * 124 : 8 * 125])):.6f}" for losses in pair]
-        for pair in pairs()
-    ]
-    equal = sum(ours == theirs for ours, theirs in printed)
-    return (
-        f"{equal} of {len(printed)} perplexities at epoch 125 are the original's in all six digits"
-    )
+def test_figures_follow_their_files(generate):
+    copy, main = generate
+    path = copy / "results" / "minibatch.csv"
+    path.write_text(re.sub(r"(d2l_deeprnn),[\d.]+", r"\1,12.0", path.read_text()))
+    for training in (copy / "results" / "seeds").glob("*.json"):
+        if not training.stem.endswith("-1"):
+            training.unlink()
+    main()
+    page = (copy / "results" / "README.md").read_text(encoding="utf-8")
+    assert "| d2l_deeprnn | 100.0 (100.0 to 100.0) | 1 |" in page
+    assert "with one thread on the seed 1 " in page
 
 
-def kernels_table():
-    """Ours beside the original, and the original beside itself, by the kernels they used."""
-    lines = []
-    for kernels in dict.fromkeys(row["kernels"] for row in rows("first_minibatches.csv")):
-        cells = [kernels]
-        found = {r["a"]: r for r in rows("first_minibatches.csv") if r["kernels"] == kernels}
-        for a in "ours", "arrays":
-            cells += [found[a]["first_difference"], found[a]["error_up_to_100"]]
-        itself = found.get("original", {"first_difference": "", "error_up_to_100": ""})
-        cells += [itself["first_difference"], itself["error_up_to_100"]]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def simulated():
-    """The shares of further runs in their interval: simulated with skewness, and measured."""
-    found = rows("interval_coverage.csv")
-    skewed = [100 * float(r["coverage"]) for r in found if r["what"] in SKEWED]
-    left_out = {r["epochs"]: 100 * float(r["coverage"]) for r in found if r["what"] == "left out"}
-    return (
-        f"Drawn with the skewness of the ten, {min(skewed):.1f} to {max(skewed):.1f} % of further "
-        f"runs lie in their interval; each of the ten held against the other nine, "
-        f"{left_out['200 to 500']:.1f} % at the epochs 200 to 500, and "
-        f"{left_out['100 to 150']:.1f} % at 100 to 150"
-    )
-
-
-def unigram():
-    assert book.BANDS[125].high == book.UNIGRAM_PERPLEXITY
-    return f"the least that gives is {book.UNIGRAM_PERPLEXITY}"
-
-
-def seeds_table():
-    lines = []
-    for printed in book.PRINTED:
-        cells = [str(printed.epoch), f"{printed.perplexity:.3f}"]
-        for name in "chapter_seeds.csv", "original_seeds.csv":
-            found = perplexities(name, printed.epoch)
-            cells += [f"{f(found):.3f}" for f in (min, statistics.median, max)]
-        band = book.BANDS[printed.epoch]
-        lines.append("| " + " | ".join([*cells, f"{band.low:.3f} to {band.high:.3f}"]) + " |")
-    return "\n".join(lines)
-
-
-def ranks():
-    """Where the book's figures fall: of our ten, how many are below each."""
-    below = [
-        sum(p < line.perplexity for p in perplexities("chapter_seeds.csv", line.epoch))
-        for line in book.PRINTED
-    ]
-    return (
-        "Of our ten, {}, {}, {} and {} lie below the book's figure ".format(*below)
-        + "at epochs 125, 250, 375 and 500"
-    )
-
-
-def within_106():
-    """How many seeds reach 1.06, at the epochs where the book did: ours and the original's."""
-    counts = [
-        [sum(p <= 1.06 for p in perplexities(name, epoch)) for epoch in (250, 375, 500)]
-        for name in ("chapter_seeds.csv", "original_seeds.csv")
-    ]
-    ours, theirs = ("{}, {} and {}".format(*count) for count in counts)
-    return (
-        f"1.06 or less at epochs 250, 375 and 500: {ours} of our ten, {theirs} of the original's."
-    )
-
-
-def predictions():
-    found = [row[f"prediction_{i}"] for row in rows("chapter_seeds.csv") for i in (1, 2)]
-    return [text for text in found if text]
-
-
-def sentences():
-    """How many predictions are the book's sentence, stand in the text, and do neither."""
-    indices, vocab = d2l.load_data_time_machine()
-    text = "".join(vocab.to_tokens(indices))
-    found = predictions()
-    books = sum(prediction in book.PREDICTIONS[250] for prediction in found)
-    verbatim = sum(prediction in text for prediction in found) - books
-    others = len(found) - books
-    return (
-        f"{books} of the {len(found)} predictions are the book's own sentence, \"traveller smiled. "
-        f"'are you sure we can move freely in space\"; of the other {others}, {verbatim} stand in "
-        "the text word for word"
-    )
-
-
-def whole_process_table():
-    lines, seconds = [], {}
-    for row in rows("whole_process.csv"):
-        seconds.setdefault(row["program"], []).append(row)
-    for program, measured in seconds.items():
-        times = [float(row["seconds"]) for row in measured]
-        memory = statistics.median(float(row["peak_memory_mib"]) for row in measured)
-        lines.append(
-            f"| {program} | {statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) "
-            f"| {memory:.0f} MiB |"
-        )
-    theirs, ours = ([float(row["seconds"]) for row in measured] for measured in seconds.values())
-    ratios = [mine / its for mine, its in zip(ours, theirs)]
-    return "\n".join(lines), (
-        f"Ours takes {statistics.median(ratios):.2f} of the original's time "
-        f"(median of the rounds, {min(ratios):.2f} to {max(ratios):.2f})"
-    )
-
-
-def minibatch_table():
-    found = {}
-    for row in rows("minibatch.csv"):
-        found.setdefault(row["contestant"], []).append(float(row["seconds"]))
-    made_with = json.loads((ROOT / "results/minibatch.json").read_text())
-    scale = 1000 / made_with["settings"]["minibatches"]
-    ours = found["d2l_deeprnn"]
-    lines = []
-    for name, seconds in found.items():
-        assert len(seconds) >= 7
-        times = [scale * f(seconds) for f in (statistics.median, min, max)]
-        ratios = [mine / its for mine, its in zip(ours, seconds)]
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        ratio = ratio if name != "d2l_deeprnn" else "1"
-        lines.append("| {} | {:.1f} ({:.1f} to {:.1f}) | {} |".format(name, *times, ratio))
-    return "\n".join(lines)
-
-
-def time_to_perplexity_table():
-    found = {}
-    for row in rows("time_to_perplexity.csv"):
-        assert float(row["perplexity"]) <= 1.05, row  # reached, and not given up
-        found.setdefault(row["contestant"], []).append(row)
-    ours = [float(row["seconds"]) for row in found["d2l_deeprnn"]]
-    lines = []
-    for name, measured in found.items():
-        seconds = [float(row["seconds"]) for row in measured]
-        epochs = [int(row["epochs"]) for row in measured]
-        ratios = [mine / its for mine, its in zip(ours, seconds)]
-        cells = [name]
-        for values in seconds, epochs:
-            middle = statistics.median(values)
-            cells.append(f"{middle:.0f} ({min(values):.0f} to {max(values):.0f})")
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        cells.append(ratio if name != "d2l_deeprnn" else "1")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def copying():
-    found = {}
-    for row in rows("copying.csv"):
-        found.setdefault(row["contestant"], []).append(float(row["seconds"]))
-    one, several = found["one thread copies"], found["several threads copy"]
-    ratios = [its / mine for mine, its in zip(one, several)]
-    return (
-        f"a minibatch takes {statistics.median(ratios):.2f} times as long "
-        f"(median of {len(ratios)} rounds, {min(ratios):.2f} to {max(ratios):.2f};"
-    )
-
-
-def large_text():
-    found = [row for row in rows("scaling_texts.csv") if row["characters"] == "100000000"]
-    seconds = statistics.median(float(row["reading_seconds"]) for row in found)
-    memory = max(float(row["peak_memory_mib"]) for row in found)
-    return f"{seconds:.1f} s, and its first minibatch is done with at most {memory:.0f} MiB in use"
-
-
-def run_time():
-    """The time of the run in the picture."""
-    last = rows("chapter/metrics.csv")[-1]
-    assert last["epoch"] == "500"
-    return f"the 500 epochs of the run in the picture took {float(last['seconds']):.0f} s"
-
-
-def scratch():
-    """The chapter's network from scratch, beside Gluon's."""
-    figures = []
-    both = rows("scratch_chapter.csv")
-    for found in (
-        [row for row in both if row["network"] == "scratch"],
-        rows("two_biases/scratch_chapter.csv"),
-        [row for row in both if row["network"] == "gluon"],
-    ):
-        seconds = [0.0] + [float(row["seconds"]) for row in found]
-        # The median: some epochs were disturbed by other work on the machine.
-        an_epoch = statistics.median(b - a for a, b in zip(seconds, seconds[1:]))
-        figures += [float(found[-1]["perplexity"]), an_epoch]
-        assert found[-1]["epoch"] == "500"
-    return (
-        "the network from scratch ends at perplexity {:.3f} and takes {:.2f} s an epoch (median), "
-        "with two biases for each gate at {:.3f} and {:.2f} s; "
-        "Gluon's ends at {:.3f} and takes {:.2f} s".format(*figures)
-    )
-
-
-def tinyshakespeare():
-    """The rows of the run on tinyshakespeare, and of the n-gram model beside it."""
-    found = json.loads((ROOT / "results/tinyshakespeare/evaluation.json").read_text())
-    (last,) = [r for r in rows("tinyshakespeare/metrics.csv") if r["epoch"] == "10"]
-    assert found["best_epoch"] == 10 and float(last["valid_loss"]) == found["nats_32_rows"]
-    assert abs(found["nats_1_row"] - found["nats_32_rows"]) < 5e-8
-    assert f"All {found['num_chars']:,} characters" in README
-    minutes = float(last["seconds"]) / 60
-    return (
-        f"after 10 epochs, {minutes:.0f} minutes | {found['nats_1_row']:.4f} |\n"
-        f"| n-gram of order {found['ngram_order']}, Witten-Bell, same split | "
-        f"{found['ngram_nats']:.4f} |"
-    )
-
-
-def tinyshakespeare_settings():
-    """What one changed setting gives after the last epoch."""
-    found = [r for r in rows("tinyshakespeare_settings.csv") if r["epoch"] == "4"]
-    assert len(found) == 8
-    return "\n".join(
-        f"| {r['setting']} | {float(r['train_loss']):.3f} | {float(r['valid_loss']):.3f} |"
-        for r in found
-    )
-
-
-def no_dropout():
-    last = rows("tinyshakespeare_no_dropout/metrics.csv")[-1]
-    with_, without = (
-        json.loads((ROOT / f"results/{name}/config.json").read_text())["settings"]
-        for name in ("tinyshakespeare", "tinyshakespeare_no_dropout")
-    )
-    assert without == {**with_, "dropout": 0.0} and last["epoch"] == "10"
-    held_out, training = float(last["valid_loss"]), float(last["train_loss"])
-    return f"ends at {held_out:.4f} held-out and {training:.4f} training nats"
-
-
-def memory():
-    found = {r["minibatches"]: r["resident_mib"] for r in rows("memory.csv")}
-    return (
-        f"{found['500']} MiB after 500, {found['1500']} after 1,500 and {found['5000']} after 5,000"
-    )
-
-
-def generation():
-    """Characters a second of each contestant."""
-    speeds = {}
-    for row in rows("generation.csv"):
-        speed = int(row["characters"]) / float(row["seconds"])
-        speeds.setdefault(row["contestant"], []).append(speed)
-    assert all(len(found) >= 7 for found in speeds.values())
-    return "\n".join(
-        f"| {name} | {statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f}) |"
-        for name, found in speeds.items()
-    )
-
-
-def test_the_command_in_the_readme_is_that_of_the_run():
-    words = README.split("d2l-deeprnn train --corpus tinyshakespeare")[1].split("--out")[0].split()
-    given = {"corpus": ["tinyshakespeare"]}
-    for name in (word for word in words if word.startswith("--")):
-        value = words[words.index(name) + 1]
-        given[name[2:].replace("-", "_")] = True if value.startswith("--") else value
-    settings = json.loads((ROOT / "results/tinyshakespeare/config.json").read_text())["settings"]
-    for name, value in given.items():
-        assert settings[name] == type(settings[name])(value), name
-
-
-def folded(text):
-    return " ".join(text.split())
+def test_every_part_is_shown(script):
+    shown = re.findall(r"<!-- begin (\w+) -->", "".join(TEXTS.values()))
+    writers = script["parts"](script["Results"](ROOT / "results"))
+    assert set(shown) == set(writers)
 
 
 @pytest.mark.parametrize(
-    "claim",
+    "page, message",
     [
-        seeds_table,
-        ranks,
-        within_106,
-        agreement,
-        six_digits,
-        kernels_table,
-        simulated,
-        unigram,
-        run_time,
-        scratch,
-        tinyshakespeare,
-        tinyshakespeare_settings,
-        no_dropout,
-        memory,
-        generation,
-        minibatch_table,
-        time_to_perplexity_table,
-        copying,
-        large_text,
-        lambda: whole_process_table()[0],
-        lambda: whole_process_table()[1],
-    ],
-    ids=[
-        "seeds",
-        "ranks",
-        "1.06",
-        "agreement",
-        "six digits",
-        "kernels",
-        "coverage",
-        "unigram",
-        "run time",
-        "scratch",
-        "tinyshakespeare",
-        "tinyshakespeare settings",
-        "no dropout",
-        "memory",
-        "generation",
-        "minibatch",
-        "time to perplexity",
-        "copying",
-        "large text",
-        "whole process",
-        "ratio",
+        ("<!-- begin none -->\n<!-- end none -->", "nothing writes none: choose from seeds"),
+        ("<!-- begin seeds -->\n", "has no end"),
+        ("<!-- begin seeds -->\n<!-- end kernels -->", "has no end"),
     ],
 )
-def test_figures_come_from_results(claim):
-    assert folded(claim()) in folded(README)
+def test_a_part_that_cannot_be_written_is_an_error(script, page, message):
+    with pytest.raises(ValueError, match=message):
+        script["rewrite"](page, {"seeds": str})
 
 
-def test_predictions_are_counted(book_dir):
-    assert folded(sentences()) in folded(README)
+def test_every_result_says_what_made_it():
+    results = ROOT / "results"
+    for path in results.glob("**/*.csv"):
+        if path.name == "metrics.csv":  # a run's, with its config.json
+            continue
+        described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert described["command"] and described["versions"], path
 
 
 def test_the_picture_is_of_a_run_on_the_books_text():
@@ -403,8 +96,32 @@ def test_the_picture_is_of_a_run_on_the_books_text():
     assert '"is_the_books_text": true' in (ROOT / "results/chapter/config.json").read_text()
 
 
+def settings_of(run):
+    return json.loads((ROOT / f"results/{run}/config.json").read_text())["settings"]
+
+
+def test_the_command_beside_tinyshakespeare_is_that_of_the_run():
+    page = TEXTS["results/README.md"]
+    words = page.split("d2l-deeprnn train --corpus tinyshakespeare")[1].split("--out")[0].split()
+    given = {"corpus": ["tinyshakespeare"]}
+    for name in (word for word in words if word.startswith("--")):
+        value = words[words.index(name) + 1]
+        given[name[2:].replace("-", "_")] = True if value.startswith("--") else value
+    settings = settings_of("tinyshakespeare")
+    for name, value in given.items():
+        assert settings[name] == type(settings[name])(value), name
+    assert settings_of("tinyshakespeare_no_dropout") == {**settings, "dropout": 0.0}
+
+
+# Words -----------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 1600
+
+
 def test_every_function_in_the_table_of_differences_exists():
-    table = README.split("## Where this differs")[1].split("\n## ")[0]
+    table = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
     names = {
         name
         for line in table.splitlines()
@@ -415,12 +132,39 @@ def test_every_function_in_the_table_of_differences_exists():
     assert names <= set(d2l.__all__)
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+def anchors(page):
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-# Its commands and its cells, shortened.
+@pytest.mark.parametrize("name", [*PAGES, "docs/differences.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_the_map_names_every_room():
+    rooms = {path.parent.name for path in (ROOT / "d2l_deeprnn").glob("*/__init__.py")}
+    found = re.findall(r"`d2l_deeprnn/(\w+)`", README.split("## Where things are")[1])
+    assert set(found) == rooms and len(found) == len(rooms)
+
+
+def test_files_that_contributing_names_exist():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    found = re.findall(r"`((?:d2l_deeprnn|benchmarks|scripts|docs|tests)/[\w/.]+)`", page)
+    assert len(found) > 10
+    for name in found:
+        assert (ROOT / name).exists(), name
+
+
+# Commands and cells, shortened -------------------------------------------------------------------
 
 # Of the system, which a test must not change.
 NOT_HERE = {"sudo", "apt-get", "dnf"}
@@ -429,19 +173,19 @@ SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"
 MOST_EPOCHS = {"reproduce": 1, "train": 2, "resume": 3}
 
 
-def without_cells():
-    return re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+ALL = "\n".join(TEXTS.values())
 
 
 def commands():
-    """The lines of the README's indented blocks, in order, each as words."""
-    lines = re.findall(r"^ {4}(\S.*)$", without_cells().replace("\\\n", " "), re.MULTILINE)
+    """The lines of the pages' indented blocks, in order, each as words."""
+    without_cells = re.sub(r"^```.*?^```$", "", ALL, flags=re.DOTALL | re.MULTILINE)
+    lines = re.findall(r"^ {4}(\S.*)$", without_cells.replace("\\\n", " "), re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
 def cells():
-    assert set(re.findall(r"^```(.+)$", README, re.MULTILINE)) == {"python"}
-    return re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^```(.+)$", ALL, re.MULTILINE)) == {"python"}
+    return re.findall(r"^```python\n(.*?)^```$", ALL, flags=re.DOTALL | re.MULTILINE)
 
 
 def shortened(words):
@@ -472,7 +216,7 @@ def run_command(words):
     elif program == "d2l-deeprnn":
         assert cli.main(shortened(rest)) == 0, words
     elif program not in NOT_HERE:
-        pytest.fail(f"no test runs this command of the README: {shlex.join(words)}")
+        pytest.fail(f"no test runs this command of the pages: {shlex.join(words)}")
 
 
 @pytest.fixture
@@ -484,7 +228,7 @@ def elsewhere(monkeypatch, tmp_path):
     (tmp_path / "my_novel.txt").write_text(sample.read_text())
     for name in EXERCISES.values():
         module = importlib.import_module(f"d2l_deeprnn.exercises.{name}")
-        rows = read_study(module.FILES, ROOT / "results" / "exercises")
+        rows = read_files(module.FILES, ROOT / "results" / "exercises")
         monkeypatch.setattr(module, "study", lambda rows=rows, **how: rows)
     return tmp_path
 

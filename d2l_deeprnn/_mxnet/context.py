@@ -16,6 +16,11 @@ def try_gpu() -> mx.Context:
     """Return ``mx.gpu(0)`` if that device can be used, else ``mx.cpu()``.
 
     Source: ``d2l.try_gpu`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> d2l.try_gpu() in d2l.try_all_gpus()
+        True
     """
     ctx = mx.gpu()
     return ctx if _usable(ctx) else mx.cpu()
@@ -25,6 +30,11 @@ def try_all_gpus() -> List[mx.Context]:
     """Return all usable GPUs, or ``[mx.cpu()]`` if there is none.
 
     Source: ``d2l.try_all_gpus`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> {device.device_type for device in d2l.try_all_gpus()} <= {"cpu", "gpu"}
+        True
     """
     ctxes: List[mx.Context] = []
     while _usable(mx.gpu(len(ctxes))):
@@ -72,6 +82,15 @@ def set_seed(seed: int) -> None:
 
     Raises:
         ValueError: if the seed is not such a number.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> d2l.set_seed(0)
+        >>> first = nd.random.normal(shape=(3,))
+        >>> d2l.set_seed(0)
+        >>> (nd.random.normal(shape=(3,)) == first).asnumpy().tolist()
+        [1.0, 1.0, 1.0]
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")

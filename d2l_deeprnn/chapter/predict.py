@@ -41,6 +41,16 @@ def predict_rnn_gluon(
         TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.predict_rnn_gluon`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet.gluon import rnn
+        >>> vocab = d2l.Vocab("time machine")
+        >>> model = d2l.RNNModel(rnn.LSTM(8), len(vocab))
+        >>> model.initialize()
+        >>> text = d2l.predict_rnn_gluon("time", 3, model, vocab, d2l.try_gpu())
+        >>> text.startswith("time")
+        True
     """
     check_ctx(ctx)
     _check_request(prefix, num_chars, vocab)
@@ -80,6 +90,14 @@ def predict_rnn(
     Returns, Raises: as ``predict_rnn_gluon``.
 
     Source: ``d2l.predict_rnn`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> vocab, ctx = d2l.Vocab("time machine"), d2l.try_gpu()
+        >>> get_params, init_state, lstm = d2l.deep_lstm(len(vocab), 8, len(vocab), ctx=ctx)
+        >>> text = d2l.predict_rnn("time", 3, lstm, get_params(), init_state, 8, vocab, ctx)
+        >>> text.startswith("time")
+        True
     """
     check_ctx(ctx)
     _check_request(prefix, num_chars, vocab)

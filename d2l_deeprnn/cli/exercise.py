@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Dict
 
-from ..exercises import EXERCISES
+from ..exercises import EXERCISES, NOTEBOOKS
 from .console import DONE, print_line
 
 SUMMARY = "answer one of the chapter's exercises"
@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.description = """\
 Run the study behind the answer to an exercise, or to the chapter's remark on
-initialisation; print tables and the answer. In full they take from ten minutes
-to an hour. Interrupted, the same command with the same --out goes on with the
-next run."""
+initialisation, and print its tables. In full they take from ten minutes to an
+hour. Interrupted, the same command with the same --out goes on with the next
+run."""
     parser.add_argument(
         "name",
         choices=list(EXERCISES),
@@ -42,7 +42,7 @@ next run."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a study, print its tables and its answer, keep rows and pictures; gives the status."""
+    """Run a study, print its tables, keep rows and pictures; gives the status."""
     from tqdm import tqdm
 
     from ..evidence.figures import save_figure
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     for table in study.tables(rows):
         print(f"\n{table}")
-    print(f"\n{study.answer(rows)}")
+    print(f"\nThe answer for real books: the project's notebooks/{NOTEBOOKS[arguments.name]}")
     if books.note:
         print(f"\n{books.note}")
     if arguments.out is not None:

@@ -17,9 +17,9 @@ from .options import add_setting, given
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
+    from ..training.runs import Text
     from ..training.state import TrainRecord
     from ..training.trainer import Progress
-    from ..training.runs import Text
 
 SUMMARY = "train a model on any text, with checkpoints"
 EXAMPLES = """\

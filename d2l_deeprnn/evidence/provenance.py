@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Dict, Union
 
@@ -14,13 +15,18 @@ from .._mxnet.repairs import available_cores
 from .._version import __version__
 
 
-def versions() -> Dict[str, str]:
-    """Versions of everything that can change a figure."""
+def versions(*packages: str) -> Dict[str, str]:
+    """Versions of everything that can change a figure.
+
+    Args:
+        packages: names of further installed packages that took part.
+    """
     return {
         "d2l_deeprnn": __version__,
         "python": platform.python_version(),
         "mxnet": mx.__version__,
         "numpy": np.__version__,
+        **{name: metadata.version(name) for name in packages},
     }
 
 

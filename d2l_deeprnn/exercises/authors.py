@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import collections
 import math
-import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..generation.generate import generate
 from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select, spread
+from .study import collect, perplexity
 from .texts import library, read, split
 from .training import epochs_for, lstm_settings, train
 
@@ -185,27 +185,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             xticks=["\N{OPEN BOX}" if c == "U+0020" else chr(int(c[2:], 16)) for c in common],
         ),
     }
-
-
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-    one, two = _authors(rows)
-
-    def median(mixture: str, author: str) -> float:
-        found = select(rows["runs"], mixture=mixture)
-        return statistics.median(perplexity(row[author]) for row in found)
-
-    def both(mixture: str) -> str:
-        return f"{median(mixture, one):.2f} on {one} and {median(mixture, two):.2f} on {two}"
-
-    return (
-        f"A network that has read {one} only scores {both(_only(one))}; one that has read {two} "
-        f"only, {both(_only(two))}: an author who was never read costs most. Both in equal parts, "
-        f"with as many characters, give {both(HALVES)}; twice the text, {both(ALL)}. What goes "
-        f"wrong is a mixture with little of one author, {both(_little(one))}; showing both equally "
-        f"often makes that {both(_balanced(one))}. A mark that names the author, with all of the "
-        f"text, gives {both(MARKED)}."
-    )
 
 
 def _only(author: str) -> str:

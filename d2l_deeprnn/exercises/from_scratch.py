@@ -13,12 +13,13 @@ from .._mxnet.context import set_seed, try_gpu
 from ..chapter.book import CHAPTER
 from ..chapter.train import train_and_predict_rnn, train_and_predict_rnn_gluon
 from ..evidence.figures import Line, lines_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..nn.convert import params_from_gluon, params_to_gluon
 from ..nn.deepgates import deep_gate_lstm
 from ..nn.model import RNNModel
 from ..nn.scratch import Network, deep_gru, deep_lstm, deep_rnn
 from ..text.corpora import load_corpus
-from .study import Row, Table, collect, column, select, spread
+from .study import collect
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -253,25 +254,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             {"LSTM from scratch": lines}, "epoch", ylabel, log_y=True, yticks=ticks
         )
     }
-
-
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-    names = ("outputs", "states", "gradients")
-    worst = max(row[name] for row in rows["equality"] for name in names)
-    last = max(column(rows["training"], "epoch"))
-
-    def median(network: str) -> float:
-        found = select(rows["training"], network=network, epoch=last)
-        return statistics.median(column(found, "perplexity"))
-
-    return (
-        "A second layer from scratch is one more loop: each layer reads the outputs of the one "
-        "below. On the same parameters it computes what Gluon's fused layer does, to a relative "
-        f"difference of {worst:.0e}. After {last} epochs one layer is at a training perplexity of "
-        f"{median(ONE):.3f}, two layers at {median(TWO):.3f} (Gluon's, from the same start, at "
-        f"{median(FUSED):.3f}), and one layer with deeper gates at {median(GATES):.3f}."
-    )
 
 
 def _epochs_to(rows: Rows, network: str, goal: float) -> List[Any]:

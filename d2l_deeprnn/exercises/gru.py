@@ -11,11 +11,12 @@ import numpy as np
 from .._mxnet import mx, nd
 from .._mxnet.context import set_seed, try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from ..training.learner import build_model, new_model
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select, spread
+from .study import collect, perplexity
 from .texts import encode, library, read, split
 from .training import train
 
@@ -190,38 +191,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             yticks=(3, 4, 5, 6, 8, 10, 15, 20),
         ),
     }
-
-
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-    last = _last(rows)
-
-    def median(comparison: str, kind: str) -> float:
-        return statistics.median(perplexity(r[HELD_OUT]) for r in last[comparison, kind])
-
-    lstm, gru = median(SAME_WIDTH, "LSTM"), median(SAME_WIDTH, "GRU")
-    before = median(SAME_WIDTH, BEFORE)
-    plain, sized = median(SAME_WIDTH, "plain RNN"), median(SAME_SIZE, "GRU")
-    seeds = len(last[SAME_WIDTH, "LSTM"])
-    return (
-        f"At the same width, over {seeds} seeds, the median test perplexity is {lstm:.3f} with the "
-        f"LSTM, {gru:.3f} with Gluon's GRU, {before:.3f} with the book's GRU and {plain:.3f} with "
-        f"the plain RNN. With as many parameters as the LSTM, the GRU reaches {sized:.3f}, "
-        f"the plain RNN {median(SAME_SIZE, 'plain RNN'):.3f}. "
-        f"{_verdict(rows)}"
-    )
-
-
-def _verdict(rows: Rows) -> str:
-    """Whether the runs of LSTM and GRU, with as many parameters, can be told apart."""
-    last = _last(rows)
-    lstm = [row[HELD_OUT] for row in last[SAME_WIDTH, "LSTM"]]
-    gru = [row[HELD_OUT] for row in last[SAME_SIZE, "GRU"]]
-    if max(lstm) < min(gru):
-        return "Every run of the LSTM is better than every run of a GRU of its size."
-    if max(gru) < min(lstm):
-        return "Every run of a GRU of the LSTM's size is better than every run of the LSTM."
-    return "The runs of the LSTM and of a GRU of its size overlap: seeds differ by as much."
 
 
 def _last(rows: Rows) -> Dict[Tuple[str, str], List[Row]]:

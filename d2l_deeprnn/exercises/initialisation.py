@@ -12,11 +12,12 @@ from .._mxnet import nd
 from .._mxnet.context import try_gpu
 from ..chapter.book import CHAPTER, PRINTED
 from ..evidence.figures import Line, heat_figure, lines_figure
+from ..evidence.records import Row, Table, column, select
 from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select
+from .study import collect, perplexity
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -259,50 +260,10 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-    grid, fast = rows["grid"], rows["fast"]
-    counts = {
-        init: sum(1 for row in select(grid, init=init) if row["epochs"])
-        for init in dict.fromkeys(column(grid, "init"))
-    }
-    each = len(grid) // len(counts)
-    goal = PRINTED[-1].perplexity
-    reached = {
-        setting: found[-1]["epoch"]
-        for setting in dict.fromkeys(column(fast, "setting"))
-        for found in [select(fast, setting=setting)]
-        if perplexity(found[-1]["train"]) <= goal
-    }
-    words = ", ".join(f"{count} with {init}" for init, count in counts.items())
-    text = (
-        f"Of {each} settings of learning rate, clipping and depth, these reach perplexity "
-        f"{GOAL:g} within the epochs allowed: {words}. "
-    )
-    small = select(rows["plateau"], init="Normal(0.01)")
-    still = [row["epoch"] for row in small if _near(row, rows["unigram"][0]["perplexity"])]
-    if still:
-        text += (
-            f"From Normal(0.01) the outputs of the upper layer start at {small[0]['hidden']:.1e}, "
-            "so that there is nothing to tell characters apart by: until epoch "
-            f"{still[-1]} the network knows little more than how frequent each character is. "
-        )
-    if reached:
-        first = min(reached, key=lambda setting: reached[setting])
-        text += f"The book's {goal:.3f} comes first with {first}, in epoch {reached[first]}"
-        chapters = reached.get(next(iter(FAST)))
-        text += f"; with the chapter's setting in epoch {chapters}." if chapters else "."
-    return text
-
-
 def _shown(row: Row) -> float:
     """Perplexity; a gap above 60, where a run has lost its way and the axis would stretch."""
     found = perplexity(row["train"])
     return found if found <= 60 else math.nan
-
-
-def _near(row: Row, unigram: float) -> bool:
-    return perplexity(row["train"]) > 0.9 * unigram
 
 
 def _epochs_to_the_books(rows: List[Row]) -> List[str]:

@@ -8,11 +8,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure
+from ..evidence.records import Row, Table, column, select, spread
 from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
-from .study import Row, Table, collect, column, perplexity, select, spread
+from .study import collect, perplexity
 from .texts import encode, library, read, split
 from .training import best, epochs_for, lstm_settings, train
 
@@ -229,40 +230,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
         "exercise_3_amounts": lines_figure(by_amount, "characters trained on", ylabel, **common),
         "exercise_3_sizes": lines_figure(by_size, "hidden units a layer", ylabel, **common),
     }
-
-
-def answer(rows: Rows) -> str:
-    """The answer in sentences, with its figures."""
-
-    def median(amount: str, name: str) -> float:
-        found = select(rows["amounts"], amount=amount)
-        return statistics.median(perplexity(row[name]) for row in found)
-
-    amounts = column(rows["ngrams"], "amount")
-    least, most = amounts[0], amounts[-1]
-    lowest = min(amounts, key=lambda amount: median(amount, "test"))
-    more = ""
-    if lowest != most:
-        more = (
-            f"; with {most} it is {median(most, 'test'):.2f}, for in as many minibatches the "
-            "network gets through more text fewer times"
-        )
-    ngram = min(rows["ngrams"], key=lambda row: row["test"])
-    size = min(rows["sizes"], key=lambda row: row["test"])
-    longer = [f"{perplexity(row['test']):.2f} with {row['amount']}" for row in rows["longer"]]
-    wide = rows["longer"][0]
-    return (
-        f"On text that it has never seen, the network's perplexity falls from "
-        f"{median(least, 'test'):.2f} ({least}) to {median(lowest, 'test'):.2f} ({lowest}){more}. "
-        f"The n-gram model, which only counts, reaches {perplexity(ngram['test']):.2f} with "
-        f"{ngram['amount']}; the best size of network, {size['num_layers']} layers of "
-        f"{size['num_hiddens']}, {perplexity(size['test']):.2f} with {size['amount']}. "
-        f"Trained four times as long, with dropout and {wide['num_hiddens']} units a layer, "
-        f"it is {', '.join(longer)}. Perplexity "
-        f"of the text trained on tells nothing of this: after the last epoch it is "
-        f"{_last(rows, least):.2f} with {least} and {_last(rows, most):.2f} with {most}. The "
-        "chapter's 1.03 is memory of 10,000 characters, not knowledge of English."
-    )
 
 
 def _ngram(rows: Rows, amount: str) -> Row:

@@ -8,10 +8,10 @@ import numpy as np
 
 from .._mxnet import gluon
 from .._mxnet.context import try_gpu
+from ..evidence.records import Row
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings
-from .study import Row
 
 
 def train(

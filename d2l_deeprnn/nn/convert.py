@@ -61,6 +61,20 @@ def params_from_gluon(
         ValueError: if the layers have no values yet, are bidirectional, have
             a projection, a clipped state, an activation after the output or
             no bias, or do not fit each other.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> from mxnet.gluon import rnn
+        >>> model = d2l.RNNModel(rnn.LSTM(8, num_layers=2), vocab_size=5)
+        >>> model.initialize()
+        >>> X = nd.array([[0, 1, 2]])
+        >>> scores, _ = model(X, model.begin_state(batch_size=1))
+        >>> params = d2l.params_from_gluon(model.rnn, model.dense)
+        >>> _, init_state, forward = d2l.deep_lstm(5, 8, 5, num_layers=2)
+        >>> outputs, _ = forward(d2l.to_onehot(X, 5), init_state(1, 8), params)
+        >>> bool((nd.concat(*outputs, dim=0) - scores).abs().max().asscalar() < 1e-5)
+        True
     """
     form = _form(rnn_layer, dense)
     names = list(_layer(form, two_biases).param_shapes(1, 1))
@@ -103,6 +117,17 @@ def params_to_gluon(
             layers need; if the layers are not initialized, are bidirectional,
             have a projection, a clipped state, an activation after the output
             or no bias, or do not fit each other. Nothing has been written then.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet.gluon import nn, rnn
+        >>> layer, dense = rnn.GRU(8, num_layers=2, input_size=5), nn.Dense(5, in_units=8)
+        >>> layer.initialize(), dense.initialize()
+        (None, None)
+        >>> params = d2l.deep_gru(5, 8, 5, num_layers=2, reset="after").get_params()
+        >>> d2l.params_to_gluon(params, layer, dense)
+        >>> bool((dense.weight.data() == params[-2].T).asnumpy().all())
+        True
     """
     form = _form(rnn_layer, dense)
     names = _names_of_one_layer(params, form, rnn_layer, dense)

@@ -52,6 +52,15 @@ def deep_gate_lstm(
 
     Raises:
         ValueError: if a number is out of its range.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> get_params, init_state, forward = d2l.deep_gate_lstm(5, 8, 5, gate_depth=2)
+        >>> inputs = d2l.to_onehot(nd.array([[0, 1, 2]]), 5)
+        >>> outputs, state = forward(inputs, init_state(1, 8), get_params())
+        >>> len(outputs), outputs[0].shape
+        (3, (1, 5))
     """
     positive_int("num_layers", num_layers)
     positive_int("gate_depth", gate_depth)
@@ -151,6 +160,15 @@ class DeepGateLSTMCell(gluon.rnn.HybridRecurrentCell):
 
     Raises:
         ValueError: if a number is out of its range.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> model = d2l.RNNModel(d2l.DeepGateLSTMCell(8, gate_depth=2), vocab_size=5)
+        >>> model.initialize()
+        >>> scores, state = model(nd.array([[0, 1, 2]]), model.begin_state(batch_size=1))
+        >>> scores.shape
+        (3, 5)
     """
 
     def __init__(

@@ -30,6 +30,16 @@ class RNNModel(gluon.Block):
         TypeError: if ``rnn_layer`` is not a recurrent layer or cell.
 
     Source: ``d2l.RNNModel`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> from mxnet.gluon import rnn
+        >>> model = d2l.RNNModel(rnn.LSTM(hidden_size=8, num_layers=2), vocab_size=5)
+        >>> model.initialize()
+        >>> scores, state = model(nd.array([[0, 1, 2]]), model.begin_state(batch_size=1))
+        >>> scores.shape, [s.shape for s in state]
+        ((3, 5), [(2, 1, 8), (2, 1, 8)])
     """
 
     def __init__(self, rnn_layer: gluon.Block, vocab_size: int, **kwargs: Any) -> None:

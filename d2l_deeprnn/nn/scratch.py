@@ -343,6 +343,12 @@ def deep_rnn(
 
     Returns, Raises: as ``deep_network``; a ValueError also for an activation
     that is not known, and if their number is not the number of layers.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> network = d2l.deep_rnn(num_inputs=5, num_hiddens=8, num_outputs=5, num_layers=3)
+        >>> len(network.init_state(1, 8))  # H of each layer
+        3
     """
     positive_int("num_layers", num_layers)
     each: Sequence[Any] = (
@@ -378,6 +384,12 @@ def deep_gru(
         num_inputs, num_hiddens, num_outputs, ctx, scale: as in ``deep_network``.
 
     Returns, Raises: as ``deep_network``; a ValueError also for another ``reset``.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> network = d2l.deep_gru(5, 8, 5, num_layers=1, reset="after")
+        >>> [param.shape for param in network.get_params()][-2:]  # W_hq and b_q
+        [(8, 5), (5,)]
     """
     positive_int("num_layers", num_layers)
     forms = {"before": GRU_LAYER, "after": GRU_RESET_AFTER_LAYER}
@@ -407,6 +419,15 @@ def deep_lstm(
         num_inputs, num_hiddens, num_outputs, ctx, scale: as in ``deep_network``.
 
     Returns, Raises: as ``deep_network``.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> get_params, init_lstm_state, lstm = d2l.deep_lstm(5, 8, 5, num_layers=2)
+        >>> inputs = d2l.to_onehot(nd.array([[0, 1, 2]]), 5)
+        >>> outputs, state = lstm(inputs, init_lstm_state(1, 8), get_params())
+        >>> len(outputs), outputs[0].shape, len(state)  # H and C of each layer
+        (3, (1, 5), 4)
     """
     positive_int("num_layers", num_layers)
     layer = with_two_biases(LSTM_LAYER) if two_biases else LSTM_LAYER
@@ -432,6 +453,16 @@ def two_layer_rnn(
         num_steps outputs (batch_size, num_outputs), and the new state.
 
     Source: ``rnn`` in the book's "Recurrent Neural Networks from Scratch".
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> get_params, init_state, forward = d2l.deep_rnn(5, 8, 5, num_layers=2)
+        >>> inputs, params = d2l.to_onehot(nd.array([[0, 1, 2]]), 5), get_params()
+        >>> outputs, _ = d2l.two_layer_rnn(inputs, init_state(1, 8), params)
+        >>> expected, _ = forward(inputs, init_state(1, 8), params)
+        >>> all((a == b).asnumpy().all() for a, b in zip(outputs, expected))
+        True
     """
     W_xh1, W_hh1, b_h1, W_xh2, W_hh2, b_h2, W_hq, b_q = params
     H1, H2 = state

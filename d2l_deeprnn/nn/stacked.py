@@ -34,6 +34,15 @@ class StackedRNN(gluon.HybridBlock):
     Raises:
         ValueError: if a size is not positive, the cell unknown, or the
             dropout not from 0 to below 1.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> layer = d2l.StackedRNN("lstm", hidden_size=8, num_layers=2, dropout=0.5, input_size=5)
+        >>> layer.initialize()
+        >>> outputs, state = layer(nd.zeros((3, 1, 5)), layer.begin_state(batch_size=1))
+        >>> outputs.shape  # 3 time steps, 1 row
+        (3, 1, 8)
     """
 
     def __init__(

@@ -93,7 +93,7 @@ class Text:
         source: Where it comes from: a page or a few words, for people to read.
         filename: What its file is called.
         sha1: SHA-1 of the file's bytes, in hexadecimal; None for a shipped text.
-        url: Where the very file with this sum can be downloaded; None where that is nowhere.
+        url: Where the very file with this sum can be downloaded; None if it is no longer served.
         shipped: Whether the file is part of this package.
     """
 
@@ -225,6 +225,12 @@ def load_corpus(
         TypeError: If ``texts`` is none of the above.
         ValueError: If ``num_examples`` is not a positive integer, ``texts`` is an empty list, or
             ``encoding`` is unknown or no file is there to be read in it.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> indices, vocab = d2l.load_corpus("the_tide_tables", 40)
+        >>> "".join(vocab.to_tokens(indices))
+        'the tide tables there is a kind of error'
     """
     corpus = load_text(
         texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
@@ -497,7 +503,7 @@ def _fetch(text: Text, url: str, file: BinaryIO) -> None:
         digest.update(chunk)
         beginning = beginning or chunk
     if digest.hexdigest() != text.sha1:
-        # Unlike a wrong file on this machine, nobody put it there: the text is not to be had.
+        # Unlike a wrong file on this machine, nobody put it there: the text is not available.
         if _HTML.match(beginning):
             raise _TransferFailed(_WEB_PAGE)
         raise _TransferFailed(

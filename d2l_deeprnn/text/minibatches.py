@@ -71,6 +71,15 @@ def data_iter_consecutive(
         TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.data_iter_consecutive`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> minibatches = d2l.data_iter_consecutive(list(range(30)), batch_size=2, num_steps=4)
+        >>> len(minibatches)
+        3
+        >>> X, Y = next(minibatches)
+        >>> X.shape, bool((Y == X + 1).asnumpy().all())
+        ((2, 4), True)
     """
     check_ctx(ctx)
     text = token_indices("corpus_indices", corpus_indices)
@@ -106,6 +115,12 @@ def data_iter_random(
     Args, Returns, Raises: as ``data_iter_consecutive``.
 
     Source: ``d2l.data_iter_random`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> minibatches = d2l.data_iter_random(list(range(32)), batch_size=2, num_steps=4)
+        >>> [X.shape for X, Y in minibatches]
+        [(2, 4), (2, 4), (2, 4)]
     """
     check_ctx(ctx)
     text = token_indices("corpus_indices", corpus_indices)
@@ -171,6 +186,13 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
         num_steps arrays of shape (batch_size, size).
 
     Source: ``d2l.to_onehot`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> inputs = d2l.to_onehot(nd.array([[0, 2], [1, 1]]), 3)  # 2 rows, 2 time steps
+        >>> inputs[1].asnumpy().tolist()
+        [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     return [nd.one_hot(x, size) for x in X.T]
 

@@ -38,6 +38,16 @@ class Vocab:
 
     Source:
         ``d2l.Vocab`` of d2l 0.9.1.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> vocab = d2l.Vocab("time machine")
+        >>> vocab.idx_to_token
+        ['<unk>', 'e', 'i', 'm', ' ', 'a', 'c', 'h', 'n', 't']
+        >>> vocab["m"], vocab["z"]
+        (3, 0)
+        >>> "".join(vocab.to_tokens(vocab.encode("tame")))
+        'tame'
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How long the losses are the original's, on whichever kernels: what the README claims of it."""
+"""How long the losses are the original's, on whichever kernels."""
 
 from __future__ import annotations
 

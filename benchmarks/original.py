@@ -1,0 +1,46 @@
+"""The library of 2019, ``d2l`` 0.9.1, as published, with what lets it be imported and used today.
+
+Tests, benchmarks and the notebook of the control take it from here; nothing else repairs it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Tuple
+
+
+def repair() -> None:
+    """Let ``mxnet`` 1.9.1 and ``d2l`` 0.9.1 be imported, and change nothing else."""
+    import numpy
+    from IPython import display
+
+    numpy.bool = bool  # MXNet asks for this name, which NumPy has dropped
+    display.set_matplotlib_formats = lambda *formats, **settings: None  # and d2l for IPython's
+
+
+def load() -> Tuple[ModuleType, ModuleType]:
+    """Import the library, and its module ``d2l.train``, which the function ``d2l.train`` hides."""
+    repair()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("d2l"), importlib.import_module("d2l.train")
+
+
+def enter_notebook_directory(data: Path) -> None:
+    """Change to a new directory from which the library finds its text, ``../data``.
+
+    Args:
+        data: the directory of ``timemachine.txt``.
+    """
+    place = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    (place / "data").symlink_to(data.resolve())
+    (place / "notebook").mkdir()
+    os.chdir(place / "notebook")

@@ -1,0 +1,394 @@
+"""Write the figures in README.md and results/README.md anew from the files in results/.
+
+    python scripts/results.py            # or: make results
+    python scripts/results.py DIRECTORY  # of a copy of the project
+
+What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by what the
+function ``NAME`` below returns. Nothing is trained or measured; called again, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+from d2l_deeprnn.chapter import book
+from d2l_deeprnn.evidence.records import Row, Table, column, read_rows, select, spread
+from d2l_deeprnn.files import write_text
+
+PAGES = ("README.md", "results/README.md")
+OURS = "d2l_deeprnn"
+MINIBATCHES = 8  # of an epoch of the chapter, wherever it starts to read
+
+
+class Results:
+    """The parts of the pages, from the files of a directory: a method for each name."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def rows(self, name: str) -> List[Row]:
+        return read_rows(self.directory / f"{name}.csv")
+
+    def described(self, name: str) -> Dict[str, Any]:
+        return dict(json.loads((self.directory / f"{name}.json").read_text(encoding="utf-8")))
+
+    # The chapter's figures over seeds ----------------------------------------------------------
+
+    def seeds(self) -> str:
+        rows = []
+        for line in book.PRINTED:
+            cells = [str(line.epoch), f"{line.perplexity:.3f}"]
+            for name in "chapter_seeds", "original_seeds":
+                found = column(select(self.rows(name), epoch=line.epoch), "perplexity")
+                cells += [f"{f(found):.3f}" for f in (min, statistics.median, max)]
+            band = book.BANDS[line.epoch]
+            rows.append([*cells, f"{band.low:.3f} to {band.high:.3f}"])
+        ours, originals = ("ours: lowest", "median", "highest"), ("original: lowest", "median")
+        columns = ["epoch", "book", *ours, *originals, "highest", "expected of one run"]
+        return table(columns, rows)
+
+    def seeds_text(self) -> str:
+        ours, originals = (
+            {e: column(select(self.rows(n), epoch=e), "perplexity") for e in book.BANDS}
+            for n in ("chapter_seeds", "original_seeds")
+        )
+        n = len(ours[500])
+        below = [sum(p < line.perplexity for p in ours[line.epoch]) for line in book.PRINTED]
+        late = [e for e in book.BANDS if e > 125]
+        within = [[sum(p <= 1.06 for p in runs[e]) for e in late] for runs in (ours, originals)]
+        predictions = [
+            row[f"prediction_{i}"]
+            for row in self.rows("chapter_seeds")
+            if row["epoch"] in book.PREDICTIONS
+            for i in (1, 2)
+        ]
+        books = sum(text in book.PREDICTIONS[500] for text in predictions)
+        return paragraph(
+            f"Of our {n} runs, {listed(below)} lie below the book's figure at epochs "
+            f"{listed(book.BANDS)}. The book stayed below 1.06 from epoch 250 on; "
+            f"at epochs {listed(late)}, {listed(within[0])} of our {n} runs did, and "
+            f"{listed(within[1])} of the original's {len(originals[500])}. Of our "
+            f"{len(predictions)} predictions, {books} are the book's own sentence."
+        )
+
+    def coverage(self) -> str:
+        found = self.rows("interval_coverage")
+        skewed = [
+            row["coverage"] for row in found if re.match("simulated, (gamma|log)", row["what"])
+        ]
+        left_out = {row["epochs"]: row["coverage"] for row in select(found, what="left out")}
+        shares = [f"{100 * share:.1f} % at the epochs {e}" for e, share in left_out.items()]
+        return paragraph(
+            "The interval assumes that the logarithm of the loss is normally distributed from seed "
+            "to seed. It is skewed, and single epochs jump. In simulations with the skewness that "
+            f"was measured, the intervals hold {100 * min(skewed):.1f} to {100 * max(skewed):.1f} "
+            "% of further runs. When each training is held against the interval that the others "
+            f"give, the interval holds {listed(shares)}."
+        )
+
+    def plateau(self) -> str:
+        return paragraph(
+            f"The interval for epoch 125 ends at {book.UNIGRAM_PERPLEXITY}, the perplexity of a "
+            "network that knows how frequent each character is and nothing of their order."
+        )
+
+    # Beside the original, minibatch by minibatch -----------------------------------------------
+
+    def agreement(self) -> str:
+        pairs = self._pairs()
+        errors = [[abs(a - b) / b for a, b in zip(*pair)] for pair in pairs.values()]
+        differing = [i + 1 for e in errors for i, error in enumerate(e) if error]
+        first = f"that of minibatch {min(differing)}" if differing else "none of them"
+        marks = (100, 200, 300, 500, 1000)
+        greatest = [f"{max(max(e[:n]) for e in errors):.1g}" for n in marks]
+        printed = [
+            [
+                f"{math.exp(statistics.mean(losses[124 * MINIBATCHES : 125 * MINIBATCHES])):.6f}"
+                for losses in pair
+            ]
+            for pair in pairs.values()
+        ]
+        equal = sum(a == b for a, b in printed)
+        text = (
+            f"Both libraries were trained with one thread on {seeds_named(pairs)} "
+            f"([`seeds`](seeds)). The first loss that differs at all is {first}. "
+            f"Up to minibatch {listed(marks)}, the greatest relative error of a loss is "
+            f"{listed(greatest)}; a unit in the last place of float32 is up to 1.2e-07. At epoch "
+            f"125, {equal} of {len(pairs)} perplexities are the original's in all six digits that "
+            "it prints."
+        )
+        if set(pairs) != set(column(self.rows("chapter_seeds"), "seed")):
+            text += (
+                " The table above is of earlier trainings, made with two threads and with each "
+                "parameter clipped and updated by itself."
+            )
+        return paragraph(text)
+
+    def _pairs(self) -> Dict[int, Tuple[List[float], List[float]]]:
+        """Seed -> the losses of all minibatches, ours and the original's."""
+        found: Dict[int, Dict[str, List[float]]] = {}
+        for path in (self.directory / "seeds").glob("*.json"):
+            training = json.loads(path.read_text(encoding="utf-8"))
+            if training["num_epochs"] == book.CHAPTER.num_epochs:
+                found.setdefault(training["seed"], {})[training["library"]] = training["losses"]
+        return {
+            seed: (found[seed]["ours"], found[seed]["original"])
+            for seed in sorted(found)
+            if len(found[seed]) == 2
+        }
+
+    def kernels(self) -> str:
+        found = self.rows("first_minibatches")
+        rows = []
+        for kernels in dict.fromkeys(column(found, "kernels")):
+            by_a = {row["a"]: row for row in select(found, kernels=kernels)}
+            cells = [kernels]
+            for a in "ours", "arrays", "original":
+                row = by_a.get(a, {"first_difference": "", "error_up_to_100": ""})
+                cells += [str(row["first_difference"]), f"{row['error_up_to_100']}"]
+            rows.append(cells)
+        first = "ours beside the original: first", "array by array: first"
+        columns = ["kernels", first[0], "error", first[1], "error"]
+        return table([*columns, "original beside itself: first", "error"], rows)
+
+    # Time and memory ---------------------------------------------------------------------------
+
+    def whole_process(self) -> str:
+        found = self.rows("whole_process")
+        rows = []
+        for name, measured in by_contestant(found).items():
+            memory = statistics.median(column(measured, "peak_memory_mib"))
+            seconds = column(measured, "seconds")
+            ratio = against(found, name)
+            rows.append([name, spread(seconds, 1), f"{memory:.0f} MiB", ratio])
+        return table(["program", "seconds", "peak memory", "ours / it"], rows)
+
+    def run_time(self) -> str:
+        last = self.rows("chapter/metrics")[-1]
+        return paragraph(
+            f"The {last['epoch']} epochs of the run in [the picture](chapter/perplexity.svg) took "
+            f"{last['seconds']:.0f} seconds on the same machine (`d2l-deeprnn reproduce --seed 0 "
+            "--out results/chapter`). The book's authors had a GPU, and needed "
+            f"{sum(line.seconds for line in book.PRINTED):.1f} seconds."
+        )
+
+    def minibatch(self) -> str:
+        found = self.rows("minibatch")
+        scale = 1000 / self.described("minibatch")["settings"]["minibatches"]
+        rows = [
+            [
+                name,
+                spread([scale * s for s in column(measured, "seconds")], 1),
+                against(found, name),
+            ]
+            for name, measured in by_contestant(found).items()
+        ]
+        return table(["one minibatch of the chapter", "milliseconds", "ours / it"], rows)
+
+    def time_to_perplexity(self) -> str:
+        found = self.rows("time_to_perplexity")
+        goal = self.described("time_to_perplexity")["settings"]["goal"]
+        if any(row["perplexity"] > goal for row in found):
+            raise ValueError(f"time_to_perplexity.csv has a run that never reached {goal}")
+        rows = []
+        for name, measured in by_contestant(found).items():
+            seconds, epochs = (column(measured, kind) for kind in ("seconds", "epochs"))
+            rows.append([name, spread(seconds, 0), spread(epochs, 0), against(found, name)])
+        columns = [f"to training perplexity {goal}", "seconds", "epochs", "ours / it"]
+        return table(columns, rows)
+
+    def generation(self) -> str:
+        rows = [
+            [name, spread([row["characters"] / row["seconds"] for row in measured], 0)]
+            for name, measured in by_contestant(self.rows("generation")).items()
+        ]
+        length = self.described("generation")["settings"]["num_chars"]
+        return table([f"writing {length} characters", "characters a second"], rows)
+
+    def copying(self) -> str:
+        found = self.rows("copying")
+        several = column(select(found, contestant="several threads copy"), "seconds")
+        one = column(select(found, contestant="one thread copies"), "seconds")
+        return paragraph(
+            "After one such copy a minibatch takes "
+            f"{spread([a / b for a, b in zip(several, one)], 2)} times as long."
+        )
+
+    def memory(self) -> str:
+        rows = [
+            [f"{row['minibatches']:,}", f"{row['resident_mib']:.1f}"]
+            for row in self.rows("memory")
+            if row["minibatches"] in (500, 1500, 5000)
+        ]
+        return table(["minibatches of a small network", "resident memory, MiB"], rows)
+
+    def large_texts(self) -> str:
+        found = self.rows("scaling_texts")
+        rows = []
+        for length in dict.fromkeys(column(found, "characters")):
+            some = select(found, characters=length)
+            times = [
+                spread(column(some, name), 2)
+                for name in ("reading_seconds", "first_minibatch_seconds")
+            ]
+            rows.append([f"{length:,}", *times, str(max(column(some, "peak_memory_mib")))])
+        columns = ["characters", "seconds to read", "to the end of the first minibatch"]
+        return table([*columns, "most memory, MiB"], rows)
+
+    # Other networks and texts ------------------------------------------------------------------
+
+    def scratch(self) -> str:
+        chosen = [
+            ("from scratch", "scratch_chapter", "scratch"),
+            ("from scratch, two biases a gate", "two_biases/scratch_chapter", "scratch_two_biases"),
+            ("Gluon's", "scratch_chapter", "gluon"),
+        ]
+        rows = []
+        for shown, name, network in chosen:
+            found = select(self.rows(name), network=network)
+            seconds = [0.0, *column(found, "seconds")]
+            # The median: some epochs were disturbed by other work on the machine.
+            an_epoch = statistics.median(b - a for a, b in zip(seconds, seconds[1:]))
+            last = found[-1]
+            rows.append([shown, str(last["epoch"]), f"{last['perplexity']:.3f}", f"{an_epoch:.2f}"])
+        return table(["network", "epochs", "last perplexity", "seconds an epoch (median)"], rows)
+
+    def tinyshakespeare(self) -> str:
+        found = self.described("tinyshakespeare/evaluation")
+        minutes = found["seconds_to_best_epoch"] / 60
+        model = f"this LSTM, 2 layers of 512, after {found['best_epoch']} epochs, {minutes:.0f} min"
+        ngram = f"n-gram of order {found['ngram_order']}, Witten-Bell, same split"
+        rows = [
+            [model, f"{found['nats_1_row']:.4f}"],
+            [ngram, f"{found['ngram_nats']:.4f}"],
+            ["nanoGPT's character model on a data-centre GPU, as its README says", "1.4697"],
+        ]
+        return table(["model", "held-out nats a character"], rows)
+
+    def tinyshakespeare_settings(self) -> str:
+        found = self.rows("tinyshakespeare_settings")
+        rows = [
+            [row["setting"], f"{row['train_loss']:.3f}", f"{row['valid_loss']:.3f}"]
+            for row in select(found, epoch=max(column(found, "epoch")))
+        ]
+        return table(["changed", "training nats", "held-out nats"], rows)
+
+    def no_dropout(self) -> str:
+        last = self.rows("tinyshakespeare_no_dropout/metrics")[-1]
+        return paragraph(
+            f"Without dropout, the run of the table above ends at {last['valid_loss']:.4f} "
+            f"held-out and {last['train_loss']:.4f} training nats "
+            "([`tinyshakespeare_no_dropout`](tinyshakespeare_no_dropout))."
+        )
+
+    # What made them ----------------------------------------------------------------------------
+
+    def commands(self) -> str:
+        rows = []
+        for path in sorted(self.directory.glob("**/*.json")):
+            name = path.relative_to(self.directory).with_suffix("").as_posix()
+            described = self.described(name)
+            if "command" not in described or name.startswith("seeds/"):
+                continue
+            machines = [_machine(machine) for machine in as_list(described.get("machine", {}))]
+            others = {
+                f"{library} {version}"
+                for versions in as_list(described.get("versions", {}))
+                for library, version in versions.items()
+                if library in ("d2l", "torch")
+            }
+            made_with = ["; ".join(filter(None, machines)), ", ".join(sorted(others))]
+            rows.append([f"`{name}`", f"`{described['command']}`", *made_with])
+        return table(["file", "command", "machine", "other libraries"], rows)
+
+
+def _machine(machine: Dict[str, Any]) -> str:
+    if not machine:
+        return ""
+    cores = f"{machine['physical_cores_available']} cores"
+    return f"{machine['processor']}, {cores}, threads: {machine['threads']}"
+
+
+def as_list(found: Any) -> List[Any]:
+    """What was made in several places has a list of machines and versions."""
+    return found if isinstance(found, list) else [found]
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return Table("", columns, rows).markdown()
+
+
+def paragraph(words: str) -> str:
+    return textwrap.fill(words, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def listed(items: Any) -> str:
+    """``a, b and c``."""
+    *first, last = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def seeds_named(seeds: Any) -> str:
+    """``the seeds 0 to 9``, or what they are."""
+    found = sorted(seeds)
+    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+        return f"the seeds {found[0]} to {found[-1]}"
+    return f"the seed{'s' if len(found) > 1 else ''} {listed(found)}"
+
+
+def by_contestant(rows: Sequence[Row]) -> Dict[str, List[Row]]:
+    return {
+        name: select(rows, contestant=name) for name in dict.fromkeys(column(rows, "contestant"))
+    }
+
+
+def against(rows: Sequence[Row], name: str) -> str:
+    """The ratio of this package's seconds to a contestant's, round by round."""
+    if name == OURS:
+        return "1"
+    ours, theirs = (column(select(rows, contestant=n), "seconds") for n in (OURS, name))
+    return spread([a / b for a, b in zip(ours, theirs)], 2)
+
+
+def parts(results: Results) -> Dict[str, Callable[[], str]]:
+    """Name -> what writes the part."""
+    names = [name for name in vars(Results) if not name.startswith("_")]
+    return {name: getattr(results, name) for name in names if name not in ("rows", "described")}
+
+
+def rewrite(text: str, writers: Dict[str, Callable[[], str]]) -> str:
+    """A page with each of its parts written anew.
+
+    Raises:
+        ValueError: if a part has no writer, or no end.
+    """
+    marks = re.findall(r"<!-- (begin|end) (\w+) -->", text)
+    pairs = list(zip(marks[::2], marks[1::2]))
+    if len(marks) % 2 or any(b != ("begin", e[1]) or e[0] != "end" for b, e in pairs):
+        raise ValueError(f"a part has no end, or no beginning: {marks}")
+    for (_, name), _ in pairs:
+        if name not in writers:
+            raise ValueError(f"nothing writes {name}: choose from {', '.join(writers)}")
+        pattern = rf"(?<=<!-- begin {name} -->\n).*?(?=<!-- end {name} -->)"
+        written = f"\n{writers[name]()}\n\n"
+        text = re.sub(pattern, lambda _, w=written: w, text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).resolve().parents[1])
+    writers = parts(Results(root / "results"))
+    for name in PAGES:
+        page = root / name
+        write_text(page, rewrite(page.read_text(encoding="utf-8"), writers))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Evidence: rows come back as they were written, with what made them beside them."""
+
+import json
+
+import pytest
+
+from d2l_deeprnn.evidence.provenance import versions
+from d2l_deeprnn.evidence.records import (
+    RecordError,
+    Table,
+    column,
+    read_files,
+    read_rows,
+    select,
+    spread,
+    write_record,
+)
+
+ROWS = [{"kind": "a, b", "epoch": 1, "loss": 0.125}, {"kind": "c", "epoch": 2, "loss": 1e-9}]
+
+
+def test_rows_come_back(tmp_path):
+    write_record(tmp_path / "below" / "name", ROWS, command="x", settings={"seed": 1})
+    assert read_rows(tmp_path / "below" / "name.csv") == ROWS
+    assert read_files({"rows": "name"}, tmp_path / "below") == {"rows": ROWS}
+    described = json.loads((tmp_path / "below" / "name.json").read_text())
+    assert described["command"] == "x" and described["settings"] == {"seed": 1}
+    assert described["versions"] == versions() and described["machine"]["processor"]
+
+
+def test_versions_and_machine_of_somewhere_else_stay(tmp_path):
+    write_record(tmp_path / "name", ROWS, versions={"a": "1"}, machine=["m", "n"])
+    described = json.loads((tmp_path / "name.json").read_text())
+    assert described == {"versions": {"a": "1"}, "machine": ["m", "n"]}
+
+
+def test_a_column_that_a_row_lacks_is_empty(tmp_path):
+    write_record(tmp_path / "name", [{"a": 1}, {"a": 2, "b": 3}])
+    assert read_rows(tmp_path / "name.csv") == [{"a": 1, "b": ""}, {"a": 2, "b": 3}]
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n", 'a,b\n"', "a\n\xff"])
+def test_a_file_that_holds_no_rows_is_named(tmp_path, content):
+    (tmp_path / "name.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(RecordError, match=r"name\.csv (holds no rows|cannot be read)"):
+        read_rows(tmp_path / "name.csv")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RecordError, match=r"none\.csv cannot be read"):
+        read_rows(tmp_path / "none.csv")
+
+
+def test_rows_and_columns_are_chosen():
+    assert select(ROWS, epoch=2) == ROWS[1:] and select(ROWS, epoch=3) == []
+    assert column(ROWS, "epoch") == [1, 2]
+
+
+def test_words():
+    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)" and spread([1234.25], 2) == "1,234.25"
+    table = Table("title", ["a", "long name"], [["1", "2"], ["three", "4"]])
+    assert str(table).splitlines()[2:4] == ["a      long name", "-----  ---------"]
+    assert table.markdown().splitlines()[3] == "| three | 4 |"
+    assert table._repr_markdown_().startswith("**title**\n\n| a | long name |")

@@ -1,0 +1,112 @@
+"""The benchmarks' common part, and the scripts as far as they can be tested without measuring."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2l_deeprnn.evidence.records import read_rows
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = sorted(
+    path.stem
+    for path in BENCHMARKS.glob("*.py")
+    if path.stem not in ("turns", "original", "pytorch_chapter")
+)
+CONTEST = '''"""Which is faster?
+
+More of it.
+"""
+import os
+import time
+from turns import Contest
+
+
+def prepare():
+    print("no answer")
+    rounds = []
+
+    def work(round_):
+        rounds.append(round_)
+        time.sleep(0.001)
+        return [len(rounds), os.environ.get("MORE", "")]
+
+    return work
+
+
+CONTEST = Contest(
+    __file__,
+    {"first": prepare, "second": prepare},
+    columns=["calls", "more"],
+    xlabel="seconds",
+    shown=lambda row: row["seconds"],
+    variables={"second": {"MORE": "yes"}},
+    settings={"size": 3},
+    OPTIONS
+)
+if __name__ == "__main__":
+    CONTEST.main(__doc__)
+'''
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def run(tmp_path, options):
+    script = tmp_path / "contest.py"
+    script.write_text(CONTEST.replace("OPTIONS", options), encoding="utf-8")
+    words = [sys.executable, str(script), "--rounds", "2", "--out", str(tmp_path / "out")]
+    paths = os.pathsep.join([str(BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": paths})
+    described = json.loads((tmp_path / "out" / "contest.json").read_text())
+    assert described["command"] == "python benchmarks/contest.py --rounds 2"
+    assert described["settings"] == {"size": 3}
+    assert described["versions"]["numpy"] and described["machine"]["processor"]
+    assert (tmp_path / "out" / "contest.svg").exists()
+    return read_rows(tmp_path / "out" / "contest.csv")
+
+
+def test_contestants_take_turns_each_in_a_process_of_its_own(tmp_path):
+    rows = run(tmp_path, "")
+    assert [(row["round"], row["contestant"]) for row in rows] == [
+        (0, "first"), (0, "second"), (1, "first"), (1, "second"),
+    ]  # fmt: skip
+    assert {row["calls"] for row in rows} == {2}  # to warm up, and for the record
+    assert [row["more"] for row in rows] == ["", "yes"] * 2
+    assert all(row["seconds"] >= 0 and row["peak_memory_mib"] > 1 for row in rows)
+
+
+def test_a_whole_process_is_timed_from_the_start_of_python(tmp_path):
+    rows = run(tmp_path, "whole_process=True,")
+    assert [row["round"] for row in rows] == [0, 0, 1, 1]  # the round before is not recorded
+    assert {row["calls"] for row in rows} == {1}
+    assert all(row["seconds"] > 0.01 for row in rows)  # no Python starts faster
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_can_be_imported_and_says_how_it_is_run(name):
+    module = importlib.import_module(name)
+    assert f"python benchmarks/{name}.py" in module.__doc__
+    if hasattr(module, "CONTEST"):
+        assert set(module.CONTEST.variables) <= set(module.CONTEST.contestants)
+        assert Path(module.CONTEST.script).stem == name
+
+
+def test_what_lets_the_library_of_2019_start_stands_in_one_place():
+    root = BENCHMARKS.parent
+    found = [
+        path.relative_to(root)
+        for folder in ("benchmarks", "tests", "notebooks", "scripts")
+        for path in (root / folder).rglob("*")
+        if path.suffix in (".py", ".ipynb") and path.name != Path(__file__).name
+        if "display.set_matplotlib_formats" in path.read_text(encoding="utf-8")
+    ]
+    assert found == [Path("benchmarks/original.py")]

@@ -1,0 +1,29 @@
+"""The examples in the docstrings of the public names: they are there, and they run."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+
+import d2l_deeprnn as d2l
+
+# README, docs and notebooks show these at work: most need a training, the book's text or Jupyter.
+WITHOUT = {
+    "EpochRecord", "NGramModel", "TrainSettings", "grad_clipping", "grad_clipping_gluon",
+    "load_data_time_machine", "load_run", "sgd", "train_and_predict_rnn",
+    "train_and_predict_rnn_gluon", "use_svg_display",
+}  # fmt: skip
+NAMES = sorted(set(d2l.__all__) - WITHOUT - {"__version__"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_runs(name, capsys):
+    found = doctest.DocTestFinder(recurse=False).find(getattr(d2l, name), name, globs={})
+    (test,) = [test for test in found if test.examples]
+    failures, _ = doctest.DocTestRunner().run(test)
+    assert not failures, capsys.readouterr().out
+
+
+def test_names_without_an_example_are_public():
+    assert set(d2l.__all__) > WITHOUT
