@@ -11,7 +11,16 @@ import sys
 import pytest
 
 from d2l_deeprnn import cli
-from d2l_deeprnn.exercises import EXERCISES, authors, from_scratch, gru, texts, training
+from d2l_deeprnn.exercises import (
+    EXERCISES,
+    authors,
+    from_scratch,
+    gru,
+    initialisation,
+    more_books,
+    texts,
+    training,
+)
 from d2l_deeprnn.exercises.study import (
     StudyError,
     Table,
@@ -22,6 +31,7 @@ from d2l_deeprnn.exercises.study import (
     select,
     spread,
 )
+from d2l_deeprnn.text.corpora import load_corpus, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.settings import TrainSettings
@@ -146,8 +156,25 @@ def test_words():
     assert "| three | 4 |" in table._repr_markdown_()
 
 
+@pytest.fixture
+def short_studies(monkeypatch):
+    """Every run of a study, on shorter texts and for two epochs: the notebooks run them in full."""
+
+    def two_epochs(**chosen):
+        return TrainSettings(**{**chosen, "num_epochs": 2})
+
+    for module in (authors, gru, initialisation, more_books):
+        monkeypatch.setattr(module, "TrainSettings", two_epochs)
+    for module, length in [(authors, 2000), (gru, 2000), (more_books, 4100)]:
+        monkeypatch.setattr(
+            module, "read", lambda names, length=length: [load_text(n, length) for n in names]
+        )
+    monkeypatch.setattr(initialisation, "load_text", lambda name, _: load_text(name, 600))
+    monkeypatch.setattr(from_scratch, "load_corpus", lambda name, _: load_corpus(name, 600))
+
+
 @pytest.mark.parametrize("name", EXERCISES)
-def test_a_quick_study_says_what_it_is_and_goes_on(name, tmp_path, capsys):
+def test_a_quick_study_says_what_it_is_and_goes_on(short_studies, name, tmp_path, capsys):
     arguments = ["exercise", name, "--quick", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
