@@ -112,7 +112,10 @@ def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
         collect("study", {}, RUNS, compute, out=tmp_path)
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    "number, status",
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
     words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
     process = subprocess.Popen(
