@@ -168,7 +168,7 @@ def short_studies(monkeypatch):
 
     for module in (authors, gru, initialisation, more_books):
         monkeypatch.setattr(module, "TrainSettings", two_epochs)
-    for module, length in [(authors, 2000), (gru, 2000), (more_books, 4100)]:
+    for module, length in [(authors, 2000), (gru, 1200), (more_books, 4100)]:
         monkeypatch.setattr(
             module, "read", lambda names, length=length: [load_text(n, length) for n in names]
         )
