@@ -17,6 +17,7 @@ BESIDE_THE_ORIGINAL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [{"DNNL_MAX_CPU_ISA": "SSE41"}, {"OPENBLAS_CORETYPE": "Nehalem"}],

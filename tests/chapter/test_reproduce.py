@@ -573,7 +573,14 @@ def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
     assert cli.main(["plot", out, "--output", str(tmp_path / "curves.png")]) == 0
 
 
-@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    "name, status",
+    [
+        ("SIGINT", 130),
+        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_leaves_all_that_was_done(tmp_path, name, status):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "d2l_deeprnn", *SAMPLE, "--out", str(out)]
@@ -599,7 +606,7 @@ def test_a_signal_leaves_all_that_was_done(tmp_path, name, status):
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_end(tmp_path, seeded):
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "d2l_deeprnn", *SAMPLE, "--num-epochs", "60"]
+    command = [sys.executable, "-m", "d2l_deeprnn", *SAMPLE, "--num-epochs", "30"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     assert subprocess.run([*command, "--out", str(whole)], **quiet).returncode == 0
@@ -607,9 +614,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(tmp_path, seeded):
     kills, status = 0, None
     while status != 0:
         process = subprocess.Popen([*command, "--resume", "--out", str(out)], **quiet)
-        if kills < 8:
+        if kills < 5:
             try:
-                process.wait(draw.uniform(0, 15))
+                process.wait(draw.uniform(0, 8))
             except subprocess.TimeoutExpired:
                 process.send_signal(draw.choice([signal.SIGKILL, signal.SIGTERM]))
                 kills += 1

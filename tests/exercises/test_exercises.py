@@ -12,8 +12,19 @@ import pytest
 
 from d2l_deeprnn import cli
 from d2l_deeprnn.evidence.records import read_rows, select
-from d2l_deeprnn.exercises import EXERCISES, NOTEBOOKS, authors, from_scratch, gru, texts, training
+from d2l_deeprnn.exercises import (
+    EXERCISES,
+    NOTEBOOKS,
+    authors,
+    from_scratch,
+    gru,
+    initialisation,
+    more_books,
+    texts,
+    training,
+)
 from d2l_deeprnn.exercises.study import StudyError, collect, perplexity
+from d2l_deeprnn.text.corpora import load_corpus, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.settings import TrainSettings
@@ -104,7 +115,10 @@ def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
         collect("study", {}, RUNS, compute, out=tmp_path)
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    "number, status",
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
     words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
     process = subprocess.Popen(
@@ -144,8 +158,25 @@ def test_a_perplexity_that_no_float_holds_is_infinite():
     assert perplexity(0) == 1 and perplexity(1e9) == float("inf")
 
 
+@pytest.fixture
+def short_studies(monkeypatch):
+    """Every run of a study, on shorter texts and for two epochs: the notebooks run them in full."""
+
+    def two_epochs(**chosen):
+        return TrainSettings(**{**chosen, "num_epochs": 2})
+
+    for module in (authors, gru, initialisation, more_books):
+        monkeypatch.setattr(module, "TrainSettings", two_epochs)
+    for module, length in [(authors, 2000), (gru, 1200), (more_books, 4100)]:
+        monkeypatch.setattr(
+            module, "read", lambda names, length=length: [load_text(n, length) for n in names]
+        )
+    monkeypatch.setattr(initialisation, "load_text", lambda name, _: load_text(name, 600))
+    monkeypatch.setattr(from_scratch, "load_corpus", lambda name, _: load_corpus(name, 600))
+
+
 @pytest.mark.parametrize("name", EXERCISES)
-def test_a_quick_study_says_what_it_is_and_goes_on(name, tmp_path, capsys):
+def test_a_quick_study_says_what_it_is_and_goes_on(short_studies, name, tmp_path, capsys):
     arguments = ["exercise", name, "--quick", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out

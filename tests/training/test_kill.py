@@ -12,13 +12,14 @@ import time
 import numpy as np
 import pytest
 
+from d2l_deeprnn import cli
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.runs import BEST, LAST, read_history
 
-KILLS = 30
+KILLS, NUM_EPOCHS = 15, 24
 WORDS = ["--corpus=the_tide_tables", "--num-hiddens=32", "--dropout=0.3", "--optimizer=adam"]
 WORDS += ["--lr=0.01", "--schedule=cosine", "--warmup-epochs=1", "--test-fraction=0.1"]
-WORDS += ["--batch-size=8", "--num-steps=20", "--num-epochs=60"]
+WORDS += ["--batch-size=8", "--num-steps=20", f"--num-epochs={NUM_EPOCHS}"]
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ def start(tmp_path):
         )
 
     return start
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing happens to."""
+    out = tmp_path_factory.mktemp("kill") / "whole"
+    assert cli.main(["train", *WORDS, "--out", str(out)]) == 0
+    return out
 
 
 def ended(process):
@@ -85,9 +94,8 @@ def assert_same_run(out, whole):
 
 
 @pytest.mark.slow
-def test_killed_at_thirty_moments(start, tmp_path, seeded):
-    whole, out = tmp_path / "whole", tmp_path / "killed"
-    assert ended(start(whole, *WORDS)) == 0
+def test_killed_at_many_moments(start, whole, tmp_path, seeded):
+    out = tmp_path / "killed"
     before = contents(tmp_path, but=out)
     draw = random.Random(seeded)
     kills = writing = 0
@@ -117,12 +125,11 @@ def test_killed_at_thirty_moments(start, tmp_path, seeded):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_the_middle_of_an_epoch(start, tmp_path, number):
-    whole, out = tmp_path / "whole", tmp_path / "stopped"
-    assert ended(start(whole, *WORDS)) == 0
+def test_stopped_in_the_middle_of_an_epoch(start, whole, tmp_path, number):
+    out = tmp_path / "stopped"
     positions = []
     more = WORDS
-    while not positions or len(load_checkpoint(out / LAST).data["learner"]["history"]) < 60:
+    while not positions or len(load_checkpoint(out / LAST).data["learner"]["history"]) < NUM_EPOCHS:
         process = start(out, *more, "--resume")
         wait_for_a_checkpoint(out, process)
         time.sleep(0.1)

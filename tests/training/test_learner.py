@@ -141,6 +141,7 @@ def test_other_cells_go_on_exactly_too(text, cell):
 
 # Seven minibatches an epoch, and nothing but the optimizer that could differ.
 TINY = {"num_layers": 1, "num_hiddens": 4, "batch_size": 16, "num_steps": 12}
+ONE_EPOCH = {**TINY, "num_epochs": 1}
 # For each number that an optimizer of Gluon's takes: two values that make sense.
 VALUES = {
     "wd": (0.01, 0.3),
@@ -201,7 +202,7 @@ def parameters(learner):
 def without_options(text):
     """The parameters that an optimizer comes to with its default options."""
     return functools.lru_cache(maxsize=None)(
-        lambda optimizer: parameters(trained(learner(text, optimizer=optimizer, **TINY)))
+        lambda optimizer: parameters(trained(learner(text, optimizer=optimizer, **ONE_EPOCH)))
     )
 
 
@@ -210,9 +211,9 @@ def test_an_option_acts_and_is_kept(text, without_options, optimizer, option):
     options = {option: VALUES[option][0]}
     if option == "gamma2":
         options["centered"] = 1.0
-    changed = {"optimizer": optimizer, "optimizer_options": options, **TINY}
+    changed = {"optimizer": optimizer, "optimizer_options": options, **ONE_EPOCH}
     whole = trained(learner(text, **changed))
-    assert_same(whole, trained_with_interruptions(text, 9, least=1, **changed))
+    assert_same(whole, trained_with_interruptions(text, 4, least=1, **changed))
     if (optimizer, option) != ("signum", "rescale_grad"):  # the sign is the same at any scale
         assert parameters(whole) != without_options(optimizer)
 
@@ -246,7 +247,7 @@ def test_drawn_options_are_kept(text, optimizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_many_drawn_options_are_kept(text, optimizer, seed):
     assert_options_are_kept(text, optimizer, seed)

@@ -180,7 +180,7 @@ def two_runs(tmp_path_factory):
     return directory
 
 
-@settings(max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(["config.json", "metrics.csv", "last.zip", "best.zip"]),
     how=st.sampled_from(["truncate", "flip", "swap", "remove"]),
