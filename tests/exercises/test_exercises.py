@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from d2l_deeprnn import cli
+from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.evidence.records import read_rows, select
 from d2l_deeprnn.exercises import (
     EXERCISES,
@@ -27,9 +28,12 @@ from d2l_deeprnn.exercises.study import StudyError, collect, perplexity
 from d2l_deeprnn.text.corpora import load_corpus, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.learner import new_model
 from d2l_deeprnn.training.settings import TrainSettings
 
 RUNS = [{"kind": kind, "lr": lr} for kind in ("a", "b") for lr in (0.5, 2.0)]
+
+CTX = mx.cpu()
 
 
 def compute(run):
@@ -214,7 +218,8 @@ def test_unscored_tokens_are_read_and_not_counted():
     vocab = Vocab("ab")
     settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
     indices = vocab.encode("abba" * 30)
-    _, model = training.train(settings, len(vocab), indices, {})
+    model = new_model(settings, len(vocab), CTX)
+    training.train(settings, model, indices, {})
     a, b = vocab["a"], vocab["b"]
     all_, only_b, only_a = (evaluate(model, indices, unscored=u) for u in ((), (a,), (b,)))
     assert (all_.num_chars, only_b.num_chars, only_a.num_chars) == (119, 60, 59)
@@ -242,10 +247,10 @@ def test_the_books_gru_is_trained_as_the_others_are():
         schedule="cosine",
         warmup_epochs=0.5,
     )
-    parts = [indices[:2400], indices[2400:2700], indices[2700:]]
-    ours = gru._train_reset_before(settings, vocab, parts)
-    theirs, _ = training.train(
-        settings, len(vocab), parts[0], {"valid": parts[1], "test": parts[2]}
+    held_out = {"valid": indices[2400:2700], "test": indices[2700:]}
+    ours, theirs = (
+        training.train(settings, make(settings, len(vocab), CTX), indices[:2400], held_out)
+        for make in (gru._reset_before, new_model)
     )
     # Another draw of parameters and another form: near, not equal.
     for name in ("train", "valid", "test"):
