@@ -79,6 +79,22 @@ def test_general_never_imports_special(module):
         assert place and module.startswith(place), f"{module} must not import {name}"
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) != "_mxnet"])
+def test_no_other_room_looks_inside_mxnets_objects(module):
+    """Nor inside other objects, but for what named tuples call with an underscore."""
+    public = {"_replace", "_make", "_fields"}
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            own = node.value.id in ("self", "cls")
+        else:
+            own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Call)
+        name = node.attr if isinstance(node, ast.Attribute) and not own else ""
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
+            name = getattr(node.args[1], "value", "")
+        private = str(name).startswith("_") and not str(name).startswith("__")
+        assert not private or name in public, f"{module}, line {node.lineno}: {name}"
+
+
 def test_no_study_knows_another():
     shared = {"exercises.__init__", "exercises.study", "exercises.texts", "exercises.training"}
     studies = {module for module in MODULES if room(module) == "exercises"} - shared

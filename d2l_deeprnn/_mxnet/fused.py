@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 import numpy as np
 
 from . import autograd, gluon, mx, nd
+from .blocks import blocks_in, describe
 
 Kernel = Callable[..., Any]
 
@@ -33,25 +34,11 @@ def fused_layers(model: Any) -> List[gluon.Block]:
     """The fused layers in a model, each once, whose kernel is Gluon's own."""
     return [
         block
-        for block in _blocks(model)
+        for block in blocks_in(model)
         if isinstance(block, _LAYER)
         and type(block)._forward_kernel is _OWN_KERNEL
         and "_forward_kernel" not in vars(block)
     ]
-
-
-def _blocks(model: Any) -> List[Any]:
-    """A model and all blocks in it, each once."""
-    found: Dict[int, Any] = {}
-
-    def look_at(block: Any) -> None:
-        if id(block) not in found:
-            found[id(block)] = block
-            for child in getattr(block, "_children", {}).values():
-                look_at(child)
-
-    look_at(model)
-    return list(found.values())
 
 
 @contextlib.contextmanager
@@ -168,7 +155,7 @@ class JoinedParameters:
             gradient, or adds its gradients up.
         """
         params = trainable(model)
-        uses = Counter(id(p) for block in _blocks(model) for p in block._reg_params.values())
+        uses = Counter(id(p) for block in blocks_in(model) for p in block._reg_params.values())
         layers = [
             layer
             for layer in fused_layers(model)
@@ -286,11 +273,10 @@ def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
     kernels = [
         (layer, _one_step_kernel(layer))
         for layer in fused_layers(model)
-        if layer._dir == 1
-        and not layer._projection_size
+        if not (
+            describe(layer).bidirectional or describe(layer).projected or describe(layer).clipped
+        )
         and not layer._use_sequence_length
-        and layer._lstm_state_clip_min is None
-        and layer._lstm_state_clip_max is None
     ]
 
     def call(*args: Any) -> Any:

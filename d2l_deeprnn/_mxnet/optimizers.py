@@ -6,7 +6,7 @@ parameters, to the bit, as one that never was.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple
 
 import numpy as np
 
@@ -197,3 +197,22 @@ def restore_state(
         setattr(optimizer, name, value)
     for i, count in numbers["update_counts"].items():
         optimizer._index_update_count[int(i)] = count
+
+
+def parameters(trainer: gluon.Trainer) -> List[gluon.Parameter]:
+    """The parameters that an optimizer updates."""
+    return trainer._params
+
+
+def only_subtracts(trainer: gluon.Trainer) -> bool:
+    """Whether a step is to subtract the gradients times the learning rate, and no more."""
+    from . import mx
+
+    optimizer = trainer._optimizer
+    return (
+        type(optimizer) is mx.optimizer.SGD
+        and optimizer.momentum == optimizer.wd == 0
+        and optimizer.clip_gradient is None
+        and trainer._scale == 1
+        and all(param.lr_mult == 1 for param in trainer._params)
+    )

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence
 from .._checks import positive_int, positive_number, prefix_list, token_indices
 from .._mxnet import gluon, init, mx, nd
 from .._mxnet.allocator import keep_freed_memory
+from .._mxnet.blocks import describe
 from .._mxnet.context import check_ctx
 from ..nn.model import check_vocab
 from ..text.minibatches import (
@@ -294,9 +295,8 @@ def _check_settings(
 def _check_num_hiddens(model: gluon.Block, num_hiddens: int) -> None:
     # Differs: the original never looked at num_hiddens. Cells and models of
     # the user's own need not say how wide they are, and then pass.
-    layer = getattr(model, "rnn", None)
-    width = getattr(layer, "_hidden_size", num_hiddens)
-    if width != num_hiddens:
+    width = describe(getattr(model, "rnn", None)).num_hiddens
+    if width not in (None, num_hiddens):
         raise ValueError(
             f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from .._mxnet import gluon, nd
+from .._mxnet.blocks import describe, is_initialized, set_value
 from .scratch import (
     GRU_LAYER,
     GRU_RESET_AFTER_LAYER,
@@ -79,7 +80,7 @@ def params_from_gluon(
     form = _form(rnn_layer, dense)
     names = list(_layer(form, two_biases).param_shapes(1, 1))
     params = []
-    for l in range(rnn_layer._num_layers):
+    for l in range(describe(rnn_layer).num_layers):
         i2h_weight, h2h_weight, i2h_bias, h2h_bias = (
             _split(_value(param), len(form.gates)) for param in _params_of_layer(rnn_layer, l)
         )
@@ -132,7 +133,7 @@ def params_to_gluon(
     form = _form(rnn_layer, dense)
     names = _names_of_one_layer(params, form, rnn_layer, dense)
     _check_initialized(rnn_layer, dense)
-    for l in range(rnn_layer._num_layers):
+    for l in range(describe(rnn_layer).num_layers):
         values = dict(zip(names, params[l * len(names) :]))
         zeros = nd.zeros_like(values[f"b_{form.gates[0]}"])
         # Each gate (inputs of the layer, num_hiddens) -> (num_hiddens, inputs of the layer),
@@ -144,9 +145,9 @@ def params_to_gluon(
             nd.concat(*[values.get(f"b_h{g}", zeros) for g in form.gates], dim=0),
         ]
         for param, value in zip(_params_of_layer(rnn_layer, l), joined):
-            _set(param, value)
-    _set(dense.weight, params[-2].T)
-    _set(dense.bias, params[-1])
+            set_value(param, value)
+    set_value(dense.weight, params[-2].T)
+    set_value(dense.bias, params[-1])
 
 
 def _layer(form: _Form, two_biases: bool) -> Layer:
@@ -166,28 +167,30 @@ def _form(rnn_layer: Any, dense: Any) -> _Form:
         )
     if type(dense) is not gluon.nn.Dense:
         raise TypeError(f"dense must be a gluon.nn.Dense, not {type(dense).__name__}")
-    if rnn_layer._dir == 2:
+    described = describe(rnn_layer)
+    if described.bidirectional:
         raise ValueError("rnn_layer is bidirectional: there is no such network from scratch")
-    if rnn_layer._projection_size:
+    if described.projected:
         raise ValueError("rnn_layer has a projection_size: there is no such network from scratch")
-    if rnn_layer._lstm_state_clip_min is not None or rnn_layer._lstm_state_clip_max is not None:
+    if described.clipped:
         raise ValueError("rnn_layer clips its state: there is no such network from scratch")
     if dense.act is not None:
         raise ValueError("dense has an activation: the outputs of a network from scratch have none")
     if dense.bias is None:
         raise ValueError("dense has no bias: make it with use_bias=True")
-    if dense.weight.shape[1] not in (0, rnn_layer._hidden_size):  # 0: not known yet
+    if dense.weight.shape[1] not in (0, described.num_hiddens):  # 0: not known yet
         raise ValueError(
-            f"dense reads {dense.weight.shape[1]} units, but rnn_layer has {rnn_layer._hidden_size}"
+            f"dense reads {dense.weight.shape[1]} units, but rnn_layer has {described.num_hiddens}"
         )
-    return _FORMS[rnn_layer._mode]
+    return _FORMS[described.mode]
 
 
 def _names_of_one_layer(
     params: Sequence[nd.NDArray], form: _Form, rnn_layer: Any, dense: Any
 ) -> List[str]:
     """Names of a layer's parameters, once all their shapes are known to be right."""
-    num_layers, num_hiddens = rnn_layer._num_layers, rnn_layer._hidden_size
+    described = describe(rnn_layer)
+    num_layers, num_hiddens = described.num_layers, described.num_hiddens
 
     def count(layer: Layer) -> int:
         return num_layers * len(layer.param_shapes(1, 1)) + 2  # + 2: W_hq and b_q
@@ -204,14 +207,18 @@ def _names_of_one_layer(
     if num_inputs == 0 and len(params) > 0:
         num_inputs = params[0].shape[0]
     layers = [layer] * num_layers
-    check_params(params, network_param_shapes(layers, num_inputs, num_hiddens, dense._units))
+    check_params(
+        params, network_param_shapes(layers, num_inputs, num_hiddens, dense.weight.shape[0])
+    )
     return list(layer.param_shapes(1, 1))
 
 
 def _check_initialized(rnn_layer: Any, dense: Any) -> None:
-    recurrent = [p for l in range(rnn_layer._num_layers) for p in _params_of_layer(rnn_layer, l)]
+    recurrent = [
+        p for l in range(describe(rnn_layer).num_layers) for p in _params_of_layer(rnn_layer, l)
+    ]
     for param in [*recurrent, dense.weight, dense.bias]:
-        if param._data is None and not param._deferred_init:
+        if not is_initialized(param):
             raise ValueError(f"{param.name} is not initialized: call initialize() first")
 
 
@@ -222,11 +229,6 @@ def _value(param: Any) -> nd.NDArray:
         raise ValueError(
             f"{param.name} has no values yet: initialize the model and call it once"
         ) from error
-
-
-def _set(param: Any, value: nd.NDArray) -> None:
-    param.set_data(value.astype(param.dtype))
-    param._finish_deferred_init()  # a parameter that waited to learn its shape knows it now
 
 
 def _split(array: nd.NDArray, num_gates: int) -> Tuple[nd.NDArray, ...]:

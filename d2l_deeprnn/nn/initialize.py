@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._mxnet import gluon, init, mx, nd
+from .._mxnet.blocks import describe
 
 
 def initialize(
@@ -21,10 +22,11 @@ def initialize(
         forget_bias: where the bias of an LSTM's forget gates starts. A gate
             that begins open hands gradients on through many steps.
     """
+    num_hiddens = describe(model.rnn).num_hiddens
     model.initialize(init.Normal(0.01), ctx=ctx, force_reinit=True)
     for name, param in model.collect_params().items():
         recurrent = name.endswith(("i2h_weight", "h2h_weight", "i2h_bias"))
-        num_gates = param.shape[0] // model.rnn._hidden_size if recurrent else 1
+        num_gates = param.shape[0] // num_hiddens if recurrent else 1
         if name.endswith("weight") and scheme != "normal":
             orthogonal = scheme == "orthogonal" and name.endswith("h2h_weight")
             draw = _orthogonal if orthogonal else _xavier
@@ -33,7 +35,7 @@ def initialize(
             param.set_data(nd.array(np.concatenate(gates)))
         elif name.endswith("i2h_bias") and forget_bias:
             # The gates stand in the order i, f, g, o; i2h_bias and h2h_bias add up.
-            bias = np.zeros((num_gates, model.rnn._hidden_size))
+            bias = np.zeros((num_gates, num_hiddens))
             bias[1] = forget_bias
             param.set_data(nd.array(bias.reshape(-1)))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from typing import Any, Iterator, List, Sized, Tuple
+from typing import Any, List, Sized, Tuple
 
 from .._checks import positive_int
 from .._mxnet import gluon, nd
+from .._mxnet.blocks import blocks_in, describe
 
 State = List[nd.NDArray]
 
@@ -112,11 +113,12 @@ def _check_layer(layer: Any) -> None:
             "rnn_layer must be a recurrent layer or cell of gluon.rnn, or one of your own that "
             f"has a begin_state, not {type(layer).__name__}"
         )
-    if getattr(layer, "_layout", "TNC") != "TNC":
-        raise ValueError(f"rnn_layer must have the layout 'TNC', not {layer._layout!r}")
-    for part in _with_parts(layer):
+    layout = describe(layer).layout
+    if layout != "TNC":
+        raise ValueError(f"rnn_layer must have the layout 'TNC', not {layout!r}")
+    for part in blocks_in(layer):
         # Differs: the original did not warn.
-        if isinstance(part, gluon.rnn.BidirectionalCell) or getattr(part, "_dir", 1) == 2:
+        if isinstance(part, gluon.rnn.BidirectionalCell) or describe(part).bidirectional:
             warnings.warn(
                 "rnn_layer is bidirectional: it reads the characters that the model is to predict. "
                 "Its perplexity will look too good, and its predictions will make no sense; "
@@ -124,9 +126,3 @@ def _check_layer(layer: Any) -> None:
                 stacklevel=3,
             )
             break
-
-
-def _with_parts(block: Any) -> Iterator[Any]:
-    yield block
-    for child in getattr(block, "_children", {}).values():
-        yield from _with_parts(child)

@@ -78,7 +78,7 @@ class StackedRNN(gluon.HybridBlock):
         The states are one or, with LSTM, two arrays (num_layers, batch_size, hidden_size).
         """
         outputs, new_states = inputs, []
-        for i, level in enumerate(self.levels._children.values()):
+        for i, level in enumerate(self.levels):
             state = [F.slice_axis(s, axis=0, begin=i, end=i + 1) for s in states]
             outputs, state = level(outputs, state)
             outputs = self.dropout(outputs)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._checks import expected_arrays
 from .._mxnet import gluon, mx, nd
+from .._mxnet.blocks import named_parameters
 
 
 class TrainRecord(NamedTuple):
@@ -109,7 +110,7 @@ def parameters_in(arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
 
 def parameters_of(model: gluon.Block) -> Dict[str, nd.NDArray]:
     """The parameters of a model, by the names that a checkpoint gives them."""
-    return {name: p.data() for name, p in model._collect_params_with_prefix().items()}
+    return {name: p.data() for name, p in named_parameters(model).items()}
 
 
 def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx.Context) -> None:
@@ -118,7 +119,7 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
     Raises:
         ValueError: if one is missing, unexpected, or has another shape.
     """
-    params = model._collect_params_with_prefix()
+    params = named_parameters(model)
     shapes = {name: param.shape for name, param in params.items()}
     values = expected_arrays("params/", values, shapes)
     model.initialize(ctx=ctx, force_reinit=True)

@@ -9,6 +9,7 @@ from .._checks import positive_number
 from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import check_ctx
 from .._mxnet.fused import JoinedParameters, trainable
+from .._mxnet.optimizers import only_subtracts, parameters
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
 
@@ -84,7 +85,7 @@ class ModelParameters:
 
     def are_of(self, model: gluon.Block) -> bool:
         """Whether the optimizer's parameters are those of a model."""
-        own = {id(param) for param in self.optimizer._params}
+        own = {id(param) for param in parameters(self.optimizer)}
         return own == {id(param) for param in model.collect_params().values()}
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:
@@ -111,7 +112,11 @@ class ModelParameters:
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of one number."""
         lr = self.optimizer.learning_rate
-        if self._joined is not None and self._is_plain() and self._joined.take_gradients():
+        if (
+            self._joined is not None
+            and only_subtracts(self.optimizer)
+            and self._joined.take_gradients()
+        ):
             vector, gradient = self._joined.vector, self._joined.vector.grad
             # vector -= lr * factor * gradient, in one pass over the memory: the product of a
             # matrix of one number and one of one row, added to another.
@@ -122,17 +127,6 @@ class ModelParameters:
         for gradient in self.gradients():
             gradient *= factor
         self.optimizer.step(1)  # the loss is a mean already
-
-    def _is_plain(self) -> bool:
-        """Whether the update is to subtract the gradients times the learning rate, and no more."""
-        optimizer = self.optimizer._optimizer
-        return (
-            type(optimizer) is mx.optimizer.SGD
-            and optimizer.momentum == optimizer.wd == 0
-            and optimizer.clip_gradient is None
-            and self.optimizer._scale == 1
-            and all(param.lr_mult == 1 for param in self.optimizer._params)
-        )
 
 
 class Arrays:

@@ -1,0 +1,63 @@
+"""What Gluon's blocks, layers and parameters say of themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple
+
+from . import gluon, nd
+
+
+def blocks_in(model: Any) -> List[Any]:
+    """A model and all blocks in it, each once."""
+    found: Dict[int, Any] = {}
+
+    def look_at(block: Any) -> None:
+        if id(block) not in found:
+            found[id(block)] = block
+            for child in getattr(block, "_children", {}).values():
+                look_at(child)
+
+    look_at(model)
+    return list(found.values())
+
+
+class Description(NamedTuple):
+    """A recurrent layer in words and numbers; None where it does not say."""
+
+    mode: Any  # lstm, gru, rnn_tanh or rnn_relu
+    num_layers: Any
+    num_hiddens: Any
+    bidirectional: bool
+    layout: str
+    projected: bool
+    clipped: bool
+
+
+def describe(layer: Any) -> Description:
+    """What a fused layer of Gluon is, or another one that says the same of itself."""
+    limits = (getattr(layer, f"_lstm_state_clip_{end}", None) for end in ("min", "max"))
+    return Description(
+        mode=getattr(layer, "_mode", None),
+        num_layers=getattr(layer, "_num_layers", None),
+        num_hiddens=getattr(layer, "_hidden_size", None),
+        bidirectional=getattr(layer, "_dir", 1) == 2,
+        layout=getattr(layer, "_layout", "TNC"),
+        projected=bool(getattr(layer, "_projection_size", None)),
+        clipped=any(limit is not None for limit in limits),
+    )
+
+
+def named_parameters(model: gluon.Block) -> Dict[str, gluon.Parameter]:
+    """The parameters of a model by names that are the same in every process."""
+    return model._collect_params_with_prefix()
+
+
+def is_initialized(param: gluon.Parameter) -> bool:
+    """Whether a parameter has a value, or gets one as soon as its shape is known."""
+    return param._data is not None or bool(param._deferred_init)
+
+
+def set_value(param: gluon.Parameter, value: nd.NDArray) -> None:
+    """Set the value of a parameter, also of one that waited to learn its shape."""
+    param.set_data(value.astype(param.dtype))
+    param._finish_deferred_init()
