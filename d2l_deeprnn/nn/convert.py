@@ -207,16 +207,14 @@ def _names_of_one_layer(
     if num_inputs == 0 and len(params) > 0:
         num_inputs = params[0].shape[0]
     layers = [layer] * num_layers
-    check_params(
-        params, network_param_shapes(layers, num_inputs, num_hiddens, dense.weight.shape[0])
-    )
+    num_outputs = dense.weight.shape[0]
+    check_params(params, network_param_shapes(layers, num_inputs, num_hiddens, num_outputs))
     return list(layer.param_shapes(1, 1))
 
 
 def _check_initialized(rnn_layer: Any, dense: Any) -> None:
-    recurrent = [
-        p for l in range(describe(rnn_layer).num_layers) for p in _params_of_layer(rnn_layer, l)
-    ]
+    levels = range(describe(rnn_layer).num_layers)
+    recurrent = [param for l in levels for param in _params_of_layer(rnn_layer, l)]
     for param in [*recurrent, dense.weight, dense.bias]:
         if not is_initialized(param):
             raise ValueError(f"{param.name} is not initialized: call initialize() first")

@@ -111,13 +111,9 @@ class ModelParameters:
 
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of one number."""
-        lr = self.optimizer.learning_rate
-        if (
-            self._joined is not None
-            and only_subtracts(self.optimizer)
-            and self._joined.take_gradients()
-        ):
-            vector, gradient = self._joined.vector, self._joined.vector.grad
+        joined, lr = self._joined, self.optimizer.learning_rate
+        if joined is not None and only_subtracts(self.optimizer) and joined.take_gradients():
+            vector, gradient = joined.vector, joined.vector.grad
             # vector -= lr * factor * gradient, in one pass over the memory: the product of a
             # matrix of one number and one of one row, added to another.
             row = vector.reshape((1, -1))
