@@ -241,7 +241,7 @@ def _note_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDire
         out.change(len(run.history), what, {name: new[name] for name in changed})
 
 
-def train(
+def train_run(
     run: Run,
     *,
     on_epoch: Callable[[EpochRecord], Any] = lambda record: None,

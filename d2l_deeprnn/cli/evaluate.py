@@ -13,7 +13,7 @@ from .options import add_checkpoint, add_setting
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
-    from ..training.runs import Text
+    from ..training.runs import TextParts
 
 SUMMARY = "held-out loss of a run"
 EXAMPLES = """\
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         parts = [(" + ".join(arguments.corpus), run.vocab.encode(corpus))]
     else:
         assert text is not None
-        parts = list(runs.text_parts(text))
+        parts = list(runs.held_out_parts(text))
         if not parts:
             raise SettingsError("the run held nothing out: name a text with --corpus")
     for name, indices in parts:
@@ -92,7 +92,7 @@ def _words(result: Evaluation) -> str:
     )
 
 
-def _baseline(text: Text, indices: Any, vocab_size: int) -> str:
+def _baseline(text: TextParts, indices: Any, vocab_size: int) -> str:
     """Score an n-gram model, counted on what the run was trained on."""
     from ..training.evaluate import Evaluation
     from ..training.ngram import NGramModel, choose_order

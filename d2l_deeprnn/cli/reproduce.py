@@ -86,7 +86,7 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
     """Train, and show how it goes; gives whether it was stopped."""
     from tqdm import tqdm
 
-    from ..chapter.reproduce import train
+    from ..chapter.reproduce import train_run
 
     if run.missing:
         print("The book's text is missing: a sample of this package stands in for it.")
@@ -103,7 +103,9 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
 
         with stop_on_signals("Stopping after this epoch ...") as stop:
             try:
-                train(run, on_epoch=show, log=print_line, out=directory, should_stop=stop.asked_for)
+                train_run(
+                    run, on_epoch=show, log=print_line, out=directory, should_stop=stop.asked_for
+                )
             except KeyboardInterrupt:
                 stop.ask()
     return stop

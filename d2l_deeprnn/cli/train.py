@@ -17,7 +17,7 @@ from .options import add_setting, given
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
-    from ..training.runs import Text
+    from ..training.runs import TextParts
     from ..training.state import TrainRecord
     from ..training.trainer import Progress
 
@@ -167,7 +167,7 @@ class _Display:
         if self._bar is not None:
             self._bar.close()
 
-    def start(self, learner: Learner, text: Text) -> None:
+    def start(self, learner: Learner, text: TextParts) -> None:
         from tqdm import tqdm
 
         settings = learner.settings

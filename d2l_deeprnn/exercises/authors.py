@@ -16,7 +16,7 @@ from ..training.learner import new_model
 from ..training.settings import TrainSettings
 from .study import collect, perplexity
 from .texts import library, read, split
-from .training import epochs_for, lstm_settings, train
+from .training import epochs_for, lstm_settings, train_and_score
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -86,7 +86,7 @@ def study(
         )
         unscored = tuple(vocab.encode("".join(MARKS)).tolist())
         model = new_model(chosen, len(vocab), try_gpu())
-        rows = train(chosen, model, indices, held_out, unscored=unscored)
+        rows = train_and_score(chosen, model, indices, held_out, unscored=unscored)
         row = {k: rows[-1][k] for k in ("epoch", "train", *held_out, "seconds")}
         return [{"characters": len(indices), **row, **_samples(model, vocab, marked)}]
 

@@ -18,7 +18,7 @@ from ..training.learner import build_model, new_model
 from ..training.settings import TrainSettings
 from .study import collect, perplexity
 from .texts import encode, library, read, split
-from .training import train
+from .training import train_and_score
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -72,7 +72,7 @@ def study(
         of_run = TrainSettings(**chosen)
         make = _reset_before if kind == BEFORE else new_model
         model = make(of_run, len(vocab), try_gpu())
-        return train(of_run, model, parts[0], {"valid": parts[1], HELD_OUT: parts[2]})
+        return train_and_score(of_run, model, parts[0], {"valid": parts[1], HELD_OUT: parts[2]})
 
     width = settings["num_hiddens"]
     size = _num_params("lstm", width, len(vocab), settings)

@@ -15,7 +15,7 @@ from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
 from .study import collect, perplexity
 from .texts import encode, library, read, split
-from .training import best, epochs_for, lstm_settings, train
+from .training import best, epochs_for, lstm_settings, train_and_score
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -73,7 +73,7 @@ def study(
         chosen = {**settings, "corpus": names, "num_epochs": epochs, **changed}
         held_out = {"valid": valid_indices, "test": test_indices}
         of_run = TrainSettings(**chosen)
-        rows = train(of_run, new_model(of_run, len(vocab), try_gpu()), indices, held_out)
+        rows = train_and_score(of_run, new_model(of_run, len(vocab), try_gpu()), indices, held_out)
         return [{"characters": len(indices), **best(rows), "last_train": rows[-1]["train"]}]
 
     def ngram(amount: str) -> List[Row]:

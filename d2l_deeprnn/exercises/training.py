@@ -14,7 +14,7 @@ from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings
 
 
-def train(
+def train_and_score(
     settings: TrainSettings,
     model: gluon.Block,
     train_indices: np.ndarray,

@@ -83,7 +83,7 @@ class _TransferFailed(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class KnownText:
     """A text that can be asked for by name.
 
     Attributes:
@@ -107,14 +107,16 @@ class Text:
     shipped: bool = False
 
 
-def _shipped_text(name: str, title: str) -> Text:
-    return Text(name, title, _SHIPPED_AUTHOR, "part of d2l_deeprnn", name + ".txt", shipped=True)
+def _shipped_text(name: str, title: str) -> KnownText:
+    return KnownText(
+        name, title, _SHIPPED_AUTHOR, "part of d2l_deeprnn", name + ".txt", shipped=True
+    )
 
 
-KNOWN_TEXTS: Dict[str, Text] = {
+KNOWN_TEXTS: Dict[str, KnownText] = {
     text.name: text
     for text in (
-        Text(
+        KnownText(
             "time_machine",
             "The Time Machine",
             "H. G. Wells",
@@ -123,7 +125,7 @@ KNOWN_TEXTS: Dict[str, Text] = {
             sha1="090b5e7e70c295757f55df93cb0a180b9691891a",
             url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
         ),
-        Text(
+        KnownText(
             "war_of_the_worlds",
             "The War of the Worlds",
             "H. G. Wells",
@@ -131,7 +133,7 @@ KNOWN_TEXTS: Dict[str, Text] = {
             "war_of_the_worlds.txt",
             sha1="4203ebecc5e4ce9541c3c24fc590443e9a31bef1",
         ),
-        Text(
+        KnownText(
             "pride_and_prejudice",
             "Pride and Prejudice",
             "Jane Austen",
@@ -139,7 +141,7 @@ KNOWN_TEXTS: Dict[str, Text] = {
             "pride_and_prejudice.txt",
             sha1="c44aa6526d26ef310f634c0d90e4b1f42207e498",
         ),
-        Text(
+        KnownText(
             "tinyshakespeare",
             "Tiny Shakespeare",
             "William Shakespeare",
@@ -268,7 +270,7 @@ def load_text(
             )
     cleaned = [
         clean_text(
-            read_text(source, encoding=None if _is_known(source) else encoding),
+            read_source(source, encoding=None if _is_known(source) else encoding),
             lower=lower,
             fold_whitespace=fold_whitespace,
         )
@@ -306,7 +308,7 @@ def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -
     return " ".join(part.lower() if lower else part for part in folded)
 
 
-def read_text(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
+def read_source(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
     """Read a known text or a file, without what is not part of the text.
 
     Args:
@@ -473,7 +475,7 @@ def cache_directory() -> Optional[Path]:
 # Downloading.
 
 
-def _download(text: Text) -> Path:
+def _download(text: KnownText) -> Path:
     """Download a text into the cache: checked first, then put in place in one step."""
     if text.url is None:
         raise _not_available(text, "no server is known to have this very file")
@@ -494,7 +496,7 @@ def _download(text: Text) -> Path:
     return target
 
 
-def _fetch(text: Text, url: str, file: BinaryIO) -> None:
+def _fetch(text: KnownText, url: str, file: BinaryIO) -> None:
     """Write what ``url`` serves to a file, if it is the text."""
     digest = hashlib.sha1()
     beginning = b""
@@ -630,7 +632,7 @@ def _content_length(headers: Any) -> Optional[int]:
     return int(length) if length.isdigit() and "Content-Encoding" not in headers else None
 
 
-def _not_available(text: Text, tried: str) -> TextNotAvailable:
+def _not_available(text: KnownText, tried: str) -> TextNotAvailable:
     """Say in one line what was tried for a text, and the ways on."""
     data, cache = data_directory(), cache_directory()
     places = [
@@ -644,7 +646,7 @@ def _not_available(text: Text, tried: str) -> TextNotAvailable:
     )
 
 
-def _ways_on(text: Text) -> Tuple[str, str, str]:
+def _ways_on(text: KnownText) -> Tuple[str, str, str]:
     """Say how to get on without, or with another copy of, a text."""
     if text.url is None:
         second = f"save any edition, for one from {text.source}, and pass the path of its file"

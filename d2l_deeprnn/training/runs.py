@@ -49,7 +49,7 @@ COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `rep
 CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 
-class Text(NamedTuple):
+class TextParts(NamedTuple):
     """The text of a run: vocabulary, and the indices of its three parts in file order."""
 
     vocab: Vocab
@@ -83,7 +83,7 @@ class Result(NamedTuple):
     stopped: bool
 
 
-def read_text_of(settings: TrainSettings) -> Text:
+def read_text_of(settings: TrainSettings) -> TextParts:
     """Read the text of a run and cut it into its parts.
 
     Raises:
@@ -115,7 +115,7 @@ def read_text_of(settings: TrainSettings) -> Text:
             )
     valid_end = num_train + num_valid
     parts = indices[:num_train], indices[num_train:valid_end], indices[valid_end:]
-    return Text(vocab, *parts, text_sha256(text))
+    return TextParts(vocab, *parts, text_sha256(text))
 
 
 def train(
@@ -123,7 +123,7 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    on_start: Callable[[Learner, Text], Any] = lambda learner, text: None,
+    on_start: Callable[[Learner, TextParts], Any] = lambda learner, text: None,
     on_minibatch: Callable[[Progress], Any] = lambda progress: None,
     on_epoch: Callable[[TrainRecord], Any] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -251,7 +251,7 @@ def settings_of(config: Dict[str, Any]) -> TrainSettings:
     return dataclasses.replace(settings, corpus=corpus)
 
 
-def read_own_text(directory: Path) -> Text:
+def read_own_text(directory: Path) -> TextParts:
     """Read the text of the run in a directory, if it is still what it was.
 
     Raises:
@@ -353,7 +353,7 @@ def _note_changes(settings: TrainSettings, begun: int, directory: RunDirectory) 
         directory.change(begun, what, new)
 
 
-def _config(settings: TrainSettings, text: Text, ctx: mx.Context) -> Dict[str, Any]:
+def _config(settings: TrainSettings, text: TextParts, ctx: mx.Context) -> Dict[str, Any]:
     return {
         "settings": as_dict(settings),
         "text": {
@@ -370,7 +370,7 @@ def _config(settings: TrainSettings, text: Text, ctx: mx.Context) -> Dict[str, A
     }
 
 
-def _save(learner: Learner, text: Text, directory: RunDirectory) -> None:
+def _save(learner: Learner, text: TextParts, directory: RunDirectory) -> None:
     arrays, data = learner.capture().to_checkpoint()
     checkpoint = {"learner": data, "vocab": text.vocab.idx_to_token, "versions": versions()}
     best = learner.best is not None and learner.best is learner.history[-1]
@@ -390,7 +390,7 @@ def _metrics(history: List[TrainRecord]) -> str:
     return table.getvalue()
 
 
-def _restore(learner: Learner, text: Text, directory: RunDirectory) -> int:
+def _restore(learner: Learner, text: TextParts, directory: RunDirectory) -> int:
     """Go on from the checkpoint that the run wrote last, and put right what is beside it.
 
     Returns: how many epochs were begun.
@@ -422,7 +422,7 @@ def _restore(learner: Learner, text: Text, directory: RunDirectory) -> int:
     return begun + in_epoch
 
 
-def text_parts(text: Text) -> Tuple[Tuple[str, np.ndarray], ...]:
+def held_out_parts(text: TextParts) -> Tuple[Tuple[str, np.ndarray], ...]:
     """The held-out parts of a text that there are, with their names."""
     parts = (("validation", text.valid), ("test", text.test))
     return tuple((name, indices) for name, indices in parts if len(indices))

@@ -218,7 +218,7 @@ def test_seed_and_text_reach_the_training(monkeypatch):
     import random
 
     run = reproduce.prepare(corpora.SAMPLE_TEXT, 7, 42)
-    reproduce.train(run)
+    reproduce.train_run(run)
     assert seen["draw"] == random.Random(42).random()
     assert len(seen["indices"]) == 10000
     assert (seen["hiddens"], *seen["settings"]) == (
@@ -263,7 +263,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
 
 
 def test_an_unusable_directory_is_found_before_training(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(reproduce, "train", lambda *args, **kwargs: pytest.fail("was trained"))
+    monkeypatch.setattr(reproduce, "train_run", lambda *args, **kwargs: pytest.fail("was trained"))
     (tmp_path / "file").write_text("kept")
     command = ["reproduce", "--corpus", corpora.SAMPLE_TEXT, "--out"]
     assert cli.main([*command, str(tmp_path / "file")]) == 2
@@ -291,7 +291,7 @@ def test_corpora_lists_every_text(monkeypatch, capsys):
 
 def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_training):
     run = reproduce.prepare("time_machine", 500, 0)
-    reproduce.train(run, log=lambda line: None)
+    reproduce.train_run(run, log=lambda line: None)
     (axes,) = report.figure(run).axes
     assert axes.get_yscale() == "log"
     assert axes.get_xlabel() == "epoch" and "perplexity" in axes.get_ylabel()
@@ -406,12 +406,12 @@ def test_stopped_by_the_caller_it_goes_on_to_the_same_end(small_chapter, tmp_pat
     lines, stops = [[], []], [1, 4, 5, 99]
     how = {"corpus": corpora.SAMPLE_TEXT, "num_epochs": 8, "seed": 3}
     with reproduce.directory(whole, **how) as (run, directory):
-        reproduce.train(run, out=directory, log=lines[0].append)
+        reproduce.train_run(run, out=directory, log=lines[0].append)
         predictions = [record.predictions for record in run.history]
     for epoch in stops:
         how = how if epoch == 1 else {}
         with reproduce.directory(out, resume=True, **how) as (run, directory):
-            reproduce.train(
+            reproduce.train_run(
                 run,
                 out=directory,
                 log=lines[1].append,
@@ -451,7 +451,7 @@ def test_the_history_is_written_while_it_runs(small_chapter, tmp_path, monkeypat
             history = load_checkpoint(tmp_path / "last.zip").data["history"]
             assert len(history) == record.epoch
 
-        reproduce.train(run, out=out, on_epoch=look, log=lambda line: None)
+        reproduce.train_run(run, out=out, on_epoch=look, log=lambda line: None)
 
 
 def test_what_breaks_off_a_run_loses_nothing_of_it(small_chapter, tmp_path):
@@ -461,7 +461,7 @@ def test_what_breaks_off_a_run_loses_nothing_of_it(small_chapter, tmp_path):
 
     begun = reproduce.directory(tmp_path, corpus=corpora.SAMPLE_TEXT, num_epochs=9)
     with begun as (run, out), pytest.raises(ZeroDivisionError):
-        reproduce.train(run, out=out, on_epoch=broken, log=lambda line: None)
+        reproduce.train_run(run, out=out, on_epoch=broken, log=lambda line: None)
     assert len(rows(tmp_path)) == 3
     assert len(load_checkpoint(tmp_path / "last.zip").data["history"]) == 3
 

@@ -219,7 +219,7 @@ def test_unscored_tokens_are_read_and_not_counted():
     settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
     indices = vocab.encode("abba" * 30)
     model = new_model(settings, len(vocab), CTX)
-    training.train(settings, model, indices, {})
+    training.train_and_score(settings, model, indices, {})
     a, b = vocab["a"], vocab["b"]
     all_, only_b, only_a = (evaluate(model, indices, unscored=u) for u in ((), (a,), (b,)))
     assert (all_.num_chars, only_b.num_chars, only_a.num_chars) == (119, 60, 59)
@@ -249,7 +249,9 @@ def test_the_books_gru_is_trained_as_the_others_are():
     )
     held_out = {"valid": indices[2400:2700], "test": indices[2700:]}
     ours, theirs = (
-        training.train(settings, make(settings, len(vocab), CTX), indices[:2400], held_out)
+        training.train_and_score(
+            settings, make(settings, len(vocab), CTX), indices[:2400], held_out
+        )
         for make in (gru._reset_before, new_model)
     )
     # Another draw of parameters and another form: near, not equal.

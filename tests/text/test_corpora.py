@@ -175,7 +175,7 @@ def test_time_machine_has_the_books_sizes(data, tmp_path, monkeypatch):
     ],
 )
 def test_real_books_begin_and_end_with_the_book(data, name, first, last):
-    text = corpora.read_text(name)
+    text = corpora.read_source(name)
     assert text.startswith(first) and text.endswith(last)
     assert "\r" not in text and "\ufeff" not in text and "Gutenberg" not in text
 
@@ -697,12 +697,12 @@ def test_corpus_is_the_beginning_of_the_joined_texts(texts, num_examples):
 
 @settings(deadline=None)  # it writes files
 @given(PLAIN)
-def test_read_text_changes_only_mark_and_line_breaks(text):
+def test_read_source_changes_only_mark_and_line_breaks(text):
     with tempfile.TemporaryDirectory() as directory:
         for mark in ("", "\ufeff"):
             for line_break in ("\n", "\r\n", "\r"):
                 path = write(Path(directory, "t"), mark + text.replace("\n", line_break))
-                assert corpora.read_text(path) == text
+                assert corpora.read_source(path) == text
 
 
 def test_vocabulary_is_that_of_the_part_taken(tmp_path):
@@ -747,7 +747,7 @@ LICENCE = "\nCreated for you.\n\n*** START: FULL LICENSE ***\n\nTHE LICENSE\n"
 @pytest.mark.parametrize("line_break", ["\n", "\r\n"])
 def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
     path = write(tmp_path / "t", "\ufeff" + text.replace("\n", line_break))
-    assert corpora.read_text(path) == kept
+    assert corpora.read_source(path) == kept
 
 
 @pytest.mark.parametrize(
@@ -761,7 +761,7 @@ def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
     ],
 )
 def test_text_without_gutenberg_lines_is_left_alone(tmp_path, text):
-    assert corpora.read_text(write(tmp_path / "t", text)) == text
+    assert corpora.read_source(write(tmp_path / "t", text)) == text
 
 
 # What is refused.

@@ -136,7 +136,7 @@ def test_no_wrong_encoding_is_named(tmp_path, language, encoding, share):
 def test_a_few_words_can_be_enough(tmp_path, text):
     path = write(tmp_path / "t", text.encode("cp1252"))
     assert named(refused(path)) == "cp1252"
-    assert corpora.read_text(path, encoding="cp1252") == text
+    assert corpora.read_source(path, encoding="cp1252") == text
 
 
 def test_any_name_of_an_encoding_that_python_knows(tmp_path):
@@ -171,7 +171,7 @@ def test_utf_16_without_a_mark_does_not_say_which_byte_comes_first(tmp_path):
         for end in ("", "-le", "-be"):
             marked = "\ufeffA text.".encode(encoding + (end or "-be"))
             path = write(tmp_path / "t", marked)
-            assert corpora.read_text(path, encoding=encoding + (end or "")) == "A text."
+            assert corpora.read_source(path, encoding=encoding + (end or "")) == "A text."
 
 
 def test_a_text_that_looks_like_another_encoding_is_read_with_a_warning(tmp_path):
@@ -208,7 +208,7 @@ GUTENBERG = (
 def test_clean_up_is_the_same_in_every_encoding(tmp_path, language, encoding, line_break):
     text = GUTENBERG.format(TEXTS[language]).replace("\n", line_break)
     path = write(tmp_path / "t", text.encode(encoding))
-    assert corpora.read_text(path, encoding=encoding) == TEXTS[language] + "\n"
+    assert corpora.read_source(path, encoding=encoding) == TEXTS[language] + "\n"
 
 
 def test_an_encoding_is_for_files(tmp_path):
@@ -216,7 +216,7 @@ def test_an_encoding_is_for_files(tmp_path):
     shipped = corpora.SAMPLE_TEXT
     both = corpora.load_text([shipped, path], encoding="cp1252")
     assert both == corpora.load_text(shipped) + " " + corpora.load_text(path, encoding="cp1252")
-    for read in (corpora.load_text, corpora.read_text, corpora.load_corpus):
+    for read in (corpora.load_text, corpora.read_source, corpora.load_corpus):
         with pytest.raises(ValueError, match=f"encoding .*is for files: .*{shipped}.* known"):
             read(shipped, encoding="utf-8")
 
@@ -272,7 +272,7 @@ def test_other_binary_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["PK is a name.\n", "BZh, said he.\n", "%PDF, said he.\n", "MThd"])
 def test_texts_with_odd_beginnings_are_texts(tmp_path, text):
-    assert corpora.read_text(write(tmp_path / "t", text.encode())) == text
+    assert corpora.read_source(write(tmp_path / "t", text.encode())) == text
 
 
 # Pipes and devices.
