@@ -202,9 +202,10 @@ class Learner:
             self._diverged(f"the loss of minibatch {len(self._trainer.losses)} is {loss}")
 
     def _check_parameters(self) -> None:
-        for name, array in parameters_of(self.model).items():
-            # Any value that is not finite makes the sum of squares so too.
-            if not math.isfinite(float(array.square().sum().asscalar())):
+        # Any value that is not finite makes the sum of squares so too.
+        sums = {name: array.square().sum() for name, array in parameters_of(self.model).items()}
+        for name, total in sums.items():
+            if not math.isfinite(float(total.asscalar())):
                 self._diverged(f"the parameter {name} is not finite")
 
     def _diverged(self, what: str) -> None:
