@@ -295,9 +295,9 @@ _CELLS: Dict[str, Callable[[int], gluon.Block]] = {
 
 
 def _one_step_kernel(layer: gluon.Block) -> Kernel:
-    cells = _Cells(layer._mode, layer._hidden_size)
-    cells.hybridize(static_alloc=True)
     time = layer._layout.find("T")
+    cells = _Cells(layer._mode, layer._hidden_size, time)
+    cells.hybridize(static_alloc=True)
     names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")  # as the equations take them
 
     def kernel(F: Any, inputs: Any, states: Any, sequence_length: Any, **params: Any) -> Any:
@@ -306,8 +306,7 @@ def _one_step_kernel(layer: gluon.Block) -> Kernel:
         if not one_step or (layer._dropout and autograd.is_training()):
             return _OWN_KERNEL(layer, F, inputs, states, sequence_length, **params)
         levels = [[params[f"l{i}_{name}"] for name in names] for i in range(layer._num_layers)]
-        outputs, states = cells(inputs.squeeze(time), states, levels)
-        return outputs.expand_dims(time), states
+        return cells(inputs, states, levels)
 
     return kernel
 
@@ -315,13 +314,14 @@ def _one_step_kernel(layer: gluon.Block) -> Kernel:
 class _Cells(gluon.HybridBlock):
     """One time step of cells on top of each other, with the parameters that it is given."""
 
-    def __init__(self, mode: str, hidden_size: int) -> None:
+    def __init__(self, mode: str, hidden_size: int, time: int) -> None:
         super().__init__()
+        self._time = time  # axis of the time steps, of which there is one
         # A cell by itself would have parameters of its own.
         self._equations = _CELLS[mode](hidden_size).hybrid_forward
 
     def hybrid_forward(self, F: Any, inputs: Any, states: List[Any], levels: List[Any]) -> Any:
-        outputs, new_states = inputs, []
+        outputs, new_states = F.squeeze(inputs, axis=self._time), []
         for level, arrays in enumerate(levels):
             # (num_layers, batch_size, hidden_size) -> (batch_size, hidden_size)
             of_level = [
@@ -331,4 +331,5 @@ class _Cells(gluon.HybridBlock):
             outputs, of_level = self._equations(F, outputs, of_level, *arrays)
             new_states.append(of_level)
         # for each kind of state: num_layers arrays (batch_size, hidden_size) -> one
+        outputs = F.expand_dims(outputs, axis=self._time)
         return outputs, [F.stack(*kind, axis=0) for kind in zip(*new_states)]
