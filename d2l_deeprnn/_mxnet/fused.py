@@ -8,7 +8,7 @@ model around it, by another function in the place of the layer's ``_forward_kern
 which is all that knows of the vector:
 
 - In training, ``JoinedParameters`` keeps all parameters of a model in one vector.
-- In decoding, ``one_step`` computes with cells, which take the arrays as they are.
+- In decoding, ``one_step_at_a_time`` computes with cells, which take the arrays as they are.
 
 The model itself is called as ever, whatever kind it is.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -173,16 +173,15 @@ class JoinedParameters:
         )
         return cls(params, layers) if params and alike else None
 
-    def still_of(self, model: gluon.Block) -> bool:
-        """Whether the model's trainable parameters still are the parts of the vector."""
-        params = trainable(model)
-        return len(params) == len(self._params) and all(
-            param is own
-            and param._data is not None
+    def still_of(self, params: Iterable[gluon.Parameter]) -> bool:
+        """Whether those of some parameters that are trained still are the parts of the vector."""
+        trained = {id(param) for param in params if param.grad_req != "null"}
+        return trained == {id(param) for param in self._params} and all(
+            param._data is not None
             and param._grad is not None
             and param._data[0] is data
             and param._grad[0] is grad
-            for param, own, (data, grad) in zip(params, self._params, self._arrays)
+            for param, (data, grad) in zip(self._params, self._arrays)
         )
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:
@@ -271,12 +270,7 @@ def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
         A function that takes and returns what the model does.
     """
     kernels = [
-        (layer, _one_step_kernel(layer))
-        for layer in fused_layers(model)
-        if not (
-            describe(layer).bidirectional or describe(layer).projected or describe(layer).clipped
-        )
-        and not layer._use_sequence_length
+        (layer, _one_step_kernel(layer)) for layer in fused_layers(model) if _cells_can(layer)
     ]
 
     def call(*args: Any) -> Any:
@@ -292,6 +286,12 @@ _CELLS: Dict[str, Callable[[int], gluon.Block]] = {
     "rnn_tanh": lambda size: gluon.rnn.RNNCell(size, activation="tanh"),
     "rnn_relu": lambda size: gluon.rnn.RNNCell(size, activation="relu"),
 }
+
+
+def _cells_can(layer: gluon.Block) -> bool:
+    described = describe(layer)
+    beyond = described.bidirectional or described.projected or described.clipped
+    return not beyond and not layer._use_sequence_length
 
 
 def _one_step_kernel(layer: gluon.Block) -> Kernel:

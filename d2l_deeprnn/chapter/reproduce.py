@@ -35,7 +35,13 @@ from ..training.run_directory import (
     text_sha256,
 )
 from ..training.settings import SettingsError, from_dict
-from ..training.state import parameters_in, parameters_of, set_parameters
+from ..training.state import (
+    as_numpy,
+    parameter_arrays,
+    parameters_in,
+    parameters_of,
+    set_parameters,
+)
 from . import book
 from .train import EpochRecord, History, train_and_predict_rnn_gluon
 
@@ -325,8 +331,7 @@ class _Writer:
         """Take the state between two epochs: in the middle of one there is none to go on from."""
         if self._out is None:
             return
-        params = parameters_of(self._model)
-        arrays = {f"params/{name}": array.asnumpy() for name, array in params.items()}
+        arrays = parameter_arrays(as_numpy(parameters_of(self._model)))
         # With the history of that moment, which may have grown when this is written.
         self._state = arrays, random_state(), list(self._run.history)
         if time.monotonic() - self._written >= SAVE_SECONDS:

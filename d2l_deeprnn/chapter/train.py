@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -20,6 +19,7 @@ from ..text.minibatches import (
     to_onehot,
 )
 from ..text.vocab import Vocab
+from ..training.evaluate import perplexity
 from ..training.step import Arrays, ModelParameters, Step
 from ..training.trainer import Trainer
 from .predict import predict_rnn, predict_rnn_gluon
@@ -241,29 +241,22 @@ def _run_epochs(
     printed = [record.seconds for record in history if record.epoch % quarter == 0]
     last_print = start + (printed[-1] if printed else 0)
     for epoch in range(len(history) + 1, num_epochs + 1):
-        perplexity = _exp(train_epoch())
+        # Differs: where no float holds the perplexity, the original let the error through, and a
+        # diverging run ended without a word about what it had come to.
+        reached = perplexity(train_epoch())
         now = time.perf_counter()
         if epoch % quarter == 0:
-            log("epoch %d, perplexity %f, time %.2f sec" % (epoch, perplexity, now - last_print))
+            log("epoch %d, perplexity %f, time %.2f sec" % (epoch, reached, now - last_print))
             last_print = time.perf_counter()
         predictions: Tuple[str, ...] = ()
         if epoch % half == 0:
             predictions = tuple(predict(prefix) for prefix in prefixes)
             for prediction in predictions:
                 log(" - " + prediction)
-        history.append(EpochRecord(epoch, perplexity, now - start, predictions))
+        history.append(EpochRecord(epoch, reached, now - start, predictions))
         if on_epoch is not None:
             on_epoch(history[-1])
     return history
-
-
-def _exp(nats: float) -> float:
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        # Differs: the original let the error through, and a diverging run
-        # ended without a word about what it had come to.
-        return math.inf
 
 
 def _prefixes(prefixes: Iterable[str]) -> List[str]:

@@ -195,13 +195,13 @@ class _Display:
         self._bar.update(progress.minibatch - self._bar.n)
 
     def epoch(self, record: TrainRecord) -> None:
-        from ..training.evaluate import Evaluation
+        from ..training.evaluate import perplexity
 
         seconds = time.perf_counter() - self._started
         held_out = ""
         if record.valid_loss is not None:
-            perplexity = Evaluation(record.valid_loss, 0).perplexity
-            held_out = f", held out {record.valid_loss:.4f} (perplexity {perplexity:.3f})"
+            reached = perplexity(record.valid_loss)
+            held_out = f", held out {record.valid_loss:.4f} (perplexity {reached:.3f})"
         print_line(
             f"epoch {record.epoch}, train {record.train_loss:.4f} nats{held_out}, "
             f"learning rate {record.learning_rate:.3g}, {self._tokens / seconds:.0f} tok/s, "

@@ -18,6 +18,14 @@ WARM_UP = 512
 NUM_STEPS = 256
 
 
+def perplexity(nats: float) -> float:
+    """exp of a mean negative log-likelihood in nats; infinite where no float holds it."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
+
 class Evaluation(NamedTuple):
     """The mean negative log-likelihood of a text.
 
@@ -37,10 +45,7 @@ class Evaluation(NamedTuple):
     @property
     def perplexity(self) -> float:
         """exp(nats); infinite where that is too large for a float."""
-        try:
-            return math.exp(self.nats)
-        except OverflowError:
-            return math.inf
+        return perplexity(self.nats)
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
 from .settings import SettingsError, TrainSettings, learning_rate
-from .state import TrainingState, TrainRecord, parameters_of, set_parameters
+from .state import TrainingState, TrainRecord, as_numpy, parameters_of, set_parameters
 from .step import ModelParameters, Step
 from .trainer import Progress, Trainer
 
@@ -151,8 +151,8 @@ class Learner:
         """
         self._check_parameters()
         return TrainingState(
-            parameters=_as_numpy(parameters_of(self.model)),
-            optimizer_arrays=_as_numpy(optimizers.state_arrays(self._optimizer)),
+            parameters=as_numpy(parameters_of(self.model)),
+            optimizer_arrays=as_numpy(optimizers.state_arrays(self._optimizer)),
             optimizer_numbers=optimizers.state_numbers(self._optimizer),
             hidden_state=[s.asnumpy() for s in self._trainer.state or ()],
             history=list(self.history),
@@ -262,7 +262,3 @@ def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
         "learning_rate": settings.lr,
     }
     return gluon.Trainer(model.collect_params(), settings.optimizer, options, kvstore=None)
-
-
-def _as_numpy(arrays: Any) -> Any:
-    return {name: array.asnumpy() for name, array in arrays.items()}

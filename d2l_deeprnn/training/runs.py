@@ -280,8 +280,10 @@ def _trained(directory: Path) -> Dict[str, Any]:
 
 def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
     """Whether a run was begun by a version that always took a ``StackedRNN``."""
-    version = "0" if config is None else str(config.get("versions", {}).get("d2l_deeprnn", "0"))
-    return config is not None and version.split(".")[:2] in (["0"], ["0", "1"], ["0", "2"])
+    if config is None:
+        return False
+    version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
+    return str(version).startswith(("0.1.", "0.2."))
 
 
 def _no_best(directory: Path) -> str:

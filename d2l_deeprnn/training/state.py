@@ -66,7 +66,7 @@ class TrainingState:
     def to_checkpoint(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """The arrays and the JSON values of a checkpoint."""
         arrays = {
-            **_with_prefix("params", self.parameters),
+            **parameter_arrays(self.parameters),
             **_with_prefix("optimizer", self.optimizer_arrays),
             **_with_prefix("state", {str(i): s for i, s in enumerate(self.hidden_state)}),
         }
@@ -103,6 +103,11 @@ class TrainingState:
         )
 
 
+def parameter_arrays(parameters: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Parameters by name as a checkpoint's arrays; ``parameters_in`` reads them again."""
+    return _with_prefix("params", parameters)
+
+
 def parameters_in(arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
     """The parameters in a checkpoint's arrays, by name."""
     return _without_prefix("params", arrays)
@@ -125,6 +130,11 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
     model.initialize(ctx=ctx, force_reinit=True)
     for name, param in params.items():
         param.set_data(nd.array(values[name]))
+
+
+def as_numpy(arrays: Mapping[str, nd.NDArray]) -> Dict[str, np.ndarray]:
+    """Copies of arrays that are on the device."""
+    return {name: array.asnumpy() for name, array in arrays.items()}
 
 
 def _with_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -90,8 +90,9 @@ class ModelParameters:
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:
         """What the forward pass runs in."""
-        # Callbacks may do anything to a model between two steps.
-        if self._joined is not None and not self._joined.still_of(self._model):
+        # Callbacks may do anything to a model between two steps. The optimizer's list is looked at,
+        # since Gluon collects a model's parameters anew, and slowly, at each call.
+        if self._joined is not None and not self._joined.still_of(parameters(self.optimizer)):
             self._joined = None
         return contextlib.nullcontext() if self._joined is None else self._joined.in_use()
 
