@@ -5,12 +5,9 @@ vector of all of them: in every call the layer joins its arrays, and going backw
 it takes the vector's gradient apart. In training that is a good part of the time, and
 in decoding nearly all of it. Both can be avoided without a change to the layer or to the
 model around it, by another function in the place of the layer's ``_forward_kernel``,
-which is all that knows of the vector:
-
-- In training, ``JoinedParameters`` keeps all parameters of a model in one vector.
-- In decoding, ``one_step_at_a_time`` computes with cells, which take the arrays as they are.
-
-The model itself is called as ever, whatever kind it is.
+which is all that knows of the vector. In training, ``JoinedParameters`` keeps all
+parameters of a model in one vector; for decoding see ``one_step``. The model itself is
+called as ever, whatever kind it is.
 """
 
 from __future__ import annotations
@@ -22,12 +19,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 import numpy as np
 
 from . import autograd, gluon, mx, nd
-from .blocks import blocks_in, describe
-
-Kernel = Callable[..., Any]
+from .blocks import blocks_in
 
 _LAYER = gluon.rnn.rnn_layer._RNNLayer
-_OWN_KERNEL = _LAYER._forward_kernel
+OWN_KERNEL = _LAYER._forward_kernel
 
 
 def fused_layers(model: Any) -> List[gluon.Block]:
@@ -36,31 +31,33 @@ def fused_layers(model: Any) -> List[gluon.Block]:
         block
         for block in blocks_in(model)
         if isinstance(block, _LAYER)
-        and type(block)._forward_kernel is _OWN_KERNEL
+        and type(block)._forward_kernel is OWN_KERNEL
         and "_forward_kernel" not in vars(block)
     ]
 
 
 @contextlib.contextmanager
-def computing_with(kernels: List[Tuple[gluon.Block, Kernel]]) -> Iterator[None]:
-    """Let fused layers compute with other kernels.
+def replacing(methods: List[Tuple[gluon.Block, str, Callable[..., Any]]]) -> Iterator[None]:
+    """Let blocks, under a method's name, have another function.
 
-    A layer that was compiled would not ask for its kernel: it runs as if it had not
-    been, which computes the same.
+    A block that was compiled would not ask for it: it runs as if it had not been, which
+    computes the same.
     """
-    active = [layer._active for layer, _ in kernels]
-    for layer, kernel in kernels:
-        vars(layer)["_forward_kernel"] = kernel
-        layer._active = False
+    before = [(vars(block).get(name), getattr(block, "_active", None)) for block, name, _ in methods]
+    for block, name, function in methods:
+        vars(block)[name] = function
+        if isinstance(block, gluon.HybridBlock):
+            block._active = False
     try:
         yield
     finally:
-        for (layer, _), was_active in zip(kernels, active):
-            del vars(layer)["_forward_kernel"]
-            layer._active = was_active
-
-
-# Training.
+        for (block, name, _), (function, was_active) in zip(methods, before):
+            if function is None:
+                del vars(block)[name]
+            else:
+                vars(block)[name] = function
+            if isinstance(block, gluon.HybridBlock):
+                block._active = was_active
 
 
 class _Part(NamedTuple):
@@ -76,10 +73,10 @@ class _Part(NamedTuple):
         # to 0; and a graph that is compiled computes with symbols.
         if all(params[name] is array for name, array in self.arrays.items()):
             joined = dict.fromkeys(params, _Ready())
-            return _OWN_KERNEL(
+            return OWN_KERNEL(
                 self.layer, _Joined(self.vector), inputs, states, sequence_length, **joined
             )
-        return _OWN_KERNEL(self.layer, F, inputs, states, sequence_length, **params)
+        return OWN_KERNEL(self.layer, F, inputs, states, sequence_length, **params)
 
 
 class _Ready:
@@ -186,7 +183,7 @@ class JoinedParameters:
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:
         """Let the model's fused layers compute with the vector."""
-        return computing_with([(part.layer, part.kernel) for part in self._parts])
+        return replacing([(part.layer, "_forward_kernel", part.kernel) for part in self._parts])
 
     def look_after_backward(self) -> bool:
         """Note which gradients a backward pass has written.
@@ -251,85 +248,3 @@ def _in_order(
 def _become(array: nd.NDArray, other: nd.NDArray) -> None:
     """Make an array another one, for all who have it."""
     array.handle, other.handle = other.handle, array.handle
-
-
-# Decoding.
-
-
-def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
-    """What calls a model, and lets its fused layers compute single time steps with cells.
-
-    The cells are Gluon's, and take the layers' parameters as they are. What cells cannot
-    compute is left to the layer itself: several time steps, dropout, two directions, and
-    an LSTM whose state is clipped or projected.
-
-    Args:
-        model: of any kind.
-
-    Returns:
-        A function that takes and returns what the model does.
-    """
-    kernels = [
-        (layer, _one_step_kernel(layer)) for layer in fused_layers(model) if _cells_can(layer)
-    ]
-
-    def call(*args: Any) -> Any:
-        with computing_with(kernels):
-            return model(*args)
-
-    return call
-
-
-_CELLS: Dict[str, Callable[[int], gluon.Block]] = {
-    "lstm": gluon.rnn.LSTMCell,
-    "gru": gluon.rnn.GRUCell,
-    "rnn_tanh": lambda size: gluon.rnn.RNNCell(size, activation="tanh"),
-    "rnn_relu": lambda size: gluon.rnn.RNNCell(size, activation="relu"),
-}
-
-
-def _cells_can(layer: gluon.Block) -> bool:
-    described = describe(layer)
-    beyond = described.bidirectional or described.projected or described.clipped
-    return not beyond and not layer._use_sequence_length
-
-
-def _one_step_kernel(layer: gluon.Block) -> Kernel:
-    time = layer._layout.find("T")
-    cells = _Cells(layer._mode, layer._hidden_size, time)
-    cells.hybridize(static_alloc=True)
-    names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")  # as the equations take them
-
-    def kernel(F: Any, inputs: Any, states: Any, sequence_length: Any, **params: Any) -> Any:
-        """What the layer's ``_forward_kernel`` computes."""
-        one_step = F is nd and inputs.shape[time] == 1 and not autograd.is_recording()
-        if not one_step or (layer._dropout and autograd.is_training()):
-            return _OWN_KERNEL(layer, F, inputs, states, sequence_length, **params)
-        levels = [[params[f"l{i}_{name}"] for name in names] for i in range(layer._num_layers)]
-        return cells(inputs, states, levels)
-
-    return kernel
-
-
-class _Cells(gluon.HybridBlock):
-    """One time step of cells on top of each other, with the parameters that it is given."""
-
-    def __init__(self, mode: str, hidden_size: int, time: int) -> None:
-        super().__init__()
-        self._time = time  # axis of the time steps, of which there is one
-        # A cell by itself would have parameters of its own.
-        self._equations = _CELLS[mode](hidden_size).hybrid_forward
-
-    def hybrid_forward(self, F: Any, inputs: Any, states: List[Any], levels: List[Any]) -> Any:
-        outputs, new_states = F.squeeze(inputs, axis=self._time), []
-        for level, arrays in enumerate(levels):
-            # (num_layers, batch_size, hidden_size) -> (batch_size, hidden_size)
-            of_level = [
-                F.reshape(F.slice_axis(s, axis=0, begin=level, end=level + 1), (-3, 0))
-                for s in states
-            ]
-            outputs, of_level = self._equations(F, outputs, of_level, *arrays)
-            new_states.append(of_level)
-        # for each kind of state: num_layers arrays (batch_size, hidden_size) -> one
-        outputs = F.expand_dims(outputs, axis=self._time)
-        return outputs, [F.stack(*kind, axis=0) for kind in zip(*new_states)]

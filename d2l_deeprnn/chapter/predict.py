@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Optional, Sequence
 from .._checks import whole_number
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx
-from .._mxnet.fused import one_step_at_a_time
+from .._mxnet.one_step import one_step_at_a_time
 from ..nn.model import check_vocab
 from ..text.minibatches import to_onehot
 from ..text.vocab import Vocab
@@ -60,7 +60,7 @@ def predict_rnn_gluon(
 
     def step(x: nd.NDArray) -> nd.NDArray:
         nonlocal state
-        scores, state = one_step(x.reshape((1, 1)), state)
+        scores, state = one_step(x, state)
         return scores
 
     return _decode_greedily(prefix, num_chars, step, vocab, ctx)
@@ -120,18 +120,18 @@ def _decode_greedily(
 ) -> str:
     """Read the prefix, then feed each most likely character back into the network.
 
-    ``step`` takes one index, shape (1,), and returns the scores of the next
+    ``step`` takes one index, shape (1, 1), and returns the scores of the next
     character, shape (1, len(vocab)).
     """
     output = vocab[list(prefix)]
     for index in output[:-1]:
-        step(nd.array([index], ctx=ctx))
-    current = nd.array(output[-1:], ctx=ctx)
+        step(nd.array([[index]], ctx=ctx))
+    current = nd.array([output[-1:]], ctx=ctx)
     # Differs: the original waited for the device to learn each character. Here
     # the index goes back into the network on the device itself.
     queue: List[nd.NDArray] = []
     for _ in range(num_chars):
-        current = step(current).argmax(axis=1).astype("float32", copy=False)
+        current = step(current).argmax(axis=1, keepdims=True).astype("float32", copy=False)
         queue.append(current)
         if len(queue) == QUEUE_LENGTH:
             output += _read(queue)
@@ -141,7 +141,7 @@ def _decode_greedily(
 
 
 def _read(queue: List[nd.NDArray]) -> List[int]:
-    return [int(i) for i in nd.concat(*queue, dim=0).asnumpy()] if queue else []
+    return [int(i) for i in nd.concat(*queue, dim=0).asnumpy()[:, 0]] if queue else []
 
 
 def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:

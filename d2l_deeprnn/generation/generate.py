@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 from typing import Any, Callable, Iterable, List, Optional, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from .._checks import positive_int, prefix_list, whole_number
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
-from .._mxnet.fused import one_step_at_a_time
+from .._mxnet.one_step import one_step_at_a_time
 from ..nn.model import check_vocab
 from ..text.vocab import Vocab
 
@@ -74,6 +75,7 @@ def generate(
         return texts
     letters = np.array([isinstance(t, str) and len(t) == 1 for t in vocab.idx_to_token])
     forbidden = nd.array(np.where(letters, 0.0, -np.inf), ctx=ctx)
+    alphabet = nd.arange(len(letters), ctx=ctx).reshape((-1, 1))
     # One generator a row: what is drawn for a prefix does not depend on the others.
     seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
     generators = [np.random.Generator(np.random.PCG64(s)) for s in seeds]
@@ -81,36 +83,41 @@ def generate(
     # writes while another still reads, and ends earlier.
     starts = np.array([len(prefix) for prefix in prefixes])
     longest, end = starts.max(), starts.max() + num_chars
-    given = np.zeros((longest, len(prefixes)))
+    given = np.zeros((longest, len(prefixes), 1))
     for row, prefix in enumerate(prefixes):
-        given[: len(prefix), row] = vocab.encode(prefix)
+        given[: len(prefix), row, 0] = vocab.encode(prefix)
     step = one_step_at_a_time(model)
     state = model.begin_state(batch_size=len(prefixes), ctx=ctx)
-    current = nd.array(given[0], ctx=ctx)  # (rows,), indices at the position before i
-    waiting: List[nd.NDArray] = []  # the indices after that, still on the device
+    current = nd.array(given[0], ctx=ctx)  # indices at the position before i
+    waiting: List[Any] = []  # the indices after that, not yet written
     for i in range(1, end):
-        scores, state = step(current.reshape((-1, 1)), state)
+        scores, state = step(current, state)
         if scores.shape != (len(prefixes), len(vocab)):
             raise ValueError(
                 f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "
                 f"but the vocabulary has {len(vocab)}: it must give one score for each"
             )
-        scores = scores + forbidden
+        reads = i < starts  # the others write
         if temperature == 0:
-            current = scores.argmax(axis=1).astype("float32", copy=False)
+            # All of it stays on the device, which nobody waits for.
+            current = (scores + forbidden).argmax(axis=1, keepdims=True).astype("float32", copy=False)
+            if reads.any():
+                of_prefixes = nd.array(given[i], ctx=ctx)
+                current = nd.where(nd.array(reads[:, None], ctx=ctx), of_prefixes, current)
+            waiting.append(current)
         else:
-            rows = zip(scores.asnumpy().astype(np.float64), generators, i >= starts)
-            drawn = [
-                _draw(row, temperature, top_k, top_p, rng) if writes else 0
-                for row, rng, writes in rows
-            ]
-            current = nd.array(drawn, ctx=ctx)
-        if i < longest:
-            reads = nd.array(i < starts, ctx=ctx)
-            current = nd.where(reads, nd.array(given[i], ctx=ctx), current)
-        waiting.append(current)
+            indices = given[i].copy() if reads.any() else np.zeros((len(prefixes), 1))
+            if not reads.all():
+                rows = np.where(letters, scores.asnumpy()[~reads].astype(np.float64), -np.inf)
+                of_rows = list(itertools.compress(generators, ~reads))
+                indices[~reads, 0] = _draw(rows, temperature, top_k, top_p, of_rows)
+            # To copy it to the device takes longer than to find it there.
+            one = int(indices[0, 0])
+            current = alphabet[one : one + 1] if len(indices) == 1 else nd.array(indices, ctx=ctx)
+            waiting.append(indices)
         if i == end - 1 or temperature > 0 or len(waiting) == PORTION:
-            indices = nd.stack(*waiting).asnumpy().astype(int)  # (portion, rows)
+            read = nd.stack(*waiting).asnumpy() if temperature == 0 else np.stack(waiting)
+            indices = read.astype(int)[:, :, 0]  # (portion, rows)
             first = i + 1 - len(waiting)
             waiting = []
             for row, start in enumerate(starts):
@@ -131,20 +138,24 @@ def _draw(
     temperature: float,
     top_k: Optional[int],
     top_p: Optional[float],
-    generator: np.random.Generator,
-) -> int:
-    """Draw an index by its score."""
-    order = np.argsort(-scores, kind="stable")[:top_k]  # most likely first
-    if not math.isfinite(scores[order[0]]) or np.isnan(scores).any():
+    generators: Sequence[np.random.Generator],
+) -> np.ndarray:
+    """Draw an index in each row of scores, with the row's generator."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # most likely first
+    ranked = np.take_along_axis(scores, order, axis=1)
+    if not np.isfinite(ranked[:, 0]).all() or np.isnan(scores).any():
         raise _not_finite()
     # The largest exponent is 0: a small temperature makes the others -inf at worst.
     with np.errstate(over="ignore"):
-        p = np.exp((scores[order] - scores[order[0]]) / temperature)
-    p /= p.sum()
+        p = np.exp((ranked - ranked[:, :1]) / temperature)
+    cumulated = np.cumsum(p / p.sum(axis=1, keepdims=True), axis=1)
     if top_p is not None:
-        size = int(np.searchsorted(np.cumsum(p), top_p)) + 1
-        order, p = order[:size], p[:size] / p[:size].sum()
-    return int(generator.choice(order, p=p))
+        sizes = (cumulated < top_p).sum(axis=1, keepdims=True) + 1
+        beyond = np.arange(p.shape[1]) >= sizes
+        cumulated = np.cumsum(np.where(beyond, 0.0, p), axis=1)
+    uniform = np.array([[generator.random()] for generator in generators])
+    drawn = (cumulated / cumulated[:, -1:] <= uniform).sum(axis=1, keepdims=True)
+    return np.take_along_axis(order, drawn, axis=1)[:, 0]
 
 
 def _not_finite() -> ValueError:

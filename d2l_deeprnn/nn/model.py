@@ -9,6 +9,7 @@ from typing import Any, List, Sized, Tuple
 from .._checks import positive_int
 from .._mxnet import gluon, nd
 from .._mxnet.blocks import blocks_in, describe
+from .._mxnet.one_step import expression
 
 State = List[nd.NDArray]
 
@@ -62,15 +63,19 @@ class RNNModel(gluon.Block):
             Scores (before the softmax), (num_steps * batch_size, vocab_size),
             time step by time step; and the state after the last step.
         """
-        X = nd.one_hot(inputs.T, self.vocab_size)  # (num_steps, batch_size, vocab_size)
+        return self.hybrid_forward(nd, inputs, state)
+
+    @expression("rnn", "dense")
+    def hybrid_forward(self, F: Any, inputs: Any, state: Any) -> Tuple[Any, Any]:
+        """What ``forward`` computes; ``F`` is ``nd``, or ``sym`` where it is compiled."""
+        X = F.one_hot(F.transpose(inputs), self.vocab_size)  # (num_steps, batch_size, vocab_size)
         if isinstance(self.rnn, gluon.rnn.RecurrentCell):
             num_steps = inputs.shape[1]
             Y, state = self.rnn.unroll(num_steps, X, state, layout="TNC", merge_outputs=True)
         else:
             Y, state = self.rnn(X, state)
         # (num_steps, batch_size, num_hiddens) -> (num_steps * batch_size, num_hiddens)
-        output = self.dense(Y.reshape((-1, Y.shape[-1])))
-        return output, state
+        return self.dense(F.reshape(Y, shape=(-1, 0), reverse=True)), state
 
     def begin_state(self, *args: Any, **kwargs: Any) -> State:
         """The recurrent layer's state of zeros; takes ``batch_size`` and ``ctx``."""

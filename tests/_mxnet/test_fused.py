@@ -9,7 +9,7 @@ from recurrent import MODES, assert_close, fused_layer
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import autograd, fused, gluon, mx, nd
-from d2l_deeprnn._mxnet.fused import JoinedParameters, one_step_at_a_time
+from d2l_deeprnn._mxnet.fused import JoinedParameters
 from d2l_deeprnn.nn.stacked import StackedRNN
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 
@@ -274,68 +274,3 @@ def test_training_is_that_of_a_model_left_as_it_is(
     assert plain[1][-1] < 0.95 * plain[1][0]
     for a, b in zip(ours[0].values(), plain[0].values()):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-
-
-# Decoding.
-
-DECODED = {
-    "lstm": lambda: gluon.rnn.LSTM(6, num_layers=2),
-    "lstm with dropout": lambda: gluon.rnn.LSTM(6, num_layers=3, dropout=0.5),
-    "gru": lambda: gluon.rnn.GRU(6, num_layers=3),
-    "tanh": lambda: gluon.rnn.RNN(6, num_layers=2, activation="tanh"),
-    "relu": lambda: gluon.rnn.RNN(6, activation="relu"),
-    "stacked": lambda: d2l.StackedRNN("gru", 6, 2, 0.5, 8),
-}
-LEFT = {
-    "projected": lambda: gluon.rnn.LSTM(6, projection_size=3),
-    "clipped": lambda: gluon.rnn.LSTM(6, state_clip_min=-0.1, state_clip_max=0.1),
-    "cell": lambda: gluon.rnn.LSTMCell(6),
-}
-
-
-@pytest.mark.parametrize("hybridized", [False, True])
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("kind", [*DECODED, *LEFT])
-def test_one_step_at_a_time_gives_the_models_scores(kind, rows, hybridized, joins):
-    model = d2l.RNNModel({**DECODED, **LEFT}[kind](), 8)
-    model.initialize(mx.init.Normal(1), ctx=CTX)
-    if hybridized:
-        model.hybridize(static_alloc=True, static_shape=True)
-    text = nd.random.randint(0, 8, shape=(rows, 12)).astype("float32")
-    expected, expected_state = model(text, model.begin_state(batch_size=rows, ctx=CTX))
-    joins.clear()
-    step, state, found = one_step_at_a_time(model), model.begin_state(batch_size=rows), []
-    for column in text.T:
-        scores, state = step(column.reshape((-1, 1)), state)
-        found.append(scores)
-    if kind in DECODED and not (kind == "stacked" and hybridized):
-        assert not joins
-    # Relative to the largest: the scores of a relu network are large, and round as such.
-    assert_close({"": nd.concat(*found, dim=0).asnumpy()}, {"": expected.asnumpy()}, 1e-5)
-    for a, b in zip(state, expected_state):
-        assert_close({"": a.asnumpy()}, {"": b.asnumpy()}, 1e-5)
-
-
-@pytest.mark.parametrize("layout", ["TNC", "NTC"])
-def test_a_layer_that_decodes_takes_several_steps_and_either_layout(layout):
-    layer = gluon.rnn.GRU(H, 2, layout=layout)
-    layer.initialize(mx.init.Normal(0.7))
-    step = one_step_at_a_time(layer)
-    for shape in [(1, 1, 3), (4, 1, 3), (1, 4, 3), (4, 2, 3)]:
-        inputs = nd.random.normal(shape=shape)
-        state = layer.begin_state(shape[layout.find("N")])
-        expected, (expected_state,) = layer(inputs, state)
-        found, (found_state,) = step(inputs, state)
-        assert_close({"": found.asnumpy()}, {"": expected.asnumpy()}, 1e-5)
-        assert_close({"": found_state.asnumpy()}, {"": expected_state.asnumpy()}, 1e-5)
-
-
-def test_after_decoding_the_layer_is_what_it_was():
-    model = model_of(gluon.rnn.LSTM(H, 2))
-    model.hybridize()
-    step = one_step_at_a_time(model)
-    step(nd.zeros((1, 1)), model.begin_state(1))
-    assert "_forward_kernel" not in vars(model.rnn) and model.rnn._active
-    with pytest.raises(ValueError, match="state shape"):
-        step(nd.zeros((1, 1)), model.begin_state(2))
-    assert "_forward_kernel" not in vars(model.rnn) and model.rnn._active
