@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from . import autograd, gluon, mx, nd
 from .blocks import blocks_in
+from .graphs import Graph, Method, can_be_compiled, replacing
 
 _LAYER = gluon.rnn.rnn_layer._RNNLayer
 OWN_KERNEL = _LAYER._forward_kernel
@@ -36,30 +37,6 @@ def fused_layers(model: Any) -> List[gluon.Block]:
     ]
 
 
-@contextlib.contextmanager
-def replacing(methods: List[Tuple[gluon.Block, str, Callable[..., Any]]]) -> Iterator[None]:
-    """Let blocks, under a method's name, have another function.
-
-    A block that was compiled would not ask for it: it runs as if it had not been, which
-    computes the same.
-    """
-    before = [(vars(block).get(name), getattr(block, "_active", None)) for block, name, _ in methods]
-    for block, name, function in methods:
-        vars(block)[name] = function
-        if isinstance(block, gluon.HybridBlock):
-            block._active = False
-    try:
-        yield
-    finally:
-        for (block, name, _), (function, was_active) in zip(methods, before):
-            if function is None:
-                del vars(block)[name]
-            else:
-                vars(block)[name] = function
-            if isinstance(block, gluon.HybridBlock):
-                block._active = was_active
-
-
 class _Part(NamedTuple):
     """A fused layer's part of the vector of all parameters."""
 
@@ -72,11 +49,23 @@ class _Part(NamedTuple):
         # Somebody may compute with other arrays than the parameters, for instance with some set
         # to 0; and a graph that is compiled computes with symbols.
         if all(params[name] is array for name, array in self.arrays.items()):
-            joined = dict.fromkeys(params, _Ready())
-            return OWN_KERNEL(
-                self.layer, _Joined(self.vector), inputs, states, sequence_length, **joined
-            )
+            return _kernel(self.layer, self.vector)(F, inputs, states, sequence_length, **params)
         return OWN_KERNEL(self.layer, F, inputs, states, sequence_length, **params)
+
+    def is_of_layer(self) -> bool:
+        """Whether the parameters still are those that the layer has."""
+        params = self.layer._reg_params
+        return all(params[name]._data[0] is array for name, array in self.arrays.items())
+
+
+def _kernel(layer: gluon.Block, vector: Any) -> Callable[..., Any]:
+    """A layer's kernel, on a vector of its parameters; arrays or symbols."""
+
+    def kernel(F: Any, inputs: Any, states: Any, sequence_length: Any, **params: Any) -> Any:
+        ready = dict.fromkeys(params, _Ready())
+        return OWN_KERNEL(layer, _Joined(F, vector), inputs, states, sequence_length, **ready)
+
+    return kernel
 
 
 class _Ready:
@@ -87,17 +76,18 @@ class _Ready:
 
 
 class _Joined:
-    """MXNet's operators for arrays, but to join a layer's parameters gives the vector."""
+    """MXNet's operators, but to join a layer's parameters gives the vector."""
 
-    def __init__(self, vector: nd.NDArray) -> None:
+    def __init__(self, F: Any, vector: Any) -> None:
+        self._F = F
         self._vector = vector
         self._internal = self
 
-    def _rnn_param_concat(self, *params: _Ready, dim: int) -> nd.NDArray:
+    def _rnn_param_concat(self, *params: _Ready, dim: int) -> Any:
         return self._vector
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(nd, name)
+        return getattr(self._F, name)
 
 
 class JoinedParameters:
@@ -107,6 +97,7 @@ class JoinedParameters:
     loaded as before, and sees what is done to the vector.
 
     Args:
+        model: what they are the parameters of.
         params: parameters with gradients, of the same type.
         layers: fused layers that may compute with their part of the vector, since nobody else
             has their parameters. One that is not trained as a whole does not.
@@ -115,7 +106,9 @@ class JoinedParameters:
         vector: all parameters, those of the fused layers first; gradient attached.
     """
 
-    def __init__(self, params: List[gluon.Parameter], layers: List[gluon.Block]) -> None:
+    def __init__(
+        self, model: Any, params: List[gluon.Parameter], layers: List[gluon.Block]
+    ) -> None:
         self._params = params
         self._arrays = [(param._data[0], param._grad[0]) for param in params]
         order, spans = _in_order(params, layers)
@@ -138,6 +131,9 @@ class JoinedParameters:
             autograd.mark_variables([part], [gradient[begin:end]])
             arrays = {name: param._data[0] for name, param in layer._reg_params.items()}
             self._parts.append(_Part(layer, part, arrays))
+        self._graphs = [
+            self._graph_of(block) for block in blocks_in(model) if can_be_compiled(block)
+        ]
 
     @classmethod
     def join(cls, model: gluon.Block, ctx: mx.Context) -> Optional[JoinedParameters]:
@@ -168,7 +164,7 @@ class JoinedParameters:
             and param._data[0]._fresh_grad
             for param in params
         )
-        return cls(params, layers) if params and alike else None
+        return cls(model, params, layers) if params and alike else None
 
     def still_of(self, params: Iterable[gluon.Parameter]) -> bool:
         """Whether those of some parameters that are trained still are the parts of the vector."""
@@ -183,7 +179,24 @@ class JoinedParameters:
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:
         """Let the model's fused layers compute with the vector."""
-        return replacing([(part.layer, "_forward_kernel", part.kernel) for part in self._parts])
+        kernels = [(part.layer, "_forward_kernel", part.kernel) for part in self._parts]
+        return replacing(kernels + self._graphs)
+
+    def _graph_of(self, block: gluon.Block) -> Method:
+        inside = blocks_in(block)
+        parts = [part for part in self._parts if part.layer in inside]
+
+        def kernels(vectors: List[Any]) -> List[Method]:
+            return [
+                (part.layer, "_forward_kernel", _kernel(part.layer, vector))
+                for part, vector in zip(parts, vectors)
+            ]
+
+        def when(inputs: Any) -> bool:
+            return autograd.is_recording() and all(part.is_of_layer() for part in parts)
+
+        vectors, layers = [part.vector for part in parts], [part.layer for part in parts]
+        return block, "hybrid_forward", Graph(block, kernels, when, vectors, layers).instead
 
     def look_after_backward(self) -> bool:
         """Note which gradients a backward pass has written.
@@ -201,7 +214,7 @@ class JoinedParameters:
                     right = right and not array._fresh_grad
                     array._fresh_grad = True
         if not right:
-            self._parts = []
+            self._parts, self._graphs = [], []
         return right
 
     def take_gradients(self) -> bool:

@@ -1,49 +1,25 @@
 """A model one time step at a time, as decoding needs it.
 
-To join a fused layer's parameters, and to call MXNet's operators one by one, is little beside
-a minibatch, and nearly all of the time of one character. Here the layers compute with Gluon's
-cells, which take the parameters as they are, and all that a block says is an expression of
-operators is compiled as one graph. The model is called as ever, whatever kind it is.
+To join a fused layer's parameters is little beside a minibatch, and most of the time of one
+character. Here the layers compute with Gluon's cells, which take the parameters as they are.
+The model is called as ever, whatever kind it is.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Callable, Dict, List
 
-from . import autograd, gluon, mx, nd
+from . import autograd, gluon, nd
 from .blocks import blocks_in, describe
-from .fused import OWN_KERNEL, fused_layers, replacing
-
-
-# Decoding calls with the same shapes again and again.
-_COMPILED = {"static_alloc": True, "static_shape": True}
-
-
-def expression(*parts: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Say of a method ``hybrid_forward(self, F, inputs, states)`` that it can be compiled.
-
-    It does nothing but call operators of ``F`` and blocks, and computes the same each time.
-    Its class need not be a ``HybridBlock``, which takes no parts of another kind.
-
-    Args:
-        parts: names of the attributes that hold the blocks.
-    """
-
-    def mark(method: Callable[..., Any]) -> Callable[..., Any]:
-        method.parts = parts  # type: ignore[attr-defined]
-        return method
-
-    return mark
+from .fused import OWN_KERNEL, fused_layers
+from .graphs import COMPILED, Graph, can_be_compiled, replacing
 
 
 def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
     """What calls a model, and computes single time steps in less time.
 
     What cells cannot compute is left to the fused layer itself: several time steps, dropout,
-    two directions, and an LSTM whose state is clipped or projected. Only what is known to be
-    an expression is compiled: a block of Gluon, or a method that says so, in a block that
-    nobody listens to.
+    two directions, and an LSTM whose state is clipped or projected.
 
     Args:
         model: of any kind.
@@ -53,10 +29,10 @@ def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
     """
     cells = [(layer, _cells(layer)) for layer in fused_layers(model) if _cells_can(layer)]
     methods = [(layer, "_forward_kernel", _kernel(layer, of_layer)) for layer, of_layer in cells]
-    while_compiling = [(layer, "_forward_kernel", _symbols(of_layer)) for layer, of_layer in cells]
+    compiled = [(layer, "_forward_kernel", _symbols(of_layer)) for layer, of_layer in cells]
     for block in blocks_in(model):
-        if not isinstance(block, gluon.HybridBlock) and _says_so(block) and _have_names(block):
-            graph = _Graph(block, while_compiling)
+        if can_be_compiled(block):
+            graph = Graph(block, lambda _: compiled, _is_one_step)
             methods.append((block, "hybrid_forward", graph.instead))
 
     def call(*args: Any) -> Any:
@@ -66,7 +42,11 @@ def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# Cells.
+def _is_one_step(inputs: nd.NDArray) -> bool:
+    """Whether inputs (batch_size, num_steps) are to be decoded."""
+    in_training = autograd.is_recording() or autograd.is_training()
+    return inputs.shape[1:] == (1,) and not in_training
+
 
 _EQUATIONS: Dict[str, Callable[[int], gluon.Block]] = {
     "lstm": gluon.rnn.LSTMCell,
@@ -106,7 +86,7 @@ class _Cells(gluon.HybridBlock):
 
 def _cells(layer: gluon.Block) -> _Cells:
     cells = _Cells(layer._mode, layer._hidden_size, layer._layout.find("T"))
-    cells.hybridize(**_COMPILED)
+    cells.hybridize(**COMPILED)
     return cells
 
 
@@ -129,9 +109,6 @@ def _kernel(layer: gluon.Block, cells: _Cells) -> Callable[..., Any]:
     return kernel
 
 
-# Graphs.
-
-
 def _symbols(cells: _Cells) -> Callable[..., Any]:
     """The layer's kernel while a graph for single time steps is made."""
 
@@ -139,78 +116,3 @@ def _symbols(cells: _Cells) -> Callable[..., Any]:
         return cells.hybrid_forward(F, inputs, states, _levels(params))
 
     return kernel
-
-
-# What computes the same in each call, if its parts do.
-_EXPRESSIONS = {
-    *(gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN),
-    *(gluon.nn.Dense, gluon.nn.Activation, gluon.nn.Dropout, gluon.nn.HybridSequential),
-}
-
-
-def _is_expression(block: Any) -> bool:
-    """Whether calling a block is nothing but an expression of operators."""
-    own = type(block)
-    if (
-        not isinstance(block, gluon.HybridBlock)
-        or (block._forward_hooks or block._forward_pre_hooks)
-        or vars(block).keys() & {"forward", "hybrid_forward"}
-    ):
-        return False
-    if own in _EXPRESSIONS:
-        return all(map(_is_expression, block._children.values()))
-    of_hybrid_blocks = gluon.HybridBlock.__call__, gluon.HybridBlock.forward
-    return (own.__call__, own.forward) == of_hybrid_blocks and _says_so(block)
-
-
-def _says_so(block: Any) -> bool:
-    """Whether a block's ``hybrid_forward`` is marked as an expression, and its parts are some."""
-    parts = getattr(getattr(type(block), "hybrid_forward", None), "parts", None)
-    if parts is None or "hybrid_forward" in vars(block):
-        return False
-    return all(_is_expression(getattr(block, name)) for name in parts)
-
-
-class _Graph(gluon.HybridBlock):
-    """A block's ``hybrid_forward``, compiled for single time steps.
-
-    Args:
-        block: one whose ``hybrid_forward`` is marked.
-        kernels: with which its fused layers are compiled.
-    """
-
-    def __init__(self, block: gluon.Block, kernels: List[Any]) -> None:
-        super().__init__()
-        method = type(block).hybrid_forward
-        for name in method.parts:
-            self.register_child(getattr(block, name), name)
-
-        def evaluate(F: Any, inputs: Any, states: Any) -> Any:
-            with replacing(kernels):
-                return method(block, F, inputs, states)
-
-        def instead(F: Any, inputs: Any, states: Any) -> Any:
-            """What the block's own method computes; inputs (batch_size, num_steps)."""
-            if (
-                F is nd
-                and inputs.shape[1:] == (1,)
-                and not (autograd.is_recording() or autograd.is_training())
-                and all(getattr(block, name) is part for name, part in self._children.items())
-            ):
-                # What a graph cannot do the block can, or it says what is wrong.
-                with contextlib.suppress(mx.MXNetError):
-                    return self(inputs, states)
-            return method(block, F, inputs, states)
-
-        self._evaluate, self.instead = evaluate, instead
-        # As hybridize() sets them, which would set them for the parts too.
-        self._active, self._flags = True, list(_COMPILED.items())
-
-    def hybrid_forward(self, F: Any, inputs: Any, states: Any) -> Any:
-        return self._evaluate(F, inputs, states)
-
-
-def _have_names(block: gluon.Block) -> bool:
-    """Whether no two parameters in a block have the same name: a graph knows them by it."""
-    params = {id(p): p.name for b in blocks_in(block) for p in b._reg_params.values()}
-    return len(set(params.values())) == len(params)

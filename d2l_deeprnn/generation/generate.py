@@ -100,7 +100,9 @@ def generate(
         reads = i < starts  # the others write
         if temperature == 0:
             # All of it stays on the device, which nobody waits for.
-            current = (scores + forbidden).argmax(axis=1, keepdims=True).astype("float32", copy=False)
+            current = (
+                (scores + forbidden).argmax(axis=1, keepdims=True).astype("float32", copy=False)
+            )
             if reads.any():
                 of_prefixes = nd.array(given[i], ctx=ctx)
                 current = nd.where(nd.array(reads[:, None], ctx=ctx), of_prefixes, current)

@@ -9,7 +9,7 @@ from typing import Any, List, Sized, Tuple
 from .._checks import positive_int
 from .._mxnet import gluon, nd
 from .._mxnet.blocks import blocks_in, describe
-from .._mxnet.one_step import expression
+from .._mxnet.graphs import expression
 
 State = List[nd.NDArray]
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Tuple
 
 from .._checks import positive_int
 from .._mxnet import gluon, nd
-from .._mxnet.one_step import expression
+from .._mxnet.graphs import expression
 
 LAYERS = {
     "lstm": gluon.rnn.LSTM,

@@ -31,7 +31,7 @@ class Step:
         self._forward = forward
         self.parameters = parameters
         self._clipping_theta = clipping_theta
-        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss = _MeanLoss()
         self._loss.hybridize(static_alloc=True)
 
     def __call__(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
@@ -59,10 +59,21 @@ class Step:
     ) -> Tuple[nd.NDArray, Any]:
         with autograd.record(), self.parameters.in_use():
             output, new_state = self._forward(X, state)
-            # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in output
-            loss = self._loss(output, Y.T.reshape((-1,))).mean()
+            loss = self._loss(output, Y)
         loss.backward()
         return loss, new_state
+
+
+class _MeanLoss(gluon.HybridBlock):
+    """The mean cross-entropy of scores (num_steps * batch_size, vocab_size)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_each = gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def hybrid_forward(self, F: Any, scores: Any, Y: Any) -> Any:
+        # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in scores
+        return self.of_each(scores, F.reshape(F.transpose(Y), shape=(-1,))).mean()
 
 
 class ModelParameters:

@@ -5,7 +5,8 @@ import pytest
 from recurrent import assert_close
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn._mxnet import autograd, gluon, mx, nd, one_step
+from d2l_deeprnn._mxnet import autograd, gluon, mx, nd
+from d2l_deeprnn._mxnet import graphs as compiled
 from d2l_deeprnn._mxnet.one_step import one_step_at_a_time
 
 CTX = mx.cpu()
@@ -30,13 +31,13 @@ def joins(monkeypatch):
 def graphs(monkeypatch):
     """How often a graph has computed, as a list that grows."""
     found = []
-    call = one_step._Graph.__call__
+    call = compiled.Graph.__call__
 
     def count(graph, *args):
         found.append(args)
         return call(graph, *args)
 
-    monkeypatch.setattr(one_step._Graph, "__call__", count)
+    monkeypatch.setattr(compiled.Graph, "__call__", count)
     return found
 
 
