@@ -23,12 +23,13 @@ from typing import Callable, Sequence, Tuple
 import numpy as np
 from turns import RESULTS, parser, write
 
+from d2l_deeprnn.chapter.book import PRINTED
 from d2l_deeprnn.evidence.records import read_rows
 
 DRAWS = 400_000
-BOOKS_EPOCHS = (125, 250, 375, 500)
+BOOKS_EPOCHS = tuple(line.epoch for line in PRINTED)
 # Around the book's first figure, and when the text is known by heart.
-RANGES = ((100, 150), (200, 500))
+RANGES = ((100, 150), (250, 500))
 # Degrees of freedom -> Student's t, 0.9995.
 STUDENT = {8: 5.041, 9: 4.781}
 
@@ -49,10 +50,10 @@ def main() -> None:
         rows.append({**row, "cases": below.size, **shown})
 
     random = np.random.default_rng(arguments.seed)
-    whole = log_losses("chapter_curves.csv")  # (epochs, seeds)
-    n = whole.shape[1]
-    for epoch in BOOKS_EPOCHS:
-        skewness = skewness_of(whole[epoch - 1])
+    ours, original = (log_losses(f"{name}_seeds.csv") for name in ("chapter", "original"))
+    n = ours.shape[1]
+    for epoch, found in zip(BOOKS_EPOCHS, ours):
+        skewness = skewness_of(found)
         for name, draw in {
             "normal": random.standard_normal,
             "gamma": gamma(abs(skewness), random),
@@ -63,21 +64,21 @@ def main() -> None:
             shown = f"{skewness:.2f}" if name != "normal" else "0.00"
             note(f"simulated, {name}", str(epoch), n, shown, *outside)
 
+    whole = log_losses("chapter_curves.csv")
     for first, last in RANGES:
         some = whole[first - 1 : last]
         outside = [outside_of(interval(np.delete(some, i, axis=1)), some[:, i]) for i in range(n)]
         note("left out", f"{first} to {last}", n - 1, "", *np.concatenate(outside, axis=1))
-    original = log_losses("original_seeds.csv")  # (the book's epochs, seeds)
-    for epoch, found in zip(BOOKS_EPOCHS, original):
-        note("original", str(epoch), n, "", *outside_of(interval(whole[epoch - 1]), found))
+    for epoch, own, found in zip(BOOKS_EPOCHS, ours, original):
+        note("original", str(epoch), n, "", *outside_of(interval(own), found))
 
     write(arguments, rows)
 
 
 def log_losses(name: str) -> np.ndarray:
-    """The logarithm of the loss, an epoch's mean in nats: a row an epoch, a column a seed."""
+    """The logarithm of the loss that is judged, in nats: a row an epoch, a column a seed."""
     rows = read_rows(RESULTS / name)
-    found = {(row["epoch"], row["seed"]): math.log(row["perplexity"]) for row in rows}
+    found = {(row["epoch"], row["seed"]): math.log(row["judged"]) for row in rows}
     epochs, seeds = (sorted({key[i] for key in found}) for i in (0, 1))
     return np.log([[found[epoch, seed] for seed in seeds] for epoch in epochs])
 

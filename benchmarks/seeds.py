@@ -38,7 +38,7 @@ import original
 from tqdm import tqdm
 from turns import RESULTS, as_installed, in_a_process, parser, write
 
-from d2l_deeprnn.chapter.book import CHAPTER, PREDICTIONS, PRINTED
+from d2l_deeprnn.chapter.book import CHAPTER, PREDICTIONS, PRINTED, judged
 from d2l_deeprnn.files import write_text
 
 MINIBATCHES = 8  # of an epoch, wherever it starts to read
@@ -116,7 +116,12 @@ def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str
         curve = perplexities(training["losses"])
         predictions = iter(training["predictions"])
         for epoch in (line.epoch for line in PRINTED):
-            row = {"seed": training["seed"], "epoch": epoch, "perplexity": curve[epoch - 1]}
+            row = {
+                "seed": training["seed"],
+                "epoch": epoch,
+                "perplexity": curve[epoch - 1],
+                "judged": judged(dict(enumerate(curve, start=1)), epoch),
+            }
             for i, _ in enumerate(CHAPTER.prefixes, start=1):
                 row[f"prediction_{i}"] = next(predictions) if epoch in PREDICTIONS else ""
             rows.append(row)
@@ -125,12 +130,15 @@ def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str
 
 def curves(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     """The perplexity of every epoch of the trainings that reached the book's last."""
-    return [
-        {"seed": training["seed"], "epoch": epoch, "perplexity": f"{perplexity:.6f}"}
-        for training in trainings
-        if training["num_epochs"] == CHAPTER.num_epochs
-        for epoch, perplexity in enumerate(perplexities(training["losses"]), start=1)
-    ]
+    rows = []
+    for training in trainings:
+        if training["num_epochs"] == CHAPTER.num_epochs:
+            curve = dict(enumerate(perplexities(training["losses"]), start=1))
+            for epoch, perplexity in curve.items():
+                shown = {"perplexity": perplexity, "judged": judged(curve, epoch)}
+                shown = {name: f"{number:.6f}" for name, number in shown.items()}
+                rows.append({"seed": training["seed"], "epoch": epoch, **shown})
+    return rows
 
 
 def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:

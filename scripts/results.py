@@ -87,16 +87,33 @@ class Results:
         shares = [f"{100 * share:.1f} % at the epochs {e}" for e, share in left_out.items()]
         return paragraph(
             "The interval assumes that the logarithm of the loss is normally distributed from seed "
-            "to seed. It is skewed, and single epochs jump. In simulations with the skewness that "
-            f"was measured, the intervals hold {100 * min(skewed):.1f} to {100 * max(skewed):.1f} "
-            "% of further runs. When each training is held against the interval that the others "
-            f"give, the interval holds {listed(shares)}."
+            "to seed. It is skewed. In simulations with the skewness that was measured, the "
+            f"intervals hold {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further "
+            "runs. When each training is held against the interval that the others "
+            f"give, the interval holds {listed(shares)}. {self._jumps()}"
+        )
+
+    def _jumps(self) -> str:
+        """How many trainings jump, and what is then judged."""
+        found = []
+        for library in "ours", "original":
+            curves = [c for c in self._curves(library) if len(c) == book.CHAPTER.num_epochs]
+            jumps = [
+                [e for e in c if e >= book.JUMPS_FROM and book.judged(c, e) < c[e]] for c in curves
+            ]
+            found.append((sum(map(bool, jumps)), len(curves)))
+        (ours, of_ours), (originals, of_originals) = found
+        return (
+            f"After epoch {book.JUMPS_FROM}, {ours} of our {of_ours} trainings and {originals} of "
+            f"the original's {of_originals} jump to more than twice their usual loss for a few "
+            "epochs. A figure that falls on a jump is judged, and enters the interval, by the "
+            f"median of the {book.AROUND_A_JUMP} epochs up to it."
         )
 
     def plateau(self) -> str:
         return paragraph(
-            f"The interval for epoch 125 ends at {book.UNIGRAM_PERPLEXITY}, the perplexity of a "
-            "network that knows how frequent each character is and nothing of their order."
+            f"The interval for epoch 125 ends just below {book.UNIGRAM_PERPLEXITY}, the perplexity "
+            "of a network that knows how frequent each character is and nothing of their order."
         )
 
     # Beside the original, minibatch by minibatch -----------------------------------------------
@@ -130,6 +147,16 @@ class Results:
                 "parameter clipped and updated by itself."
             )
         return paragraph(text)
+
+    def _curves(self, library: str) -> List[Dict[int, float]]:
+        """The perplexity of each epoch of a library's trainings."""
+        found = []
+        for path in sorted((self.directory / "seeds").glob(f"{library}-*.json")):
+            losses = json.loads(path.read_text())["losses"]
+            starts = range(0, len(losses), MINIBATCHES)
+            means = [statistics.mean(losses[s : s + MINIBATCHES]) for s in starts]
+            found.append({epoch: math.exp(mean) for epoch, mean in enumerate(means, start=1)})
+        return found
 
     def _pairs(self) -> Dict[int, Tuple[List[float], List[float]]]:
         """Seed -> the losses of all minibatches, ours and the original's."""

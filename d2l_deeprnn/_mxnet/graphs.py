@@ -95,13 +95,11 @@ def _says_so(block: Any) -> bool:
 
 def can_be_compiled(block: Any) -> bool:
     """Whether there can be a ``Graph`` of a block's ``hybrid_forward``."""
+    if isinstance(block, gluon.HybridBlock) or not _says_so(block):
+        return False  # a HybridBlock compiles itself, if it is told to
     # A graph knows parameters by their names.
     names = {id(p): p.name for b in blocks_in(block) for p in b._reg_params.values()}
-    return (
-        not isinstance(block, gluon.HybridBlock)  # compiles itself, if it is told to
-        and _says_so(block)
-        and len(set(names.values())) == len(names)
-    )
+    return len(set(names.values())) == len(names)
 
 
 class Graph(gluon.HybridBlock):

@@ -59,7 +59,7 @@ def verdict(run: Run) -> Verdict:
     outside = [row for row in rows if not row.agrees]
     if outside:
         which = "; ".join(
-            f"{row.perplexity:.6f} at epoch {row.epoch} is outside "
+            f"{row.judged:.6f} at epoch {row.epoch} is outside "
             f"{row.band.low:.3f} to {row.band.high:.3f}"
             for row in outside
         )
@@ -110,7 +110,15 @@ def _table(run: Run) -> List[Sequence[str]]:
     """Header and rows; with another text than the book's, this run's figures only."""
     if run.is_books_text:
         rows: List[Sequence[str]] = [
-            ("epoch", "book's perplexity", "this run's", "expected", "agrees", "this run's seconds")
+            (
+                "epoch",
+                "book's perplexity",
+                "this run's",
+                "judged by",
+                "expected",
+                "agrees",
+                "seconds",
+            )
         ]
         for row in run.rows():
             rows.append(
@@ -118,6 +126,7 @@ def _table(run: Run) -> List[Sequence[str]]:
                     str(row.epoch),
                     f"{row.book.perplexity:.6f}",
                     f"{row.perplexity:.6f}",
+                    f"{row.judged:.6f}",
                     f"{row.band.low:.3f} to {row.band.high:.3f}",
                     "yes" if row.agrees else "NO",
                     f"{row.seconds:.2f}",
