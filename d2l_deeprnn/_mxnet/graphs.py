@@ -54,11 +54,11 @@ def replacing(methods: List[Method]) -> Iterator[None]:
     try:
         yield
     finally:
-        for (block, name, _), (function, was_active) in zip(methods, before):
-            if function is None:
+        for (block, name, _), (earlier, was_active) in zip(methods, before):
+            if earlier is None:
                 del vars(block)[name]
             else:
-                vars(block)[name] = function
+                vars(block)[name] = earlier
             if isinstance(block, gluon.HybridBlock):
                 block._active = was_active
 
