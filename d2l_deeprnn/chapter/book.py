@@ -6,9 +6,10 @@ edition of spring 2019.
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import asdict, dataclass
 from typing import Dict, List, Mapping, NamedTuple, Tuple
+
+import numpy as np
 
 from ..training.settings import TrainSettings
 
@@ -109,7 +110,7 @@ def judged(perplexities: Mapping[int, float], epoch: int) -> float:
     """
     found = perplexities[epoch]
     before = range(epoch - AROUND_A_JUMP + 1, epoch + 1)
-    usual = statistics.median(perplexities[e] for e in before if e in perplexities)
+    usual = float(np.median([perplexities[e] for e in before if e in perplexities]))
     # More than twice the loss, the logarithm of the perplexity.
     return usual if epoch >= JUMPS_FROM and found > usual**2 else found
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import traceback
-from typing import Any, Dict, List, NoReturn, Optional
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from .. import __version__
 from ..files import printable
@@ -71,7 +71,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(argv: Optional[List[str]], output: console.Stream) -> int:
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(given).parse_args(given)
     # Where what is printed is all that there will be, to lose it is an error.
     output.strict = arguments.only_prints
     from ..text.corpora import TextNotAvailable
@@ -115,7 +116,8 @@ def _words(error: BaseException) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """What parses arguments; it knows those of the commands that are given, and of no others."""
     parser = _Parser(
         prog="d2l-deeprnn",
         description='The chapter "Deep Recurrent Neural Networks" of Dive into Deep Learning\n'
@@ -130,5 +132,6 @@ def _parser() -> argparse.ArgumentParser:
             name, help=command.SUMMARY, epilog=f"examples:\n{command.EXAMPLES}"
         )
         added.set_defaults(run=command.run)
-        command.add_arguments(added)
+        if name in given:
+            command.add_arguments(added)
     return parser
