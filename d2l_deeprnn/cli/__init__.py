@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 import signal
 import sys
 import traceback
-from typing import Any, Dict, List, NoReturn, Optional, Sequence
+from typing import Any, List, NoReturn, Optional, Sequence
 
 from .. import __version__
 from ..files import printable
-from . import console, corpora, evaluate, exercise, generate, plot, reproduce, train
+from . import console
 from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING
 
-# Nothing that needs MXNet, tqdm or Matplotlib is imported where a file of this room begins:
+# The file of a command has EXAMPLES, add_arguments(parser) and run(arguments). It is imported when
+# the command is given; nothing that needs MXNet, tqdm or Matplotlib is imported where it begins:
 # arguments are parsed, and help is given, before they are loaded.
-
-# Each has a SUMMARY for the list of commands, EXAMPLES, add_arguments(parser) and run(arguments).
-COMMANDS: Dict[str, Any] = {
-    "reproduce": reproduce,
-    "train": train,
-    "evaluate": evaluate,
-    "generate": generate,
-    "plot": plot,
-    "exercise": exercise,
-    "corpora": corpora,
+COMMANDS = {
+    "reproduce": "run the chapter and hold its figures against the book's",
+    "train": "train a model on any text, with checkpoints",
+    "evaluate": "held-out loss of a run",
+    "generate": "let a trained model write",
+    "plot": "draw the curves of one or several runs",
+    "exercise": "answer one of the chapter's exercises",
+    "corpora": "list the known texts, or fetch one",
 }
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
@@ -127,11 +127,11 @@ def _parser(given: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.set_defaults(only_prints=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        added = commands.add_parser(
-            name, help=command.SUMMARY, epilog=f"examples:\n{command.EXAMPLES}"
-        )
-        added.set_defaults(run=command.run)
+    for name, summary in COMMANDS.items():
+        added = commands.add_parser(name, help=summary)
         if name in given:
+            command = importlib.import_module(f".{name}", __package__)
+            added.epilog = f"examples:\n{command.EXAMPLES}"
+            added.set_defaults(run=command.run)
             command.add_arguments(added)
     return parser

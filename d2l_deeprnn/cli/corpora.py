@@ -6,7 +6,6 @@ import argparse
 
 from .console import DONE
 
-SUMMARY = "list the known texts, or fetch one"
 EXAMPLES = """\
   d2l-deeprnn corpora
   d2l-deeprnn corpora fetch time_machine"""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
     from ..training.runs import TextParts
 
-SUMMARY = "held-out loss of a run"
 EXAMPLES = """\
   d2l-deeprnn evaluate runs/novel --baseline ngram
   d2l-deeprnn evaluate runs/novel --corpus another_novel.txt"""

@@ -10,7 +10,6 @@ from typing import Any, Dict
 from ..exercises import EXERCISES, NOTEBOOKS
 from .console import DONE, print_line
 
-SUMMARY = "answer one of the chapter's exercises"
 EXAMPLES = """\
   d2l-deeprnn exercise 2 --quick
   d2l-deeprnn exercise initialisation --out studies"""

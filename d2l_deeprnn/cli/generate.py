@@ -15,7 +15,6 @@ from .options import add_checkpoint, add_setting, whole_number
 if TYPE_CHECKING:
     from ..training.runs import LoadedRun
 
-SUMMARY = "let a trained model write"
 EXAMPLES = """\
   d2l-deeprnn generate runs/novel --prefix 'It was'
   d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1"""

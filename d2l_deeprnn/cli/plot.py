@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .console import DONE
 
-SUMMARY = "draw the curves of one or several runs"
 EXAMPLES = """\
   d2l-deeprnn plot runs/novel
   d2l-deeprnn plot runs/lstm runs/gru --output cells.png"""

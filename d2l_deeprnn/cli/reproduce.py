@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..chapter.reproduce import Run
     from ..training.run_directory import RunDirectory
 
-SUMMARY = "run the chapter and hold its figures against the book's"
 EXAMPLES = """\
   d2l-deeprnn reproduce --out reproduction
   d2l-deeprnn reproduce --resume --out reproduction

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..training.state import TrainRecord
     from ..training.trainer import Progress
 
-SUMMARY = "train a model on any text, with checkpoints"
 EXAMPLES = """\
   d2l-deeprnn train --corpus my_novel.txt --out runs/novel
   d2l-deeprnn train --resume --num-epochs 80 --out runs/novel

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def test_no_error_gives_the_status_of_a_comparison(
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(COMMANDS[command], "run", fail)
+    monkeypatch.setattr(import_module(f"d2l_deeprnn.cli.{command}"), "run", fail)
     monkeypatch.delenv("D2L_DEEPRNN_DEBUG", raising=False)
     arguments = {"exercise": ["1"], "train": ["--out=a"], "reproduce": [], "corpora": []}
     arguments = arguments.get(command, ["a"])
@@ -236,9 +237,9 @@ def test_a_warning_is_one_line(tmp_path):
     program = tmp_path / "warn.py"
     program.write_text(
         "import sys, warnings\n"
-        "from d2l_deeprnn import cli\n"
-        "cli.plot.run = lambda arguments: warnings.warn('careful\\nhere') or 0\n"
-        "sys.exit(cli.main(['plot', 'a']))\n"
+        "from d2l_deeprnn.cli import main, plot\n"
+        "plot.run = lambda arguments: warnings.warn('careful\\nhere') or 0\n"
+        "sys.exit(main(['plot', 'a']))\n"
     )
     command = [sys.executable, str(program)]
     run = subprocess.run(command, stderr=subprocess.PIPE)

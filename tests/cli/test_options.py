@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import MISSING, asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,7 @@ def test_a_page_is_80_columns_wide_and_explains_each_option(monkeypatch, capsys,
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_examples_can_be_called(command):
-    lines = COMMANDS[command].EXAMPLES.replace("\\\n", " ").splitlines()
+    lines = import_module(f"d2l_deeprnn.cli.{command}").EXAMPLES.replace("\\\n", " ").splitlines()
     assert len(lines) >= 2
     for line in lines:
         program, name, *words = shlex.split(line)
