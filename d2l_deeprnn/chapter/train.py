@@ -37,6 +37,12 @@ class EpochRecord(NamedTuple):
         seconds: wall-clock time from the start of training to the end of
             this epoch.
         predictions: one text for each prefix; empty at most epochs.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> record = d2l.EpochRecord(epoch=1, perplexity=19.9, seconds=0.3, predictions=())
+        >>> record.perplexity
+        19.9
     """
 
     epoch: int
@@ -84,6 +90,17 @@ def train_and_predict_rnn(
     Returns, Raises: as ``train_and_predict_rnn_gluon``.
 
     Source: ``d2l.train_and_predict_rnn`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> vocab, ctx = d2l.Vocab("time machine"), d2l.try_gpu()
+        >>> indices = vocab[list("time machine " * 20)]
+        >>> get_params, init_state, lstm = d2l.deep_lstm(len(vocab), 8, len(vocab), ctx=ctx)
+        >>> history = d2l.train_and_predict_rnn(
+        ...     lstm, get_params, init_state, 8, indices, vocab, ctx, False,
+        ...     2, 5, 1.0, 1.0, 4, ["time"], log=lambda line: None)
+        >>> [record.epoch for record in history]
+        [1, 2]
     """
     prefixes = _prefixes(prefixes)
     check_ctx(ctx)
@@ -178,6 +195,18 @@ def train_and_predict_rnn_gluon(
         TypeError: if ``prefixes`` is a single string, or ``ctx`` not one device.
 
     Source: ``d2l.train_and_predict_rnn_gluon`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet.gluon import rnn
+        >>> vocab = d2l.Vocab("time machine")
+        >>> indices = vocab[list("time machine " * 20)]
+        >>> model = d2l.RNNModel(rnn.LSTM(8, 2), len(vocab))
+        >>> history = d2l.train_and_predict_rnn_gluon(
+        ...     model, 8, indices, vocab, d2l.try_gpu(), 2, 5, 1.0, 1.0, 4, ["time"],
+        ...     log=lambda line: None)
+        >>> [record.epoch for record in history]
+        [1, 2]
     """
     prefixes = _prefixes(prefixes)
     check_ctx(ctx)

@@ -60,6 +60,12 @@ class NGramModel:
     Raises:
         ValueError: If the text has fewer than two tokens or holds anything but whole numbers from
             0 to ``vocab_size - 1``, or if ``order`` or ``vocab_size`` is not a positive integer.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> model = d2l.NGramModel([0, 1, 0, 1, 0, 1], order=2, vocab_size=2)
+        >>> model.log_probabilities([0, 1]).round(2)  # 1 has always followed 0
+        array([-0.13])
     """
 
     def __init__(self, corpus_indices: Indices, order: int, vocab_size: int) -> None:

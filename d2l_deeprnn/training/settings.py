@@ -186,6 +186,12 @@ class TrainSettings:
 
     Raises:
         SettingsError: names the setting, its value, and what would be right.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> settings = d2l.TrainSettings(corpus=("time_machine",), optimizer="adam", lr=0.002)
+        >>> settings.cell, settings.num_hiddens
+        ('lstm', 256)
     """
 
     # fmt: off

@@ -174,6 +174,18 @@ def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
             if the loss was a sum, 1 if it was a mean.
 
     Source: ``d2l.sgd`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import autograd, nd
+        >>> w = nd.array([3.0])
+        >>> w.attach_grad()
+        >>> with autograd.record():
+        ...     loss = w * w
+        >>> loss.backward()
+        >>> d2l.sgd([w], lr=0.1, batch_size=1)
+        >>> w.asscalar().round(3)  # 3 - 0.1 * 6
+        2.4
     """
     for param in params:
         param[:] = param - lr * param.grad / batch_size
@@ -193,6 +205,18 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
         TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.grad_clipping`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import autograd, nd
+        >>> w = nd.array([3.0, 4.0])
+        >>> w.attach_grad()
+        >>> with autograd.record():
+        ...     loss = (w * w).sum()
+        >>> loss.backward()  # the gradient is [6, 8], and its norm 10
+        >>> d2l.grad_clipping([w], 5.0, d2l.try_gpu())
+        >>> w.grad.asnumpy().round(3).tolist()
+        [3.0, 4.0]
     """
     check_ctx(ctx)
     positive_number("theta", theta, or_infinite=True)
@@ -210,6 +234,18 @@ def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> No
     Parameters that are not trained (``grad_req="null"``) have none, and count for nothing.
 
     Source: ``d2l.grad_clipping_gluon`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import autograd, gluon, nd
+        >>> model = gluon.nn.Dense(1, in_units=2, use_bias=False)
+        >>> model.initialize()
+        >>> with autograd.record():
+        ...     loss = model(nd.array([[6.0, 8.0]]))
+        >>> loss.backward()
+        >>> d2l.grad_clipping_gluon(model, 5.0, d2l.try_gpu())
+        >>> model.weight.grad().asnumpy().round(3).tolist()
+        [[3.0, 4.0]]
     """
     check_ctx(ctx)
     # Differs: the original failed on a parameter without a gradient.
