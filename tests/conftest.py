@@ -149,3 +149,19 @@ def minibatch_losses(monkeypatch):
     # Both libraries call this one, so it sees the minibatches of either.
     monkeypatch.setattr(nd.NDArray, "backward", record_and_go_backward)
     return take
+
+
+@pytest.fixture
+def joins(monkeypatch):
+    """How often a fused layer has joined its parameters, as a list that grows."""
+    from d2l_deeprnn._mxnet import nd
+
+    found = []
+    concat = nd._internal._rnn_param_concat
+
+    def count(*params, **kwargs):
+        found.append(len(params))
+        return concat(*params, **kwargs)
+
+    monkeypatch.setattr(nd._internal, "_rnn_param_concat", count)
+    return found

@@ -22,20 +22,6 @@ def text():
     return d2l.load_corpus(SAMPLE_TEXT, 1000)
 
 
-@pytest.fixture
-def joins(monkeypatch):
-    """How often a fused layer has joined its parameters, as a list that grows."""
-    found = []
-    concat = nd._internal._rnn_param_concat
-
-    def count(*params, **kwargs):
-        found.append(len(params))
-        return concat(*params, **kwargs)
-
-    monkeypatch.setattr(nd._internal, "_rnn_param_concat", count)
-    return found
-
-
 def model_of(layer):
     model = d2l.RNNModel(layer, V)
     model.initialize(mx.init.Normal(0.5), force_reinit=True)

@@ -14,20 +14,6 @@ V, H = 8, 6
 
 
 @pytest.fixture
-def joins(monkeypatch):
-    """How often a fused layer has joined its parameters, as a list that grows."""
-    found = []
-    concat = nd._internal._rnn_param_concat
-
-    def count(*params, **kwargs):
-        found.append(len(params))
-        return concat(*params, **kwargs)
-
-    monkeypatch.setattr(nd._internal, "_rnn_param_concat", count)
-    return found
-
-
-@pytest.fixture
 def graphs(monkeypatch):
     """How often a graph has computed, as a list that grows."""
     found = []
