@@ -195,6 +195,8 @@ class JoinedParameters:
         def when(inputs: Any) -> bool:
             return autograd.is_recording() and all(part.is_of_layer() for part in parts)
 
+        # Without memory of its own, with which MXNet 1.9.1 aborts now and then where gradients go
+        # back through several calls of a graph.
         vectors, layers = [part.vector for part in parts], [part.layer for part in parts]
         return block, "hybrid_forward", Graph(block, kernels, when, vectors, layers).instead
 

@@ -112,6 +112,7 @@ class Graph(gluon.HybridBlock):
         arrays: what the kernels take in place of the layers' parameters.
         layers: those fused layers.
         when: called with the inputs, whether the graph computes what the method does.
+        flags: of Gluon's ``hybridize``.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Graph(gluon.HybridBlock):
         when: Callable[[Any], bool],
         arrays: Sequence[nd.NDArray] = (),
         layers: Sequence[gluon.Block] = (),
+        **flags: bool,
     ) -> None:
         super().__init__(prefix="")  # else the blocks' scopes of names would refer to this one
         method = type(block).hybrid_forward
@@ -146,7 +148,7 @@ class Graph(gluon.HybridBlock):
 
         self._evaluate = evaluate
         self.instead = instead
-        self.hybridize(**COMPILED)
+        self.hybridize(**flags)
 
     def hybrid_forward(self, F: Any, *args: Any, **params: Any) -> Any:
         return self._evaluate(F, *args)

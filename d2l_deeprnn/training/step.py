@@ -32,7 +32,7 @@ class Step:
         self.parameters = parameters
         self._clipping_theta = clipping_theta
         self._loss = _MeanLoss()
-        self._loss.hybridize(static_alloc=True)
+        self._loss.hybridize()
 
     def __call__(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
         """Train on one minibatch.
