@@ -9,7 +9,7 @@ arrays. All else in a model is Python, may do anything, and is called each time.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from . import gluon, mx, nd
 from .blocks import blocks_in
@@ -122,7 +122,7 @@ class Graph(gluon.HybridBlock):
         when: Callable[[Any], bool],
         arrays: Sequence[nd.NDArray] = (),
         layers: Sequence[gluon.Block] = (),
-        **flags: bool,
+        flags: Optional[Dict[str, bool]] = None,
     ) -> None:
         super().__init__(prefix="")  # else the blocks' scopes of names would refer to this one
         method = type(block).hybrid_forward
@@ -148,7 +148,7 @@ class Graph(gluon.HybridBlock):
 
         self._evaluate = evaluate
         self.instead = instead
-        self.hybridize(**flags)
+        self.hybridize(**(flags or {}))
 
     def hybrid_forward(self, F: Any, *args: Any, **params: Any) -> Any:
         return self._evaluate(F, *args)

@@ -32,7 +32,7 @@ def one_step_at_a_time(model: Callable[..., Any]) -> Callable[..., Any]:
     compiled = [(layer, "_forward_kernel", _symbols(of_layer)) for layer, of_layer in cells]
     for block in blocks_in(model):
         if can_be_compiled(block):
-            graph = Graph(block, lambda _: compiled, _is_one_step, **COMPILED)
+            graph = Graph(block, lambda _: compiled, _is_one_step, flags=COMPILED)
             methods.append((block, "hybrid_forward", graph.instead))
 
     def call(*args: Any) -> Any:
