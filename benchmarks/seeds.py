@@ -113,14 +113,14 @@ def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str
     for training in trainings:
         if training["num_epochs"] < CHAPTER.num_epochs:
             continue
-        curve = perplexities(training["losses"])
+        curve = dict(enumerate(perplexities(training["losses"]), start=1))
         predictions = iter(training["predictions"])
         for epoch in (line.epoch for line in PRINTED):
             row = {
                 "seed": training["seed"],
                 "epoch": epoch,
-                "perplexity": curve[epoch - 1],
-                "judged": judged(dict(enumerate(curve, start=1)), epoch),
+                "perplexity": curve[epoch],
+                "judged": judged(curve, epoch),
             }
             for i, _ in enumerate(CHAPTER.prefixes, start=1):
                 row[f"prediction_{i}"] = next(predictions) if epoch in PREDICTIONS else ""

@@ -96,8 +96,8 @@ class Results:
     def _jumps(self) -> str:
         """How many trainings jump, and what is then judged."""
         found = []
-        for library in "ours", "original":
-            curves = [c for c in self._curves(library) if len(c) == book.CHAPTER.num_epochs]
+        for trainings in zip(*self._pairs().values()):  # ours, and the original's
+            curves = [_curve(losses) for losses in trainings]
             jumps = [
                 [e for e in c if e >= book.JUMPS_FROM and book.judged(c, e) < c[e]] for c in curves
             ]
@@ -147,16 +147,6 @@ class Results:
                 "parameter clipped and updated by itself."
             )
         return paragraph(text)
-
-    def _curves(self, library: str) -> List[Dict[int, float]]:
-        """The perplexity of each epoch of a library's trainings."""
-        found = []
-        for path in sorted((self.directory / "seeds").glob(f"{library}-*.json")):
-            losses = json.loads(path.read_text())["losses"]
-            starts = range(0, len(losses), MINIBATCHES)
-            means = [statistics.mean(losses[s : s + MINIBATCHES]) for s in starts]
-            found.append({epoch: math.exp(mean) for epoch, mean in enumerate(means, start=1)})
-        return found
 
     def _pairs(self) -> Dict[int, Tuple[List[float], List[float]]]:
         """Seed -> the losses of all minibatches, ours and the original's."""
@@ -360,6 +350,13 @@ def listed(items: Any) -> str:
     """``a, b and c``."""
     *first, last = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _curve(losses: List[float]) -> Dict[int, float]:
+    """Epoch -> its perplexity, from the loss of each minibatch."""
+    starts = range(0, len(losses), MINIBATCHES)
+    means = [statistics.mean(losses[s : s + MINIBATCHES]) for s in starts]
+    return {epoch: math.exp(mean) for epoch, mean in enumerate(means, start=1)}
 
 
 def seeds_named(seeds: Any) -> str:

@@ -424,8 +424,8 @@ def minibatches(num_tokens, num_steps, batch_size):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_follows_the_fused_model_for_50_minibatches(text, minibatch_losses, mode):
-    apart, rounding = follow(text, minibatch_losses, mode, 16, (5, 1, 0.5, 4), scale=0.1)
-    assert apart < 1e-5 + 100 * rounding
+    apart, _ = follow(text, minibatch_losses, mode, 16, (5, 1, 0.5, 4), scale=0.1)
+    assert apart < 1e-5
 
 
 @pytest.mark.slow
