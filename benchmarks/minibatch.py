@@ -39,19 +39,19 @@ class _Vocab:
         return VOCAB_SIZE
 
 
-def theirs():
+def theirs(epochs=EPOCHS):
     as_installed()
     d2l, train = original.load()
-    return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon)
+    return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon, epochs)
 
 
-def ours():
+def ours(epochs=EPOCHS):
     import d2l_deeprnn as d2l
 
-    return _chapter(d2l.RNNModel, d2l.train_and_predict_rnn_gluon)
+    return _chapter(d2l.RNNModel, d2l.train_and_predict_rnn_gluon, epochs)
 
 
-def _chapter(model_class, train):
+def _chapter(model_class, train, epochs):
     import mxnet as mx
     from mxnet.gluon import rnn
 
@@ -59,16 +59,16 @@ def _chapter(model_class, train):
     hiddens = CHAPTER.num_hiddens
     model = model_class(rnn.LSTM(hiddens, CHAPTER.num_layers), VOCAB_SIZE)
     rest = (CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta, CHAPTER.batch_size, [])
-    arguments = (model, hiddens, corpus_indices, vocab, mx.cpu(), EPOCHS, *rest)
+    arguments = (model, hiddens, corpus_indices, vocab, mx.cpu(), epochs, *rest)
     return lambda round_: train(*arguments) and None
 
 
-def pytorch():
+def pytorch(epochs=EPOCHS):
     as_installed()
     from pytorch_chapter import train
 
     corpus_indices = _text()
-    return lambda round_: train(corpus_indices, VOCAB_SIZE, EPOCHS)
+    return lambda round_: train(corpus_indices, VOCAB_SIZE, epochs)
 
 
 def pytorch_that_keeps_memory():

@@ -16,19 +16,28 @@ def train(
     vocab_size: int,
     num_epochs: int,
     on_epoch: Callable[[int, float], Any] = lambda epoch, perplexity: None,
+    *,
+    num_hiddens: int = CHAPTER.num_hiddens,
+    batch_size: int = CHAPTER.batch_size,
+    dropout: float = 0.0,
+    adam: bool = False,
 ) -> None:
-    """Train the chapter's network by the chapter's recipe; tell each epoch's perplexity."""
+    """Train the chapter's network by the chapter's recipe; tell each epoch's perplexity.
+
+    With another width, batch size, dropout on each layer's output, or Adam, if asked for.
+    """
     text = torch.as_tensor(corpus_indices)
-    steps, batch_size = CHAPTER.num_steps, CHAPTER.batch_size
-    lstm = torch.nn.LSTM(vocab_size, CHAPTER.num_hiddens, CHAPTER.num_layers)
-    dense = torch.nn.Linear(CHAPTER.num_hiddens, vocab_size)
+    steps = CHAPTER.num_steps
+    lstm = torch.nn.LSTM(vocab_size, num_hiddens, CHAPTER.num_layers, dropout=dropout)
+    drop = torch.nn.Dropout(dropout)
+    dense = torch.nn.Linear(num_hiddens, vocab_size)
     params = [*lstm.parameters(), *dense.parameters()]
     for name, param in [*lstm.named_parameters(), *dense.named_parameters()]:
         if "bias" in name:  # as Gluon does
             torch.nn.init.zeros_(param)
         else:
             torch.nn.init.normal_(param, std=0.01)
-    sgd = torch.optim.SGD(params, lr=CHAPTER.lr)
+    optimizer = torch.optim.Adam(params) if adam else torch.optim.SGD(params, lr=CHAPTER.lr)
     for epoch in range(1, num_epochs + 1):
         offset = random.randrange(steps)
         length = (len(text) - offset) // batch_size
@@ -40,11 +49,11 @@ def train(
             if state is not None:
                 state = tuple(s.detach() for s in state)
             output, state = lstm(torch.nn.functional.one_hot(X.T, vocab_size).float(), state)
-            scores = dense(output.reshape(-1, CHAPTER.num_hiddens))
+            scores = dense(drop(output).reshape(-1, num_hiddens))
             loss = torch.nn.functional.cross_entropy(scores, Y.T.reshape(-1))
-            sgd.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(params, CHAPTER.clipping_theta)
-            sgd.step()
+            optimizer.step()
             losses.append(loss.detach())
         on_epoch(epoch, math.exp(torch.stack(losses).mean().item()))

@@ -2,6 +2,7 @@
 
 MXNet was retired in 2023. Its last release still asks NumPy for a name that
 NumPy 1.24 removed, chooses half of the processors as its number of threads,
+has them wait for each other in a way that other programs bring to a standstill,
 and copies large arrays with threads that are then in the way of the others.
 All of it can be put right from outside, and that is all that happens here:
 nothing in this module imports MXNet (that takes seconds), so it is cheap
@@ -26,6 +27,8 @@ from typing import Iterator, List, Optional
 
 import numpy as np
 
+from . import waiting
+
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 
@@ -47,7 +50,7 @@ def prepare() -> None:
 
     Call it before the first ``import mxnet``. A number of threads that the user has set in
     ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` is left alone
-    if it is set.
+    if it is set, and so is how threads wait for each other (``waiting``).
 
     Raises:
         CannotImportMXNet: If the installed NumPy is one that MXNet cannot work with.
@@ -64,6 +67,7 @@ def prepare() -> None:
     # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
     # process over anything but one whole number.
     os.environ[THREADS_VARIABLE] = str(_wanted_threads())
+    waiting.prepare()
     # A large array that goes to the device or comes from it is copied in the main
     # thread. Done by several threads, they are a second team beside the one that
     # computes; GNU's OpenMP then has more threads than processors, and from there on

@@ -58,6 +58,67 @@ def print_line(line: str) -> None:
     sys.stdout.flush()  # a log file shows each line when it is written
 
 
+class Pace:
+    """Notices when training becomes much slower than it was, as it does beside other programs.
+
+    Written into a progress bar, it is empty as long as nothing was noticed.
+
+    Args:
+        clock: gives the time in seconds.
+    """
+
+    WINDOW_SECONDS = 2.0  # over which the time of a minibatch is averaged
+    MUCH, LITTLE = 2.0, 1.5  # times the best; where a slow stretch begins, and where it ends
+    FOR_A_WHILE = 3  # windows
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._last: Optional[float] = None
+        self._seconds, self._number = 0.0, 0  # of the window
+        self._best = float("inf")
+        self._slow_windows = 0
+        self._times = 1.0  # as long as at best
+        self._is_slow = False
+
+    def pause(self) -> None:
+        """What comes before the next minibatch is something else: its time does not count."""
+        self._last = None
+
+    def note(self) -> Optional[str]:
+        """Note that a minibatch is done; where a slow stretch begins, say so in words."""
+        now = self._clock()
+        if self._last is not None:
+            self._seconds += now - self._last
+            self._number += 1
+        self._last = now
+        if self._seconds < self.WINDOW_SECONDS:
+            return None
+        took = self._seconds / self._number
+        self._seconds, self._number = 0.0, 0
+        self._best = min(self._best, took)
+        self._times = took / self._best
+        self._slow_windows = self._slow_windows + 1 if self._times > self.MUCH else 0
+        if self._is_slow:
+            self._is_slow = self._times > self.LITTLE
+            return None
+        self._is_slow = self._slow_windows >= self.FOR_A_WHILE
+        return self._words() if self._is_slow else None
+
+    def _words(self) -> str:
+        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        fewer = (
+            f" Beside them, fewer threads may be faster: OMP_NUM_THREADS=1 (now {threads}); "
+            "results then differ by rounding."
+        )
+        return (
+            f"A minibatch now takes {self._times:.0f} times as long as before, probably because "
+            f"other programs use the processors.{'' if threads == '1' else fewer}"
+        )
+
+    def __str__(self) -> str:
+        return f", {self._times:.0f} times slower than before" if self._is_slow else ""
+
+
 def exit_status(number: int) -> int:
     """The exit status of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + number

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
 from ..training.settings import TrainSettings, declared
-from .console import DISAGREES, DONE, TEXT_MISSING, Stop, exit_status, print_line, stop_on_signals
+from .console import (
+    DISAGREES,
+    DONE,
+    TEXT_MISSING,
+    Pace,
+    Stop,
+    exit_status,
+    print_line,
+    stop_on_signals,
+)
 from .options import add_setting, given
 
 if TYPE_CHECKING:
@@ -94,10 +103,14 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
     if done:
         words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
         print(words)
+    pace = Pace()
     with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
 
         def show(record: Any) -> None:
-            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}", refresh=False)
+            slow = pace.note()  # an epoch always has 8 minibatches
+            if slow:
+                print_line(slow)
+            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}{pace}", refresh=False)
             bar.update()
 
         with stop_on_signals("Stopping after this epoch ...") as stop:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from ..chapter import book
 from ..files import read_text
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
-from .console import DONE, exit_status, print_line, stop_on_signals
+from .console import DONE, Pace, exit_status, print_line, stop_on_signals
 from .options import add_setting, given
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class _Display:
     def __enter__(self) -> _Display:
         self._bar: Any = None
         self._tokens = 0
+        self._pace = Pace()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -184,13 +185,18 @@ class _Display:
 
     def minibatch(self, progress: Progress) -> None:
         self._tokens += self._minibatch_tokens
+        if progress.minibatch == 1:
+            self._pace.pause()  # the epoch before was scored and saved in between
+        slow = self._pace.note()
+        if slow:
+            print_line(slow)
         if self._bar.disable:
             return
         if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
             self._bar.reset(progress.num_minibatches)
         self._bar.set_description_str(f"epoch {progress.epoch}", refresh=False)
         if progress.loss is not None:
-            self._bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
+            self._bar.set_postfix_str(f"loss {progress.loss:.3f}{self._pace}", refresh=False)
         self._bar.update(progress.minibatch - self._bar.n)
 
     def epoch(self, record: TrainRecord) -> None:

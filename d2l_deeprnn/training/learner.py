@@ -202,8 +202,10 @@ class Learner:
             self._diverged(f"the loss of minibatch {len(self._trainer.losses)} is {loss}")
 
     def _check_parameters(self) -> None:
-        # Any value that is not finite makes the sum of squares so too.
-        sums = {name: array.square().sum() for name, array in parameters_of(self.model).items()}
+        # Any value that is not finite makes the sum of squares so too. Unlike nd.sum, nd.dot adds
+        # with all threads.
+        vectors = {name: a.reshape((-1,)) for name, a in parameters_of(self.model).items()}
+        sums = {name: nd.dot(vector, vector) for name, vector in vectors.items()}
         for name, total in sums.items():
             if not math.isfinite(float(total.asscalar())):
                 self._diverged(f"the parameter {name} is not finite")

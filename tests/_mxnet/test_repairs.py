@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from d2l_deeprnn._mxnet import repairs as _repairs
+from d2l_deeprnn._mxnet import waiting
 
 counted = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 
 
 def python(code, *options, **environment):
     """Run code in a fresh interpreter and return what it printed."""
-    ours = (_repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE)
+    ours = (_repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE, *waiting.SWITCHED)
     env = {k: v for k, v in os.environ.items() if k not in ours}
     done = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],
@@ -69,6 +70,7 @@ def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, thread
         print(len(os.listdir("/proc/self/task")) - before)
     """
     environment = {} if size is None else {_repairs.COPY_VARIABLE: size}
+    environment[waiting.POLICY_VARIABLE] = "passive"  # no idle team beside other programs
     assert python(code, OMP_NUM_THREADS="2", **environment)[0] == str(threads_more)
 
 
@@ -110,6 +112,7 @@ FIRST = {
 def threads(first="ours first", **environment):
     """The threads recorded and those counted, both as strings; and what was said."""
     code = textwrap.dedent(FIRST[first]) + textwrap.dedent(THREADS)
+    environment[waiting.POLICY_VARIABLE] = "passive"  # no idle team beside other programs
     printed, said = python(code, **environment)
     recorded, found = printed.split()
     return recorded, found, said
@@ -168,7 +171,8 @@ def test_tests_compute_with_one_thread():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
 def test_affinity_is_respected():
     one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    assert python(one + textwrap.dedent(THREADS))[0] == "1 1"
+    environment = {waiting.POLICY_VARIABLE: "passive"}  # no idle team beside other programs
+    assert python(one + textwrap.dedent(THREADS), **environment)[0] == "1 1"
 
 
 # What is missing ---------------------------------------------------------------------------

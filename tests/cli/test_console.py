@@ -244,3 +244,95 @@ def test_a_warning_is_one_line(tmp_path):
     command = [sys.executable, str(program)]
     run = subprocess.run(command, stderr=subprocess.PIPE)
     assert run.stderr == b"d2l-deeprnn: warning: careful\\nhere\n" and run.returncode == 0
+
+
+# Other work in the way.
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def said_of(pace, clock, seconds, number):
+    """What a pace says of minibatches that took so many seconds each."""
+    said = []
+    for _ in range(number):
+        clock.now += seconds
+        said.append(pace.note())
+    return [words for words in said if words]
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_a_slow_stretch_is_said_once_and_shown_while_it_lasts(clock, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    pace = console.Pace(clock)
+    assert said_of(pace, clock, 0.03, 300) == [] and str(pace) == ""
+    (words,) = said_of(pace, clock, 0.3, 100)
+    assert words.startswith("A minibatch now takes 10 times as long as before")
+    assert "OMP_NUM_THREADS=1 (now 2)" in words
+    assert str(pace) == ", 10 times slower than before"
+    assert said_of(pace, clock, 0.15, 100) == [] and str(pace) == ", 5 times slower than before"
+    assert said_of(pace, clock, 0.03, 100) == [] and str(pace) == ""
+    assert len(said_of(pace, clock, 0.3, 100)) == 1
+
+
+@pytest.mark.parametrize(
+    "seconds, number",
+    [(0.3, 13), (0.055, 1000)],
+    ids=["two windows of ten times", "always less than twice"],
+)
+def test_what_is_short_or_small_is_not_said(clock, seconds, number):
+    pace = console.Pace(clock)
+    said_of(pace, clock, 0.03, 300)
+    assert said_of(pace, clock, seconds, number) == [] and str(pace) == ""
+    assert said_of(pace, clock, 0.03, 300) == []
+
+
+def test_what_is_done_between_two_epochs_does_not_count(clock):
+    pace = console.Pace(clock)
+    for _ in range(20):
+        assert said_of(pace, clock, 0.03, 100) == []
+        clock.now += 60
+        pace.pause()
+    assert str(pace) == ""
+
+
+def test_training_that_was_always_slow_is_not(clock):
+    assert said_of(console.Pace(clock), clock, 5.0, 100) == []
+
+
+def test_one_thread_cannot_become_fewer(clock, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pace = console.Pace(clock)
+    said_of(pace, clock, 0.03, 300)
+    (words,) = said_of(pace, clock, 0.3, 100)
+    assert "OMP_NUM_THREADS" not in words
+
+
+class Crawling(console.Pace):
+    """A pace at which everything has become slow."""
+
+    def note(self):
+        self._is_slow, self._times = True, 7.0
+        return "it is slow"
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_commands_say_that_training_has_become_slow(command, monkeypatch, tmp_path, capsys):
+    for name in "train", "reproduce":
+        monkeypatch.setattr(import_module(f"d2l_deeprnn.cli.{name}"), "Pace", Crawling)
+    words = {
+        "train": TRAIN,
+        "reproduce": ["reproduce", f"--corpus={SAMPLE_TEXT}", "--num-epochs=2"],
+    }
+    main([*words[command], "--out", str(tmp_path / "run")])
+    assert "it is slow\n" in capsys.readouterr().out

@@ -1,0 +1,191 @@
+"""Threads wait in a loop on a quiet machine, and soon sleep beside other programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from d2l_deeprnn._mxnet import waiting
+
+SPIN, POLICY = waiting.SPIN_VARIABLE, waiting.POLICY_VARIABLE
+counted = pytest.mark.skipif(
+    not waiting.read_times(), reason="the kernel does not say how long threads wait"
+)
+
+
+def python(code, **environment):
+    """Run code in a new interpreter, with variables of OpenMP's as given; what it printed."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**env, **environment}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(), done.stderr
+
+
+@pytest.fixture
+def undecided(monkeypatch):
+    """An environment without what decides how threads wait."""
+    for name in SPIN, POLICY:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+
+
+def decided():
+    """What decides how threads wait."""
+    return {name: os.environ[name] for name in (SPIN, POLICY) if name in os.environ}
+
+
+@counted
+def test_a_loop_of_openmps_length_that_can_be_shortened(undecided):
+    waiting.prepare()
+    assert decided() == {SPIN: "300000", POLICY: "active"}
+    waiting.prepare()
+    assert decided() == {SPIN: "300000", POLICY: "active"}
+
+
+def test_a_short_loop_where_the_kernel_does_not_say_who_waits(undecided, monkeypatch, tmp_path):
+    monkeypatch.setattr(waiting, "TASKS", tmp_path / "no such directory")
+    waiting.prepare()
+    assert decided() == {SPIN: "1000"}
+
+
+@pytest.mark.parametrize("chosen", [{SPIN: "5"}, {POLICY: "passive"}, {POLICY: "active"}])
+def test_the_user_decides(chosen, undecided):
+    os.environ.update(chosen)
+    before = threading.active_count()
+    waiting.prepare()
+    assert decided() == chosen
+    assert waiting.watch(None) is None and threading.active_count() == before
+
+
+def test_nobody_watches_without_gnu_openmp(undecided):
+    os.environ.update(waiting.SWITCHED)
+    assert waiting.watch(object()) is None
+
+
+@counted
+def test_openmp_itself_says_what_was_set():
+    code = "import d2l_deeprnn as d2l\nd2l.try_gpu()"
+    _, said = python(code, OMP_DISPLAY_ENV="VERBOSE")
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in said and "GOMP_SPINCOUNT = '300000'" in said
+    _, said = python(code, OMP_DISPLAY_ENV="VERBOSE", GOMP_SPINCOUNT="77")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said and "GOMP_SPINCOUNT = '77'" in said
+
+
+def test_threads_that_wait_are_counted():
+    before = {"1": 0, "2": 10**9, "gone": 5}
+    after = {"1": 10**9, "2": 2 * 10**9, "new": 7 * 10**9}
+    assert waiting.waiting_threads(before, after, 2.0) == 1.0
+    assert waiting.waiting_threads(before, before, 2.0) == 0.0
+
+
+def test_what_the_kernel_writes_otherwise_counts_for_nothing(monkeypatch, tmp_path):
+    for name, content in ("1", b"5 7 9\n"), ("2", b"what?\n"), ("3", b"1 2\n"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "schedstat").write_bytes(content)
+    (tmp_path / "4").mkdir()
+    monkeypatch.setattr(waiting, "TASKS", tmp_path)
+    assert waiting.read_times() == {"1": 7}
+
+
+class Team:
+    """Notes what happens to the idle team."""
+
+    def __init__(self, library):
+        library.append("begun")
+        self.library = library
+
+    def dismiss(self):
+        self.library.append("dismissed")
+
+
+def test_an_idle_team_while_others_are_in_the_way(monkeypatch):
+    monkeypatch.setattr(waiting, "_IdleTeam", Team)
+    happened = []
+    watch = waiting._Watch(happened)
+
+    def look(*numbers):
+        happened.clear()
+        for number in numbers:
+            watch.look(number)
+        return happened
+
+    assert look(0.1, 0.2) == []
+    assert look(0.7, 0.7) == ["begun"]
+    assert look(*[0.1] * 7) == []  # quiet, but not for long enough
+    assert look(0.7, *[0.1] * 7) == []
+    assert look(0.1, 0.1) == ["dismissed"]
+    assert look(0.7) == ["begun"]
+
+
+@counted
+def test_the_threads_of_an_idle_team_come_and_go():
+    code = """
+        import os, time
+        import d2l_deeprnn as d2l
+        from d2l_deeprnn._mxnet import mx, nd, waiting
+        nd.dot(nd.ones((600, 600)), nd.ones((600, 600))).wait_to_read()
+        library = mx.base._LIB
+        def until(number):
+            while len(os.listdir("/proc/self/task")) != number:
+                time.sleep(0.01)
+        before = len(os.listdir("/proc/self/task"))
+        for _ in range(3):
+            team = waiting._IdleTeam(library)
+            until(before + max(2, len(os.sched_getaffinity(0))))
+            team.dismiss()
+            until(before)
+        print("done")
+    """
+    environment = {POLICY: "passive", "OMP_NUM_THREADS": "2"}  # nobody else makes a team
+    assert python(code, **environment)[0] == ["done"]
+
+
+@counted
+def test_beside_busy_programs_there_is_an_idle_team():
+    code = """
+        import os, subprocess, sys, threading, time
+        import d2l_deeprnn as d2l
+        from d2l_deeprnn._mxnet import nd
+        a = nd.ones((600, 600))
+        busy = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            for _ in range(2 * len(os.sched_getaffinity(0)))
+        ]
+        try:
+            while "d2l_deeprnn idle" not in [thread.name for thread in threading.enumerate()]:
+                nd.dot(a, a).wait_to_read()
+        finally:
+            for process in busy:
+                process.kill()
+        print("there")
+    """
+    assert python(code, OMP_NUM_THREADS="2")[0] == ["there"]
+
+
+@counted
+def test_training_computes_the_same_beside_an_idle_team():
+    code = """
+        import d2l_deeprnn as d2l
+        from d2l_deeprnn._mxnet import gluon, mx, waiting
+        text = "it was a dark and stormy night. " * 40
+        vocab = d2l.Vocab(text)
+        indices = vocab.encode(text)
+        for idle in False, True:
+            team = waiting._IdleTeam(mx.base._LIB) if idle else None
+            d2l.set_seed(0)
+            model = d2l.RNNModel(gluon.rnn.LSTM(32, 2), len(vocab))
+            history = d2l.train_and_predict_rnn_gluon(
+                model, 32, indices, vocab, mx.cpu(), 4, 10, 1, 1, 8, [], log=lambda line: None
+            )
+            print(repr([record.perplexity for record in history]).replace(" ", ""))
+    """
+    first, second = python(code, OMP_NUM_THREADS="2")[0]
+    assert first == second
