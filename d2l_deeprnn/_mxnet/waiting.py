@@ -7,8 +7,8 @@ busy with waiting, and a minibatch takes ten times as long.
 
 GNU's OpenMP waits a hundredth of that time once it has more threads than there are processors. So
 while other programs are in the way, there is a second team of threads, which does nothing. Whether
-they are is read from the kernel, which counts how long a thread that could run had to wait for a
-processor. Nothing that is computed depends on any of it.
+they are, the kernel tells: it counts how long the processors were busy, and how long a thread that
+could run had to wait for one. Nothing that is computed depends on any of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 SPIN_VARIABLE = "GOMP_SPINCOUNT"  # turns of the loop, until a thread sleeps
 POLICY_VARIABLE = "OMP_WAIT_POLICY"  # the same in a word
@@ -29,21 +29,37 @@ SPINS, FEW_SPINS = 300_000, 1000
 # What lets a second team be of use.
 SWITCHED = {POLICY_VARIABLE: "active", SPIN_VARIABLE: str(SPINS)}
 
-TASKS = Path("/proc/self/task")  # a directory for each thread
+PROC = Path("/proc")
 SECONDS = 0.25  # between two looks
-# Threads that, on average, could run and had no processor. Beside one busy program it is more than
-# half of one, however many processors there are; on a quiet machine about a tenth.
+# Other programs are in the way if they use so much of the processors, and so many of our threads,
+# on average, could run and have none. Beside one busy program it is 0.7 and 0.7 on two processors,
+# and nearly 1 and 1 on more; on a quiet machine less than 0.2 and 0.2, except that while many small
+# things are computed, our own threads are in each other's way.
 IN_THE_WAY = 0.3
 QUIET_LOOKS = 8  # until the machine counts as quiet again
 
-Times = Dict[str, int]
+
+class Look(NamedTuple):
+    """What the kernel counts, in seconds since some beginning.
+
+    Attributes:
+        at: the time.
+        busy: how long the processors that this process may use were busy, together.
+        own: processor time of this process.
+        waited: for each of its threads, how long it waited for a processor while it could run.
+    """
+
+    at: float
+    busy: float
+    own: float
+    waited: Dict[str, float]
 
 
 def prepare() -> None:
     """Set how OpenMP's threads wait, unless the user has; before OpenMP is loaded."""
     if SPIN_VARIABLE in os.environ or POLICY_VARIABLE in os.environ:
         return
-    if read_times():
+    if look():
         os.environ.update(SWITCHED)
     else:  # the kernel does not say whether others are in the way
         os.environ[SPIN_VARIABLE] = str(FEW_SPINS)
@@ -60,33 +76,40 @@ def watch(library: Any) -> Optional[threading.Thread]:
     """
     if any(os.environ.get(name) != value for name, value in SWITCHED.items()):
         return None
-    if not (read_times() and hasattr(library, "GOMP_parallel")):
+    if not (look() and hasattr(library, "GOMP_parallel")):
         return None
     thread = threading.Thread(target=_Watch(library).run, name="d2l_deeprnn waiting", daemon=True)
     thread.start()
     return thread
 
 
-def read_times() -> Times:
-    """How long each thread of this process has waited for a processor while it could run.
+def look() -> Optional[Look]:
+    """Read what the kernel counts; None where it does not."""
+    try:
+        own = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        lines = [line.split() for line in (PROC / "stat").read_text().splitlines()]
+        # name, then ticks: user, nice, system, idle, waiting for a disk, ...
+        ticks = [list(map(int, line[1:9])) for line in lines if line and line[0] in own]
+        busy = sum(sum(cpu) - cpu[3] - cpu[4] for cpu in ticks) / os.sysconf("SC_CLK_TCK")
+        waited = {}
+        for name in os.listdir(PROC / "self/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads end
+                counts = (PROC / "self/task" / name / "schedstat").read_bytes().split()
+                waited[name] = int(counts[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
+    if not ticks or not waited:
+        return None
+    return Look(time.monotonic(), busy, time.process_time(), waited)
 
-    Returns:
-        thread -> nanoseconds; empty where the kernel does not say.
-    """
-    times: Times = {}
-    # Threads come and go.
-    with contextlib.suppress(OSError):
-        for name in os.listdir(TASKS):
-            with contextlib.suppress(OSError, ValueError):
-                ran, waited, slices = (TASKS / name / "schedstat").read_bytes().split()
-                times[name] = int(waited)
-    return times
 
-
-def waiting_threads(before: Times, after: Times, seconds: float) -> float:
-    """How many threads, on average, waited for a processor between two looks."""
-    both = before.keys() & after.keys()
-    return sum(after[name] - before[name] for name in both) / (seconds * 1e9)
+def others_in_the_way(before: Look, after: Look) -> bool:
+    """Whether other programs took processors from this one between two looks."""
+    seconds = after.at - before.at
+    others = (after.busy - before.busy) - (after.own - before.own)
+    both = before.waited.keys() & after.waited.keys()
+    waited = sum(after.waited[name] - before.waited[name] for name in both)
+    return min(others, waited) > IN_THE_WAY * seconds
 
 
 class _Watch:
@@ -99,16 +122,17 @@ class _Watch:
 
     def run(self) -> None:
         """Look again and again."""
-        before, then = read_times(), time.monotonic()
-        while True:
+        before = look()
+        while before:
             time.sleep(SECONDS)
-            after, now = read_times(), time.monotonic()
-            self.look(waiting_threads(before, after, now - then))
-            before, then = after, now
+            after = look()
+            if after:
+                self.note(others_in_the_way(before, after))
+            before = after
 
-    def look(self, waiting: float) -> None:
-        """Take or dismiss the team, by how many threads waited for a processor."""
-        if waiting > IN_THE_WAY:
+    def note(self, in_the_way: bool) -> None:
+        """Take or dismiss the team: whether others were in the way since the last look."""
+        if in_the_way:
             self._quiet_looks = 0
             if self._team is None:
                 self._team = _IdleTeam(self._library)

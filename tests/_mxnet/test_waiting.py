@@ -14,7 +14,7 @@ from d2l_deeprnn._mxnet import waiting
 
 SPIN, POLICY = waiting.SPIN_VARIABLE, waiting.POLICY_VARIABLE
 counted = pytest.mark.skipif(
-    not waiting.read_times(), reason="the kernel does not say how long threads wait"
+    not waiting.look(), reason="the kernel does not say how long threads wait"
 )
 
 
@@ -51,7 +51,7 @@ def test_a_loop_of_openmps_length_that_can_be_shortened(undecided):
 
 
 def test_a_short_loop_where_the_kernel_does_not_say_who_waits(undecided, monkeypatch, tmp_path):
-    monkeypatch.setattr(waiting, "TASKS", tmp_path / "no such directory")
+    monkeypatch.setattr(waiting, "PROC", tmp_path)
     waiting.prepare()
     assert decided() == {SPIN: "1000"}
 
@@ -79,20 +79,58 @@ def test_openmp_itself_says_what_was_set():
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in said and "GOMP_SPINCOUNT = '77'" in said
 
 
-def test_threads_that_wait_are_counted():
-    before = {"1": 0, "2": 10**9, "gone": 5}
-    after = {"1": 10**9, "2": 2 * 10**9, "new": 7 * 10**9}
-    assert waiting.waiting_threads(before, after, 2.0) == 1.0
-    assert waiting.waiting_threads(before, before, 2.0) == 0.0
+def others(busy=0.0, own=0.0, **waited):
+    """Whether others were in the way in two seconds, in which so much was counted."""
+    before = waiting.Look(10.0, 5.0, 1.0, {"1": 1.0, "2": 1.0, "ended": 3.0})
+    threads = {name[1:]: 1.0 + seconds for name, seconds in waited.items()}
+    after = waiting.Look(12.0, 5.0 + busy, 1.0 + own, {"1": 1.0, "2": 1.0, "new": 7.0, **threads})
+    return waiting.others_in_the_way(before, after)
 
 
-def test_what_the_kernel_writes_otherwise_counts_for_nothing(monkeypatch, tmp_path):
-    for name, content in ("1", b"5 7 9\n"), ("2", b"what?\n"), ("3", b"1 2\n"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "schedstat").write_bytes(content)
-    (tmp_path / "4").mkdir()
-    monkeypatch.setattr(waiting, "TASKS", tmp_path)
-    assert waiting.read_times() == {"1": 7}
+def test_others_are_in_the_way_if_they_compute_and_we_wait():
+    assert others(busy=4.0, own=2.6, t1=0.7, t2=0.7)
+    assert not others(busy=4.0, own=3.9, t1=0.7, t2=0.7)  # our threads are in each other's way
+    assert not others(busy=2.0, own=1.0, t1=0.1, t2=0.1)  # the others have processors of their own
+    assert not others()
+
+
+def stat_of(tmp_path, stat, **tasks):
+    """A directory such as /proc."""
+    (tmp_path / "stat").write_text(stat)
+    for name, content in tasks.items():
+        task = tmp_path / "self" / "task" / name[1:]
+        task.mkdir(parents=True)
+        if content is not None:
+            (task / "schedstat").write_text(content)
+
+
+STAT = """\
+cpu  9 9 9 9 9 9 9 9 0 0
+cpu0 100 20 3 7000 500 4 5 6 0 0
+cpu1 1000 0 0 900 0 0 0 0 0 0
+cpu10 7 7 7 7 7 7 7 7 0 0
+intr 5
+"""
+
+
+def test_what_the_kernel_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(waiting, "PROC", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    stat_of(tmp_path, STAT, t7="5 2000000000 9\n", t8="5 0 9\n", ended=None)
+    seen = waiting.look()
+    assert seen.busy == pytest.approx((138 + 1000) / os.sysconf("SC_CLK_TCK"))
+    assert seen.waited == {"7": 2.0, "8": 0.0}
+
+
+@pytest.mark.parametrize(
+    "stat, task",
+    [("", "5 6 7\n"), ("cpu0 1\n", "5 6 7\n"), ("cpu0 a b c d e\n", "5 6 7\n"), (STAT, "5\n")],
+)
+def test_what_the_kernel_writes_otherwise_counts_for_nothing(stat, task, monkeypatch, tmp_path):
+    monkeypatch.setattr(waiting, "PROC", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    stat_of(tmp_path, stat, t7=task)
+    assert waiting.look() is None
 
 
 class Team:
@@ -111,18 +149,18 @@ def test_an_idle_team_while_others_are_in_the_way(monkeypatch):
     happened = []
     watch = waiting._Watch(happened)
 
-    def look(*numbers):
+    def note(*looks):
         happened.clear()
-        for number in numbers:
-            watch.look(number)
+        for in_the_way in looks:
+            watch.note(in_the_way)
         return happened
 
-    assert look(0.1, 0.2) == []
-    assert look(0.7, 0.7) == ["begun"]
-    assert look(*[0.1] * 7) == []  # quiet, but not for long enough
-    assert look(0.7, *[0.1] * 7) == []
-    assert look(0.1, 0.1) == ["dismissed"]
-    assert look(0.7) == ["begun"]
+    assert note(False, False) == []
+    assert note(True, True) == ["begun"]
+    assert note(*[False] * 7) == []  # quiet, but not for long enough
+    assert note(True, *[False] * 7) == []
+    assert note(False, False) == ["dismissed"]
+    assert note(True) == ["begun"]
 
 
 @counted
