@@ -1,13 +1,13 @@
 """How long does a minibatch of the chapter take while other programs compute?
 
 This package, as it is, with one thread, and with threads that wait as GNU's
-OpenMP has them wait; ``d2l`` 0.9.1 as installed; PyTorch as installed and with
-one thread. Each beside 0, 1, 2, 6 and 10 processes that do nothing but keep a
-processor busy. Writes ``results/busy.csv`` and ``.json``.
+OpenMP has them wait; and PyTorch as installed. Each by itself and beside two
+processes that do nothing but keep a processor busy. Writes
+``results/busy.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/busy.py
 
-It needs the extras ``test`` and ``bench``. Seconds are those of 24 minibatches.
+It needs the extra ``bench``. Seconds are those of 16 minibatches.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import subprocess
 import sys
 import time
 
-from minibatch import ours, pytorch, theirs
+from minibatch import ours, pytorch
 from turns import Contest
 
 from d2l_deeprnn._mxnet.repairs import available_cores
 from d2l_deeprnn._mxnet.waiting import SPIN_VARIABLE, SPINS
 
-BESIDE = (0, 1, 2, 6, 10)
-EPOCHS = 3
+BESIDE = (0, 2)
+EPOCHS = 2
 MINIBATCHES = 8 * EPOCHS
 # It ends with the process that started it, however that ends.
 BUSY = """
@@ -40,9 +40,7 @@ PROGRAMS = {
     "d2l_deeprnn": (ours, {}),
     "d2l_deeprnn, one thread": (ours, ONE_THREAD),
     "d2l_deeprnn, OpenMP's own waiting": (ours, UNBOUNDED),
-    "d2l 0.9.1 as installed": (theirs, {}),
     "PyTorch as installed": (pytorch, {}),
-    "PyTorch, one thread": (pytorch, ONE_THREAD),
 }
 
 
@@ -85,7 +83,7 @@ CONTEST = Contest(
         for number in BESIDE
         for program, (_, variables) in PROGRAMS.items()
     },
-    packages=["d2l", "torch"],
+    packages=["torch"],
     settings={"minibatches": MINIBATCHES, "processors": available_cores()},
     warm_up=False,
 )

@@ -18,16 +18,15 @@ def train(
     on_epoch: Callable[[int, float], Any] = lambda epoch, perplexity: None,
     *,
     num_hiddens: int = CHAPTER.num_hiddens,
-    batch_size: int = CHAPTER.batch_size,
     dropout: float = 0.0,
     adam: bool = False,
 ) -> None:
     """Train the chapter's network by the chapter's recipe; tell each epoch's perplexity.
 
-    With another width, batch size, dropout on each layer's output, or Adam, if asked for.
+    With another width, dropout on each layer's output, or Adam, if asked for.
     """
     text = torch.as_tensor(corpus_indices)
-    steps = CHAPTER.num_steps
+    steps, batch_size = CHAPTER.num_steps, CHAPTER.batch_size
     lstm = torch.nn.LSTM(vocab_size, num_hiddens, CHAPTER.num_layers, dropout=dropout)
     drop = torch.nn.Dropout(dropout)
     dense = torch.nn.Linear(num_hiddens, vocab_size)

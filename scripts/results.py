@@ -209,6 +209,22 @@ class Results:
         ]
         return table(["one minibatch of the chapter", "milliseconds", "ours / it"], rows)
 
+    def busy(self) -> str:
+        found = self.rows("busy")
+        scale = 1000 / self.described("busy")["settings"]["minibatches"]
+        times: Dict[str, Dict[float, List[float]]] = {}
+        for row in found:
+            name = row["contestant"].rpartition(", beside ")[0]
+            of_name = times.setdefault(name, {})
+            of_name.setdefault(row["busy_processes"], []).append(scale * row["seconds"])
+        beside = list(times[OURS])
+        rows = [
+            [name, *(spread(of_name[number], 0) for number in beside)]
+            for name, of_name in times.items()
+        ]
+        columns = [f"beside {number:.0f}" for number in beside]
+        return table(["milliseconds a minibatch", *columns], rows)
+
     def time_to_perplexity(self) -> str:
         found = self.rows("time_to_perplexity")
         goal = self.described("time_to_perplexity")["settings"]["goal"]
