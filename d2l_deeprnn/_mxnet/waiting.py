@@ -96,7 +96,7 @@ def look() -> Optional[Look]:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads end
                 counts = (PROC / "self/task" / name / "schedstat").read_bytes().split()
                 waited[name] = int(counts[1]) / 1e9
-    except (OSError, ValueError, IndexError):
+    except (AttributeError, OSError, ValueError, IndexError):  # other systems, sandboxes
         return None
     if not ticks or not waited:
         return None
@@ -135,7 +135,9 @@ class _Watch:
         if in_the_way:
             self._quiet_looks = 0
             if self._team is None:
-                self._team = _IdleTeam(self._library)
+                # Where no thread can be started any more, as when Python ends, it stays as it is.
+                with contextlib.suppress(RuntimeError):
+                    self._team = _IdleTeam(self._library)
         elif self._team is not None:
             self._quiet_looks += 1
             if self._quiet_looks >= QUIET_LOOKS:
@@ -144,7 +146,7 @@ class _Watch:
 
 
 class _IdleTeam:
-    """A team of OpenMP's threads that sleep; one more than leaves each thread a processor."""
+    """A team of OpenMP's threads that sleep: with those that compute, more than processors."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -156,7 +158,8 @@ class _IdleTeam:
         # Each thread calls a function of OpenMP's that does nothing; then all of them stay, asleep,
         # until the thread that called them ends.
         nothing = ctypes.cast(self._library.omp_get_max_threads, ctypes.c_void_p)
-        number = max(2, len(os.sched_getaffinity(0)))
+        computing = self._library.omp_get_max_threads()
+        number = max(2, len(os.sched_getaffinity(0)) - computing + 2)
         self._library.GOMP_parallel(nothing, None, ctypes.c_uint(number), ctypes.c_uint(0))
         self._dismissed.wait()
 

@@ -133,6 +133,11 @@ def test_what_the_kernel_writes_otherwise_counts_for_nothing(stat, task, monkeyp
     assert waiting.look() is None
 
 
+def test_other_systems_count_nothing(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert waiting.look() is None
+
+
 class Team:
     """Notes what happens to the idle team."""
 
@@ -161,6 +166,19 @@ def test_an_idle_team_while_others_are_in_the_way(monkeypatch):
     assert note(True, *[False] * 7) == []
     assert note(False, False) == ["dismissed"]
     assert note(True) == ["begun"]
+
+
+def test_a_team_that_cannot_be_had_is_asked_for_again(monkeypatch):
+    def fail(library):
+        raise RuntimeError("can't start new thread")
+
+    happened = []
+    watch = waiting._Watch(happened)
+    monkeypatch.setattr(waiting, "_IdleTeam", fail)
+    watch.note(True)
+    monkeypatch.setattr(waiting, "_IdleTeam", Team)
+    watch.note(True)
+    assert happened == ["begun"]
 
 
 @counted
