@@ -107,7 +107,7 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
     with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
 
         def show(record: Any) -> None:
-            slow = pace.note()  # an epoch always has 8 minibatches
+            slow = pace.note()  # each epoch has as many minibatches
             if slow:
                 print_line(slow)
             bar.set_postfix_str(f"perplexity {record.perplexity:.3f}{pace}", refresh=False)

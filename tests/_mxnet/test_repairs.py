@@ -11,24 +11,12 @@ import textwrap
 
 import numpy as np
 import pytest
+from interpreter import python
 
 from d2l_deeprnn._mxnet import repairs as _repairs
 from d2l_deeprnn._mxnet import waiting
 
 counted = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
-
-
-def python(code, *options, **environment):
-    """Run code in a fresh interpreter and return what it printed."""
-    ours = (_repairs.THREADS_VARIABLE, _repairs.COPY_VARIABLE, *waiting.SWITCHED)
-    env = {k: v for k, v in os.environ.items() if k not in ours}
-    done = subprocess.run(
-        [sys.executable, *options, "-c", textwrap.dedent(code)],
-        env={**env, **environment}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), done.stderr
-
 
 TRAIN_A_LITTLE = """
     layer = mx.gluon.rnn.LSTM(3)

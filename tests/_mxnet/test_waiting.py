@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 
 import pytest
+from interpreter import python
 
 from d2l_deeprnn._mxnet import waiting
 
@@ -16,17 +14,6 @@ SPIN, POLICY = waiting.SPIN_VARIABLE, waiting.POLICY_VARIABLE
 counted = pytest.mark.skipif(
     not waiting.look(), reason="the kernel does not say how long threads wait"
 )
-
-
-def python(code, **environment):
-    """Run code in a new interpreter, with variables of OpenMP's as given; what it printed."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**env, **environment}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split(), done.stderr
 
 
 @pytest.fixture
@@ -201,7 +188,7 @@ def test_the_threads_of_an_idle_team_come_and_go():
         print("done")
     """
     environment = {POLICY: "passive", "OMP_NUM_THREADS": "2"}  # nobody else makes a team
-    assert python(code, **environment)[0] == ["done"]
+    assert python(code, **environment)[0] == "done"
 
 
 @counted
@@ -223,7 +210,7 @@ def test_beside_busy_programs_there_is_an_idle_team():
                 process.kill()
         print("there")
     """
-    assert python(code, OMP_NUM_THREADS="2")[0] == ["there"]
+    assert python(code, OMP_NUM_THREADS="2")[0] == "there"
 
 
 @counted
@@ -243,5 +230,5 @@ def test_training_computes_the_same_beside_an_idle_team():
             )
             print(repr([record.perplexity for record in history]).replace(" ", ""))
     """
-    first, second = python(code, OMP_NUM_THREADS="2")[0]
+    first, second = python(code, OMP_NUM_THREADS="2")[0].split()
     assert first == second
