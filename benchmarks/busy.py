@@ -1,13 +1,13 @@
 """How long does a minibatch of the chapter take while other programs compute?
 
 This package, as it is, with one thread, and with threads that wait as GNU's
-OpenMP has them wait; and PyTorch as installed. Each by itself and beside two
-processes that do nothing but keep a processor busy. Writes
+OpenMP has them wait; ``d2l`` 0.9.1 and PyTorch as installed. Each by itself and
+beside up to ten processes that do nothing but keep a processor busy. Writes
 ``results/busy.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/busy.py
 
-It needs the extra ``bench``. Seconds are those of 16 minibatches.
+It needs the extras ``test`` and ``bench``. Seconds are those of 32 minibatches.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import subprocess
 import sys
 import time
 
-from minibatch import ours, pytorch
+from minibatch import ours, pytorch, theirs
 from turns import Contest
 
 from d2l_deeprnn._mxnet.repairs import available_cores
 from d2l_deeprnn._mxnet.waiting import SPIN_VARIABLE, SPINS
 
-BESIDE = (0, 2)
-EPOCHS = 2
+EPOCHS = 4  # the fewest that the original trains for
 MINIBATCHES = 8 * EPOCHS
 # It ends with the process that started it, however that ends.
 BUSY = """
@@ -36,17 +35,20 @@ while os.getppid() == parent:
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # What libgomp does unless it is told otherwise.
 UNBOUNDED = {SPIN_VARIABLE: str(SPINS)}
+ALL, SOME = (0, 1, 2, 6, 10), (0, 2)  # numbers of busy processes
 PROGRAMS = {
-    "d2l_deeprnn": (ours, {}),
-    "d2l_deeprnn, one thread": (ours, ONE_THREAD),
-    "d2l_deeprnn, OpenMP's own waiting": (ours, UNBOUNDED),
-    "PyTorch as installed": (pytorch, {}),
+    "d2l_deeprnn": (ours, {}, ALL),
+    "d2l_deeprnn, one thread": (ours, ONE_THREAD, ALL),
+    "d2l_deeprnn, OpenMP's own waiting": (ours, UNBOUNDED, SOME),
+    "d2l 0.9.1 as installed": (theirs, {}, SOME),
+    "PyTorch as installed": (pytorch, {}, ALL),
 }
 
 
-def beside(number, program):
+def beside(program, number):
     """A contestant beside a number of busy processes, which begin when it has warmed up."""
-    work = program(EPOCHS)
+    start, _, _ = PROGRAMS[program]
+    work = start(EPOCHS)
     work(0)
     for _ in range(number):
         subprocess.Popen([sys.executable, "-c", BUSY])
@@ -54,14 +56,18 @@ def beside(number, program):
 
     def timed(round_):
         work(round_)
-        return (number,)
+        return program, number
 
     return timed
 
 
-def name_of(program, number):
-    """How a contestant is called in the results."""
-    return f"{program}, beside {number}"
+# Each as often as there are numbers of processes beside it.
+CONTESTANTS = {
+    f"{program}, beside {number}": (program, number)
+    for number in ALL
+    for program, (_, _, numbers) in PROGRAMS.items()
+    if number in numbers
+}
 
 
 def milliseconds(row):
@@ -70,20 +76,14 @@ def milliseconds(row):
 
 CONTEST = Contest(
     __file__,
-    {
-        name_of(program, number): functools.partial(beside, number, start)
-        for number in BESIDE
-        for program, (start, _) in PROGRAMS.items()
-    },
+    {name: functools.partial(beside, *its) for name, its in CONTESTANTS.items()},
     xlabel="milliseconds a minibatch",
     shown=milliseconds,
-    columns=["busy_processes"],
-    variables={
-        name_of(program, number): variables
-        for number in BESIDE
-        for program, (_, variables) in PROGRAMS.items()
-    },
-    packages=["torch"],
+    panel=lambda row: f"beside {row['busy_processes']}",
+    label=lambda row: row["program"],
+    columns=["program", "busy_processes"],
+    variables={name: PROGRAMS[program][1] for name, (program, _) in CONTESTANTS.items()},
+    packages=["d2l", "torch"],
     settings={"minibatches": MINIBATCHES, "processors": available_cores()},
     warm_up=False,
 )

@@ -39,10 +39,10 @@ class _Vocab:
         return VOCAB_SIZE
 
 
-def theirs():
+def theirs(epochs=EPOCHS):
     as_installed()
     d2l, train = original.load()
-    return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon, EPOCHS)
+    return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon, epochs)
 
 
 def ours(epochs=EPOCHS):

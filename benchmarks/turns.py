@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
@@ -109,6 +109,8 @@ class Contest:
         xlabel: of the picture.
         shown: what the picture shows of a row, which has round, contestant,
             seconds, peak_memory_mib and ``columns``.
+        panel: the part of the picture that a row belongs to.
+        label: its name there.
         variables: environment variables of some contestants.
         settings: what was measured, for the JSON file.
         packages: whose versions count, beside those of this package.
@@ -123,6 +125,8 @@ class Contest:
     contestants: Mapping[str, Callable[[], Callable[[int], Any]]]
     xlabel: str
     shown: Callable[[Mapping[str, Any]], float]
+    panel: Callable[[Mapping[str, Any]], str] = lambda row: ""
+    label: Callable[[Mapping[str, Any]], str] = itemgetter("contestant")
     columns: Sequence[str] = ()
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -172,11 +176,11 @@ class Contest:
     def _draw(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         from d2l_deeprnn.evidence.figures import points_figure, save_figure
 
-        values = {
-            name: [self.shown(row) for row in rows if row["contestant"] == name]
-            for name in self.contestants
-        }
-        save_figure(points_figure({"": values}, self.xlabel), path)
+        panels: Dict[str, Dict[str, List[float]]] = {}
+        for row in rows:
+            values = panels.setdefault(self.panel(row), {}).setdefault(self.label(row), [])
+            values.append(self.shown(row))
+        save_figure(points_figure(panels, self.xlabel), path)
 
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> None:

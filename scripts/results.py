@@ -214,13 +214,12 @@ class Results:
         scale = 1000 / self.described("busy")["settings"]["minibatches"]
         times: Dict[str, Dict[float, List[float]]] = {}
         for row in found:
-            name = row["contestant"].rpartition(", beside ")[0]
-            of_name = times.setdefault(name, {})
-            of_name.setdefault(row["busy_processes"], []).append(scale * row["seconds"])
+            of_program = times.setdefault(row["program"], {})
+            of_program.setdefault(row["busy_processes"], []).append(scale * row["seconds"])
         beside = list(times[OURS])
         rows = [
-            [name, *(spread(of_name[number], 0) for number in beside)]
-            for name, of_name in times.items()
+            [name, *(spread(of_program[n], 0) if n in of_program else "" for n in beside)]
+            for name, of_program in times.items()
         ]
         columns = [f"beside {number:.0f}" for number in beside]
         return table(["milliseconds a minibatch", *columns], rows)

@@ -30,13 +30,13 @@ SPINS, FEW_SPINS = 300_000, 1000
 SWITCHED = {POLICY_VARIABLE: "active", SPIN_VARIABLE: str(SPINS)}
 
 PROC = Path("/proc")
-SECONDS = 0.25  # between two looks
+SECONDS = 0.1  # between two looks, each of which takes a quarter of a millisecond
 # Other programs are in the way if they use so much of the processors, and so many of our threads,
 # on average, could run and have none. Beside one busy program it is 0.7 and 0.7 on two processors,
 # and nearly 1 and 1 on more; on a quiet machine less than 0.2 and 0.2, except that while many small
 # things are computed, our own threads are in each other's way.
 IN_THE_WAY = 0.3
-QUIET_LOOKS = 8  # until the machine counts as quiet again
+QUIET_LOOKS = 20  # until the machine counts as quiet again
 
 
 class Look(NamedTuple):

@@ -149,8 +149,9 @@ def test_an_idle_team_while_others_are_in_the_way(monkeypatch):
 
     assert note(False, False) == []
     assert note(True, True) == ["begun"]
-    assert note(*[False] * 7) == []  # quiet, but not for long enough
-    assert note(True, *[False] * 7) == []
+    almost = [False] * (waiting.QUIET_LOOKS - 1)
+    assert note(*almost) == []  # quiet, but not for long enough
+    assert note(True, *almost) == []
     assert note(False, False) == ["dismissed"]
     assert note(True) == ["begun"]
 
