@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import d2l_deeprnn as d2l
+from d2l_deeprnn.text import minibatches
 from d2l_deeprnn.text.minibatches import check_length
 
 NAMES = ["data_iter_consecutive", "data_iter_random"]
 
 
-def run(library, name, seed, indices, batch_size, num_steps):
+def run(library, name, seed, indices, batch_size, num_steps, **kwargs):
     random.seed(seed)
-    batches = getattr(library, name)(indices, batch_size, num_steps)
+    batches = getattr(library, name)(indices, batch_size, num_steps, **kwargs)
     return [(X.asnumpy(), Y.asnumpy()) for X, Y in batches]
 
 
@@ -117,6 +118,60 @@ def test_arrays_serve_as_well_as_lists(name):
     as_list = run(d2l, name, 1, list(range(200)), 3, 6)
     as_array = run(d2l, name, 1, np.arange(200), 3, 6)
     np.testing.assert_array_equal(as_list, as_array)
+
+
+@pytest.mark.parametrize("block", [1, 12, 13, 60, 2**22])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_text_taken_block_by_block_is_the_same(original, monkeypatch, block, seed):
+    """A block holds one minibatch, or several, or all, and the last one may hold fewer."""
+    monkeypatch.setattr(minibatches, "BLOCK", block)
+    theirs = run(original, NAMES[0], seed, list(range(333)), 3, 4)
+    np.testing.assert_array_equal(run(d2l, NAMES[0], seed, range(333), 3, 4), theirs)
+    random.seed(seed)
+    batches = d2l.data_iter_consecutive(range(333), 3, 4)
+    batches.skip(7)  # into the middle of a block, as a run that is resumed does
+    np.testing.assert_array_equal([X.asnumpy() for X, _ in batches], [X for X, _ in theirs[7:]])
+
+
+def test_a_large_text_is_not_copied_to_the_device_at_once(monkeypatch):
+    monkeypatch.setattr(minibatches, "BLOCK", 100)
+    made = []
+    array = minibatches.nd.array
+
+    def counted(values, **kwargs):
+        made.append(np.size(values))
+        return array(values, **kwargs)
+
+    monkeypatch.setattr(minibatches.nd, "array", counted)
+    assert len(run(d2l, NAMES[0], 0, range(10**4), 4, 5)) > 490
+    assert max(made) <= 4 * (25 + 1) and len(made) == -(-499 // 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("block", [1, 30, 2**22])
+def test_processes_share_the_rows_of_a_minibatch(monkeypatch, name, block):
+    monkeypatch.setattr(minibatches, "BLOCK", block)
+    whole = run(d2l, name, 5, range(300), 5, 4)
+    drawn = random.random()
+    parts = []
+    for rows in range(2), range(2, 3), range(3, 5):
+        parts.append(run(d2l, name, 5, range(300), 5, 4, rows=rows))
+        assert random.random() == drawn
+        assert parts[-1][0][0].shape == parts[-1][0][1].shape == (len(rows), 4)
+    assert len(whole) > 10
+    np.testing.assert_array_equal(np.concatenate(parts, axis=2), whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "rows", [range(0), range(4, 6), range(-1, 2), range(0, 4, 2), range(3, 0, -1), [0, 1], 2, True]
+)
+def test_rows_that_a_minibatch_has_not(name, rows):
+    before = random.getstate()
+    kind = ValueError if isinstance(rows, range) else TypeError
+    with pytest.raises(kind, match=r"rows must be a range within range\(5\), such as .*, not"):
+        getattr(d2l, name)(range(300), 5, 4, rows=rows)
+    assert random.getstate() == before
 
 
 def test_to_onehot_equals_the_original(original_train):
