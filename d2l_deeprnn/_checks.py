@@ -42,6 +42,39 @@ def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None
         raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
 
 
+class KnownIndices(np.ndarray):
+    """Token indices that were looked at when they were made, and cannot have changed since.
+
+    A part of them is known too; what is computed from them is not.
+
+    Attributes:
+        vocab_size: all of them are below this; None if that is not known.
+    """
+
+    vocab_size: Optional[int] = None
+
+    def __array_finalize__(self, other: Any) -> None:
+        if (
+            isinstance(other, KnownIndices)
+            and not self.flags.writeable
+            and self.dtype == other.dtype
+            and np.may_share_memory(self, other)
+        ):
+            self.vocab_size = other.vocab_size
+
+
+def known_indices(indices: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Say of an array that was just made that its values are token indices; it becomes read-only.
+
+    Args:
+        indices: whole numbers from 0 to below ``vocab_size``.
+    """
+    indices.setflags(write=False)
+    known = indices.view(KnownIndices)
+    known.vocab_size = vocab_size
+    return known
+
+
 def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> np.ndarray:
     """Return token indices as an array, or raise a ValueError that names the wrong one.
 
@@ -58,6 +91,9 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     """
     # Differs: the original took any index.
     limit = MAX_TOKENS if vocab_size is None else vocab_size
+    known = values.vocab_size if isinstance(values, KnownIndices) else None
+    if known is not None and known <= limit and values.ndim == 1 and not values.flags.writeable:
+        return values  # a large text is not read only to be looked at once more
     # NumPy would turn True into 1, and a list with one string in it into strings.
     if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
         _refuse_first(name, values, limit)

@@ -31,8 +31,8 @@ character, perplexity. Every character but the first is scored once."""
         "--corpus",
         nargs="+",
         metavar="NAME|FILE",
-        help="known texts or files to score, joined, and cleaned as the run's text was (default: "
-        "the held-out parts of that text)",
+        help="known texts, files (.gz is unpacked) or directories of files to score, joined, and "
+        "cleaned as the run's text was (default: the held-out parts of that text)",
     )
     add_setting(parser, "encoding", declared(TrainSettings)["encoding"])
     batch_size = declared(TrainSettings)["batch_size"]
@@ -41,7 +41,8 @@ character, perplexity. Every character but the first is scored once."""
     add(
         "--baseline",
         choices=["ngram"],
-        help="score an interpolated n-gram model of the run's text too (default: none)",
+        help="score an interpolated n-gram model of the run's text too, which takes a few hundred "
+        "bytes of memory a character (default: none)",
     )
     add_checkpoint(parser)
     parser.set_defaults(only_prints=True)
@@ -49,9 +50,9 @@ character, perplexity. Every character but the first is scored once."""
 
 def run(arguments: argparse.Namespace) -> int:
     """Score the held-out parts of a run's text, or another text; gives the exit status."""
-    from ..text.corpora import load_text
+    from ..text.token_files import read_tokens
     from ..training import runs
-    from ..training.evaluate import evaluate
+    from ..training.evaluate import count_tokens, evaluate
 
     if arguments.encoding is not None and arguments.corpus is None:
         raise SettingsError("--encoding is that of the files given with --corpus: give one")
@@ -60,13 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.corpus is None or arguments.baseline:
         text = runs.read_own_text(arguments.directory)
     if arguments.corpus is not None:
-        corpus = load_text(
+        corpus = read_tokens(
             arguments.corpus,
             lower=not run.settings.keep_case,
             fold_whitespace=not run.settings.keep_whitespace,
             encoding=arguments.encoding,
+            vocab=run.vocab,
         )
-        parts = [(" + ".join(arguments.corpus), run.vocab.encode(corpus))]
+        parts = [(" + ".join(arguments.corpus), corpus.indices)]
     else:
         assert text is not None
         parts = list(runs.held_out_parts(text))
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size)
         print(f"{printable(name)}: {_words(result)}")
-        unknown = int((indices == run.vocab.unk).sum())
+        unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
             print(f"    {unknown} characters of it are not in the run's vocabulary")
         if arguments.baseline:

@@ -11,7 +11,10 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import gzip
 import hashlib
+import io
+import itertools
 import os
 import queue
 import re
@@ -19,14 +22,29 @@ import stat
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
 from .._checks import positive_int, text_encoding
 from ..files import atomic_file
-from .encoding import NotText, decode
+from .cleaning import clean, cut, cut_gutenberg, lines
+from .encoding import NotText, decode_file
+from .tokenizer import encode_pieces
 from .vocab import Vocab
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
@@ -37,25 +55,11 @@ CHUNK_BYTES = 1024
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
 # What comes through a pipe has no length that could be looked at first.
 PIPE_LIMIT_BYTES = 2**30
-
-# Characters that are cleaned at a time.
-PIECE = 2**20
+PIPE_PIECE_BYTES = 2**20
 
 _SHIPPED_DIRECTORY = Path(__file__).resolve().parent / "samples"
 _SHIPPED_AUTHOR = "d2l_deeprnn (original sample text)"
 _GUTENBERG = "https://www.gutenberg.org/ebooks/"
-
-# The lines that Project Gutenberg puts around a book. A long title may run on to the next line.
-_TITLE_TO_STARS = r"(?:[^\n]|\n(?![ \t]*\n)){0,300}?\*{3}[ \t]*$"
-_MARKER = r"^\*{3}[ \t]*%s OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b" + _TITLE_TO_STARS
-_START = re.compile(_MARKER % "START", re.IGNORECASE | re.MULTILINE)
-_END = re.compile(_MARKER % "END", re.IGNORECASE | re.MULTILINE)
-_PARAGRAPH_REST = r"[^\n]*(?:\n(?![ \t]*(?:\n|\Z))[^\n]+)*"
-_CREDITS = re.compile(r"\A\s*Produced by\b" + _PARAGRAPH_REST)
-_CLOSING_LINE = re.compile(
-    r"^End of (?:the |this )?Project Gutenberg\b" + _PARAGRAPH_REST + r"\s*\Z",
-    re.IGNORECASE | re.MULTILINE,
-)
 
 
 class CorpusError(RuntimeError):
@@ -207,12 +211,14 @@ def load_corpus(
     """Load a text, or several as one, as indices of its characters.
 
     Args:
-        texts: Name of a known text, path of a file, or a list or tuple of these. A string that is
-            a known name means that text, even where a file is called the same; a path object
-            always means the file. ``"-"`` is standard input. That and any other pipe is read once,
-            to its end.
+        texts: Name of a known text, path of a file or of a directory, or a list or tuple of these.
+            A string that is a known name means that text, even where a file is called the same; a
+            path object always means the file. A file whose name ends in ``.gz`` is unpacked. Of a
+            directory, all files are taken in the order of their names, then those of its
+            subdirectories; what is hidden (``.name``) is left out. ``"-"`` is standard input. That
+            and any other pipe is read once, to its end, and is kept in memory meanwhile.
         num_examples: How many characters to take from the beginning, after cleaning and joining;
-            None takes all of them.
+            None takes all of them. The texts are read as far as that takes.
         lower: Whether to turn the text into lower case.
         fold_whitespace: Whether to turn line breaks and runs of white space into one space.
         encoding: That of the files, by any name that Python knows; None for UTF-8. Known texts
@@ -234,11 +240,8 @@ def load_corpus(
         >>> "".join(vocab.to_tokens(indices))
         'the tide tables there is a kind of error'
     """
-    corpus = load_text(
-        texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
-    )
-    vocab = Vocab(corpus)
-    return vocab.encode(corpus), vocab
+    pieces = _pieces(texts, num_examples, lower, fold_whitespace, encoding)
+    return encode_pieces(pieces, dtype=np.int32)
 
 
 def load_text(
@@ -253,71 +256,21 @@ def load_text(
 
     Args, Raises: As ``load_corpus``.
     """
-    sources: Sequence[Any] = texts if isinstance(texts, (list, tuple)) else [texts]
-    if not sources:
-        raise ValueError("no text to load: the list of texts is empty")
-    for source in sources:
-        _check_source(source)
-    if num_examples is not None:
-        # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
-        positive_int("num_examples", num_examples)
-    if encoding is not None:
-        text_encoding("encoding", encoding)
-        if all(map(_is_known, sources)):
-            raise ValueError(
-                f"encoding {encoding!r} is for files: the encoding of {', '.join(sources)} is "
-                "known, so leave it out"
-            )
-    cleaned = [
-        clean_text(
-            read_source(source, encoding=None if _is_known(source) else encoding),
-            lower=lower,
-            fold_whitespace=fold_whitespace,
-        )
-        for source in sources
-    ]
-    return (" " if fold_whitespace else "\n").join(cleaned)[:num_examples]
-
-
-def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -> str:
-    """Clean a text as the chapter does: lower case, and one space for any white space.
-
-    Args:
-        text: Any text.
-        lower: Whether to turn it into lower case.
-        fold_whitespace: Whether to turn line breaks and runs of white space into one space, and to
-            drop them at both ends.
-
-    Returns:
-        The cleaned text. Punctuation is kept.
-    """
-    if not fold_whitespace:
-        return text.lower() if lower else text
-    folded: List[str] = []
-    rest = ""  # of a piece: the beginning of a word
-    # A piece at a time: all words of a large text at once would take many times its memory.
-    for start in range(0, len(text), PIECE):
-        piece = rest + text[start : start + PIECE]
-        words = piece.split()
-        rest = words.pop() if words and not piece[-1].isspace() else ""
-        if words:
-            folded.append(" ".join(words))
-    if rest:
-        folded.append(rest)
-    # Words are lowered whole: how a capital sigma is lowered depends on its neighbours.
-    return " ".join(part.lower() if lower else part for part in folded)
+    return "".join(_pieces(texts, num_examples, lower, fold_whitespace, encoding))
 
 
 def read_source(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
     """Read a known text or a file, without what is not part of the text.
 
     Args:
-        name_or_path: Name of a known text, path of a file, or ``"-"`` for standard input.
+        name_or_path: Name of a known text, path of a file or a directory, or ``"-"`` for standard
+            input.
         encoding: That of the file, by any name that Python knows; None for UTF-8.
 
     Returns:
         The text, case and white space kept; without byte order mark and without Project
-        Gutenberg's header and footer, with LF for every line break.
+        Gutenberg's header and footer, with LF for every line break. The files of a directory are
+        joined by line breaks.
 
     Raises:
         CorpusError: If there is no such text, or it is not text in this encoding, or nothing is
@@ -326,24 +279,81 @@ def read_source(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
         ValueError: If ``encoding`` is unknown, or given with a known text.
     """
     _check_source(name_or_path)
+    return "".join(_pieces(name_or_path, None, False, False, encoding))
+
+
+class TextFile(NamedTuple):
+    """A file that is read as a text.
+
+    Attributes:
+        name: For messages.
+        path: None for standard input.
+        encoding: None for UTF-8.
+        is_pipe: Whether it can be read only once.
+    """
+
+    name: str
+    path: Optional[str]
+    encoding: Optional[str]
+    is_pipe: bool = False
+
+
+def text_files(
+    texts: Union[Source, Sequence[Source]], encoding: Optional[str] = None
+) -> List[TextFile]:
+    """Find the files of texts, without reading them.
+
+    Args, Raises: As ``load_corpus``.
+    """
+    sources: Sequence[Any] = texts if isinstance(texts, (list, tuple)) else [texts]
+    if not sources:
+        raise ValueError("no text to load: the list of texts is empty")
+    for source in sources:
+        _check_source(source)
     if encoding is not None:
         encoding = text_encoding("encoding", encoding)
-    if isinstance(name_or_path, str) and name_or_path in KNOWN_TEXTS:
-        if encoding is not None:
-            raise ValueError(f"encoding is for files: {name_or_path} is known to be UTF-8")
-        name = str(find_text(name_or_path))
-        raw = _read_bytes(Path(name))
-    else:
-        name, raw = _read_source(name_or_path)
-    try:
-        # The mark is decoded like any character, so that an error's offset is the file's.
-        text = decode(raw, encoding, name).lstrip("\ufeff")
-    except NotText as error:
-        raise CorpusError(str(error)) from None
-    text = _cut_gutenberg(text.replace("\r\n", "\n").replace("\r", "\n"))
-    if not text.strip():
-        raise CorpusError(f"{name} holds no text: it is empty, or nothing is left after clean-up")
-    return text
+        if all(map(_is_known, sources)):
+            raise ValueError(
+                f"encoding {encoding!r} is for files: the encoding of {', '.join(sources)} is "
+                "known, so leave it out"
+            )
+    return [file for source in sources for file in _files_of(source, encoding)]
+
+
+def text_pieces(
+    files: Sequence[TextFile],
+    num_examples: Optional[int] = None,
+    *,
+    lower: bool = True,
+    fold_whitespace: bool = True,
+) -> Iterator[str]:
+    """Read, clean and join files, piece by piece.
+
+    Args:
+        files: As ``text_files`` gives them.
+        num_examples, lower, fold_whitespace: As for ``load_corpus``.
+
+    Raises:
+        CorpusError: If a file cannot be used.
+    """
+
+    def joined() -> Iterator[str]:
+        for number, file in enumerate(files):
+            if number:
+                yield " " if fold_whitespace else "\n"
+            yield from clean(_read_file(file), lower=lower, fold_whitespace=fold_whitespace)
+
+    if num_examples is None:
+        yield from joined()
+        return
+    left, is_text = num_examples, False
+    for piece in joined():
+        yield piece[:left]
+        left = max(left - len(piece), 0)
+        # Whether a file holds a text at all is known when some of it was read.
+        is_text = is_text or bool(piece.strip())
+        if not left and is_text:
+            return
 
 
 def check_kept(texts: Sequence[Source]) -> None:
@@ -361,6 +371,20 @@ def check_kept(texts: Sequence[Source]) -> None:
                 f"{name!r} can be read only once, and a run needs its text again when it is "
                 "resumed or evaluated: save the text in a file"
             )
+
+
+def _pieces(
+    texts: Union[Source, Sequence[Source]],
+    num_examples: Optional[int],
+    lower: bool,
+    fold_whitespace: bool,
+    encoding: Optional[str],
+) -> Iterator[str]:
+    if num_examples is not None:
+        # Differs: the original cut with any number: a negative one from the end, 0 to nothing.
+        positive_int("num_examples", num_examples)
+    files = text_files(texts, encoding)
+    return text_pieces(files, num_examples, lower=lower, fold_whitespace=fold_whitespace)
 
 
 def resolve_auto() -> Tuple[str, Optional[str]]:
@@ -676,24 +700,83 @@ def _is_known(source: Any) -> bool:
     return isinstance(source, str) and source in KNOWN_TEXTS
 
 
-def _read_source(source: Source) -> Tuple[str, bytes]:
-    """Read a file or a pipe; give its name, for messages, and its bytes."""
+def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
+    """The files of a text, in order."""
+    if _is_known(source):
+        path = str(find_text(str(source)))
+        return [TextFile(path, path, None)]
     if source == "-":
-        return "standard input", _read_standard_input()
+        return [TextFile("standard input", None, encoding, is_pipe=True)]
     name = os.fsdecode(source)
     mode = _mode(name)
     if mode is None:
         raise _unknown(name)
-    if stat.S_ISREG(mode):
-        return name, _read_bytes(Path(name))
-    if stat.S_ISDIR(mode):
-        raise CorpusError(f"{name!r} is a directory: pass the files in it, as a list")
-    if stat.S_ISFIFO(mode):
-        with _reading(name), open(name, "rb") as pipe:
-            return name, _read_pipe(pipe, name)
+    if not stat.S_ISDIR(mode):
+        return [_file(name, mode, encoding)]
+    paths = list(_paths_in(name))
+    if not paths:
+        raise CorpusError(f"{name!r} is a directory without files: put texts in it, or name others")
+    return [_file(path, _mode(path), encoding) for path in paths]
+
+
+def _paths_in(directory: str) -> Iterator[str]:
+    """The files in a directory, each directory's before those of its subdirectories."""
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(f"{error.filename} cannot be read: {error.strerror or error}") from None
+
+    for place, directories, names in os.walk(directory, onerror=refuse):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in sorted(names) if name[0] != ".")
+
+
+def _file(name: str, mode: Optional[int], encoding: Optional[str]) -> TextFile:
+    if mode is None:
+        raise CorpusError(f"{name!r} cannot be read: it is a link to what is not there")
+    if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
+        return TextFile(name, name, encoding, is_pipe=stat.S_ISFIFO(mode))
     # A device may never come to an end.
     kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
     raise CorpusError(f"{name!r} is not a regular file, but {kind}")
+
+
+def _read_file(file: TextFile) -> Iterator[str]:
+    """Read a file piece by piece, without what is not part of the text."""
+    is_text = False
+    try:
+        with _reading(file.name), _opened(file) as raw:
+            decoded = map(cut, decode_file(raw, file.encoding, file.name))
+            # A mark is decoded like any character, so that an error's offset is the file's.
+            for piece in cut_gutenberg(lines(itertools.chain.from_iterable(decoded))):
+                is_text = is_text or bool(piece.strip())
+                yield piece
+    except NotText as error:
+        raise CorpusError(str(error)) from None
+    if not is_text:
+        raise CorpusError(
+            f"{file.name} holds no text: it is empty, or nothing is left after clean-up"
+        )
+
+
+@contextlib.contextmanager
+def _opened(file: TextFile) -> Iterator[BinaryIO]:
+    """Open a file, unpacked; what comes through a pipe is read first."""
+    if file.path is None:
+        yield io.BytesIO(_read_standard_input())
+        return
+    with open(file.path, "rb") as raw:
+        if file.is_pipe:
+            yield io.BytesIO(_read_pipe(raw, file.name))
+        elif not file.path.lower().endswith(".gz"):
+            yield raw
+        elif raw.read(2) != b"\x1f\x8b":
+            raise CorpusError(
+                f"{file.name} is not compressed with gzip, as its name says: rename it"
+            )
+        else:
+            raw.seek(0)
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield unpacked  # type: ignore[misc]
 
 
 def _read_standard_input() -> bytes:
@@ -711,7 +794,7 @@ def _read_standard_input() -> bytes:
 
 def _read_pipe(pipe: BinaryIO, name: str) -> bytes:
     raw = bytearray()
-    for piece in iter(lambda: pipe.read(PIECE), b""):
+    for piece in iter(lambda: pipe.read(PIPE_PIECE_BYTES), b""):
         raw += piece
         if len(raw) > PIPE_LIMIT_BYTES:
             raise CorpusError(
@@ -760,29 +843,10 @@ def _reading(name: Union[str, Path]) -> Iterator[None]:
         yield
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (EOFError, zlib.error) as error:  # of a compressed file
+        raise CorpusError(f"{name} is damaged, or a part of it is missing: {error}") from None
     except (MemoryError, OverflowError):
         raise CorpusError(f"{name} cannot be read: it is too large for the memory") from None
-
-
-def _cut_gutenberg(text: str) -> str:
-    """Keep what stands between Project Gutenberg's START and END lines, where there are any.
-
-    Either line may be missing, and several books may follow each other in one file.
-    """
-    header, *books = _START.split(text)
-    books = [_CREDITS.sub("", book).lstrip("\n") for book in books]
-    # Before the first START line there is only a header, unless a book ends there or there is no
-    # START line at all.
-    if not books or _END.search(header):
-        books.insert(0, header)
-    return "\n".join(_before_end(book) for book in books)
-
-
-def _before_end(book: str) -> str:
-    end = _END.search(book)
-    if end is None:
-        return book
-    return _CLOSING_LINE.sub("", book[: end.start()]).rstrip() + "\n"
 
 
 def _shortened(words: str) -> str:

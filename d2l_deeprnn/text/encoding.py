@@ -7,10 +7,17 @@ characters are that the bytes would then be. A guess is shown to the user and ne
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 import warnings
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+# A file of up to so many bytes is decoded at once, a longer one in pieces. What is said of bytes
+# that cannot be decoded is founded on so many of them.
+WHOLE_BYTES = 2**24
+PIECE_BYTES = 2**20
+# Python decodes these only at once, or did in one of its versions.
+_ONLY_WHOLE = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
 # Bytes that a guess looks at, from the first one on that is not ASCII.
 SAMPLE_BYTES = 2**16
 # Fewer bytes outside ASCII are not enough to doubt what the user says.
@@ -22,7 +29,12 @@ _SOUND, _PICTURE = "a sound file", "a picture"
 # (offset, the bytes that stand there, what such a file is, what to do). All of them hold a byte
 # that no text has, or are too odd for the beginning of one.
 _KINDS: Tuple[Tuple[int, bytes, str, str], ...] = (
-    (0, b"\x1f\x8b", "compressed with gzip", "unpack it first (gunzip)"),
+    (
+        0,
+        b"\x1f\x8b",
+        "compressed with gzip",
+        "unpack it first (gunzip), or let its name end in .gz",
+    ),
     (0, b"PK\x03\x04", "a ZIP archive, as .docx, .odt and .epub files are", _UNPACK),
     (0, b"PK\x05\x06", "an empty ZIP archive", ""),
     (4, b"1AY&SY", "compressed with bzip2", "unpack it first (bunzip2)"),
@@ -64,6 +76,59 @@ class NotText(ValueError):
     """A file is not text in the encoding; the message names it."""
 
 
+def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[str]:
+    """Decode a file piece by piece, strictly.
+
+    Args:
+        file: any that can be sought in; it is read from its beginning.
+        encoding, name: as for ``decode``.
+
+    Raises:
+        NotText: as ``decode``. Of a file of more than 16 MiB the message is founded on the part
+            around the place that is wrong.
+    """
+    whole = encoding is not None and _only_whole(encoding)
+    beginning = file.read(-1 if whole else WHOLE_BYTES + 1)
+    if whole or len(beginning) <= WHOLE_BYTES:
+        yield decode(beginning, encoding, name)
+        return
+    _check_beginning(beginning, encoding, name)
+    if encoding is not None:
+        _doubt(beginning, encoding, name)
+    shown = encoding or "UTF-8"
+    decoder = codecs.getincrementaldecoder(shown)()
+    offset = chars = 0  # how many bytes, and characters of them, came before
+    escape = b""  # the last bytes of the piece before, if an escape sequence may begin there
+    cuts = range(0, len(beginning), PIECE_BYTES)
+    pieces = itertools.chain(
+        (beginning[cut : cut + PIECE_BYTES] for cut in cuts),
+        iter(lambda: file.read(PIECE_BYTES), b""),
+        [b""],
+    )
+    for piece in pieces:
+        try:
+            text = decoder.decode(piece, final=not piece)
+            odd = ""
+        except UnicodeDecodeError as error:
+            at = offset + len(piece) - len(error.object) + error.start
+            text, odd = "", f": byte 0x{error.object[error.start]:02x} at offset {at}"
+        except UnicodeError as error:
+            text, odd = "", f": {error}"
+        if encoding is not None:
+            odd = odd or _control_character(text, encoding, chars)
+        elif b"\0" in piece:
+            odd = f": it has a NUL byte at offset {offset + piece.index(0)}"
+        elif _ISO_2022_JP.search(escape + piece):
+            odd = ": it has escape characters"
+        if odd:
+            file.seek(offset)
+            around = file.read(WHOLE_BYTES + 1)
+            raise NotText(f"{name} is not {shown} text{odd}{_advice(around)}")
+        yield text
+        offset, chars = offset + len(piece), chars + len(text)
+        escape = piece[max(piece.rfind(b"\x1b"), len(piece) - 2) :]
+
+
 def decode(raw: bytes, encoding: Optional[str], name: str) -> str:
     """Decode the bytes of a file, strictly.
 
@@ -76,22 +141,35 @@ def decode(raw: bytes, encoding: Optional[str], name: str) -> str:
     Raises:
         NotText: says what the bytes are instead, where that can be told.
     """
+    _check_beginning(raw, encoding, name)
+    if encoding is None:
+        return _decode_utf8(raw, name)
+    try:
+        text = raw.decode(encoding)
+    except UnicodeError as error:
+        raise NotText(f"{name} is not {encoding} text{_where(error, raw)}{_advice(raw)}") from None
+    odd = _control_character(text, encoding)
+    if odd:
+        raise NotText(f"{name} is not {encoding} text{odd}{_advice(raw)}")
+    _doubt(raw, encoding, name)
+    return text
+
+
+def _only_whole(encoding: str) -> bool:
+    known = codecs.lookup(encoding)
+    return known.name.replace("_", "-") in _ONLY_WHOLE or known.incrementaldecoder is None
+
+
+def _check_beginning(raw: bytes, encoding: Optional[str], name: str) -> None:
+    """Refuse a file that by its beginning is known not to be text in an encoding."""
     kind = _kind(raw)
     if kind:
         raise NotText(f"{name} is {kind}")
-    if encoding is None:
-        return _decode_utf8(raw, name)
     if encoding in ("utf-16", "utf-32") and _encoding_of_mark(raw) != encoding:
         raise NotText(
             f"{name} has no byte order mark, and {encoding} does not say which byte comes first: "
             f"use {encoding}-le or {encoding}-be"
         )
-    try:
-        text = raw.decode(encoding)
-    except UnicodeError as error:
-        raise NotText(f"{name} is not {encoding} text{_where(error, raw)}{_advice(raw)}") from None
-    _doubt(raw, text, encoding, name)
-    return text
 
 
 def _kind(raw: bytes) -> str:
@@ -139,17 +217,25 @@ def _advice(raw: bytes) -> str:
     )
 
 
-def _doubt(raw: bytes, text: str, encoding: str, name: str) -> None:
-    """Look at a text that was decoded with the encoding that the user gave."""
+def _control_character(text: str, encoding: str, before: int = 0) -> str:
+    """Say where a text has a control character that shows that its encoding is another one.
+
+    Args:
+        text: as it was decoded with the encoding that the user gave.
+        before: how many characters came before it.
+    """
     position = text.find("\0")
     if position < 0 and not encoding.startswith("utf"):
         control = _CONTROL.search(text)
         position = control.start() if control else -1
-    if position >= 0:
-        raise NotText(
-            f"{name} is not {encoding} text: character {position} would be the control character "
-            f"U+{ord(text[position]):04X}{_advice(raw)}"
-        )
+    if position < 0:
+        return ""
+    char = f"U+{ord(text[position]):04X}"
+    return f": character {before + position} would be the control character {char}"
+
+
+def _doubt(raw: bytes, encoding: str, name: str) -> None:
+    """Warn where bytes look as if their encoding were another one than the user gave."""
     sample = raw[_first_other(raw) :][:SAMPLE_BYTES]
     likely = guess(raw)
     if likely and sum(byte >= 0x80 for byte in sample) >= ENOUGH_TO_DOUBT:
@@ -337,6 +423,9 @@ def _decode_beginning(sample: bytes, encoding: str) -> Optional[str]:
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:
+    """Whether bytes can be decoded; of a large file they may end within a character."""
+    if len(raw) > WHOLE_BYTES:
+        return _decode_beginning(raw, encoding) is not None
     try:
         raw.decode(encoding)
     except UnicodeError:

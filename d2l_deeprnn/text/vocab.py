@@ -21,7 +21,8 @@ class Vocab:
     tokens. A token that is not in the table has the index of ``'<unk>'``.
 
     Args:
-        tokens: The tokens of a text, one after another; a string counts as its characters.
+        tokens: The tokens of a text, one after another; a string counts as its characters. Or a
+            mapping from each token to how often it occurs.
         min_freq: How often a token must occur to be taken up; 0 and 1 take up every token.
         use_special_tokens: Whether ``'<pad>'``, ``'<bos>'`` and ``'<eos>'`` stand before
             ``'<unk>'``, as indices 0 to 3. Otherwise ``'<unk>'`` is the only special token, at 0.

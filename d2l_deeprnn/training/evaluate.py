@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
@@ -16,6 +17,8 @@ from .._mxnet.context import check_ctx, device_of
 WARM_UP = 512
 # Columns of a minibatch; they decide memory, not results.
 NUM_STEPS = 256
+# Characters that are looked at at a time, where a whole text is counted.
+PIECE = 2**20
 
 
 def perplexity(nats: float) -> float:
@@ -65,6 +68,8 @@ def evaluate(
     would have given; what a model remembers for longer than that is lost: the
     loss of the network in ``results/tinyshakespeare`` changes in the eighth digit.
 
+    Beside the text, which may be a map of a file, it takes the same memory for any length.
+
     Args:
         model: an ``RNNModel``, or what takes and returns the same.
         corpus_indices: token indices of the text, in order.
@@ -81,7 +86,8 @@ def evaluate(
     """
     positive_int("batch_size", batch_size)
     check_ctx(ctx)
-    indices = token_indices("corpus_indices", corpus_indices)
+    checked = token_indices("corpus_indices", corpus_indices)
+    indices = np.asarray(checked)
     num_chars = len(indices) - 1
     if num_chars < 1:
         raise ValueError(
@@ -89,8 +95,8 @@ def evaluate(
         )
     ctx = ctx or device_of(model)
     skipped = token_indices("unscored", list(unscored))
-    scored = ~np.isin(indices[1:], skipped)  # whether character i + 1 counts
-    if not scored.any():
+    num_scored = num_chars - count_tokens(indices[1:], skipped)
+    if not num_scored:
         raise ValueError(f"all of the text's tokens are among unscored: {list(unscored)}")
     # Each row but the first reads WARM_UP characters before its own part.
     rows = max(1, min(batch_size, num_chars // WARM_UP))
@@ -102,22 +108,33 @@ def evaluate(
     own[0] = 0
     state = model.begin_state(batch_size=rows, ctx=ctx)
     sums: List[nd.NDArray] = []
+    losses = array("d")
     for step in range(0, warm_up + length, NUM_STEPS):
         columns = np.arange(step, min(step + NUM_STEPS, warm_up + length))
         positions = starts[:, None] + columns  # (rows, columns)
         # The last row may be shorter: what stands beyond the end is not counted.
         counted = (columns >= own) & (positions < num_chars)
         positions = np.minimum(positions, num_chars - 1)
-        counted &= scored[positions]
+        followers = indices[positions + 1]
+        if len(skipped):
+            counted &= ~np.isin(followers, skipped)
         scores, state = model(nd.array(indices[positions], ctx=ctx), state)
         if step == 0:  # a model of any kind shows now how many tokens it knows
-            token_indices("corpus_indices", indices, scores.shape[-1])
+            token_indices("corpus_indices", checked, scores.shape[-1])
         # scores go time step by time step: (columns * rows, vocab_size)
-        targets = nd.array(indices[positions + 1].T.reshape(-1), ctx=ctx)
+        targets = nd.array(followers.T.reshape(-1), ctx=ctx)
         log_likelihood = nd.pick(nd.log_softmax(scores), targets)
         sums.append((log_likelihood * nd.array(counted.T.reshape(-1), ctx=ctx)).sum())
         if len(sums) > 4:  # not to fill the device's queue; see train
-            sums[-5].wait_to_read()
-    num_scored = int(scored.sum())
-    nats = -math.fsum(s.asscalar() for s in sums) / num_scored
+            losses.append(sums.pop(0).asscalar())
+    losses.extend(s.asscalar() for s in sums)
+    nats = -math.fsum(losses) / num_scored
     return Evaluation(nats, num_scored)
+
+
+def count_tokens(indices: np.ndarray, tokens: Sequence[int]) -> int:
+    """Count the places of a text, of any length, at which one of some tokens stands."""
+    if not len(tokens):
+        return 0
+    cuts = range(0, len(indices), PIECE)
+    return sum(int(np.isin(indices[cut : cut + PIECE], tokens).sum()) for cut in cuts)

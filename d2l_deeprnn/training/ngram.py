@@ -48,6 +48,8 @@ class NGramModel:
     nothing to tune but the order. It is method C of Witten and Bell, "The zero-frequency problem"
     (1991), a plain baseline: smoothing as by Kneser and Ney predicts English better.
 
+    Unlike a network's training it takes memory for the whole text: a few hundred bytes a character.
+
     Args:
         corpus_indices: Token indices of the training text, in order: a list or an array.
         order: Length of the longest n-grams, the predicted token included: 1 counts single tokens
@@ -224,4 +226,4 @@ def _indices(name: str, indices: Any, vocab_size: int, least: int) -> np.ndarray
     array = token_indices(name, indices, vocab_size)
     if len(array) < least:
         raise ValueError(f"{name} must hold at least {least} tokens, not {len(array)}")
-    return array.astype(np.int64)
+    return np.array(array, np.int64)

@@ -248,7 +248,7 @@ def text_sha256(text: str) -> str:
 
 
 def places(sources: Sequence[str]) -> List[Optional[str]]:
-    """The absolute path of each text that is a file; None for one that is known by its name.
+    """The absolute path of each text that is a file or a directory; None for a known name.
 
     So a run finds its text from any directory.
     """
@@ -266,7 +266,7 @@ def located(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
     if len(paths) != len(sources):  # of a version that did not write them down
         return list(sources)
     return [
-        path if path is not None and Path(path).is_file() else source
+        path if path is not None and Path(path).exists() else source
         for source, path in zip(sources, paths)
     ]
 

@@ -16,7 +16,8 @@ from .._mxnet.context import try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import read_text
 from ..nn.model import RNNModel
-from ..text.corpora import check_kept, load_text
+from ..text.corpora import check_kept
+from ..text.token_files import read_tokens
 from ..text.vocab import Vocab
 from .checkpoint import CheckpointError
 from .learner import Diverged, Learner, build_model, new_model
@@ -37,7 +38,6 @@ from .run_directory import (
     places,
     read_config,
     run_directory,
-    text_sha256,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
 from .state import TrainingState, TrainRecord, parameters_in, set_parameters
@@ -50,7 +50,10 @@ CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 
 class TextParts(NamedTuple):
-    """The text of a run: vocabulary, and the indices of its three parts in file order."""
+    """The text of a run: vocabulary, and the indices of its three parts in file order.
+
+    The parts of a large text are maps of a file; see ``read_tokens``.
+    """
 
     vocab: Vocab
     train: np.ndarray
@@ -92,30 +95,29 @@ def read_text_of(settings: TrainSettings) -> TextParts:
         SettingsError: if a part is too short to be scored.
     """
     check_kept(settings.corpus)
-    text = load_text(
+    text = read_tokens(
         list(settings.corpus),
         settings.num_examples,
         lower=not settings.keep_case,
         fold_whitespace=not settings.keep_whitespace,
         encoding=settings.encoding,
     )
-    vocab = Vocab(text)
-    indices = vocab.encode(text)
-    num_valid = int(len(text) * settings.valid_fraction)
-    num_test = int(len(text) * settings.test_fraction)
-    num_train = len(text) - num_valid - num_test
+    indices = text.indices
+    num_valid = int(len(indices) * settings.valid_fraction)
+    num_test = int(len(indices) * settings.test_fraction)
+    num_train = len(indices) - num_valid - num_test
     for name, fraction, length in [
         ("valid_fraction", settings.valid_fraction, num_valid),
         ("test_fraction", settings.test_fraction, num_test),
     ]:
         if fraction and length < 2:
             raise SettingsError(
-                f"{name} {fraction} of {len(text)} characters is {length}: to be scored, a part "
+                f"{name} {fraction} of {len(indices)} characters is {length}: to be scored, a part "
                 "needs 2; give a longer text, a larger part, or 0 for none"
             )
     valid_end = num_train + num_valid
     parts = indices[:num_train], indices[num_train:valid_end], indices[valid_end:]
-    return TextParts(vocab, *parts, text_sha256(text))
+    return TextParts(text.vocab, *parts, text.sha256)
 
 
 def train(

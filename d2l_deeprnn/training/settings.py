@@ -196,7 +196,8 @@ class TrainSettings:
 
     # fmt: off
     corpus: Tuple[str, ...] = field(metadata={"setting": Setting(MISSING, "data", SOURCES,
-        "known texts (see `d2l-deeprnn corpora`) or files, joined")})
+        "known texts (see `d2l-deeprnn corpora`), files (.gz is unpacked) or directories of files, "
+        "joined")})
     num_examples: Optional[int] = setting(None, "data", COUNT,
         "number of characters to take from the beginning", "all")
     keep_case: bool = setting(False, "data", FLAG,
