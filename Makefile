@@ -33,9 +33,10 @@ reproduce: $(VENV)/installed-base
 	$(VENV_PYTHON) -m d2l_deeprnn reproduce --corpus auto --resume --out reproduction $(ARGS) || status=$$?; \
 	if [ $$status -eq 3 ]; then \
 	    echo 'make: the book'\''s text is not available; the sample text was used and nothing was compared.'; \
-	else \
-	    exit $$status; \
-	fi
+	    status=0; \
+	fi; \
+	echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'; \
+	exit $$status
 
 test: $(VENV)/installed-test
 	$(VENV_PYTHON) -m pytest $(ARGS)

@@ -49,7 +49,11 @@ BASE = [
 # The 2019 library itself: tests and notebooks hold this package against it. It asks for jupyter.
 ORIGINAL = "d2l==0.9.1"
 
+# mpiexec and MPI, without a compiler. Where mpi4py was built for another MPI, that one is used.
+MPI = ["mpi4py>=4.0", 'mpich>=4.2; sys_platform == "linux"']
+
 EXTRAS = {
+    "mpi": MPI,
     "notebooks": [
         ORIGINAL,
         "jupyterlab>=4",
@@ -58,11 +62,13 @@ EXTRAS = {
         "nbclient>=0.8",
         "nbformat>=5.9",
     ],
+    "completion": ["argcomplete>=3.1"],
     "test": [
         ORIGINAL,
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         "hypothesis>=6.80",
+        *MPI,
         # Exact, so that everybody's linter says the same. mypy 1.14 is the last for Python 3.8.
         "ruff==0.17.6",
         "mypy==1.14.1",

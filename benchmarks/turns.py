@@ -71,17 +71,24 @@ def command(arguments: argparse.Namespace) -> str:
 
 
 def in_a_process(
-    script: str, function: str, *arguments: Any, variables: Optional[Mapping[str, str]] = None
+    script: str,
+    function: str,
+    *arguments: Any,
+    variables: Optional[Mapping[str, str]] = None,
+    launcher: Sequence[str] = (),
 ) -> Any:
     """Call a function of a script in a new process, and return what it returns, by way of JSON.
+
+    Of several processes that a launcher starts, the one counts whose function returns something.
 
     Args:
         script: its ``__file__``.
         function: a name in the script, which may have dots.
         arguments: what JSON can hold.
         variables: environment variables to set.
+        launcher: words that start a program, ``mpiexec -n 2`` for instance.
     """
-    words = [sys.executable, __file__, script, function, json.dumps(arguments)]
+    words = [*launcher, sys.executable, __file__, script, function, json.dumps(arguments)]
     environment = {**ENVIRONMENT, **(variables or {})}
     answer = subprocess.run(words, stdout=subprocess.PIPE, env=environment, check=True)
     return json.loads(answer.stdout)
@@ -93,7 +100,9 @@ def _answer(script: str, function: str, arguments: str) -> None:
     os.dup2(2, 1)  # what the libraries print is no answer
     sys.path.insert(0, str(Path(script).parent))
     found = attrgetter(function)(importlib.import_module(Path(script).stem))
-    print(json.dumps(found(*json.loads(arguments))), file=answer, flush=True)
+    answers = found(*json.loads(arguments))
+    if answers is not None:
+        print(json.dumps(answers), file=answer, flush=True)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Two layers and 32 rows, as in the chapter, with Adam and dropout. This
 package's ``Learner``, which ``d2l-deeprnn train`` uses, and PyTorch as
-installed, in turn. Writes ``results/widths.csv`` and ``.json``.
+installed and with the same setting of the allocator, in turn. Writes
+``results/widths.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/widths.py
 
@@ -22,7 +23,6 @@ from d2l_deeprnn.chapter.book import CHAPTER
 VOCAB_SIZE = 44
 DROPOUT = 0.5
 WIDTHS = (256, 512, 1024)
-PACKAGES = ("d2l_deeprnn", "PyTorch as installed")
 
 
 def _text():
@@ -76,9 +76,18 @@ def pytorch(num_hiddens):
     return work
 
 
-def name_of(package, num_hiddens):
-    """How a contestant is called in the results."""
-    return f"{package}, {num_hiddens} hidden units"
+def pytorch_that_keeps_memory(num_hiddens):
+    from d2l_deeprnn._mxnet.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    return pytorch(num_hiddens)
+
+
+PROGRAMS = {
+    "d2l_deeprnn": ours,
+    "PyTorch as installed": pytorch,
+    "PyTorch, same allocator": pytorch_that_keeps_memory,
+}
 
 
 def minibatches(num_hiddens):
@@ -93,12 +102,14 @@ def milliseconds(row):
 CONTEST = Contest(
     __file__,
     {
-        name_of(package, num_hiddens): functools.partial(program, num_hiddens)
+        f"{name}, {num_hiddens} hidden units": functools.partial(program, num_hiddens)
         for num_hiddens in WIDTHS
-        for package, program in zip(PACKAGES, (ours, pytorch))
+        for name, program in PROGRAMS.items()
     },
     xlabel="milliseconds a minibatch",
     shown=milliseconds,
+    panel=lambda row: f"{row['num_hiddens']} hidden units",
+    label=lambda row: row["contestant"].rpartition(", ")[0],
     columns=["num_hiddens"],
     packages=["torch"],
     settings={"dropout": DROPOUT, "minibatches": {h: minibatches(h) for h in WIDTHS}},

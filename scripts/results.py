@@ -224,6 +224,44 @@ class Results:
         columns = [f"beside {number:.0f}" for number in beside]
         return table(["milliseconds a minibatch", *columns], rows)
 
+    def widths(self) -> str:
+        found, rows = self.rows("widths"), []
+        minibatches = self.described("widths")["settings"]["minibatches"]
+        for width in dict.fromkeys(column(found, "num_hiddens")):
+            scale = 1000 / minibatches[str(width)]
+            times = list(by_contestant(select(found, num_hiddens=width)).values())
+            ours, *others = [[scale * s for s in column(some, "seconds")] for some in times]
+            ratios = [spread([a / b for a, b in zip(ours, its)], 2) for its in others]
+            rows.append([str(width), *(spread(its, 0) for its in [ours, *others]), *ratios])
+        columns = ["hidden units", "ours, milliseconds", "PyTorch as installed"]
+        columns += ["PyTorch, same allocator", "ours / as installed", "ours / same allocator"]
+        return table(columns, rows)
+
+    def ranks(self) -> str:
+        found, rows = self.rows("ranks"), []
+        for key in dict.fromkeys(_work(row) for row in found):
+            some = [row for row in found if _work(row) == key]
+            times = [
+                column(select(some, mpiexec=mpiexec, ranks=ranks), "milliseconds")
+                for mpiexec, ranks in ((False, 1), (True, 1), (True, 2))
+            ]
+            ratio = spread([b / a for a, b in zip(times[0], times[2])], 2)
+            rows.append([*map(str, key), *(spread(its, 0) if its else "" for its in times), ratio])
+        columns = ["hidden units", "rows", "busy processes beside", "one process, 2 threads"]
+        columns += ["the same by mpiexec", "2 ranks, 1 thread each", "2 ranks / one process"]
+        return table(columns, rows)
+
+    def ranks_sum(self) -> str:
+        found = self.rows("ranks_sum")
+        rows = [
+            [
+                f"{millions:g}",
+                spread(column(select(found, million_parameters=millions), "milliseconds"), 1),
+            ]
+            for millions in dict.fromkeys(column(found, "million_parameters"))
+        ]
+        return table(["million parameters", "milliseconds to sum their gradients"], rows)
+
     def time_to_perplexity(self) -> str:
         found = self.rows("time_to_perplexity")
         goal = self.described("time_to_perplexity")["settings"]["goal"]
@@ -339,6 +377,10 @@ class Results:
             made_with = ["; ".join(filter(None, machines)), ", ".join(sorted(others))]
             rows.append([f"`{name}`", f"`{described['command']}`", *made_with])
         return table(["file", "command", "machine", "other libraries"], rows)
+
+
+def _work(row: Row) -> Tuple[int, int, int]:
+    return row["num_hiddens"], row["batch_size"], row["busy_processes"]
 
 
 def _machine(machine: Dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -40,6 +41,24 @@ def try_all_gpus() -> List[mx.Context]:
     while _usable(mx.gpu(len(ctxes))):
         ctxes.append(mx.gpu(len(ctxes)))
     return ctxes or [mx.cpu()]
+
+
+def named_device(name: str) -> mx.Context:
+    """The device of a name: ``cpu``, ``gpu`` (the first one) or ``gpu(1)``.
+
+    Raises:
+        ValueError: if there is no such name, or MXNet cannot use that device.
+    """
+    found = re.fullmatch(r"(cpu|gpu)(?:\((\d{1,4})\))?", name)
+    if found is None or (found[1] == "cpu" and found[2]):
+        raise ValueError(f"device must be cpu, gpu or one GPU such as gpu(1), not {name!r}")
+    if found[1] == "cpu":
+        return mx.cpu()
+    ctx = mx.gpu(int(found[2] or 0))
+    if not _usable(ctx):
+        usable = ", ".join(map(str, try_all_gpus()))
+        raise ValueError(f"device {ctx} cannot be used by this MXNet; it can use {usable}")
+    return ctx
 
 
 def _usable(ctx: mx.Context) -> bool:

@@ -66,6 +66,9 @@ def prepare() -> None:
         np.bool = bool  # type: ignore[attr-defined, misc, assignment, unused-ignore]
     # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
     # process over anything but one whole number.
+    global _chosen
+    if _chosen is None:  # later it is what was written here
+        _chosen = _given_threads() is not None
     os.environ[THREADS_VARIABLE] = str(_wanted_threads())
     waiting.prepare()
     # A large array that goes to the device or comes from it is copied in the main
@@ -75,13 +78,27 @@ def prepare() -> None:
     os.environ.setdefault(COPY_VARIABLE, str(2**31 - 1))
 
 
+_chosen: Optional[bool] = None
+
+
+def threads_are_chosen() -> bool:
+    """Whether the user has asked for a number of threads."""
+    return bool(_chosen)
+
+
+def _given_threads() -> Optional[int]:
+    # OpenMP takes a number for each level of nesting. MXNet has one level.
+    first = os.environ.get(THREADS_VARIABLE, "").split(",")[0].strip()
+    is_number = re.fullmatch(r"\+?[0-9]+", first) and 0 < int(first) < 2**31
+    return int(first) if is_number else None
+
+
 def _wanted_threads() -> int:
     """The number of threads that the user asks for, otherwise one for each physical core."""
+    given = _given_threads()
+    if given is not None:
+        return given
     value = os.environ.get(THREADS_VARIABLE, "")
-    # OpenMP takes a number for each level of nesting. MXNet has one level.
-    first = value.split(",")[0].strip()
-    if re.fullmatch(r"\+?[0-9]+", first) and 0 < int(first) < 2**31:
-        return int(first)
     cores = available_cores()
     if value.strip():
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any, List, NoReturn, Optional, Sequence
 
 from .. import __version__
 from ..files import printable
+from ..training import launcher
 from . import console
 from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING
 
@@ -25,6 +27,7 @@ COMMANDS = {
     "evaluate": "held-out loss of a run",
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
+    "runs": "list runs, with settings, best loss and state",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
 }
@@ -44,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # One line; argparse would print the usage above it.
-        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: {_error()} {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
@@ -66,12 +69,19 @@ def main(argv: Optional[List[str]] = None) -> int:
         compared; 130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP; 70
         a fault in this package. ``$D2L_DEEPRNN_DEBUG`` shows where it is.
     """
+    if launcher.number() > 0:  # what several processes would say alike, the first one says
+        launcher.keep_quiet()
     with console.standard_streams() as output, console.interruptions():
         return _run(argv, output)
 
 
 def _run(argv: Optional[List[str]], output: console.Stream) -> int:
     given = sys.argv[1:] if argv is None else argv
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how a word could go on
+        with contextlib.suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(_parser())
     arguments = _parser(given).parse_args(given)
     # Where what is printed is all that there will be, to lose it is an error.
     output.strict = arguments.only_prints
@@ -102,8 +112,12 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
 def _fail(error: BaseException, status: int, prefix: str = "") -> int:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)
-    print(f"d2l-deeprnn: error: {prefix}{_words(error)}", file=sys.stderr)
+    print(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}", file=sys.stderr)
     return status
+
+
+def _error() -> str:
+    return console.coloured("error:", console.RED, sys.stderr)
 
 
 def _words(error: BaseException) -> str:

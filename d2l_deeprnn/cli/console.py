@@ -58,6 +58,28 @@ def print_line(line: str) -> None:
     sys.stdout.flush()  # a log file shows each line when it is written
 
 
+RED, YELLOW = "31", "33"
+
+
+def coloured(words: str, colour: str, stream: Any) -> str:
+    """Words in a colour where a stream is a terminal that has it, and the user wants it.
+
+    Args:
+        colour: ``RED`` or ``YELLOW``.
+
+    Source: https://no-color.org for the variable ``NO_COLOR``.
+    """
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{colour}m{words}\x1b[0m" if wanted and stream.isatty() else words
+
+
+def duration(seconds: float) -> str:
+    """A time as a clock shows it: ``4:05``, or ``1:04:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 class Pace:
     """Notices when training becomes much slower than it was, as it does beside other programs.
 
@@ -265,4 +287,5 @@ def _open_the_closed() -> None:
 
 
 def _one_line(message: Any, *where: Any, **more: Any) -> str:
-    return f"d2l-deeprnn: warning: {printable(str(message))}\n"
+    warning = coloured("warning:", YELLOW, sys.stderr)
+    return f"d2l-deeprnn: {warning} {printable(str(message))}\n"

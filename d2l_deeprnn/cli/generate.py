@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, List
 
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE
-from .options import add_checkpoint, add_setting, whole_number
+from .options import add_checkpoint, add_device, add_setting, device, whole_number
 
 if TYPE_CHECKING:
+    from ..text.vocab import Vocab
+    from ..training.ranks import Ranks
     from ..training.runs import LoadedRun
 
 EXAMPLES = """\
@@ -66,16 +68,32 @@ temperature is given."""
     seed = seed._replace(default=None, help="seed of the draws", unset="a new one each time")
     add_setting(parser, "seed", seed)
     add_checkpoint(parser)
+    add_device(parser)
     parser.set_defaults(only_prints=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Continue prefixes; one is shown as it comes. Gives the exit status."""
-    from ..generation.generate import generate
+    from ..training.ranks import together
     from ..training.runs import load_run
 
-    run = load_run(arguments.directory, checkpoint=arguments.checkpoint)
-    prefixes = [_clean_prefix(prefix, run) for prefix in arguments.prefix or [_start(run)]]
+    with together() as ranks:
+        run = load_run(
+            arguments.directory,
+            checkpoint=arguments.checkpoint,
+            ctx=device(arguments) or ranks.device(),
+        )
+        given = arguments.prefix or [_start(run.vocab)]
+        prefixes = [clean_prefix(prefix, run.settings, run.vocab) for prefix in given]
+        _continue(prefixes, run, arguments, ranks)
+    return DONE
+
+
+def _continue(
+    prefixes: List[str], run: LoadedRun, arguments: argparse.Namespace, ranks: Ranks
+) -> None:
+    from ..generation.generate import generate
+
     streams = len(prefixes) == 1
     begun: List[int] = []
 
@@ -96,34 +114,41 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         ctx=run.ctx,
         on_text=show if streams else None,
+        rows=ranks.part(len(prefixes)),
     )
+    texts = [text for part in ranks.all_of(texts) for text in part]
     if begun:
         print()
     else:
         print("\n\n".join(texts))
-    return DONE
 
 
-def _start(run: LoadedRun) -> str:
+def _start(vocab: Vocab) -> str:
     """What to start from where nothing is given: a line's beginning, or a word's."""
     for char in "\n ":
-        if char in run.vocab.token_to_idx:
+        if char in vocab.token_to_idx:
             return char
-    return run.vocab.idx_to_token[1]  # a text without either; 0 is <unk>
+    return vocab.idx_to_token[1]  # a text without either; 0 is <unk>
 
 
-def _clean_prefix(prefix: str, run: LoadedRun) -> str:
-    """Clean a prefix as the run's text was, but for blanks at its ends."""
+def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
+    """Clean a prefix as a run's text was, but for blanks at its ends.
+
+    Raises:
+        SettingsError: if a character of it is not in the run's vocabulary, or there is none.
+    """
     cleaned = prefix
-    if not run.settings.keep_whitespace:
+    if not settings.keep_whitespace:
         cleaned = re.sub(r"\s+", " ", cleaned)
-    if not run.settings.keep_case:
+    if not settings.keep_case:
         cleaned = cleaned.lower()
     if cleaned != prefix:
         print(f"{prefix!r} is read as {cleaned!r}, as the run's text was", file=sys.stderr)
-    unknown = sorted(set(cleaned) - set(run.vocab.token_to_idx))
+    if not cleaned:
+        raise SettingsError("a prefix is empty: give at least one character to start from")
+    unknown = sorted(set(cleaned) - set(vocab.token_to_idx))
     if unknown:
-        known = "".join(token for token in run.vocab.idx_to_token[1:] if token != "<unk>")
+        known = "".join(token for token in vocab.idx_to_token[1:] if token != "<unk>")
         raise SettingsError(
             f"not in the vocabulary: {unknown} in prefix {cleaned!r}; the run's text has "
             f"{_some(known)}"

@@ -55,6 +55,24 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: Any) -> None:
+    """Add the option that chooses where to compute; ``device`` reads it."""
+    parser.add_argument(
+        "--device",
+        default=None,
+        metavar="DEVICE",
+        help="cpu, gpu, or one of several GPUs such as gpu(1) (default: a GPU if MXNet can use "
+        "one)",
+    )
+
+
+def device(arguments: argparse.Namespace) -> Any:
+    """The device that was chosen, or None."""
+    from .._mxnet.context import named_device
+
+    return None if arguments.device is None else named_device(arguments.device)
+
+
 def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
     """Make a function that reads a whole number within limits from the command line."""
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"

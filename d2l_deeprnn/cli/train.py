@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..chapter import book
 from ..files import read_text
+from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
-from .console import DONE, Pace, exit_status, print_line, stop_on_signals
-from .options import add_setting, given
+from .console import DONE, Pace, duration, exit_status, print_line, stop_on_signals
+from .generate import clean_prefix
+from .options import add_device, add_setting, device, given, whole_number
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
@@ -28,7 +31,8 @@ EXAMPLES = """\
   d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
   d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
       --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
-      --schedule cosine --out runs/shakespeare"""
+      --schedule cosine --out runs/shakespeare
+  mpiexec -n 4 d2l-deeprnn train --corpus my_novel.txt --out runs/novel"""
 PRESETS = {"chapter": book.train_settings}
 STOPPING = "Stopping: a checkpoint is being written ..."
 
@@ -39,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Train a character-level language model on any text, with a checkpoint after each
 epoch. The defaults are the chapter's settings, but for the whole text in place
 of its first 10,000 characters, a tenth of it held out, and 50 epochs. Where an
-option also takes none, that is its default."""
+option also takes none, that is its default. Started several times by mpiexec,
+it trains one model with all of these processes."""
     parser.usage = """\
 %(prog)s --corpus NAME|FILE [NAME|FILE ...] --out DIR [options]
        %(prog)s (--preset NAME | --config FILE) --out DIR [options]
@@ -83,6 +88,36 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         default=False,
         help="go on with the run in DIR; its settings need not be repeated (default: no)",
     )
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        default=None,
+        metavar="M",
+        help="write a checkpoint every M minutes, in the middle of an epoch too (default: after "
+        "each epoch only)",
+    )
+    add(
+        "--sample-every",
+        type=whole_number(1),
+        default=None,
+        metavar="N",
+        help="let the model write a line after every N epochs (default: never)",
+    )
+    add(
+        "--prefix",
+        default=None,
+        metavar="TEXT",
+        help="what such a line begins with (default: the beginning of the held-out text)",
+    )
+    add_device(groups["run"])
+    add(
+        "--rank-timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="with mpiexec, end all processes if one waits for another for so long (default: "
+        "%(default)g)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,7 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = arguments.out
     settings = _settings(_chosen(arguments), out, arguments.resume)
-    with _Display() as display, stop_on_signals(STOPPING) as stop:
+    with _Display(_Samples(arguments.sample_every, arguments.prefix)) as display, stop_on_signals(
+        STOPPING
+    ) as stop:
         result = runs.train(
             settings,
             out,
@@ -100,6 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
             on_minibatch=display.minibatch,
             on_epoch=display.epoch,
             should_stop=stop.asked_for,
+            checkpoint_minutes=arguments.checkpoint_minutes,
+            rank_timeout=arguments.rank_timeout,
+            ctx=device(arguments),
         )
     print(f"Ended: {result.reason}. Checkpoints and history: {out}")
     if result.stopped:
@@ -154,8 +194,58 @@ def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[Train
     return TrainSettings(**chosen)
 
 
+class _Samples:
+    """What the model writes after some of the epochs.
+
+    Args:
+        every: number of epochs from one time to the next; None for never.
+        prefix: what it goes on from; None for the beginning of the held-out text.
+    """
+
+    LENGTH, TEMPERATURE = 130, 0.8
+    OF_THE_TEXT = 16  # characters
+
+    def __init__(self, every: Optional[int], prefix: Optional[str]) -> None:
+        if prefix is not None and every is None:
+            raise SettingsError("--prefix goes with --sample-every N, which says when to write")
+        self._every = every
+        self._prefix = prefix
+
+    def start(self, settings: TrainSettings, text: TextParts) -> None:
+        """Take the beginning of what is written; refuse one that is not of the vocabulary."""
+        self._vocab = text.vocab
+        if self._prefix is None:
+            part = text.valid if len(text.valid) else text.train
+            tokens = text.vocab.to_tokens(part[: self.OF_THE_TEXT].tolist())
+            self._beginning = "".join(tokens)
+        else:
+            self._beginning = clean_prefix(self._prefix, settings, text.vocab)
+
+    def after_epoch(self, learner: Learner) -> List[str]:
+        """Lines to show now."""
+        from ..generation.generate import generate
+
+        if self._every is None or len(learner.history) % self._every:
+            return []
+        (written,) = generate(
+            learner.model, self._vocab, [self._beginning], self.LENGTH,
+            temperature=self.TEMPERATURE, seed=learner.settings.seed, ctx=learner.ctx,
+        )  # fmt: skip
+        return [f"  {line}" for line in textwrap.wrap(written, 78)]
+
+
 class _Display:
-    """A progress bar on a terminal, and a line an epoch in either case."""
+    """A progress bar on a terminal, and a line an epoch in either case.
+
+    Args:
+        samples: what the model is to write after some epochs.
+    """
+
+    # As much as there is room for: the left end comes first.
+    BAR = "{desc}, {percentage:.0f}% |{bar}| {rate_fmt}"
+
+    def __init__(self, samples: _Samples) -> None:
+        self._samples = samples
 
     def __enter__(self) -> _Display:
         self._bar: Any = None
@@ -171,19 +261,31 @@ class _Display:
         from tqdm import tqdm
 
         settings = learner.settings
+        self._learner = learner
+        self._samples.start(learner.settings, text)
         self._minibatch_tokens = settings.batch_size * settings.num_steps
         num_params = sum(p.data().size for p in learner.model.collect_params().values())
         print_line(
             f"{len(text.train)} characters to train on, {len(text.valid)} for validation, "
-            f"{len(text.test)} for the test; vocabulary {len(text.vocab)}; {num_params} parameters"
+            f"{len(text.test)} for the test"
         )
-        if learner.history:
-            print_line(f"resuming after epoch {len(learner.history)}")
+        print_line(f"vocabulary {len(text.vocab)}, {num_params} parameters")
+        if learner.history or learner.position:
+            place = f" after minibatch {learner.position}" if learner.position else ""
+            print_line(f"going on in epoch {learner.epoch}{place}")
+        # Epochs that were done before this call; the last of them may have been a part of one.
+        self._began_at = float(len(learner.history))
         self._started = time.perf_counter()
+        self._left = ""
         # Disabled where standard error is no terminal; the lines below are there in any case.
-        self._bar = tqdm(unit="tok", unit_scale=self._minibatch_tokens, disable=None, leave=False)
+        self._bar = tqdm(
+            unit="tok", unit_scale=self._minibatch_tokens, disable=None, leave=False,
+            bar_format=self.BAR, dynamic_ncols=True,
+        )  # fmt: skip
 
     def minibatch(self, progress: Progress) -> None:
+        if self._tokens == 0:
+            self._began_at += (progress.minibatch - 1) / progress.num_minibatches
         self._tokens += self._minibatch_tokens
         if progress.minibatch == 1:
             self._pace.pause()  # the epoch before was scored and saved in between
@@ -194,9 +296,10 @@ class _Display:
             return
         if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
             self._bar.reset(progress.num_minibatches)
-        self._bar.set_description_str(f"epoch {progress.epoch}", refresh=False)
-        if progress.loss is not None:
-            self._bar.set_postfix_str(f"loss {progress.loss:.3f}{self._pace}", refresh=False)
+        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        left = self._time_left(progress.epoch - 1 + progress.minibatch / progress.num_minibatches)
+        words = f"epoch {self._of(progress.epoch)}{loss}{left}{self._pace}"
+        self._bar.set_description_str(words, refresh=False)
         self._bar.update(progress.minibatch - self._bar.n)
 
     def epoch(self, record: TrainRecord) -> None:
@@ -206,9 +309,22 @@ class _Display:
         held_out = ""
         if record.valid_loss is not None:
             reached = perplexity(record.valid_loss)
-            held_out = f", held out {record.valid_loss:.4f} (perplexity {reached:.3f})"
+            held_out = f", held out {record.valid_loss:.4f} (perplexity {reached:.3g})"
         print_line(
-            f"epoch {record.epoch}, train {record.train_loss:.4f} nats{held_out}, "
-            f"learning rate {record.learning_rate:.3g}, {self._tokens / seconds:.0f} tok/s, "
-            f"{record.seconds:.0f} sec"
+            f"epoch {self._of(record.epoch)}, train {record.train_loss:.4f}{held_out}, "
+            f"{self._tokens / seconds / 1000:.1f}k tok/s, {duration(record.seconds)}"
         )
+        for line in self._samples.after_epoch(self._learner):
+            print_line(line)
+
+    def _of(self, epoch: int) -> str:
+        return f"{epoch}/{self._learner.settings.num_epochs}"
+
+    def _time_left(self, epochs_done: float) -> str:
+        """Time until the last epoch is done, as long as nothing stops it earlier."""
+        here = epochs_done - self._began_at
+        if here <= 0:
+            return ""
+        seconds = (time.perf_counter() - self._started) / here
+        left = seconds * (self._learner.settings.num_epochs - epochs_done)
+        return f", {duration(left)} left"

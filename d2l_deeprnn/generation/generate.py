@@ -33,6 +33,7 @@ def generate(
     seed: Optional[int] = None,
     ctx: Optional[mx.Context] = None,
     on_text: Optional[Callable[[int, str], Any]] = None,
+    rows: Optional[range] = None,
 ) -> List[str]:
     """Continue prefixes, all of them in one batch.
 
@@ -55,13 +56,15 @@ def generate(
         ctx: device of the model; that of its parameters if None.
         on_text: called with the row of a prefix and what was added to it, as
             it comes.
+        rows: which prefixes to continue; all if None. What is drawn for a prefix
+            does not depend on it, so that processes can share them.
 
     Returns:
-        Each prefix and ``num_chars`` more characters.
+        Each of these prefixes and ``num_chars`` more characters.
 
     Raises:
         ValueError: if a prefix is empty or has an unknown character, if a
-            number is out of its range, if the model was made for another
+            number or a row is out of its range, if the model was made for another
             vocabulary, or if its scores are not finite.
         TypeError: if ``prefixes`` does not hold strings, or is one, or if ``ctx`` is
             not one device.
@@ -70,14 +73,20 @@ def generate(
     prefixes = prefix_list(prefixes)
     _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed)
     ctx = ctx or device_of(model)
+    # One generator a row: what is drawn for a prefix does not depend on the others.
+    seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
+    if rows is not None:
+        if not isinstance(rows, range) or not set(rows) <= set(range(len(prefixes))):
+            raise ValueError(
+                f"rows must be a range within range({len(prefixes)}), the prefixes, not {rows!r}"
+            )
+        prefixes, seeds = [prefixes[row] for row in rows], [seeds[row] for row in rows]
     texts = list(prefixes)
-    if num_chars == 0:
+    if num_chars == 0 or not texts:
         return texts
     letters = np.array([isinstance(t, str) and len(t) == 1 for t in vocab.idx_to_token])
     forbidden = nd.array(np.where(letters, 0.0, -np.inf), ctx=ctx)
     alphabet = nd.arange(len(letters), ctx=ctx).reshape((-1, 1))
-    # One generator a row: what is drawn for a prefix does not depend on the others.
-    seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
     generators = [np.random.Generator(np.random.PCG64(s)) for s in seeds]
     # The rows go through the model side by side. One whose prefix has ended
     # writes while another still reads, and ends earlier.
@@ -110,9 +119,9 @@ def generate(
         else:
             indices = given[i].copy() if reads.any() else np.zeros((len(prefixes), 1))
             if not reads.all():
-                rows = np.where(letters, scores.asnumpy()[~reads].astype(np.float64), -np.inf)
+                of_writers = np.where(letters, scores.asnumpy()[~reads].astype(np.float64), -np.inf)
                 of_rows = list(itertools.compress(generators, ~reads))
-                indices[~reads, 0] = _draw(rows, temperature, top_k, top_p, of_rows)
+                indices[~reads, 0] = _draw(of_writers, temperature, top_k, top_p, of_rows)
             # To copy it to the device takes longer than to find it there.
             one = int(indices[0, 0])
             current = alphabet[one : one + 1] if len(indices) == 1 else nd.array(indices, ctx=ctx)

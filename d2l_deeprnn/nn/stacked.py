@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .._checks import positive_int
-from .._mxnet import gluon, nd
+from .._mxnet import autograd, gluon, nd
 from .._mxnet.graphs import expression
 
 LAYERS = {
@@ -64,6 +64,7 @@ class StackedRNN(gluon.HybridBlock):
         super().__init__(**kwargs)
         self._hidden_size = hidden_size
         self._num_layers = num_layers
+        self._rows: Optional[Tuple[range, int]] = None
         with self.name_scope():
             self.levels = gluon.nn.HybridSequential(prefix="")
             with self.levels.name_scope():
@@ -83,10 +84,29 @@ class StackedRNN(gluon.HybridBlock):
         for i, level in enumerate(self.levels):
             state = [F.slice_axis(s, axis=0, begin=i, end=i + 1) for s in states]
             outputs, state = level(outputs, state)
-            outputs = self.dropout(outputs)
+            outputs = self._drop(F, outputs)
             new_states.append(state)
         # for each kind of state: num_layers arrays (1, batch_size, hidden_size) -> one
         return outputs, [F.concat(*kind, dim=0) for kind in zip(*new_states)]
+
+    def share_rows(self, rows: range, batch_size: int) -> None:
+        """Drop, while training, what would be dropped in these rows of a larger minibatch.
+
+        Args:
+            rows: which they are: those that the layer is given.
+            batch_size: how many rows the minibatch has.
+        """
+        self._rows = rows, batch_size
+
+    def _drop(self, F: Any, outputs: Any) -> Any:
+        if self._rows is None or (F is nd and not autograd.is_training()):
+            return self.dropout(outputs)
+        rows, batch_size = self._rows
+        # What dropout makes of ones is its mask: (1, batch_size, hidden_size).
+        one = F.slice(outputs, begin=(0, 0, None), end=(1, 1, None))
+        mask = self.dropout(F.broadcast_axis(F.ones_like(one), axis=1, size=batch_size))
+        own = F.slice_axis(mask, axis=1, begin=rows.start, end=rows.stop)
+        return F.broadcast_mul(outputs, own)
 
     def state_info(self, batch_size: int = 0) -> List[Dict[str, Any]]:
         """Shape and layout of the states, as Gluon's layers tell them."""

@@ -12,12 +12,14 @@ import numpy as np
 from .._checks import expected_arrays, token_indices
 from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.allocator import keep_freed_memory
+from .._mxnet.blocks import blocks_in
 from .._mxnet.context import check_ctx, random_state, set_random_state, set_seed
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
+from .ranks import ALONE, Ranks
 from .settings import SettingsError, TrainSettings, learning_rate
 from .state import TrainingState, TrainRecord, as_numpy, parameters_of, set_parameters
 from .step import ModelParameters, Step
@@ -40,6 +42,7 @@ class Learner:
         train_indices: token indices to learn from.
         valid_indices: token indices held out; empty for none.
         ctx: device.
+        ranks: those that train together; each has rows of every minibatch.
 
     Attributes:
         model: what was given.
@@ -59,8 +62,16 @@ class Learner:
         train_indices: np.ndarray,
         valid_indices: np.ndarray,
         ctx: mx.Context,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
         check_ctx(ctx)
+        rows = ranks.part(settings.batch_size)
+        if settings.batch_size < ranks.size:
+            raise SettingsError(
+                f"batch_size is {settings.batch_size}, and there are {ranks.size} ranks: each "
+                "needs a row, so start fewer, or choose a larger batch_size"
+            )
         size = getattr(model, "vocab_size", None)
         train_indices = token_indices("train_indices", train_indices, size)
         self._valid_indices = token_indices("valid_indices", valid_indices, size)
@@ -70,15 +81,25 @@ class Learner:
         keep_freed_memory()
         set_seed(settings.seed)
         self.settings, self.model, self.ctx = settings, model, ctx
+        self._ranks, self._rows = ranks, rows
+        if ranks.size > 1:
+            ranks.take_first(list(parameters_of(model).values()))
+            for block in blocks_in(model):
+                if type(block) is StackedRNN:
+                    block.share_rows(rows, settings.batch_size)
         self._optimizer = _optimizer(model, settings)
         self._trainer = Trainer(
             Step(
                 model,
                 ModelParameters(model, ctx, self._optimizer),
                 settings.clipping_theta,
+                ranks=ranks,
+                weight=len(rows) / settings.batch_size,
             ),
-            lambda: data_iter(train_indices, settings.batch_size, settings.num_steps, ctx),
-            lambda: model.begin_state(batch_size=settings.batch_size, ctx=ctx),
+            lambda: data_iter(
+                train_indices, settings.batch_size, settings.num_steps, ctx, rows=rows
+            ),
+            lambda: model.begin_state(batch_size=len(rows), ctx=ctx),
             carry_state=adjacent,
             before_step=self._before_step,
             on_loss=self._check_loss,
@@ -93,6 +114,11 @@ class Learner:
     def epoch(self) -> int:
         """The running epoch, from 1 on."""
         return len(self.history) + 1
+
+    @property
+    def position(self) -> int:
+        """Minibatches of the running epoch that are done."""
+        return self._trainer.position
 
     @property
     def best(self) -> Optional[TrainRecord]:
@@ -131,6 +157,7 @@ class Learner:
         random.setstate(self._random_state)
         try:
             train_loss = self._trainer.train_epoch(on_minibatch, should_stop)
+            self._ranks.check_equal(parameters_of(self.model), f"after epoch {self.epoch}")
             self._check_parameters()
             valid_loss = None
             if len(self._valid_indices):
@@ -144,7 +171,7 @@ class Learner:
         return record
 
     def capture(self) -> TrainingState:
-        """Everything that the training goes on from.
+        """Everything that the training goes on from, on rank 0 the state of all rows.
 
         Raises:
             Diverged: if a parameter is not finite: that is nothing to go on from.
@@ -154,7 +181,10 @@ class Learner:
             parameters=as_numpy(parameters_of(self.model)),
             optimizer_arrays=as_numpy(optimizers.state_arrays(self._optimizer)),
             optimizer_numbers=optimizers.state_numbers(self._optimizer),
-            hidden_state=[s.asnumpy() for s in self._trainer.state or ()],
+            # Of several ranks' own models, which have the rows in the middle.
+            hidden_state=[
+                self._ranks.gather(s.asnumpy(), axis=1) for s in self._trainer.state or ()
+            ],
             history=list(self.history),
             position=self._trainer.position,
             losses=list(self._trainer.losses),
@@ -183,9 +213,13 @@ class Learner:
                 {str(i): s for i, s in enumerate(state.hidden_state)},
                 {str(i): s.shape for i, s in enumerate(begun)},
             )
-            trainer.state = [nd.array(array, ctx=self.ctx) for array in hidden.values()]
+            trainer.state = [nd.array(self._own(a), ctx=self.ctx) for a in hidden.values()]
         set_random_state(state.random)
         self._random_state = random.getstate()
+
+    def _own(self, state: np.ndarray) -> np.ndarray:
+        """The part of a hidden state that belongs to this rank's rows."""
+        return state if self._ranks.size == 1 else state[:, self._rows.start : self._rows.stop]
 
     def _before_step(self, epochs_done: float) -> None:
         settings = self.settings

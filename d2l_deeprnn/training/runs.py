@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
+import time
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from .._checks import positive_number
 from .._mxnet import mx
-from .._mxnet.context import try_gpu
+from .._mxnet.context import check_ctx, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import read_text
 from ..nn.model import RNNModel
 from ..text.corpora import check_kept
 from ..text.token_files import read_tokens
 from ..text.vocab import Vocab
-from .checkpoint import CheckpointError
+from .checkpoint import Checkpoint, CheckpointError
+from .launcher import TIMEOUT
 from .learner import Diverged, Learner, build_model, new_model
+from .ranks import Ranks, together
 from .run_directory import (
     BEST,
     CONFIG,
@@ -129,8 +134,16 @@ def train(
     on_minibatch: Callable[[Progress], Any] = lambda progress: None,
     on_epoch: Callable[[TrainRecord], Any] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
+    checkpoint_minutes: Optional[float] = None,
+    rank_timeout: float = TIMEOUT,
+    ctx: Optional[mx.Context] = None,
 ) -> Result:
     """Train a model in a directory, with a checkpoint after each epoch.
+
+    Where ``mpiexec`` or the like has started several processes that call this, they train together:
+    each computes its part of the rows of every minibatch. They get the losses, up to rounding, that
+    one gets, and any number of them can go on with the run. What is shown and written, the first of
+    them does.
 
     A run that was stopped or killed at any moment and is resumed ends with the
     parameters, to the bit, of one that never was (on the same machine, with
@@ -143,11 +156,16 @@ def train(
         out: the run's directory. It is made; it must be empty or, to resume,
             hold the run.
         resume: go on with the run that is there, or begin it if none is.
-        on_start: called before the first minibatch of this call.
+        on_start: called before the first minibatch of this call; of several processes, in the
+            first, as the next two are.
         on_minibatch: called after each minibatch.
         on_epoch: called after each epoch, when its checkpoint is written.
         should_stop: asked after each minibatch. Where it says yes, a
             checkpoint of that place is written and ``train`` returns.
+        checkpoint_minutes: write a checkpoint as often as that, in the middle of an epoch too.
+        rank_timeout: seconds for which one of several processes waits for the others, before it
+            ends all of them.
+        ctx: device; if None, that of ``try_gpu`` or, of several processes, a GPU for each.
 
     Raises:
         RunError: if the directory cannot be used, or its last checkpoint is gone.
@@ -157,55 +175,78 @@ def train(
         Diverged: if the loss is no finite number any more. The last
             checkpoint is kept.
         OSError: if a checkpoint cannot be written; the one before is kept.
+        RanksError: if several processes cannot train together.
+        ValueError: if a number of minutes or seconds is not above 0.
+        TypeError: if ``ctx`` is not one device.
     """
-    with run_directory(out, TRAIN, resume=resume) as directory:
-        config = directory.config
+    check_ctx(ctx)
+    if checkpoint_minutes is not None:
+        positive_number("checkpoint_minutes", checkpoint_minutes)
+    with together(rank_timeout) as ranks, contextlib.ExitStack() as stack:
+        files = _Files(out, ranks)
+        config = files.take(stack, resume)
         if config is None and settings is None:
             raise RunError(f"{out} holds no run to resume: say what to train on")
         if config is not None:
             settings = _gone_on_with(config, settings, out)
         assert settings is not None
-        text = read_text_of(settings)
+        own_settings = settings
+        text = ranks.first_before_others(lambda: read_text_of(own_settings))
+        ranks.check_same(_what_must_be_same(settings, text))
         if config is not None:
-            directory.check_text(text.sha256, settings.corpus)
-        ctx = try_gpu()
+            check_text(config, text.sha256, settings.corpus, out)
+        ctx = ctx or ranks.device()
         model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
-        learner = Learner(settings, model, text.train, text.valid, ctx)
+        learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
-            directory.begin(_config(settings, text, ctx))
+            files.begin(_config(settings, text, ctx, ranks))
         else:
-            begun = _restore(learner, text, directory)
-            _note_changes(settings, begun, directory)
-        on_start(learner, text)
+            files.restore(learner, text, settings)
+        is_first = ranks.rank == 0
+        if is_first:
+            on_start(learner, text)
+        pause = _Pause(should_stop, checkpoint_minutes, ranks)
         while learner.finished is None:
             try:
-                record = learner.train_epoch(on_minibatch, should_stop)
+                record = learner.train_epoch(
+                    on_minibatch if is_first else lambda progress: None, pause.is_due
+                )
             except Stopped as stopped:
-                _save(learner, text, directory)
+                files.save(learner, text)
+                if not pause.is_the_end:
+                    pause.over()
+                    continue
                 return Result(learner.history, f"stopped {stopped}", True)
             except Diverged as error:
                 kept = f"the checkpoint of epoch {len(learner.history)} is kept"
-                kept = kept if directory.has(LAST) else "there was no checkpoint yet"
+                kept = kept if (out / LAST).exists() else "there was no checkpoint yet"
                 raise Diverged(f"{error}; {kept}") from None
-            _save(learner, text, directory)
-            on_epoch(record)
-            if should_stop() and learner.finished is None:
+            files.save(learner, text)
+            pause.over()
+            if is_first:
+                on_epoch(record)
+            if learner.finished is None and pause.is_due() and pause.is_the_end:
                 return Result(learner.history, f"stopped after epoch {record.epoch}", True)
         return Result(learner.history, learner.finished, False)
 
 
-def load_run(directory: Path, *, checkpoint: str = "best") -> LoadedRun:
+def load_run(
+    directory: Path, *, checkpoint: str = "best", ctx: Optional[mx.Context] = None
+) -> LoadedRun:
     """Load the model of a run.
 
     Args:
         directory: of the run.
         checkpoint: "best" or "last".
+        ctx: device of the model; that of ``try_gpu`` if None.
 
     Raises:
         RunError: if the directory holds no run.
         CheckpointError: if the checkpoint is missing, damaged or of another run.
         ValueError: if ``checkpoint`` is neither.
+        TypeError: if ``ctx`` is not one device.
     """
+    check_ctx(ctx)
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
         raise ValueError(f"checkpoint must be best or last, not {checkpoint!r}")
@@ -214,7 +255,7 @@ def load_run(directory: Path, *, checkpoint: str = "best") -> LoadedRun:
     if checkpoint == "best" and not path.exists():
         raise CheckpointError(_no_best(directory))
     loaded = load_own(path, config["run"])
-    ctx = try_gpu()
+    ctx = ctx or try_gpu()
     with fitting(path):
         settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
@@ -357,7 +398,97 @@ def _note_changes(settings: TrainSettings, begun: int, directory: RunDirectory) 
         directory.change(begun, what, new)
 
 
-def _config(settings: TrainSettings, text: TextParts, ctx: mx.Context) -> Dict[str, Any]:
+def _what_must_be_same(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
+    """What all ranks must have been started with."""
+    # The same text may lie in another place, or be in another encoding.
+    own = {name: v for name, v in as_dict(settings).items() if name not in ("corpus", "encoding")}
+    packages = {f"version of {name}": version for name, version in versions().items()}
+    return {**own, **packages, "text (by its SHA-256)": text.sha256}
+
+
+class _Pause:
+    """Says when to stop between two minibatches, to write a checkpoint or for good.
+
+    Attributes:
+        is_the_end: whether it is for good.
+    """
+
+    def __init__(
+        self, should_stop: Callable[[], bool], minutes: Optional[float], ranks: Ranks
+    ) -> None:
+        self._should_stop = should_stop
+        self._seconds = float("inf") if minutes is None else 60 * minutes
+        self._ranks = ranks
+        self.is_the_end = False
+        self.over()
+
+    def over(self) -> None:
+        """A checkpoint was written just now."""
+        self._since = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether a rank wishes to stop."""
+        late = time.monotonic() - self._since >= self._seconds
+        self.is_the_end, late = self._ranks.any(self._should_stop(), late)
+        return self.is_the_end or late
+
+
+class _Files:
+    """The directory of a run that several ranks may train; rank 0 reads and writes for all."""
+
+    def __init__(self, out: Path, ranks: Ranks) -> None:
+        self._out = out
+        self._ranks = ranks
+        self._directory: Any = None  # on rank 0 a RunDirectory
+
+    def take(self, stack: contextlib.ExitStack, resume: bool) -> Optional[Dict[str, Any]]:
+        """Lock the directory for as long as the stack lasts; give the configuration in there."""
+
+        def take() -> Any:
+            taken = run_directory(self._out, TRAIN, resume=resume)
+            self._directory = stack.enter_context(taken)
+            return self._directory.config
+
+        config: Optional[Dict[str, Any]] = self._ranks.first(take)
+        return config
+
+    def begin(self, config: Dict[str, Any]) -> None:
+        """Write the configuration of a new run."""
+        self._ranks.first(lambda: self._directory.begin(config))
+
+    def save(self, learner: Learner, text: TextParts) -> None:
+        """Write a checkpoint, and the history."""
+        state = learner.capture()
+        self._ranks.first(lambda: _save(state, learner.best, text, self._directory))
+
+    def restore(self, learner: Learner, text: TextParts, settings: TrainSettings) -> None:
+        """Go on from the checkpoint that the run wrote last, and put right what is beside it."""
+        ranks, loaded = self._ranks, Checkpoint({}, {})
+
+        def load() -> Any:
+            nonlocal loaded
+            name = _to_go_on_from(self._directory)
+            if name is not None:
+                loaded = self._directory.load(name)
+            return name, loaded.data
+
+        name, data = ranks.first(load)
+        begun = 0
+        if name is not None:
+            arrays = ranks.first_arrays(loaded.arrays)
+            with fitting(self._out / name):
+                learner.restore(TrainingState.from_checkpoint(arrays, data["learner"]))
+                in_epoch = data["learner"]["position"] > 0
+            begun = len(learner.history) + in_epoch
+            if ranks.first(lambda: _is_to_be_written_again(learner, name, self._directory)):
+                self.save(learner, text)
+            ranks.first(lambda: self._directory.save_metrics(_metrics(learner.history)))
+        ranks.first(lambda: _note_changes(settings, begun, self._directory))
+
+
+def _config(
+    settings: TrainSettings, text: TextParts, ctx: mx.Context, ranks: Ranks
+) -> Dict[str, Any]:
     return {
         "settings": as_dict(settings),
         "text": {
@@ -369,17 +500,19 @@ def _config(settings: TrainSettings, text: TextParts, ctx: mx.Context) -> Dict[s
             "test_chars": len(text.test),
         },
         "device": str(ctx),
+        "ranks": ranks.size,
         "versions": versions(),
         "machine": machine(),
     }
 
 
-def _save(learner: Learner, text: TextParts, directory: RunDirectory) -> None:
-    arrays, data = learner.capture().to_checkpoint()
+def _save(
+    state: TrainingState, best: Optional[TrainRecord], text: TextParts, directory: RunDirectory
+) -> None:
+    arrays, data = state.to_checkpoint()
     checkpoint = {"learner": data, "vocab": text.vocab.idx_to_token, "versions": versions()}
-    best = learner.best is not None and learner.best is learner.history[-1]
-    metrics = _metrics(learner.history)
-    directory.save(arrays, checkpoint, metrics, best=best and not data["position"])
+    is_best = best is not None and best is state.history[-1] and not state.position
+    directory.save(arrays, checkpoint, _metrics(state.history), best=is_best)
 
 
 def _metrics(history: List[TrainRecord]) -> str:
@@ -394,36 +527,36 @@ def _metrics(history: List[TrainRecord]) -> str:
     return table.getvalue()
 
 
-def _restore(learner: Learner, text: TextParts, directory: RunDirectory) -> int:
-    """Go on from the checkpoint that the run wrote last, and put right what is beside it.
+def _to_go_on_from(directory: RunDirectory) -> Optional[str]:
+    """The checkpoint to go on from; None if none was written."""
+    if directory.has(LAST):
+        return LAST
+    # Killed while it wrote its first checkpoint, it has the best one only: that is the same.
+    if directory.has(METRICS) or not directory.has(BEST):
+        directory.begins_again()
+        return None
+    return BEST
 
-    Returns: how many epochs were begun.
+
+def _is_to_be_written_again(learner: Learner, name: str, directory: RunDirectory) -> bool:
+    """Whether the checkpoint that a learner goes on from lacks its twin.
+
+    Args:
+        name: that of the checkpoint.
     """
-    name = LAST
-    if not directory.has(LAST):
-        # Killed while it wrote its first checkpoint, it has the best one only: that is the same.
-        name = BEST
-        if directory.has(METRICS) or not directory.has(BEST):
-            directory.begins_again()
-            return 0
-    loaded = directory.load(name)
-    with fitting(directory.path / name):
-        learner.restore(TrainingState.from_checkpoint(loaded.arrays, loaded.data["learner"]))
     if name == BEST and len(learner.history) > 1:
         raise directory.last_is_gone()
-    best, begun = learner.best, len(learner.history)
-    in_epoch = loaded.data["learner"]["position"] > 0
-    newest = best is not None and best.epoch == begun and not in_epoch
+    best = learner.best
+    newest = best is not None and best is learner.history[-1] and learner.position == 0
     if name == BEST or (newest and not directory.has(BEST)):
-        _save(learner, text, directory)
-    elif best and not directory.has(BEST):
+        return True
+    if best and not directory.has(BEST):
         warnings.warn(
             f"{directory.path / BEST} is gone: until an epoch is better than epoch {best.epoch}, "
             "there is --checkpoint last only",
             stacklevel=3,
         )
-    directory.save_metrics(_metrics(learner.history))
-    return begun + in_epoch
+    return False
 
 
 def held_out_parts(text: TextParts) -> Tuple[Tuple[str, np.ndarray], ...]:

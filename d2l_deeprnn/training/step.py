@@ -10,6 +10,7 @@ from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import check_ctx
 from .._mxnet.fused import JoinedParameters, trainable
 from .._mxnet.optimizers import only_subtracts, parameters
+from .ranks import ALONE, Ranks
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
 
@@ -23,14 +24,24 @@ class Step:
             step by time step.
         parameters: what the gradients are of, and how they are updated.
         clipping_theta: the largest L2 norm of all gradients together; infinite for no clipping.
+        ranks: those that share each minibatch.
+        weight: of this rank's rows among all of the minibatch.
     """
 
     def __init__(
-        self, forward: Forward, parameters: ModelParameters | Arrays, clipping_theta: float
+        self,
+        forward: Forward,
+        parameters: ModelParameters | Arrays,
+        clipping_theta: float,
+        *,
+        ranks: Ranks = ALONE,
+        weight: float = 1.0,
     ) -> None:
         self._forward = forward
         self.parameters = parameters
         self._clipping_theta = clipping_theta
+        self._ranks = ranks
+        self._weight = weight
         self._loss = _MeanLoss()
         self._loss.hybridize()
 
@@ -38,20 +49,24 @@ class Step:
         """Train on one minibatch.
 
         Args:
-            X, Y: indices of the inputs and of the characters after them, (batch_size, num_steps).
+            X, Y: indices of the inputs and of the characters after them, (batch_size, num_steps);
+                of several ranks, each has its rows.
             state: what the model's hidden state was after the minibatch before.
 
         Returns:
-            The mean loss, in nats a character, shape (1,), and the new state. Neither need be
-            computed yet.
+            The mean loss of all rows, in nats a character, shape (1,), and the new state. Neither
+            need be computed yet.
         """
         state = detach(state)
         loss, new_state = self._forward_and_backward(X, Y, state)
         if not self.parameters.gradients_are_right():
             loss, new_state = self._forward_and_backward(X, Y, state)
         gradients = self.parameters.gradients()
-        # Here gradients are to be summed where several processes share a minibatch.
-        self.parameters.update(clipping_factor(gradients, self._clipping_theta))
+        self._ranks.sum([*gradients, loss])
+        factor = clipping_factor(gradients, self._clipping_theta)
+        # Another processor, or another number of threads, may round it otherwise.
+        self._ranks.take_first([factor])
+        self.parameters.update(factor)
         return loss, new_state
 
     def _forward_and_backward(
@@ -60,6 +75,8 @@ class Step:
         with autograd.record(), self.parameters.in_use():
             output, new_state = self._forward(X, state)
             loss = self._loss(output, Y)
+            if self._weight != 1:
+                loss = loss * self._weight
         loss.backward()
         return loss, new_state
 

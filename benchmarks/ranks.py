@@ -1,0 +1,131 @@
+"""Several processes that train together on this machine, beside one with several threads.
+
+Minibatches of two layers of 256, 512 and 1024 hidden units, of 32 and 64 rows,
+with one process of two threads and with two of one thread, by themselves and
+beside two busy processes; and how long it takes to sum the gradients. Writes
+``results/ranks.csv`` and ``results/ranks_sum.csv``, each with ``.json``.
+
+    python benchmarks/ranks.py
+
+It needs the extra ``mpi``. The text is random: that decides what is learnt,
+and not how long it takes.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import busy
+from turns import in_a_process, parser, write
+
+VOCAB_SIZE = 44
+# A number of ranks, and how many threads each has; None for no mpiexec.
+ALONE, ONE, TWO = (None, 2), (1, 2), (2, 1)
+# Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches.
+CONTESTANTS = [
+    *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO)),
+    *((how, 256, 64, 0, 32) for how in (ALONE, TWO)),
+    *((how, 512, 32, 0, 16) for how in (ALONE, TWO)),
+    *((how, 1024, 32, 0, 8) for how in (ALONE, TWO)),
+    *((how, 256, 32, 2, 32) for how in (ALONE, TWO)),
+    *((how, 512, 32, 2, 16) for how in (ALONE, TWO)),
+]
+MILLIONS = (0.85, 3.3, 13, 52)  # of parameters: of 256, 512, 1024 and 2048 hidden units
+MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
+
+
+def seconds(num_hiddens, batch_size, busy_processes, minibatches):
+    """Be one of the processes: seconds of some minibatches, after some to warm up."""
+    import numpy as np
+
+    from d2l_deeprnn.training.learner import Learner, new_model
+    from d2l_deeprnn.training.ranks import together
+    from d2l_deeprnn.training.settings import TrainSettings
+
+    random.seed(0)
+    text = np.array([random.randrange(VOCAB_SIZE) for _ in range(35 * batch_size * 9)])
+    settings = TrainSettings(
+        corpus=("random",), num_hiddens=num_hiddens, batch_size=batch_size, num_epochs=10**6,
+        optimizer="adam", lr=0.001,
+    )  # fmt: skip
+    with together() as ranks:
+        ctx = ranks.device()
+        model = new_model(settings, VOCAB_SIZE, ctx)
+        learner = Learner(settings, model, text, text[:0], ctx, ranks=ranks)
+        done = []
+
+        def train(number):
+            done.clear()
+            while len(done) < number:
+                learner.train_epoch(done.append)
+
+        train(8)
+        if ranks.rank == 0:
+            for _ in range(busy_processes):
+                subprocess.Popen([sys.executable, "-c", busy.BUSY])
+        time.sleep(1)
+        started = time.perf_counter()
+        train(minibatches)
+        took = (time.perf_counter() - started) / len(done)
+        return took if ranks.rank == 0 else None
+
+
+def seconds_to_sum(millions):
+    """Be one of the processes: the median time of a sum of so many million numbers."""
+    from d2l_deeprnn._mxnet import nd
+    from d2l_deeprnn.training.ranks import together
+
+    with together() as ranks:
+        gradient = nd.ones(int(1e6 * millions))
+        times = []
+        for _ in range(22):
+            started = time.perf_counter()
+            ranks.sum([gradient])
+            times.append(time.perf_counter() - started)
+            gradient[:] = 1
+        return statistics.median(times[2:]) if ranks.rank == 0 else None
+
+
+def measure(how, function, *arguments):
+    """Start the processes; gives what the first returns."""
+    ranks, threads = how
+    launcher = () if ranks is None else (MPIEXEC, "-n", str(ranks))
+    variables = {"OMP_NUM_THREADS": str(threads)}
+    return in_a_process(__file__, function, *arguments, variables=variables, launcher=launcher)
+
+
+def main():
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=7)
+    arguments = options.parse_args()
+    rows, sums = [], []
+    for round_ in range(arguments.rounds):
+        for how, *work in CONTESTANTS:
+            num_hiddens, batch_size, busy_processes, _ = work
+            rows.append(
+                {
+                    "round": round_,
+                    "mpiexec": how[0] is not None,
+                    "ranks": how[0] or 1,
+                    "threads": how[1],
+                    "num_hiddens": num_hiddens,
+                    "batch_size": batch_size,
+                    "busy_processes": busy_processes,
+                    "milliseconds": round(1000 * measure(how, "seconds", *work), 3),
+                }
+            )
+        for millions in MILLIONS:
+            took = round(1000 * measure(TWO, "seconds_to_sum", millions), 3)
+            sums.append({"round": round_, "million_parameters": millions, "milliseconds": took})
+        print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+    write(arguments, rows, packages=["mpi4py"], settings={"vocab_size": VOCAB_SIZE})
+    write(arguments, sums, name="ranks_sum", packages=["mpi4py"], settings={"ranks": 2})
+
+
+if __name__ == "__main__":
+    main()

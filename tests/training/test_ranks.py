@@ -1,0 +1,370 @@
+"""Several processes train one model as one process does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from mpi import COMMAND, Job, mpiexec, needs_mpi
+
+from d2l_deeprnn._mxnet import mx
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import launcher, ranks
+from d2l_deeprnn.training.checkpoint import load_checkpoint
+from d2l_deeprnn.training.learner import Learner, new_model
+from d2l_deeprnn.training.ranks import ALONE, Ranks, RanksError
+from d2l_deeprnn.training.settings import SettingsError, TrainSettings
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+
+
+# What needs no MPI ------------------------------------------------------------------------------
+
+
+class Several(Ranks):
+    """Three ranks, seen by one of them."""
+
+    size = 3
+
+
+def test_the_rows_of_a_minibatch_are_shared():
+    assert [list(Several().part(8, rank)) for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [len(Several().part(1, rank)) for rank in range(3)] == [1, 0, 0]
+    assert ALONE.part(8) == range(8)
+
+
+def test_each_rank_needs_a_row():
+    settings = TrainSettings(corpus=("numbers",), batch_size=2, num_hiddens=4)
+    text = np.zeros(1000, "int32")
+    model = new_model(settings, 2, mx.cpu())
+    with pytest.raises(SettingsError, match="batch_size is 2, and there are 3 ranks"):
+        Learner(settings, model, text, text, mx.cpu(), ranks=Several())
+
+
+@pytest.mark.parametrize(
+    "variables, number, launched",
+    [
+        ({}, 0, 1),
+        ({"PMI_RANK": "2", "PMI_SIZE": "4"}, 2, 4),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, 1, 2),
+        ({"PMIX_RANK": "3", "SLURM_STEP_NUM_TASKS": "8"}, 3, 8),
+        ({"PMIX_RANK": "3"}, 0, 1),
+        ({"PMI_RANK": "x", "PMI_SIZE": "4"}, 0, 1),
+    ],
+)
+def test_what_launchers_say(variables, number, launched, monkeypatch):
+    for name in sum(launcher.LAUNCHERS, ()):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert (launcher.number(), launcher.launched()) == (number, launched)
+
+
+def test_without_mpi4py_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    refused = pytest.raises(RanksError, match=r"2 processes .* pip install 'd2l_deeprnn\[mpi\]'")
+    with refused, ranks.together():
+        pass
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), "10"])
+def test_a_time_limit_that_is_none_is_refused(timeout):
+    with pytest.raises(ValueError, match="rank_timeout must be a"), ranks.together(timeout):
+        pass
+
+
+def test_the_threads_of_a_rank():
+    both, one = [0, 1, 2, 3], [2, 3]
+    assert ranks.threads_of(4, both, [both]) == 4
+    assert ranks.threads_of(4, both, [both, both]) == 2
+    assert ranks.threads_of(4, both, [both] * 3) == 1
+    assert ranks.threads_of(4, both, [both] * 9) == 1
+    # bound to processors of its own, beside one that is bound to the others
+    assert ranks.threads_of(2, one, [one, [0, 1]]) == 2
+    # four processors are two cores
+    assert ranks.threads_of(2, both, [both, both]) == 1
+
+
+def test_each_rank_takes_a_gpu_of_its_own():
+    gpus = [mx.gpu(0), mx.gpu(1)]
+    assert [ranks.device_of(rank, 2, gpus) for rank in (0, 1)] == gpus
+    assert ranks.device_of(3, 4, [mx.cpu()]) == mx.cpu()
+    with pytest.raises(RanksError, match="3 ranks .* has 2 GPUs: start one rank for each"):
+        ranks.device_of(0, 3, gpus)
+
+
+# The same training whatever the number of ranks -------------------------------------------------
+
+TRAIN = """
+import json, sys
+import numpy as np
+from d2l_deeprnn.training.learner import Learner, new_model
+from d2l_deeprnn.training.ranks import together
+from d2l_deeprnn.training.settings import TrainSettings
+from d2l_deeprnn.training.state import parameters_of
+
+random = np.random.RandomState(1)
+text = (np.arange(900) % 7 + random.randint(0, 3, 900)).astype("int32")
+with together() as ranks:
+    found = {}
+    for name, case in json.loads(sys.argv[1]).items():
+        settings = TrainSettings(
+            corpus=("numbers",), num_hiddens=12, num_steps=7, num_epochs=9, clipping_theta=0.5,
+            **case,
+        )
+        ctx = ranks.device()
+        model = new_model(settings, 9, ctx)
+        learner = Learner(settings, model, text[:700], text[700:], ctx, ranks=ranks)
+        minibatches = []
+        while len(minibatches) < 50:
+            learner.train_epoch(minibatches.append)
+        last = parameters_of(model)
+        found[name] = {
+            "losses": [[record.train_loss, record.valid_loss] for record in learner.history],
+            "parameters": {name: last[name].asnumpy().tolist() for name in last},
+        }
+    if ranks.rank == 0:
+        print(json.dumps(found))
+"""
+SGD, ADAM = {"optimizer": "sgd", "lr": 5}, {"optimizer": "adam", "lr": 0.01}
+CASES = {
+    "lstm, adjacent": {"batch_size": 4, **SGD},
+    "lstm, adam": {"batch_size": 4, **ADAM},
+    "gru, random": {"cell": "gru", "sampling": "random", "batch_size": 4, **SGD},
+    "gru, random, adam": {"cell": "gru", "sampling": "random", "batch_size": 4, **ADAM},
+    "rows that do not divide": {"batch_size": 5, **SGD},
+    "rows that do not divide, adam": {"batch_size": 7, "sampling": "random", **ADAM},
+    "dropout": {"batch_size": 5, "dropout": 0.5, **ADAM},
+    "noise": {"batch_size": 4, "optimizer": "sgld", "lr": 1e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return json.loads(mpiexec(1, TRAIN, json.dumps(CASES)))
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    "number", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_losses_do_not_depend_on_the_number_of_ranks(number, alone):
+    found = json.loads(mpiexec(number, TRAIN, json.dumps(CASES)))
+    for name, one in alone.items():
+        several = found[name]
+        np.testing.assert_allclose(several["losses"], one["losses"], rtol=2e-5, err_msg=name)
+        for parameter, values in one["parameters"].items():
+            np.testing.assert_allclose(
+                several["parameters"][parameter], values, atol=2e-4, err_msg=f"{name}, {parameter}"
+            )
+
+
+# The command --------------------------------------------------------------------------------------
+
+WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--num-hiddens=8", "--batch-size=5"]
+WORDS += ["--num-steps=10", "--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
+
+
+def train(number, out, *more):
+    return mpiexec(number, COMMAND, "train", "--out", out, *more)
+
+
+def last(out):
+    return load_checkpoint(out / "last.zip")
+
+
+def history(out):
+    return [record[:4] for record in last(out).data["learner"]["history"]]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A run of two ranks, and what it printed."""
+    out = tmp_path_factory.mktemp("ranks") / "two"
+    return out, train(2, out, *WORDS, "--num-epochs=3")
+
+
+@needs_mpi
+def test_rank_0_speaks_and_writes_for_all(two):
+    out, printed = two
+    assert printed.count("epoch 1/3,") == printed.count("Ended: all 3 epochs are done") == 1
+    assert sorted(p.name for p in out.iterdir()) == [
+        ".lock", "best.zip", "config.json", "last.zip", "metrics.csv",
+    ]  # fmt: skip
+    assert json.loads((out / "config.json").read_text())["ranks"] == 2
+
+
+@needs_mpi
+def test_a_run_goes_on_with_any_number_of_ranks(two, tmp_path):
+    for after in 2, 1:
+        out = tmp_path / str(after)
+        # A checkpoint after each minibatch: the last one is in the middle of an epoch.
+        train(2, out, *WORDS, "--num-epochs=1", "--checkpoint-minutes=1e-6")
+        train(after, out, "--resume", "--num-epochs=3")
+        own, whole = last(out).arrays, last(two[0]).arrays
+        assert own.keys() == whole.keys()
+        for name in own:
+            if after == 2:
+                assert np.array_equal(own[name], whole[name]), name
+            else:
+                np.testing.assert_allclose(own[name], whole[name], atol=1e-4, err_msg=name)
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.settings import TrainSettings
+
+out, minibatches = Path(sys.argv[1]), int(sys.argv[2])
+settings = TrainSettings(
+    corpus=(sys.argv[3],), num_examples=3000, num_hiddens=8, batch_size=5, num_steps=10,
+    dropout=0.2, optimizer="adam", lr=0.01, num_epochs=3,
+)
+done = []
+
+def should_stop():
+    done.append(1)
+    return len(done) == minibatches
+
+result = runs.train(settings, out, resume=True, should_stop=should_stop)
+assert result.stopped == (minibatches > 0), result
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize("before, after", [(2, 2), (2, 1), (1, 2)])
+def test_a_run_that_was_stopped_in_an_epoch_goes_on(before, after, two, tmp_path):
+    mpiexec(before, STOPPED, tmp_path / "run", 70, SAMPLE_TEXT)
+    stopped = last(tmp_path / "run")
+    assert stopped.data["learner"]["position"] > 0 and stopped.arrays["state/0"].shape == (2, 5, 8)
+    mpiexec(after, STOPPED, tmp_path / "run", 0, SAMPLE_TEXT)
+    own, whole = last(tmp_path / "run").arrays, last(two[0]).arrays
+    for name in own:
+        if (before, after) == (2, 2):
+            assert np.array_equal(own[name], whole[name]), name
+        else:
+            np.testing.assert_allclose(own[name], whole[name], atol=1e-4, err_msg=name)
+
+
+# What goes wrong ----------------------------------------------------------------------------------
+
+
+def our_lines(errors):
+    return [line for line in errors.splitlines() if line.startswith("d2l-deeprnn: error: ")]
+
+
+@needs_mpi
+def test_what_all_ranks_are_refused_is_said_once(two):
+    status, _, errors = Job(2, COMMAND, "train", "--out", two[0], *WORDS).wait()
+    assert status == 2
+    (line,) = our_lines(errors)
+    assert "holds a run: go on with it (--resume)" in line
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("sys.argv += ['--lr', '0.5'] if launcher.number() else []", "another lr than rank 0: 0.5"),
+        ("sys.argv += ['--num-examples', '2900'] if launcher.number() else []", "num_examples"),
+    ],
+)
+def test_ranks_that_were_started_differently_are_refused(code, words, tmp_path):
+    code = f"import sys; from d2l_deeprnn.training import launcher; {code}; {COMMAND}"
+    status, _, errors = Job(2, code, "train", "--out", tmp_path / "run", *WORDS).wait()
+    assert status == 2
+    (line,) = our_lines(errors)
+    assert "rank 1 on" in line and words in line
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+FAILS_ALONE = """
+import sys
+from pathlib import Path
+from d2l_deeprnn.training import learner, launcher
+
+if launcher.number() == 1:
+    def fail(*args):
+        raise MemoryError("no room left")
+    learner.Learner._before_step = fail
+"""
+
+
+@needs_mpi
+def test_a_rank_that_fails_alone_ends_all(tmp_path):
+    job = Job(2, FAILS_ALONE + COMMAND, "train", "--out", tmp_path / "run", *WORDS)
+    status, _, errors = job.wait()
+    assert status != 0
+    (line,) = our_lines(errors)
+    assert "rank 1 on" in line and "no room left" in line
+
+
+def wait_for_checkpoint(job, out):
+    while not (out / "last.zip").exists():
+        assert job.process.poll() is None, job.wait()
+        time.sleep(0.02)
+
+
+LONG = ["--num-epochs=1000", "--checkpoint-minutes=1e-6"]
+
+
+@linux
+@needs_mpi
+def test_a_rank_that_hangs_is_noticed(tmp_path):
+    out = tmp_path / "run"
+    job = Job(2, COMMAND, "train", "--out", out, *WORDS, *LONG, "--rank-timeout=3")
+    wait_for_checkpoint(job, out)
+    os.kill(job.ranks()[1], signal.SIGSTOP)
+    status, _, errors = job.wait()
+    assert status != 0
+    (line,) = our_lines(errors)
+    assert "rank 0 on" in line and "waited for 3 seconds" in line
+    job.wait_until_gone()
+
+
+@linux
+@needs_mpi
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_mpiexec_leaves_a_checkpoint(number, tmp_path):
+    out = tmp_path / "run"
+    job = Job(2, COMMAND, "train", "--out", out, *WORDS, "--num-epochs=1000")
+    wait_for_checkpoint(job, out)
+    job.process.send_signal(number)
+    _, output, _ = job.wait()
+    assert "Ended: stopped" in output
+    assert (
+        main(["train", "--resume", "--out", str(out), f"--num-epochs={len(history(out)) + 1}"]) == 0
+    )
+    job.wait_until_gone()
+
+
+@linux
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_a_killed_rank_ends_all_and_loses_nothing(seed, tmp_path):
+    random = np.random.RandomState(seed)
+    out = tmp_path / "run"
+    job = Job(2, COMMAND, "train", "--out", out, *WORDS, *LONG)
+    if seed % 4:  # every fourth time, at any moment of the start
+        wait_for_checkpoint(job, out)
+    while not job.ranks():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 3))
+    os.kill(job.ranks()[random.randint(len(job.ranks()))], signal.SIGKILL)
+    status, _, _ = job.wait()
+    assert status != 0
+    job.wait_until_gone()
+    if (out / "config.json").exists():
+        done = len(history(out)) if (out / "last.zip").exists() else 0
+        assert main(["train", "--resume", "--out", str(out), f"--num-epochs={done + 1}"]) == 0
+        assert len(history(out)) == done + 1
