@@ -3,7 +3,7 @@
 Makes texts of 10^6 to 10^9 characters in a temporary directory, which takes 2 bytes of disk a
 character. Of each, in processes of their own: seconds to read it at the first start and at the
 second, seconds to the end of the first minibatch, a hundred minibatches more, and the evaluation
-of a part of 10^6 characters; and the most memory that was in use beyond files in the page cache,
+of a part of 10^5 characters; and the most memory that was in use beyond files in the page cache,
 which the system can take back at any time (``RssAnon`` in ``/proc/self/status``, looked at every
 10 milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``.
 
@@ -26,14 +26,14 @@ from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
 MINIBATCHES = 100
-SCORED = 10**6
+SCORED = 10**5
 STARTS = "first", "second"
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--lengths", type=int, nargs="+", default=[10**n for n in range(6, 10)])
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=2)
     arguments = options.parse_args()
     rows = []
     for length in arguments.lengths:

@@ -275,7 +275,7 @@ class Results:
         minibatches = self.described("large_texts")["settings"]["minibatches"]
         columns = ["characters", "seconds to read", "at the second start"]
         columns += ["to the end of the first minibatch there", f"{minibatches} minibatches more"]
-        columns += ["scoring of up to a million characters", "most memory, MiB"]
+        columns += ["scoring of up to 100,000 characters", "most memory, MiB"]
         return table(columns, rows)
 
     # Other networks and texts ------------------------------------------------------------------

@@ -844,6 +844,9 @@ def test_a_directory_that_cannot_be_used(tmp_path):
             corpora.load_corpus(tmp_path)
         assert str(tmp_path / name) in str(caught.value)
         os.remove(tmp_path / name)
+    os.mkfifo(tmp_path / "p")
+    with pytest.raises(CorpusError, match="p' is a pipe: a directory must hold files only"):
+        corpora.load_corpus(tmp_path)
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
     with pytest.MonkeyPatch.context() as patch:  # root may read any directory
         patch.setattr(os, "scandir", failing("scandir", denied))
