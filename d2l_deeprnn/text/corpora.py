@@ -241,7 +241,7 @@ def load_corpus(
         'the tide tables there is a kind of error'
     """
     pieces = _pieces(texts, num_examples, lower, fold_whitespace, encoding)
-    return encode_pieces(pieces, dtype=np.int32)
+    return encode_pieces(pieces, np.int32)
 
 
 def load_text(
