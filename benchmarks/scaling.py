@@ -1,10 +1,7 @@
-"""How does the cost of training grow with the network, the minibatch and the text?
+"""How does the cost of training grow with the network and the minibatch?
 
-First milliseconds a minibatch, with one number of the chapter's settings
-changed at a time, in turn. Then, for texts of 10^4 to 10^8 characters, each
-in a process of its own: seconds to read it, seconds to the end of the first
-minibatch, and the most memory that was in use. Writes ``results/scaling.csv``,
-``scaling_texts.csv``, their ``.json`` files and a picture.
+Milliseconds a minibatch, with one number of the chapter's settings changed at a
+time, in turn. Writes ``results/scaling.csv``, ``.json`` and a picture.
 
     python benchmarks/scaling.py
 """
@@ -13,14 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import resource
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from turns import in_a_process, parser, write
+from turns import parser, write
 
 from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.chapter.book import CHAPTER, VOCAB_SIZE
@@ -28,8 +22,6 @@ from d2l_deeprnn.chapter.train import train_and_predict_rnn_gluon
 from d2l_deeprnn.evidence.figures import Line, lines_figure, save_figure
 from d2l_deeprnn.evidence.records import column, select
 from d2l_deeprnn.nn.model import RNNModel
-from d2l_deeprnn.training import runs
-from d2l_deeprnn.training.settings import TrainSettings
 
 MINIBATCHES = 8
 GRID = {
@@ -38,7 +30,6 @@ GRID = {
     "num_layers": [1, 2, 3, 4],
     "num_steps": [16, 35, 64, 128, 256],
 }
-LENGTHS = [10**power for power in range(4, 9)]
 
 
 class _Vocab:
@@ -51,8 +42,6 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     arguments = options.parse_args()
     settings = {"minibatches": MINIBATCHES, **dataclasses.asdict(CHAPTER)}
-    texts = [row for length in LENGTHS for row in _measure_text(length)]
-    write(arguments, texts, name="scaling_texts", settings=settings)
     rows = _in_turn(arguments.rounds)
     write(arguments, rows, settings=settings)
     _draw(arguments.out, rows)
@@ -104,46 +93,7 @@ def _training(**changed):
     return train
 
 
-def _measure_text(length: int, rounds: int = 3) -> list:
-    rows = []
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "text"
-        letters = random.Random(0)
-        words = [
-            "".join(letters.choices("etaoinshrdlu", k=letters.randint(1, 9))) for _ in range(999)
-        ]
-        with open(path, "w", encoding="utf-8") as file:
-            left = length
-            while left:  # a few characters outside ASCII, as books have
-                line = (" ".join(letters.choices(words, k=10000)) + "\u2014\n")[:left]
-                left -= file.write(line)
-        for round_ in range(rounds):
-            measured = in_a_process(__file__, "one_text", str(path))
-            rows.append({"characters": length, "round": round_, **measured})
-            print(rows[-1], file=sys.stderr, flush=True)
-    return rows
-
-
-def one_text(path: str) -> dict:
-    done = []
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as directory:
-        runs.train(
-            TrainSettings(corpus=(path,), num_epochs=1),
-            Path(directory) / "run",
-            on_start=lambda learner, text: done.append(time.perf_counter() - started),
-            on_minibatch=lambda progress: done.append(time.perf_counter() - started),
-            should_stop=lambda: True,
-        )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
-    return {
-        "reading_seconds": round(done[0], 4),
-        "first_minibatch_seconds": round(done[1], 4),
-        "peak_memory_mib": round(peak),
-    }
-
-
-def _draw(out: Path, rows: list) -> None:
+def _draw(out, rows: list) -> None:
     panels = {}
     for name, values in GRID.items():
         chosen = [select(rows, changed=name, value=value) for value in values]

@@ -48,18 +48,20 @@ class KnownIndices(np.ndarray):
     A part of them is known too; what is computed from them is not.
 
     Attributes:
-        vocab_size: all of them are below this; None if that is not known.
+        vocab_size: all of them are below this; None if that is not known. See ``is_known``.
     """
 
     vocab_size: Optional[int] = None
 
+    def is_known(self) -> bool:
+        """Whether all of them are known to be below ``vocab_size``."""
+        if self.vocab_size is None or self.flags.writeable:
+            return False
+        # Not where the bytes are looked at as other numbers.
+        return self.dtype == np.min_scalar_type(self.vocab_size - 1)
+
     def __array_finalize__(self, other: Any) -> None:
-        if (
-            isinstance(other, KnownIndices)
-            and not self.flags.writeable
-            and self.dtype == other.dtype
-            and np.may_share_memory(self, other)
-        ):
+        if isinstance(other, KnownIndices) and np.may_share_memory(self, other):
             self.vocab_size = other.vocab_size
 
 
@@ -67,7 +69,8 @@ def known_indices(indices: np.ndarray, vocab_size: int) -> np.ndarray:
     """Say of an array that was just made that its values are token indices; it becomes read-only.
 
     Args:
-        indices: whole numbers from 0 to below ``vocab_size``.
+        indices: whole numbers from 0 to below ``vocab_size``, in the smallest type of unsigned
+            integers that holds these.
     """
     indices.setflags(write=False)
     known = indices.view(KnownIndices)
@@ -91,9 +94,10 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     """
     # Differs: the original took any index.
     limit = MAX_TOKENS if vocab_size is None else vocab_size
-    known = values.vocab_size if isinstance(values, KnownIndices) else None
-    if known is not None and known <= limit and values.ndim == 1 and not values.flags.writeable:
-        return values  # a large text is not read only to be looked at once more
+    # A large text is not read only to be looked at once more.
+    known = isinstance(values, KnownIndices) and values.is_known() and values.vocab_size <= limit
+    if known and values.ndim == 1:
+        return values  # type: ignore[no-any-return]
     # NumPy would turn True into 1, and a list with one string in it into strings.
     if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
         _refuse_first(name, values, limit)

@@ -300,17 +300,21 @@ class Results:
         return table(["minibatches of a small network", "resident memory, MiB"], rows)
 
     def large_texts(self) -> str:
-        found = self.rows("scaling_texts")
+        found = self.rows("large_texts")
         rows = []
         for length in dict.fromkeys(column(found, "characters")):
-            some = select(found, characters=length)
-            times = [
-                spread(column(some, name), 2)
-                for name in ("reading_seconds", "first_minibatch_seconds")
-            ]
-            rows.append([f"{length:,}", *times, str(max(column(some, "peak_memory_mib")))])
-        columns = ["characters", "seconds to read", "to the end of the first minibatch"]
-        return table([*columns, "most memory, MiB"], rows)
+            first, second = (select(found, characters=length, start=s) for s in ("first", "second"))
+            times = [column(first, "reading_seconds"), column(second, "reading_seconds")]
+            times += [column(second, "first_minibatch_seconds")]
+            for name in "minibatches_seconds", "scoring_seconds":
+                times.append(column(first, name) + column(second, name))
+            most = max(column(first, "peak_mib") + column(second, "peak_mib"))
+            rows.append([f"{length:,}", *(spread(some, 2) for some in times), str(most)])
+        minibatches = self.described("large_texts")["settings"]["minibatches"]
+        columns = ["characters", "seconds to read", "at the second start"]
+        columns += ["to the end of the first minibatch there", f"{minibatches} minibatches more"]
+        columns += ["scoring of up to 100,000 characters", "most memory, MiB"]
+        return table(columns, rows)
 
     # Other networks and texts ------------------------------------------------------------------
 

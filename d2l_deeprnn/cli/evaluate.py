@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE
-from .options import add_checkpoint, add_setting
+from .options import add_checkpoint, add_device, add_setting, device
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
+    from ..training.ranks import Ranks
     from ..training.runs import TextParts
 
 EXAMPLES = """\
@@ -45,18 +46,28 @@ character, perplexity. Every character but the first is scored once."""
         "bytes of memory a character (default: none)",
     )
     add_checkpoint(parser)
+    add_device(parser)
     parser.set_defaults(only_prints=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score the held-out parts of a run's text, or another text; gives the exit status."""
+    from ..training.ranks import together
+
+    if arguments.encoding is not None and arguments.corpus is None:
+        raise SettingsError("--encoding is that of the files given with --corpus: give one")
+    with together() as ranks:
+        _score(arguments, ranks)
+    return DONE
+
+
+def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     from ..text.token_files import read_tokens
     from ..training import runs
     from ..training.evaluate import count_tokens, evaluate
 
-    if arguments.encoding is not None and arguments.corpus is None:
-        raise SettingsError("--encoding is that of the files given with --corpus: give one")
-    run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint)
+    ctx = device(arguments) or ranks.device()
+    run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None
     if arguments.corpus is None or arguments.baseline:
         text = runs.read_own_text(arguments.directory)
@@ -75,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not parts:
             raise SettingsError("the run held nothing out: name a text with --corpus")
     for name, indices in parts:
-        result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size)
+        result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
         print(f"{printable(name)}: {_words(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
@@ -83,7 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.baseline:
             assert text is not None
             print(f"    {_baseline(text, indices, len(run.vocab))}")
-    return DONE
 
 
 def _words(result: Evaluation) -> str:

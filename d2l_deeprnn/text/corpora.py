@@ -241,7 +241,7 @@ def load_corpus(
         'the tide tables there is a kind of error'
     """
     pieces = _pieces(texts, num_examples, lower, fold_whitespace, encoding)
-    return encode_pieces(pieces, dtype=np.int32)
+    return encode_pieces(pieces, np.int32)
 
 
 def load_text(
@@ -343,12 +343,14 @@ def text_pieces(
                 yield " " if fold_whitespace else "\n"
             yield from clean(_read_file(file), lower=lower, fold_whitespace=fold_whitespace)
 
+    pieces = filter(None, joined())
     if num_examples is None:
-        yield from joined()
+        yield from pieces
         return
     left, is_text = num_examples, False
-    for piece in joined():
-        yield piece[:left]
+    for piece in pieces:
+        if left:
+            yield piece[:left]
         left = max(left - len(piece), 0)
         # Whether a file holds a text at all is known when some of it was read.
         is_text = is_text or bool(piece.strip())
@@ -716,7 +718,11 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
     paths = list(_paths_in(name))
     if not paths:
         raise CorpusError(f"{name!r} is a directory without files: put texts in it, or name others")
-    return [_file(path, _mode(path), encoding) for path in paths]
+    files = [_file(path, _mode(path), encoding) for path in paths]
+    for file in files:
+        if file.is_pipe:
+            raise CorpusError(f"{file.name!r} is a pipe: a directory must hold files only")
+    return files
 
 
 def _paths_in(directory: str) -> Iterator[str]:

@@ -98,7 +98,7 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
     shown = encoding or "UTF-8"
     decoder = codecs.getincrementaldecoder(shown)()
     offset = chars = 0  # how many bytes, and characters of them, came before
-    escape = b""  # the last bytes of the piece before, if an escape sequence may begin there
+    before = b""  # the last bytes before the piece, where an escape sequence may begin
     cuts = range(0, len(beginning), PIECE_BYTES)
     pieces = itertools.chain(
         (beginning[cut : cut + PIECE_BYTES] for cut in cuts),
@@ -118,7 +118,7 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
             odd = odd or _control_character(text, encoding, chars)
         elif b"\0" in piece:
             odd = f": it has a NUL byte at offset {offset + piece.index(0)}"
-        elif _ISO_2022_JP.search(escape + piece):
+        elif _ISO_2022_JP.search(before + piece):
             odd = ": it has escape characters"
         if odd:
             file.seek(offset)
@@ -126,7 +126,7 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
             raise NotText(f"{name} is not {shown} text{odd}{_advice(around)}")
         yield text
         offset, chars = offset + len(piece), chars + len(text)
-        escape = piece[max(piece.rfind(b"\x1b"), len(piece) - 2) :]
+        before = (before + piece)[-2:]
 
 
 def decode(raw: bytes, encoding: Optional[str], name: str) -> str:

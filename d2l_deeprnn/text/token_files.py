@@ -32,7 +32,7 @@ import numpy as np
 from .._checks import known_indices, positive_int
 from ..files import InUse, atomic_file, locked, remove_leftovers
 from .corpora import CorpusError, Source, TextFile, cache_directory, text_files, text_pieces
-from .tokenizer import Numbering, smallest_type
+from .tokenizer import Numbering, join, smallest_type
 from .vocab import Vocab
 
 # A text of up to so many characters is kept in memory; reading it takes less than a second.
@@ -185,12 +185,7 @@ def _in_memory(text: Iterator[str], vocab: Optional[Vocab]) -> Tokens:
     encoder = _Encoder(vocab)
     pieces = [encoder.add(piece) for piece in text]
     vocab, index_of, sha256 = encoder.end()
-    indices = np.empty(sum(map(len, pieces)), smallest_type(len(vocab) - 1))
-    end = len(indices)
-    while pieces:  # each is given up as soon as it is in its place
-        piece = pieces.pop()
-        indices[end - len(piece) : end] = piece if index_of is None else index_of[piece]
-        end -= len(piece)
+    indices = join(pieces, index_of, smallest_type(len(vocab) - 1))
     return Tokens(known_indices(indices, len(vocab)), vocab, sha256)
 
 

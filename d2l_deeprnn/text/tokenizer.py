@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Iterable, List, Optional, Tuple
+from typing import Iterable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -56,14 +56,12 @@ class Numbering:
         return np.array(found, smallest_type(len(vocab) - 1))
 
 
-def encode_pieces(
-    pieces: Iterable[str], *, dtype: Optional[type] = None
-) -> Tuple[np.ndarray, Vocab]:
+def encode_pieces(pieces: Iterable[str], dtype: type) -> Tuple[np.ndarray, Vocab]:
     """Encode a text in memory.
 
     Args:
         pieces: of the text, in order.
-        dtype: of the indices; the smallest that holds them if None.
+        dtype: of the indices.
 
     Returns:
         The index of each character, and the vocabulary, as ``Vocab`` and its ``encode`` give them.
@@ -71,11 +69,23 @@ def encode_pieces(
     numbering = Numbering()
     numbered = [numbering.add(piece) for piece in pieces]
     vocab = numbering.vocab()
-    index_of = numbering.indices(vocab)
-    indices = np.empty(sum(map(len, numbered)), dtype or index_of.dtype)
-    end = len(indices)
-    while numbered:  # each is given up as soon as it is encoded
-        numbers = numbered.pop()
-        indices[end - len(numbers) : end] = index_of[numbers]
-        end -= len(numbers)
-    return indices, vocab
+    return join(numbered, numbering.indices(vocab), dtype), vocab
+
+
+def join(
+    pieces: List[np.ndarray], index_of: Optional[np.ndarray], dtype: Union[type, np.dtype]
+) -> np.ndarray:
+    """Join the pieces of an encoded text; the list of them is then empty.
+
+    Args:
+        pieces: indices, or numbers for them.
+        index_of: the index of each number; None where they are indices.
+        dtype: of the result.
+    """
+    joined = np.empty(sum(map(len, pieces)), dtype)
+    end = len(joined)
+    while pieces:  # each is given up as soon as it is in its place
+        piece = pieces.pop()
+        joined[end - len(piece) : end] = piece if index_of is None else index_of[piece]
+        end -= len(piece)
+    return joined

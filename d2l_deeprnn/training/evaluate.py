@@ -11,6 +11,7 @@ import numpy as np
 from .._checks import positive_int, token_indices
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
+from .ranks import ALONE, Ranks
 
 # Characters that a row reads, unscored, to get into the text, where it does
 # not begin at the text's beginning.
@@ -58,6 +59,7 @@ def evaluate(
     *,
     batch_size: int = 32,
     unscored: Sequence[int] = (),
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Score every character of a text but the first, each once.
 
@@ -77,6 +79,7 @@ def evaluate(
         batch_size: rows, at most. A short text gets fewer.
         unscored: tokens that are read and not scored, for instance marks that
             tell the model something about the text.
+        ranks: those that share the rows; each gets the loss of all.
 
     Raises:
         ValueError: if the text has fewer than two characters, an index in it is
@@ -94,7 +97,7 @@ def evaluate(
             f"the text has {num_chars + 1} characters; to score one, it takes at least 2"
         )
     ctx = ctx or device_of(model)
-    skipped = token_indices("unscored", list(unscored))
+    skipped = np.asarray(token_indices("unscored", list(unscored)))
     num_scored = num_chars - count_tokens(indices[1:], skipped)
     if not num_scored:
         raise ValueError(f"all of the text's tokens are among unscored: {list(unscored)}")
@@ -106,10 +109,12 @@ def evaluate(
     starts = np.arange(rows) * length
     own = np.full((rows, 1), warm_up)  # the column at which a row's own part begins
     own[0] = 0
-    state = model.begin_state(batch_size=rows, ctx=ctx)
+    part = ranks.part(rows)
+    starts, own = starts[part.start : part.stop], own[part.start : part.stop]
+    state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
-    for step in range(0, warm_up + length, NUM_STEPS):
+    for step in range(0, warm_up + length if part else 0, NUM_STEPS):
         columns = np.arange(step, min(step + NUM_STEPS, warm_up + length))
         positions = starts[:, None] + columns  # (rows, columns)
         # The last row may be shorter: what stands beyond the end is not counted.
@@ -128,11 +133,12 @@ def evaluate(
         if len(sums) > 4:  # not to fill the device's queue; see train
             losses.append(sums.pop(0).asscalar())
     losses.extend(s.asscalar() for s in sums)
-    nats = -math.fsum(losses) / num_scored
+    (total,) = ranks.sum_numbers(np.array([math.fsum(losses)]))
+    nats = -float(total) / num_scored
     return Evaluation(nats, num_scored)
 
 
-def count_tokens(indices: np.ndarray, tokens: Sequence[int]) -> int:
+def count_tokens(indices: np.ndarray, tokens: Union[Sequence[int], np.ndarray]) -> int:
     """Count the places of a text, of any length, at which one of some tokens stands."""
     if not len(tokens):
         return 0

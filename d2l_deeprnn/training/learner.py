@@ -161,7 +161,8 @@ class Learner:
             self._check_parameters()
             valid_loss = None
             if len(self._valid_indices):
-                valid_loss = evaluate(self.model, self._valid_indices, self.ctx).nats
+                scored = evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks)
+                valid_loss = scored.nats
         finally:
             self._seconds += time.perf_counter() - started
         rate = self._optimizer.learning_rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import gzip
 import hashlib
 import http.server
 import io
@@ -23,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2l_deeprnn import cli, files
-from d2l_deeprnn.text import corpora
+from d2l_deeprnn.text import cleaning, corpora, encoding
 from d2l_deeprnn.text.corpora import CorpusError, TextNotAvailable, WrongTextError
 
 GIVEN_DATA = os.environ.get("D2L_DEEPRNN_DATA")
@@ -668,15 +669,15 @@ def test_auto_gives_a_sample_and_the_reason(book, server):
 @given(text=st.text(st.sampled_from("aB\u03a3\u0130 \n\u2003\u1680") | st.characters()))
 def test_clean_up_is_the_chapters(piece, text):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpora, "PIECE", piece)
+        patch.setattr(cleaning, "PIECE", piece)
         assert_cleaned(text)
 
 
 def assert_cleaned(text):
-    assert corpora.clean_text(text) == " ".join(" ".join(text.split("\n")).lower().split())
-    assert corpora.clean_text(text, lower=False) == " ".join(text.split())
-    assert corpora.clean_text(text, fold_whitespace=False) == text.lower()
-    assert corpora.clean_text(text, lower=False, fold_whitespace=False) == text
+    assert cleaning.clean_text(text) == " ".join(" ".join(text.split("\n")).lower().split())
+    assert cleaning.clean_text(text, lower=False) == " ".join(text.split())
+    assert cleaning.clean_text(text, fold_whitespace=False) == text.lower()
+    assert cleaning.clean_text(text, lower=False, fold_whitespace=False) == text
 
 
 # A file's text: printable, some white space, letters outside ASCII; never a Gutenberg line.
@@ -811,17 +812,103 @@ def test_file_that_holds_no_text(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
-def test_directory_and_device_are_no_texts(tmp_path):
-    with pytest.raises(CorpusError, match="is a directory: pass the files in it"):
-        corpora.load_corpus(tmp_path)
+def test_device_is_no_text():
     with pytest.raises(CorpusError, match="'/dev/null' is not a regular file"):
         corpora.load_corpus("/dev/null")
+
+
+# Several files: of directories, and compressed.
+
+
+def test_a_directory_is_the_files_in_it_in_order(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("2", "10", "a/0", ".hidden/3", ".4", "b"):
+        write(tmp_path / name, f"Of {name}.")
+    assert corpora.load_text(tmp_path) == "of 10. of 2. of b. of a/0."
+    assert corpora.load_text([str(tmp_path / "b"), tmp_path / "a"]) == "of b. of a/0."
+    kept = corpora.load_text(tmp_path, lower=False, fold_whitespace=False)
+    assert kept == corpora.read_source(tmp_path) == "Of 10.\nOf 2.\nOf b.\nOf a/0."
+
+
+def test_a_directory_that_cannot_be_used(tmp_path):
+    with pytest.raises(CorpusError, match="is a directory without files: put texts in it"):
+        corpora.load_corpus(tmp_path)
+    write(tmp_path / "a", "text")
+    for name, words in ("b", "no text: it is empty"), ("c", "it is a link to what is not there"):
+        if name == "b":
+            write(tmp_path / name, "")
+        else:
+            os.symlink(tmp_path / "none", tmp_path / name)
+        with pytest.raises(CorpusError, match=words) as caught:
+            corpora.load_corpus(tmp_path)
+        assert str(tmp_path / name) in str(caught.value)
+        os.remove(tmp_path / name)
+    os.mkfifo(tmp_path / "p")
+    with pytest.raises(CorpusError, match="p' is a pipe: a directory must hold files only"):
+        corpora.load_corpus(tmp_path)
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:  # root may read any directory
+        patch.setattr(os, "scandir", failing("scandir", denied))
+        with pytest.raises(CorpusError, match="cannot be read: Permission denied") as caught:
+            corpora.load_corpus(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_compressed_file_is_unpacked(tmp_path):
+    text = "\ufeffTitle: X\n\n" + START + "One caf\u00e9.\r\nTwo.\n" + END
+    path = write(tmp_path / "T.GZ", gzip.compress(text.encode()))
+    assert corpora.load_text(path) == "one caf\u00e9. two."
+    assert corpora.load_text([path, path], 24) == "one caf\u00e9. two. one caf\u00e9."
+    path = write(tmp_path / "t.gz", gzip.compress("caf\u00e9 noir".encode("cp1252")))
+    assert corpora.load_text(path, encoding="cp1252") == "caf\u00e9 noir"
+    with pytest.raises(CorpusError, match="t.gz is not UTF-8 text: byte 0xe9 at offset 3"):
+        corpora.load_text(path)
+
+
+PACKED = gzip.compress(b"A text of some length. " * 99)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"A text.", "is not compressed with gzip, as its name says: rename it"),
+        (b"", "is not compressed with gzip"),
+        (PACKED[:-9], "is damaged, or a part of it is missing: "),
+        (PACKED[:30] + b"\0" + PACKED[31:], "is damaged, or a part|cannot be read: "),
+        (PACKED[:-6] + b"\0\0" + PACKED[-4:], "cannot be read: CRC check failed"),
+        (gzip.compress(b""), "holds no text"),
+        (gzip.compress(b"%PDF-1.7"), "is a PDF document, not text"),
+    ],
+)
+def test_a_compressed_file_that_cannot_be_used(tmp_path, content, words):
+    path = write(tmp_path / "t.gz", content)
+    with pytest.raises(CorpusError, match=words) as caught:
+        corpora.load_text(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_text_is_read_as_far_as_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(encoding, "PIECE_BYTES", 50)
+    monkeypatch.setattr(cleaning, "HEADER", 100)
+    monkeypatch.setattr(cleaning, "AROUND", 20)
+    path = write(tmp_path / "t", b"A text. " * 100 + b"\xff")
+    missing = tmp_path / "none"
+    assert corpora.load_text([path, write(tmp_path / "u", b"\xff")], 20) == "a text. a text. a te"
+    with pytest.raises(CorpusError, match="byte 0xff at offset 800"):
+        corpora.load_text(path, 800)
+    with pytest.raises(CorpusError, match="neither a known text nor a file"):
+        corpora.load_text([path, missing], 20)
+    blank = write(tmp_path / "b", b" " * 1000)
+    with pytest.raises(CorpusError, match="holds no text"):
+        corpora.load_text(blank, 20, fold_whitespace=False)
 
 
 def test_unreadable_file(tmp_path, monkeypatch):
     path = write(tmp_path / "t", "text")
     error = PermissionError(errno.EACCES, "Permission denied")  # root may read any file
-    monkeypatch.setattr(Path, "read_bytes", failing("read_bytes", error))
+    monkeypatch.setattr(corpora, "open", failing("open", error), raising=False)
     with pytest.raises(CorpusError, match="cannot be read: Permission denied") as caught:
         corpora.load_corpus(path)
     assert str(path) in str(caught.value)

@@ -218,6 +218,16 @@ def test_a_run_goes_on_with_any_number_of_ranks(two, tmp_path):
                 np.testing.assert_allclose(own[name], whole[name], atol=1e-4, err_msg=name)
 
 
+@needs_mpi
+def test_evaluate_and_generate_share_their_rows(two, capsys):
+    out = two[0]
+    words = ["--prefix=the ", "--prefix=a", "--prefix=it", "--temperature=1", "--seed=3"]
+    for command in ["evaluate", out], ["generate", out, *words], ["generate", out, words[0]]:
+        assert main([str(word) for word in command]) == 0
+        alone = capsys.readouterr().out
+        assert mpiexec(2, COMMAND, *command) == alone
+
+
 STOPPED = """
 import sys
 from pathlib import Path

@@ -1,0 +1,125 @@
+"""How do time and memory of reading, training and scoring grow with the text?
+
+Makes texts of 10^6 to 10^9 characters in a temporary directory, which takes 2 bytes of disk a
+character. Of each, in processes of their own: seconds to read it at the first start and at the
+second, seconds to the end of the first minibatch, a hundred minibatches more, and the evaluation
+of a part of 10^5 characters; and the most memory that was in use beyond files in the page cache,
+which the system can take back at any time (``RssAnon`` in ``/proc/self/status``, looked at every
+10 milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``.
+
+    python benchmarks/large_texts.py
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from turns import in_a_process, parser, write
+
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.settings import TrainSettings, as_dict
+
+MINIBATCHES = 100
+SCORED = 10**5
+STARTS = "first", "second"
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--lengths", type=int, nargs="+", default=[10**n for n in range(6, 10)])
+    options.add_argument("--rounds", type=int, default=2)
+    arguments = options.parse_args()
+    rows = []
+    for length in arguments.lengths:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "text"
+            _write_text(path, length)
+            time.sleep(3)  # a file that was changed just now would be read again at the next start
+            for round_ in range(arguments.rounds):
+                variables = {"XDG_CACHE_HOME": str(Path(directory) / "cache")}
+                for start in STARTS:
+                    measured = in_a_process(__file__, "one_start", str(path), variables=variables)
+                    row = {"characters": length, "round": round_, "start": start}
+                    rows.append({**row, **measured})
+                    print(rows[-1], file=sys.stderr, flush=True)
+                for file in Path(directory, "cache", "d2l_deeprnn").rglob("*.tokens"):
+                    file.unlink()
+    settings = {"minibatches": MINIBATCHES, "scored": SCORED, **as_dict(_settings("text"))}
+    write(arguments, rows, settings=settings)
+
+
+def _write_text(path: Path, length: int) -> None:
+    """Write words at random, of a book's lengths, and a few characters outside ASCII."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(1, 9))) for _ in range(999)]
+    lines = [" ".join(draw.choices(words, k=12)) + ".\n" for _ in range(9999)]
+    with open(path, "w", encoding="utf-8") as file:
+        left = length
+        while left:
+            draw.shuffle(lines)
+            left -= file.write(("".join(lines) + "\u2014 The end.\n")[:left])
+
+
+def _settings(path: str) -> TrainSettings:
+    return TrainSettings(corpus=(path,), num_epochs=1)
+
+
+def one_start(path: str) -> dict:
+    begun, times = [], []
+    started = time.perf_counter()
+
+    def seconds() -> float:
+        return time.perf_counter() - started
+
+    with _Memory() as memory, tempfile.TemporaryDirectory() as directory:
+        runs.train(
+            _settings(path),
+            Path(directory) / "run",
+            on_start=lambda *given: begun.extend([*given, seconds(), memory.peak]),
+            on_minibatch=lambda progress: times.append(seconds()),
+            should_stop=lambda: len(times) > MINIBATCHES,
+        )
+        learner, text, reading, reading_peak = begun
+        trained = seconds()
+        scored = evaluate(learner.model, text.valid[:SCORED], learner.ctx).num_chars
+        scoring = seconds() - trained
+    return {
+        "reading_seconds": round(reading, 4),
+        "reading_mib": round(reading_peak),
+        "first_minibatch_seconds": round(times[0], 4),
+        "minibatches_seconds": round(times[-1] - times[0], 4),
+        "scored": scored,
+        "scoring_seconds": round(scoring, 4),
+        "peak_mib": round(memory.peak),
+    }
+
+
+class _Memory:
+    """The most memory of this process that is not a file's, in MiB, as long as it is looked at."""
+
+    def __enter__(self):
+        self.peak = 0.0
+        self._ended = threading.Event()
+        self._watching = threading.Thread(target=self._watch)
+        self._watching.start()
+        return self
+
+    def __exit__(self, *error):
+        self._ended.set()
+        self._watching.join()
+
+    def _watch(self):
+        while not self._ended.wait(0.01):
+            status = Path("/proc/self/status").read_text()
+            kib = int(status.partition("RssAnon:")[2].split()[0])
+            self.peak = max(self.peak, kib / 2**10)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Runs on texts that are mapped: the same as on texts in memory, in less of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn import _checks, cli
+from d2l_deeprnn._mxnet import nd
+from d2l_deeprnn.text import corpora, minibatches, token_files
+from d2l_deeprnn.training import evaluate as module
+from d2l_deeprnn.training import learner, runs
+from d2l_deeprnn.training.evaluate import count_tokens, evaluate
+from d2l_deeprnn.training.settings import TrainSettings
+
+SMALL = dict(num_hiddens=6, num_layers=1, batch_size=3, num_steps=7, num_epochs=2, lr=1.0)
+OPTIONS = ["--num-layers=1", "--num-hiddens=4", "--batch-size=4", "--num-steps=10"]
+
+
+@pytest.fixture
+def mapped(monkeypatch):
+    """Every text is a large one."""
+    monkeypatch.setattr(token_files, "IN_MEMORY", 10)
+    monkeypatch.setattr(token_files, "GRAIN_SECONDS", -10)
+    monkeypatch.setattr(minibatches, "BLOCK", 100)
+
+
+@pytest.mark.parametrize("sampling", ["adjacent", "random"])
+def test_a_run_on_a_mapped_text_is_the_same(tmp_path, request, sampling):
+    settings = TrainSettings(
+        corpus=("the_tide_tables", "the_clockmakers_guest"),
+        num_examples=3000,
+        sampling=sampling,
+        test_fraction=0.1,
+        **SMALL,
+    )
+    before = runs.train(settings, tmp_path / "before").history
+    in_memory = runs.read_text_of(settings)
+    request.getfixturevalue("mapped")
+    after = runs.train(settings, tmp_path / "after").history
+    assert [r._replace(seconds=0) for r in after] == [r._replace(seconds=0) for r in before]
+    assert list(corpora.cache_directory().rglob("*.tokens"))
+    text = runs.read_own_text(tmp_path / "after")
+    assert text.sha256 == in_memory.sha256 == runs.read_own_text(tmp_path / "before").sha256
+    for name in ("train", "valid", "test"):
+        part = getattr(text, name)
+        assert isinstance(part, _checks.KnownIndices) and part.is_known()
+        np.testing.assert_array_equal(part, getattr(in_memory, name))
+
+
+def test_a_mapped_text_is_not_looked_at_again(tmp_path, mapped, monkeypatch):
+    """An epoch reads of it what is in its minibatches."""
+    seen = []
+
+    def token_indices(name, values, *args):
+        found = _checks.token_indices(name, values, *args)
+        if name != "unscored":
+            assert found is values  # what was looked at is another object
+            seen.append(name)
+        return found
+
+    for user in learner, module, minibatches:
+        monkeypatch.setattr(user, "token_indices", token_indices)
+    settings = TrainSettings(corpus=("the_tide_tables",), num_examples=2000, **SMALL)
+    assert len(runs.train(settings, tmp_path / "run").history) == 2
+    assert set(seen) == {"train_indices", "valid_indices", "corpus_indices"}
+
+
+def test_a_run_on_a_directory(tmp_path, mapped, monkeypatch, capsys):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    sample = corpora.find_text("the_tide_tables").read_bytes()
+    (texts / "1").write_bytes(sample[:2000])
+    (texts / "2.gz").write_bytes(gzip.compress(sample[2000:4000]))
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / "run")
+    train = ["train", "--corpus", "texts", "--out", out, "--num-epochs", "1", *OPTIONS]
+    assert cli.main(train) == 0
+    monkeypatch.chdir("/")  # a run finds its text from anywhere
+    assert cli.main(["train", "--resume", "--out", out, "--num-epochs", "2"]) == 0
+    assert cli.main(["evaluate", out]) == 0
+    own = json.loads(Path(out, "config.json").read_text())["text"]
+    assert own["paths"] == [str(texts)]
+    assert own["sha256"] == runs.read_own_text(Path(out)).sha256
+    capsys.readouterr()
+    (texts / "1").write_bytes(sample[:1999] + b"#")
+    assert cli.main(["evaluate", out]) == 2
+    assert "has changed since the run" in capsys.readouterr().err
+    os.rename(texts, tmp_path / "moved")
+    assert cli.main(["evaluate", out]) == 2
+    assert "is no longer at" in capsys.readouterr().err
+
+
+def test_another_text_is_scored_by_the_runs_vocabulary(tmp_path, mapped, capsys):
+    out = str(tmp_path / "run")
+    corpus = ["--corpus", "the_tide_tables", "--num-examples", "2000"]
+    assert cli.main(["train", *corpus, "--out", out, "--num-epochs", "1", *OPTIONS]) == 0
+    path = tmp_path / "other"
+    path.write_text(
+        "A text \u4e2d with \u4e8c of them that the run never met. " * 30, encoding="utf-8"
+    )
+    capsys.readouterr()
+    assert cli.main(["evaluate", out, "--corpus", str(path)]) == 0
+    shown = capsys.readouterr().out
+    run = d2l.load_run(Path(out))
+    indices = run.vocab.encode(corpora.load_text(path))
+    unknown = int((indices == run.vocab.unk).sum())
+    assert unknown >= 60 and f"    {unknown} characters of it are not in the run's" in shown
+    assert f"{evaluate(run.model, indices, run.ctx).nats:.4f} nats" in shown
+
+
+class Sure:
+    """Gives every token of nine the same probability."""
+
+    def begin_state(self, batch_size, ctx):
+        return []
+
+    def __call__(self, inputs, state):
+        return nd.zeros((inputs.size, 9)), state
+
+
+def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 1000)
+    text = _checks.known_indices(np.random.randint(0, 9, 300_000).astype(np.uint8), 9)
+    evaluate(Sure(), text[:1000], batch_size=1, unscored=[3])
+    tracemalloc.start()
+    try:
+        result = evaluate(Sure(), text, batch_size=1, unscored=[3])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert result.num_chars == len(text) - 1 - int((text[1:] == 3).sum())
+    assert result.nats == pytest.approx(np.log(9), rel=1e-5)
+    assert peak < len(text) / 2
+
+
+def test_tokens_are_counted_piece_by_piece(monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 3)
+    assert count_tokens(np.array([1, 2, 3, 1, 2, 3, 1]), [1, 3]) == 5
+    assert count_tokens(np.array([1, 2]), []) == count_tokens(np.array([], int), [1]) == 0
