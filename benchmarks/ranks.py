@@ -25,7 +25,7 @@ from turns import in_a_process, parser, write
 
 VOCAB_SIZE = 44
 # A number of ranks, and how many threads each has; None for no mpiexec.
-ALONE, ONE, TWO = (None, 2), (1, 2), (2, 1)
+ALONE, ONE, TWO, ONE_THREAD = (None, 2), (1, 2), (2, 1), (None, 1)
 # Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches.
 CONTESTANTS = [
     *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO)),
@@ -34,6 +34,7 @@ CONTESTANTS = [
     *((how, 1024, 32, 0, 8) for how in (ALONE, TWO)),
     *((how, 256, 32, 2, 32) for how in (ALONE, TWO)),
     *((how, 512, 32, 2, 16) for how in (ALONE, TWO)),
+    *((ONE_THREAD, num_hiddens, n, 0, 8) for num_hiddens in (256, 1024) for n in (16, 32)),
 ]
 MILLIONS = (0.85, 3.3, 13, 52)  # of parameters: of 256, 512, 1024 and 2048 hidden units
 MPIEXEC = str(Path(sys.executable).parent / "mpiexec")

@@ -238,18 +238,21 @@ class Results:
         return table(columns, rows)
 
     def ranks(self) -> str:
-        found, rows = self.rows("ranks"), []
-        for key in dict.fromkeys(_work(row) for row in found):
-            some = [row for row in found if _work(row) == key]
-            times = [
-                column(select(some, mpiexec=mpiexec, ranks=ranks), "milliseconds")
-                for mpiexec, ranks in ((False, 1), (True, 1), (True, 2))
-            ]
-            ratio = spread([b / a for a, b in zip(times[0], times[2])], 2)
-            rows.append([*map(str, key), *(spread(its, 0) if its else "" for its in times), ratio])
+        found, rows = select(self.rows("ranks"), threads=2), []
+        ranks = select(self.rows("ranks"), ranks=2)
+        for work in dict.fromkeys(map(_work, found)):
+            alone, launched, two = (
+                column([row for row in some if _work(row) == work], "milliseconds")
+                for some in (select(found, mpiexec=False), select(found, mpiexec=True), ranks)
+            )
+            ratio = spread([b / a for a, b in zip(alone, two)], 2)
+            rows.append([*map(str, work), spread(alone, 0), spread(two, 0), ratio])
+            if launched:
+                mpiexec = spread([a / b for a, b in zip(launched, alone)], 3)
         columns = ["hidden units", "rows", "busy processes beside", "one process, 2 threads"]
-        columns += ["the same by mpiexec", "2 ranks, 1 thread each", "2 ranks / one process"]
-        return table(columns, rows)
+        columns += ["2 ranks, 1 thread each", "2 ranks / one process"]
+        words = f"One process takes {mpiexec} times as long if mpiexec starts it."
+        return f"{table(columns, rows)}\n\n{words}"
 
     def ranks_sum(self) -> str:
         found = self.rows("ranks_sum")
@@ -261,6 +264,33 @@ class Results:
             for millions in dict.fromkeys(column(found, "million_parameters"))
         ]
         return table(["million parameters", "milliseconds to sum their gradients"], rows)
+
+    def ranks_links(self) -> str:
+        found = select(self.rows("ranks_links"), what="sum")
+        links = list(dict.fromkeys(column(found, "gigabits")))
+        rows = []
+        for millions in dict.fromkeys(column(found, "million_parameters")):
+            times = [
+                column(select(found, million_parameters=millions, gigabits=link), "milliseconds")
+                for link in links
+            ]
+            rows.append([f"{millions:g}", *(spread(its, 0) for its in times)])
+        return table(
+            ["million parameters", *(f"{link:g} Gbit/s, milliseconds" for link in links)], rows
+        )
+
+    def ranks_model(self) -> str:
+        rows = [
+            [
+                str(row["num_hiddens"]),
+                f"{row['gigabits']:g}",
+                f"{row['predicted_milliseconds']:.0f}",
+                f"{row['measured_milliseconds']:.0f}",
+            ]
+            for row in select(self.rows("ranks_model"), machines=2)
+        ]
+        columns = ["hidden units", "Gbit/s", "predicted for two machines, milliseconds", "measured"]
+        return table(columns, rows)
 
     def time_to_perplexity(self) -> str:
         found = self.rows("time_to_perplexity")
