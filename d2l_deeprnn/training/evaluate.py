@@ -132,7 +132,7 @@ def evaluate(
     return Evaluation(nats, num_scored)
 
 
-def count_tokens(indices: np.ndarray, tokens: Sequence[int]) -> int:
+def count_tokens(indices: np.ndarray, tokens: Union[Sequence[int], np.ndarray]) -> int:
     """Count the places of a text, of any length, at which one of some tokens stands."""
     if not len(tokens):
         return 0
