@@ -48,14 +48,14 @@ class KnownIndices(np.ndarray):
     A part of them is known too; what is computed from them is not.
 
     Attributes:
-        vocab_size: all of them are below this; None if that is not known. See ``is_known``.
+        vocab_size: all of them are below this; None if that is not known. See ``are_below``.
     """
 
     vocab_size: Optional[int] = None
 
-    def is_known(self) -> bool:
-        """Whether all of them are known to be below ``vocab_size``."""
-        if self.vocab_size is None or self.flags.writeable:
+    def are_below(self, limit: int) -> bool:
+        """Whether all of them are known to be below a number, without looking at them."""
+        if self.vocab_size is None or self.vocab_size > limit or self.flags.writeable:
             return False
         # Not where the bytes are looked at as other numbers.
         return self.dtype == np.min_scalar_type(self.vocab_size - 1)
@@ -94,10 +94,8 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     """
     # Differs: the original took any index.
     limit = MAX_TOKENS if vocab_size is None else vocab_size
-    # A large text is not read only to be looked at once more.
-    known = isinstance(values, KnownIndices) and values.is_known() and values.vocab_size <= limit
-    if known and values.ndim == 1:
-        return values  # type: ignore[no-any-return]
+    if isinstance(values, KnownIndices) and values.ndim == 1 and values.are_below(limit):
+        return values  # a large text is not read only to be looked at once more
     # NumPy would turn True into 1, and a list with one string in it into strings.
     if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
         _refuse_first(name, values, limit)

@@ -234,7 +234,7 @@ def _make(
             if numbers.dtype != dtype:
                 _widen(file, length, dtype, numbers.dtype)
                 dtype = numbers.dtype
-            file.write(numbers)
+            file.write(numbers.data)
             length += len(numbers)
         vocab, index_of, sha256 = encoder.end()
         checksum = _replace_by_indices(file, length, dtype, index_of)
@@ -265,7 +265,7 @@ def _widen(file: BinaryIO, length: int, dtype: np.dtype, wider: np.dtype) -> Non
         file.seek(len(_MAGIC) + begin * dtype.itemsize)
         numbers = np.frombuffer(file.read((end - begin) * dtype.itemsize), dtype)
         file.seek(len(_MAGIC) + begin * wider.itemsize)
-        file.write(numbers.astype(wider))
+        file.write(numbers.astype(wider).data)
     file.seek(0, os.SEEK_END)
 
 
@@ -281,8 +281,8 @@ def _replace_by_indices(
         if index_of is not None:
             indices = index_of[indices]
             file.seek(place)
-            file.write(indices)
-        checksum = zlib.crc32(indices, checksum)
+            file.write(indices.data)
+        checksum = zlib.crc32(indices.data, checksum)
     file.seek(0, os.SEEK_END)
     return checksum
 

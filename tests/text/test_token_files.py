@@ -94,6 +94,7 @@ def test_a_text_in_pieces_is_the_text(texts, num_examples, lower, fold, piece):
             expected = corpora.load_text(paths, num_examples, **options)
         except CorpusError as error:
             expected = str(error)
+        patch.setattr(cleaning, "AROUND", 500)  # longer than any of the lines above
         for module, name in (
             *((cleaning, "PIECE"), (token_files, "PIECE"), (encoding, "PIECE_BYTES")),
             *((encoding, "WHOLE_BYTES"), (token_files, "IN_MEMORY")),
@@ -117,6 +118,8 @@ def test_a_text_in_pieces_is_the_text(texts, num_examples, lower, fold, piece):
 @pytest.mark.parametrize("piece", [1000, 2**20])
 def test_any_number_of_kinds(tmp_path, monkeypatch, kinds, piece):
     monkeypatch.setattr(cleaning, "PIECE", piece)
+    monkeypatch.setattr(cleaning, "HEADER", 100)  # less is held back, so there are several pieces
+    monkeypatch.setattr(cleaning, "AROUND", 100)
     monkeypatch.setattr(token_files, "PIECE", piece // 3)
     path = tmp_path / "text"
     characters = [chr(i) for i in range(0x100, 0x100 + kinds + 2048) if not 0xD800 <= i < 0xE000]
@@ -387,15 +390,21 @@ def test_parts_of_a_map_are_known_and_what_is_computed_is_not(path):
     indices = read_tokens(path).indices
     size = indices.vocab_size
     for known in indices, indices[3:], indices[::2], indices[1:9].reshape(2, 4)[0]:
-        assert isinstance(known, KnownIndices) and known.is_known() and known.vocab_size == size
+        assert isinstance(known, KnownIndices) and known.are_below(size)
         assert not known.flags.writeable
     copy = indices.copy()
     copy.setflags(write=False)
     other = indices[:8].view(np.int8), indices[:8].view(np.uint16)
     for unknown in (indices + 1, indices * indices, indices.astype(np.int32), copy, *other):
-        assert not (isinstance(unknown, KnownIndices) and unknown.is_known())
+        assert not (isinstance(unknown, KnownIndices) and unknown.are_below(2**31))
     with pytest.raises(ValueError):
         indices[0] = 1
+    array = np.zeros(3, np.uint8)
+    known = known_indices(array, 4)
+    assert known.are_below(4) and not known.are_below(3)
+    array.setflags(write=True)
+    known.setflags(write=True)
+    assert not known.are_below(4)
 
 
 def test_known_indices_are_not_read(monkeypatch):
