@@ -67,6 +67,9 @@ EXTRAS = {
         "ruff==0.17.6",
         "mypy==1.14.1",
     ],
+    # What `export` needs for its formats; the extras are called as the formats are.
+    "onnx": ["onnx>=1.15", "onnxruntime>=1.15"],
+    "safetensors": ["safetensors>=0.4"],
     "bench": [
         # PyTorch has no wheels for macOS on x86-64 any more.
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',

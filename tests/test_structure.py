@@ -20,7 +20,7 @@ FLOORS = [
     {"evidence"},
     {"text", "nn"},
     {"training", "generation"},
-    {"chapter"},
+    {"chapter", "export"},
     {"exercises"},
     {"cli"},
 ]

@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": "held-out loss of a run",
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
+    "export": "write a run's model into a file for other programs",
+    "import": "make a run of a model in such a file",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
 }
