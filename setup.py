@@ -75,6 +75,8 @@ EXTRAS = {
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
         "psutil>=5.9",
     ],
+    # To test the page of `export --format html`; Chromium and its driver come from the system.
+    "browser": ["selenium>=4.15"],
 }
 
 setup(
@@ -91,7 +93,7 @@ setup(
     # import hook that comes after the path, where a folder called d2l_deeprnn, such as a clone of
     # this project, is found before it.
     package_dir={"": "."},
-    package_data={"d2l_deeprnn": ["py.typed", "text/samples/*.txt"]},
+    package_data={"d2l_deeprnn": ["py.typed", "export/page/*", "text/samples/*.txt"]},
     zip_safe=False,
     python_requires=">=3.8,<3.14",
     cmdclass={"build_py": FreshBuild},

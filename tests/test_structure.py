@@ -20,7 +20,8 @@ FLOORS = [
     {"evidence"},
     {"text", "nn"},
     {"training", "generation"},
-    {"chapter", "export"},
+    {"export"},
+    {"chapter"},
     {"exercises"},
     {"cli"},
 ]

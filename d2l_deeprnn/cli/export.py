@@ -11,7 +11,8 @@ from .options import add_checkpoint
 
 EXAMPLES = """\
   d2l-deeprnn export runs/novel --format onnx --output novel.onnx
-  d2l-deeprnn export runs/novel --format safetensors --output novel.safetensors"""
+  d2l-deeprnn export runs/novel --format safetensors --output novel.safetensors
+  d2l-deeprnn export runs/novel --format html --output novel.html"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,12 @@ before it is written. Formats:
         help="file to write; it must not exist",
     )
     add_checkpoint(parser)
+    add(
+        "--float32",
+        action="store_true",
+        help="keep the parameters of an html page in single precision; otherwise they are rounded "
+        "to half precision, which makes the page half as large (default: no)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         format=arguments.format,
         checkpoint=arguments.checkpoint,
+        float32=arguments.float32,
     )
     print(f"Written: {arguments.output}")
     return DONE

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "onnx": "a graph for ONNX Runtime and other programs that read ONNX",
     "safetensors": "parameters under the names of torch.nn, for PyTorch and for `import`",
+    "html": "a page that runs the model in a browser, without a network",
 }
 
 
@@ -38,6 +39,7 @@ def export_model(
     format: str,
     lower: bool = True,
     fold_whitespace: bool = True,
+    float32: bool = False,
 ) -> None:
     """Write a trained model into a file for other programs.
 
@@ -50,11 +52,14 @@ def export_model(
             a subclass, nor hold one: nothing would say what that computes.
         vocab: the vocabulary that it was trained with.
         path: of the file. It must not exist.
-        format: ``"onnx"`` or ``"safetensors"``.
+        format: ``"onnx"``, ``"safetensors"`` or ``"html"``.
         lower: whether the text was turned into lower case, as the chapter's
             is; stands in the file, for those who clean prefixes.
         fold_whitespace: whether line breaks and runs of white space in it were
             turned into one space each, as in the chapter's; likewise.
+        float32: keep the parameters of a page (``html``) in single precision.
+            Otherwise they are rounded to half precision, which makes the page
+            half as large. The other formats always keep them.
 
     Raises:
         ExportError: if the model is one that the format cannot hold, if it
@@ -82,17 +87,25 @@ def export_model(
     from .network import Export
 
     check_output(path, format)
-    write_export(Export.of(model, vocab, lower, fold_whitespace), path, format)
+    write_export(Export.of(model, vocab, lower, fold_whitespace), path, format, float32=float32)
 
 
-def export_run(directory: Path, path: Path, *, format: str, checkpoint: str = "best") -> None:
+def export_run(
+    directory: Path,
+    path: Path,
+    *,
+    format: str,
+    checkpoint: str = "best",
+    float32: bool = False,
+) -> None:
     """Write the model of a run into a file for other programs; see ``export_model``.
 
     Args:
         directory: of a run of ``train``.
         path: of the file. It must not exist.
-        format: ``"onnx"`` or ``"safetensors"``.
+        format: ``"onnx"``, ``"safetensors"`` or ``"html"``.
         checkpoint: "best" or "last".
+        float32: as in ``export_model``.
 
     Raises:
         RunError, CheckpointError: as ``load_run``.
@@ -110,7 +123,7 @@ def export_run(directory: Path, path: Path, *, format: str, checkpoint: str = "b
         not run.settings.keep_whitespace,
         source_of_run(directory, run, checkpoint),
     )
-    write_export(export, path, format)
+    write_export(export, path, format, float32=float32)
 
 
 def check_output(path: Path, format: str) -> None:
@@ -131,11 +144,12 @@ def check_output(path: Path, format: str) -> None:
         )
 
 
-def write_export(export: Export, path: Path, format: str) -> None:
+def write_export(export: Export, path: Path, format: str, *, float32: bool = False) -> None:
     """Write a model in a format, all of it or nothing."""
     module: Any = importlib.import_module(f".{format}", __name__)
+    options = {"float32": float32} if format == "html" else {}
     with atomic_file(path) as file:
-        module.write(export, file)
+        module.write(export, file, **options)
 
 
 def missing(error: ImportError, format: str, needs: str) -> ImportError:
