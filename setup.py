@@ -49,6 +49,10 @@ BASE = [
 # The 2019 library itself: tests and notebooks hold this package against it. It asks for jupyter.
 ORIGINAL = "d2l==0.9.1"
 
+# What `export` needs for its formats. The extras are called as the formats are.
+ONNX = ["onnx>=1.15", "onnxruntime>=1.15"]
+SAFETENSORS = ["safetensors>=0.4"]
+
 EXTRAS = {
     "notebooks": [
         ORIGINAL,
@@ -60,6 +64,8 @@ EXTRAS = {
     ],
     "test": [
         ORIGINAL,
+        *ONNX,
+        *SAFETENSORS,
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         "hypothesis>=6.80",
@@ -67,9 +73,8 @@ EXTRAS = {
         "ruff==0.17.6",
         "mypy==1.14.1",
     ],
-    # What `export` needs for its formats; the extras are called as the formats are.
-    "onnx": ["onnx>=1.15", "onnxruntime>=1.15"],
-    "safetensors": ["safetensors>=0.4"],
+    "onnx": ONNX,
+    "safetensors": SAFETENSORS,
     "bench": [
         # PyTorch has no wheels for macOS on x86-64 any more.
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',

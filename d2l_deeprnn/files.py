@@ -85,12 +85,13 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming(path: Path, temporary: str) -> Iterator[None]:
-    """Have errors name the file that was asked for: a full disk names none, others the other."""
+    """Have errors name what was asked for: a full disk names nothing, others the temporary one."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename in (None, temporary):
-            error.filename, error.filename2 = os.fspath(path), None
+        name = temporary if error.filename is None else error.filename
+        if error.errno is not None and isinstance(name, str) and name.startswith(temporary):
+            error.filename, error.filename2 = os.fspath(path) + name[len(temporary) :], None
         raise
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any
 
 from ..files import atomic_file
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Format -> what it is for; the command line shows it.
 FORMATS = {
     "onnx": "a graph for ONNX Runtime and other programs that read ONNX",
-    "safetensors": "parameters under the names of torch.nn, for PyTorch and for `import`",
+    "safetensors": "parameters as torch.nn names them, for PyTorch and `import`",
     "html": "a page that runs the model in a browser, without a network",
 }
 

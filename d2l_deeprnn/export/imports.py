@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import numbers
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional

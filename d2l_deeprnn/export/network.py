@@ -122,10 +122,10 @@ class Network(NamedTuple):
             Scores (batch_size, num_steps, vocab_size), and the new state.
         """
         new = [array.astype(np.float64) for array in state]
-        one_hot = np.eye(self.vocab_size)
         scores = []
         for column in tokens.T:
-            X, begin = one_hot[column], 0
+            X = np.equal.outer(column, np.arange(self.vocab_size)).astype(np.float64)
+            begin = 0
             for layer in self.layers:
                 end = begin + len(layer.state_names)
                 new[begin:end] = layer.step(X, new[begin:end])
@@ -253,8 +253,8 @@ def _check_type(block: Any, types: Sequence[type], what: str) -> None:
     if type(block) not in types:
         names = " or ".join(kind.__name__ for kind in types)
         raise ExportError(
-            f"{what} is a {type(block).__name__}: only a {names} itself is exported, since "
-            "another class may compute anything"
+            f"{what} is of the class {type(block).__name__}: only {names} itself is exported, "
+            "since another class may compute anything"
         )
     _check_unchanged(block, what)
 

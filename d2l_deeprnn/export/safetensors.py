@@ -89,12 +89,13 @@ def read(path: Path) -> Contents:
             metadata = file.metadata() or {}
             _check_metadata(metadata)
             # Looked at before they are loaded: NumPy does not know all types that there are.
-            odd = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+            names = list(file.keys())
+            odd = {name: file.get_slice(name).get_dtype() for name in names}
             odd = {name: dtype for name, dtype in odd.items() if dtype != "F32"}
             if odd:
                 name, dtype = min(odd.items())
                 raise ValueError(f"{name} must hold 32-bit floats (F32), not {dtype}")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in names}
         return _contents(metadata, arrays)
     # There is no list of what the libraries raise over bytes that make no sense.
     except Exception as error:

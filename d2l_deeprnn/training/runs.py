@@ -225,7 +225,7 @@ def write_run(
         directory.begin(
             {
                 "settings": as_dict(settings),
-                "text": {**text, "paths": places(settings.corpus)},
+                "text": {**text, "paths": places(settings.corpus) if text["sha256"] else [None]},
                 "imported": dict(imported),
                 "device": str(try_gpu()),
                 "versions": versions(),
