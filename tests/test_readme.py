@@ -24,7 +24,7 @@ from d2l_deeprnn.text import corpora
 ROOT = Path(__file__).parents[1]
 # In the order in which their cells and commands work one after the other.
 PAGES = ["README.md", "docs/from-scratch.md", "docs/training.md", "docs/texts.md"]
-PAGES += ["docs/export.md", "results/README.md"]
+PAGES += ["docs/export.md", "docs/web-page.md", "results/README.md"]
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
 README = TEXTS["README.md"]
 

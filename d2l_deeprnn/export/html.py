@@ -32,8 +32,8 @@ CELLS = {
     "rnn_relu": "plain recurrent layer (ReLU)",
 }
 PRECISION = {
-    "float16": "parameters in half precision",
-    "float32": "parameters in single precision",
+    "float16": "in half precision",
+    "float32": "in single precision",
 }
 ABOUT_PRECISION = {
     "float16": "its parameters are rounded to half precision (16 bits each), which makes the file "
@@ -105,7 +105,7 @@ def web_page(
         icon=escape("data:image/svg+xml;base64," + _base64(_ICON.encode("ascii"))),
         title=escape(printable(title)),
         style=style,
-        description=escape(f"{_described(export)}, {PRECISION[dtype]}."),
+        description=escape(f"{_described(export)} {PRECISION[dtype]}."),
         # The first line break in a text field is dropped by whoever reads the page.
         beginning="\n" + escape(beginning),
         precision=ABOUT_PRECISION[dtype],

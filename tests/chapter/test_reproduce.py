@@ -231,8 +231,7 @@ def test_a_model_that_has_diverged_gets_none(books_text, fake_training, monkeypa
 
     cli.main(["reproduce", "--num-epochs", "1", "--out", str(tmp_path)])
     monkeypatch.setattr(reproduce, "trained_model", broken)
-    command = ["reproduce", "--resume", "--num-epochs", "2", "--out", str(tmp_path)]
-    assert cli.main(command) == 0
+    assert cli.main(["reproduce", "--resume", "--out", str(tmp_path)]) == 0
     assert not (tmp_path / "model.html").exists()
     report = (tmp_path / "report.html").read_text()
     assert "There is no page of the model: " in report and "model.html" not in report

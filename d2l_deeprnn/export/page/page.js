@@ -405,8 +405,8 @@ const addOption = (select, value, words) => select.add(new Option(words, value))
 function begin() {
   const { layers } = network;
   const cells = layers.some(({ kinds }) => kinds.length === 2);
-  addOption(element("kind"), 0, cells ? "hidden state h" : "hidden state");
-  if (cells) addOption(element("kind"), 1, "memory cell c");
+  addOption(element("kind"), 0, "hidden state");
+  if (cells) addOption(element("kind"), 1, "memory cell");
   addOption(element("kind"), -1, "nothing");
   const last = layers.length - 1;
   layers.forEach((_, l) => {
@@ -414,12 +414,17 @@ function begin() {
     addOption(element("layer"), l, `${l + 1}${place}`);
   });
   element("layer").value = last;
+  // Where there is little room, the text is to be in sight.
+  element("settings").open = !matchMedia("(max-width: 34rem)").matches;
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) element("pace").value = "0";
 
   element("write").addEventListener("submit", (event) => {
     event.preventDefault();
     write(true, element("length").valueAsNumber);
   });
+  // What is wrong in a closed part of the form cannot be shown.
+  const openSettings = () => (element("settings").open = true);
+  element("write").addEventListener("invalid", openSettings, true);
   element("go-on").addEventListener("click", () => write(false, element("length").valueAsNumber));
   element("one").addEventListener("click", () => write(false, 1));
   element("stop").addEventListener("click", () => {
