@@ -8,6 +8,7 @@ const indices = new Map(tokens.map((token, index) => [token, index]));
 const allowed = [...tokens.keys()].filter((index) => tokens[index] !== null);
 
 const SLICE = 12; // milliseconds of computing, after which the browser may draw and hear
+const FRAME = 50; // milliseconds from one picture of a growing text to the next: they take time too
 const MOST_BARS = 12;
 // Bytes of states and scores that are kept, to show them again.
 const KEPT = 64 * 2 ** 20;
@@ -116,7 +117,7 @@ function add(index, given) {
  */
 async function again(count, pace, advance) {
   const start = performance.now();
-  let done = 0;
+  let [done, drawn] = [0, -FRAME];
   while (done < count) {
     const begin = performance.now();
     const due = pace ? Math.min(count, 1 + Math.floor(((begin - start) / 1000) * pace)) : count;
@@ -124,7 +125,10 @@ async function again(count, pace, advance) {
       advance(done);
       done += 1;
     }
-    show();
+    if (performance.now() - drawn >= FRAME || (pace && done >= due)) {
+      show();
+      drawn = performance.now();
+    }
     await (pace && done >= due ? wait(1000 / pace) : breath());
     if (running.stop) return false;
   }
