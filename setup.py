@@ -50,8 +50,12 @@ BASE = [
 ORIGINAL = "d2l==0.9.1"
 
 # What `export` needs for its formats. The extras are called as the formats are.
-ONNX = ["onnx>=1.15", "onnxruntime>=1.15"]
-SAFETENSORS = ["safetensors>=0.4"]
+ONNX = [
+    # onnx 1.19 brings ml_dtypes, which asks for NumPy 2 on Python 3.13.
+    "onnx>=1.17,<1.19",
+    "onnxruntime>=1.19",
+]
+SAFETENSORS = ["safetensors>=0.5"]
 
 EXTRAS = {
     "notebooks": [

@@ -118,7 +118,6 @@ def test_exported_models_are_scored_in_each_library(tmp_path):
         assert row["run"] == "run" and row["num_chars"] == 299
         assert row["difference_nats"] == pytest.approx(0, abs=1e-5)
         assert row["nats"] - row["difference_nats"] == pytest.approx(rows[0]["nats"], abs=1e-12)
-    assert len({row["nats"] for row in rows}) == 3  # in float32, no two round alike
 
 
 def test_what_lets_the_library_of_2019_start_stands_in_one_place():

@@ -149,7 +149,7 @@ def _settings(contents: Contents) -> TrainSettings:
             f"its cell is {mode}, and runs have {', '.join(CELLS.values())} (with tanh) only: use "
             "d2l_deeprnn.import_model"
         )
-    known = {
+    known: Dict[str, Any] = {
         "cell": CELLS[mode],
         "num_layers": len(layers),
         "num_hiddens": layers[0].num_hiddens,

@@ -131,11 +131,12 @@ def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Conten
     odd = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if odd:
         raise ValueError(f"{odd[0]} has values that are not finite")
+    values: List[Dict[str, Any]] = [
+        {name: arrays[f"rnn.{of_torch}{i}"] for name, of_torch in NAMES.items()}
+        for i in range(len(layers))
+    ]
     network = Network(
-        [
-            Layer(layer["cell"], **{n: arrays[f"rnn.{t}{i}"] for n, t in NAMES.items()})
-            for i, layer in enumerate(layers)
-        ],
+        [Layer(layers[0]["cell"], **of_layer) for of_layer in values],
         arrays["dense.weight"],
         arrays["dense.bias"],
     )
