@@ -12,7 +12,7 @@ VENV_PYTHON := $(VENV)/bin/python
 # Where the Python behind .venv has gone, forget what was installed, so that .venv is made anew.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) $(VENV)/installed-*)
 SET_UP := sh scripts/set_up.sh $(VENV)
-SOURCES := setup.py d2l_deeprnn tests $(wildcard benchmarks notebooks/*.py scripts/*.py)
+SOURCES := setup.py d2l_deeprnn tests $(wildcard benchmarks examples notebooks/*.py scripts/*.py)
 export PYTHON
 
 help:

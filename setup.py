@@ -51,6 +51,13 @@ ORIGINAL = "d2l==0.9.1"
 
 # mpiexec and MPI, without a compiler. Where mpi4py was built for another MPI, that one is used.
 MPI = ["mpi4py>=4.0", 'mpich>=4.2; sys_platform == "linux"']
+# What `export` needs for its formats. The extras are called as the formats are.
+ONNX = [
+    # onnx 1.19 brings ml_dtypes, which asks for NumPy 2 on Python 3.13.
+    "onnx>=1.17,<1.19",
+    "onnxruntime>=1.19",
+]
+SAFETENSORS = ["safetensors>=0.5"]
 
 EXTRAS = {
     "mpi": MPI,
@@ -65,6 +72,8 @@ EXTRAS = {
     "completion": ["argcomplete>=3.1"],
     "test": [
         ORIGINAL,
+        *ONNX,
+        *SAFETENSORS,
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         "hypothesis>=6.80",
@@ -73,11 +82,15 @@ EXTRAS = {
         "ruff==0.17.6",
         "mypy==1.14.1",
     ],
+    "onnx": ONNX,
+    "safetensors": SAFETENSORS,
     "bench": [
         # PyTorch has no wheels for macOS on x86-64 any more.
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
         "psutil>=5.9",
     ],
+    # To test the page of `export --format html`; Chromium and its driver come from the system.
+    "browser": ["selenium>=4.15"],
 }
 
 setup(
@@ -94,7 +107,7 @@ setup(
     # import hook that comes after the path, where a folder called d2l_deeprnn, such as a clone of
     # this project, is found before it.
     package_dir={"": "."},
-    package_data={"d2l_deeprnn": ["py.typed", "text/samples/*.txt"]},
+    package_data={"d2l_deeprnn": ["py.typed", "export/page/*", "text/samples/*.txt"]},
     zip_safe=False,
     python_requires=">=3.8,<3.14",
     cmdclass={"build_py": FreshBuild},

@@ -64,6 +64,11 @@ _HOME = {
     "StackedRNN": "nn.stacked",
     "TrainSettings": "training.settings",
     "load_run": "training.runs",
+    # beyond the chapter: models for other programs, and back
+    "export_model": "export",
+    "export_run": "export",
+    "import_model": "export.imports",
+    "import_run": "export.imports",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -77,6 +82,8 @@ if TYPE_CHECKING:  # what editors and type checkers read
         train_and_predict_rnn_gluon,
     )
     from .evidence.figures import use_svg_display
+    from .export import export_model, export_run
+    from .export.imports import import_model, import_run
     from .nn.convert import params_from_gluon, params_to_gluon
     from .nn.deepgates import DeepGateLSTMCell, deep_gate_lstm
     from .nn.model import RNNModel

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import warnings
 from pathlib import Path
@@ -55,13 +56,42 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Make a directory that is there, with all its files, in one step.
+
+    An exception in the ``with`` block leaves nothing of it.
+
+    Args:
+        path: The directory to make. It must not exist, or be empty.
+
+    Returns:
+        A context manager that gives the directory to write into, which then becomes ``path``.
+
+    Raises:
+        OSError: If it cannot be made, or something is in its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.part"
+    with _naming(path, os.fspath(temporary)):
+        temporary.mkdir()
+        try:
+            yield temporary
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
 def _naming(path: Path, temporary: str) -> Iterator[None]:
-    """Have errors name the file that was asked for: a full disk names none, others the other."""
+    """Have errors name what was asked for: a full disk names nothing, others the temporary one."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename in (None, temporary):
-            error.filename, error.filename2 = os.fspath(path), None
+        name = temporary if error.filename is None else error.filename
+        if error.errno is not None and isinstance(name, str) and name.startswith(temporary):
+            error.filename, error.filename2 = os.fspath(path) + name[len(temporary) :], None
         raise
 
 

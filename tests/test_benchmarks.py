@@ -100,6 +100,26 @@ def test_every_script_can_be_imported_and_says_how_it_is_run(name):
         assert Path(module.CONTEST.script).stem == name
 
 
+def test_exported_models_are_scored_in_each_library(tmp_path):
+    for needed in ("onnx", "onnxruntime", "safetensors", "torch"):
+        pytest.importorskip(needed, reason="needs the extras 'onnx', 'safetensors' and 'bench'")
+    from d2l_deeprnn.training import runs
+    from d2l_deeprnn.training.settings import TrainSettings
+
+    settings = TrainSettings(
+        corpus=("the_tide_tables",), num_examples=3000, num_hiddens=8, batch_size=8, num_steps=10,
+        num_epochs=1, optimizer="adam", lr=0.01,
+    )  # fmt: skip
+    result = runs.train(settings, tmp_path / "run")
+    rows = list(importlib.import_module("exports").losses(tmp_path / "run"))
+    assert [row["library"] for row in rows] == ["MXNet", "ONNX Runtime", "PyTorch"]
+    assert rows[0]["nats"] == pytest.approx(result.history[0].valid_loss, abs=1e-5)
+    for row in rows:
+        assert row["run"] == "run" and row["num_chars"] == 299
+        assert row["difference_nats"] == pytest.approx(0, abs=1e-5)
+        assert row["nats"] - row["difference_nats"] == pytest.approx(rows[0]["nats"], abs=1e-12)
+
+
 def test_what_lets_the_library_of_2019_start_stands_in_one_place():
     root = BENCHMARKS.parent
     found = [

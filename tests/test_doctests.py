@@ -9,12 +9,15 @@ import pytest
 import d2l_deeprnn as d2l
 
 # README, docs and notebooks show these at work: they need the book's text, a run, or Jupyter.
-WITHOUT = {"load_data_time_machine", "load_run", "use_svg_display"}
+WITHOUT = {"load_data_time_machine", "load_run", "use_svg_display", "export_run", "import_run"}
+NEEDS = {"export_model": "safetensors", "import_model": "safetensors"}
 NAMES = sorted(set(d2l.__all__) - WITHOUT - {"__version__"})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_runs(name, capsys):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"needs the extra {NEEDS[name]!r}")
     found = doctest.DocTestFinder(recurse=False).find(getattr(d2l, name), name, globs={})
     (test,) = [test for test in found if test.examples]
     failures, _ = doctest.DocTestRunner().run(test)

@@ -50,7 +50,8 @@ def environment_lines():
 
 def test_conda_environment_is_setup_py(metadata):
     extras = metadata["extras_require"]
-    wanted = parsed(metadata["install_requires"] + extras["notebooks"] + extras["test"])
+    for_conda = [*extras["notebooks"], *extras["test"], *extras["onnx"], *extras["safetensors"]]
+    wanted = parsed(metadata["install_requires"] + for_conda)
     _, pip = environment_lines()
     assert parsed(line for line in pip if line != "-e .") == wanted
     assert pip[-1] == "-e ."
@@ -85,6 +86,15 @@ def test_version_is_everywhere_the_same(metadata):
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## (\S+)", changelog, re.MULTILINE).group(1)
     assert metadata["version"] == newest == __version__
+
+
+def test_a_format_that_needs_packages_has_an_extra_of_its_name(metadata):
+    extras = metadata["extras_require"]
+    assert {"onnx", "safetensors"} <= extras.keys()
+    tested = parsed(extras["test"])
+    # What is tested where the tests are.
+    assert all(tested[name] == r for e in ("onnx", "safetensors") for name, r in
+               parsed(extras[e]).items())  # fmt: skip
 
 
 def test_command_exists(metadata):

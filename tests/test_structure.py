@@ -20,6 +20,7 @@ FLOORS = [
     {"evidence"},
     {"text", "nn"},
     {"training", "generation"},
+    {"export"},
     {"chapter"},
     {"exercises"},
     {"cli"},
@@ -28,6 +29,8 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 DOORS = {"__init__", "__main__"}  # through which users come in: they show names of all rooms
 # Modules from outside that only these rooms or modules may import.
 RESERVED = {"mxnet": "_mxnet", "matplotlib": "evidence.figures", "pickle": None, "d2l": None}
+RESERVED.update(onnx="export.onnx", onnxruntime="export.onnx", safetensors="export.safetensors")
+RESERVED.update(torch=None)
 
 
 def imports(module):
@@ -77,6 +80,18 @@ def test_general_never_imports_special(module):
     for name in outside & set(RESERVED):
         place = RESERVED[name]
         assert place and module.startswith(place), f"{module} must not import {name}"
+
+
+@pytest.mark.parametrize("module", ["export.onnx", "export.safetensors"])
+def test_what_only_some_have_is_imported_where_it_is_used(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            tops = {name.partition(".")[0] for name in names}
+            assert id(node) in inside or not tops & {"onnx", "onnxruntime", "safetensors"}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room(m) != "_mxnet"])

@@ -47,6 +47,28 @@ def describe(layer: Any) -> Description:
     )
 
 
+def is_as_its_class(block: Any) -> bool:
+    """Whether a block has no hooks, and no methods of its own beside those of its class."""
+    replaced = [name for name in vars(block) if callable(getattr(type(block), name, None))]
+    return not (replaced or block._forward_hooks or block._forward_pre_hooks)
+
+
+def activations(cell: Any) -> List[Any]:
+    """The activations with which a cell of Gluon was made: of what it gives, and of its gates."""
+    names = ("_activation", "_recurrent_activation")
+    return [getattr(cell, name) for name in names if hasattr(cell, name)]
+
+
+def own_parameters(block: Any) -> Dict[str, gluon.Parameter]:
+    """The parameters of a block itself, without those of the blocks in it."""
+    return dict(block._reg_params)
+
+
+def cells_of(stack: Any) -> List[Any]:
+    """The cells of a ``SequentialRNNCell``, the one that reads the inputs first."""
+    return list(stack._children.values())
+
+
 def named_parameters(model: gluon.Block) -> Dict[str, gluon.Parameter]:
     """The parameters of a model by names that are the same in every process."""
     return model._collect_params_with_prefix()

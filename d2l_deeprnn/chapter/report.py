@@ -7,12 +7,16 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
 
+from ..export import ExportError
+from ..export.html import web_page
+from ..export.network import Export
 from ..files import printable, write_text
 from . import book
-from .reproduce import PICTURE, REPORT, Run, config
+from .reproduce import PAGE, PICTURE, REPORT, Run, config
 
 if TYPE_CHECKING:  # the figures of a run must not depend on whether matplotlib works
     from ..evidence.figures import Figure
+    from ..nn.model import RNNModel
 
 
 class Verdict(NamedTuple):
@@ -160,7 +164,7 @@ def figure(run: Run) -> Figure:
     )
 
 
-PAGE = """<!DOCTYPE html>
+TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -194,6 +198,7 @@ td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; white-space:
 {svg}
 <h2>Predictions</h2>
 <div class="wide">{predictions}</div>
+{page}
 <h2>How it was made</h2>
 <div class="wide">{config}</div>
 <p>The book: Dive into Deep Learning, &ldquo;Deep Recurrent Neural Networks&rdquo;, MXNet edition of
@@ -203,17 +208,21 @@ td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; white-space:
 """
 
 
-def save(run: Run, out: Path) -> None:
-    """Write ``perplexity.svg`` and ``report.html``; its numbers do not wait for its picture.
+def save(run: Run, out: Path, model: RNNModel) -> None:
+    """Write ``perplexity.svg``, ``model.html`` and ``report.html``.
+
+    The numbers of the report wait neither for its picture nor for the model's page.
 
     Args:
         run: a run with at least one epoch.
         out: an existing directory. Files of these names are replaced.
+        model: what the run has trained.
 
     Raises:
         OSError: if a file cannot be written.
-        Exception: what matplotlib raises; the page is then written without a picture.
+        Exception: what matplotlib raises; the report is then written without a picture.
     """
+    page = _save_page(run, out, model)
     svg = "<p>The picture could not be drawn.</p>"
     try:
         from ..evidence.figures import to_svg
@@ -224,22 +233,41 @@ def save(run: Run, out: Path) -> None:
         svg = f"<p>The picture could not be drawn: {escape(printable(str(error)))}</p>"
         raise
     finally:
-        write_text(out / REPORT, html(run, svg))
+        write_text(out / REPORT, html(run, svg, page))
 
 
-def html(run: Run, svg: str) -> str:
+def _save_page(run: Run, out: Path, model: RNNModel) -> str:
+    """Write the page on which the model writes; gives what the report says of it, in HTML."""
+    try:
+        page = web_page(
+            Export.of(model, run.vocab, lower=True, fold_whitespace=True),
+            title=f"A recurrent network trained on {run.title}",
+            beginning=run.settings.prefixes[0],
+        )
+    except ExportError as error:
+        (out / PAGE).unlink(missing_ok=True)  # it would be of an earlier epoch
+        return f"<p>There is no page of the model: {escape(printable(str(error)))}.</p>"
+    write_text(out / PAGE, page)
+    return (
+        f'<p><a href="{PAGE}">Let the model write in your browser</a>: type a beginning, and see '
+        "what it takes for likely and what its units do.</p>"
+    )
+
+
+def html(run: Run, svg: str, page: str) -> str:
     """Return one self-contained page: verdict, table, picture, predictions, settings.
 
     Args:
         run: the run.
         svg: its picture, an ``<svg>`` element, or what stands in its place.
+        page: a link to the model's page, or what stands in its place.
     """
     outcome = verdict(run)
     colour = "#009E73" if outcome.agrees else "#D55E00" if outcome.compared else "#888"
     remark = f'<p class="remark">{escape(run.remark)}</p>' if run.remark else ""
     header, *rows = _table(run)
     shown = predictions(run)
-    return PAGE.format(
+    return TEMPLATE.format(
         title=escape(f"Deep Recurrent Neural Networks: a run on {run.title}"),
         verdict=escape(outcome.text),
         colour=colour,
@@ -248,6 +276,7 @@ def html(run: Run, svg: str) -> str:
         expected=f"<p>{escape(book.EXPECTED)}</p>" if run.rows() else "",
         svg=svg,
         predictions=_html_predictions(shown),
+        page=page,
         config=_html_table(("", ""), _flat(config(run)), text=True),
     )
 

@@ -47,7 +47,7 @@ from .train import EpochRecord, History, train_and_predict_rnn_gluon
 
 AUTO = "auto"  # the book's text where it is available, and else a sample
 NUM_EPOCHS = book.CHAPTER.num_epochs
-PICTURE, REPORT = "perplexity.svg", "report.html"
+PICTURE, REPORT, PAGE = "perplexity.svg", "report.html", "model.html"
 # An epoch takes a fraction of a second and a checkpoint some hundredths: written after each, they
 # would cost a tenth of the time. Killed, a run loses what it did since the last one.
 SAVE_SECONDS = 5.0
@@ -157,7 +157,7 @@ def directory(
         CheckpointError: if the run's checkpoint cannot be used.
     """
     with run_directory(out, REPRODUCE, resume=resume) as taken:
-        for name in (PICTURE, REPORT):
+        for name in (PICTURE, REPORT, PAGE):
             remove_leftovers(out / name)
         if taken.config is None:
             epochs = NUM_EPOCHS if num_epochs is None else num_epochs
@@ -278,11 +278,11 @@ def train_run(
     if len(run.history) >= settings.num_epochs:
         return
     set_seed(run.seed)
-    layer = gluon.rnn.LSTM(hidden_size=settings.num_hiddens, num_layers=settings.num_layers)
-    model = RNNModel(layer, len(run.vocab))
+    model = _new_model(run)
     if run.checkpoint is not None:
         with fitting(Path(LAST) if out is None else out.path / LAST):
-            _restore(model, run.checkpoint)
+            _set_parameters(model, run.checkpoint)
+            set_random_state(run.checkpoint.data["random"])
     writer = _Writer(run, model, out)
 
     def record_epoch(record: EpochRecord) -> None:
@@ -352,13 +352,30 @@ class _Writer:
         self._written, self._state = time.monotonic(), None
 
 
-def _restore(model: RNNModel, checkpoint: Checkpoint) -> None:
+def trained_model(run: Run, out: RunDirectory) -> RNNModel:
+    """The model of a run, as the last checkpoint in its directory has it.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+    """
+    model, checkpoint = _new_model(run), out.load(LAST)
+    with fitting(out.path / LAST):
+        _set_parameters(model, checkpoint)
+    return model
+
+
+def _new_model(run: Run) -> RNNModel:
+    settings = run.settings
+    layer = gluon.rnn.LSTM(hidden_size=settings.num_hiddens, num_layers=settings.num_layers)
+    return RNNModel(layer, len(run.vocab))
+
+
+def _set_parameters(model: RNNModel, checkpoint: Checkpoint) -> None:
     ctx = try_gpu()
     model.initialize(ctx=ctx)
     # The shapes of some parameters are not known before the first input.
     model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
     set_parameters(model, parameters_in(checkpoint.arrays), ctx)
-    set_random_state(checkpoint.data["random"])
 
 
 def is_the_chapters(directory: Path) -> bool:

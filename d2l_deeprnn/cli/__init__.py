@@ -28,6 +28,8 @@ COMMANDS = {
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
     "runs": "list runs, with settings, best loss and state",
+    "export": "write a run's model into a file for other programs",
+    "import": "make a run of a model in such a file",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
 }

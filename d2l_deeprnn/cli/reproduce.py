@@ -53,8 +53,8 @@ agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
         type=Path,
         default=None,
         metavar="DIR",
-        help="directory for checkpoint, figures, picture and report.html (default: nothing is "
-        "written)",
+        help="directory for checkpoint, figures, picture, report.html and model.html, a page on "
+        "which the model writes (default: nothing is written)",
     )
     parser.add_argument(
         "--resume",
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         stop = _train(run, directory)
         status = _finish(run, out, stop)
         if run.history:
-            report.save(run, out)
+            report.save(run, out, chapter.trained_model(run, directory))
             print(f"Written: {out / chapter.REPORT} and the figures behind it")
     return status
 

@@ -287,6 +287,31 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
     return model
 
 
+def untrained_state(
+    settings: TrainSettings, model: gluon.Block, history: List[TrainRecord]
+) -> TrainingState:
+    """What a training goes on from with the parameters of a model, and an optimizer that is new.
+
+    Args:
+        settings: of the training; its seed starts the random generators.
+        model: with the parameters.
+        history: of the epochs in which they were trained.
+    """
+    set_seed(settings.seed)
+    optimizer = _optimizer(model, settings)
+    return TrainingState(
+        parameters=as_numpy(parameters_of(model)),
+        optimizer_arrays=as_numpy(optimizers.state_arrays(optimizer)),
+        optimizer_numbers=optimizers.state_numbers(optimizer),
+        hidden_state=[],
+        history=list(history),
+        position=0,
+        losses=[],
+        seconds=history[-1].seconds if history else 0.0,
+        random=random_state(),
+    )
+
+
 def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
     try:
         # Settings that an earlier version wrote may hold any.

@@ -24,7 +24,7 @@ from ..text.token_files import read_tokens
 from ..text.vocab import Vocab
 from .checkpoint import Checkpoint, CheckpointError
 from .launcher import TIMEOUT
-from .learner import Diverged, Learner, build_model, new_model
+from .learner import Diverged, Learner, build_model, new_model, untrained_state
 from .ranks import Ranks, together
 from .run_directory import (
     BEST,
@@ -230,6 +230,50 @@ def train(
         return Result(learner.history, learner.finished, False)
 
 
+def write_run(
+    out: Path,
+    settings: TrainSettings,
+    model: RNNModel,
+    vocab: Vocab,
+    history: List[TrainRecord],
+    *,
+    text: Mapping[str, Any],
+    imported: Mapping[str, Any],
+) -> None:
+    """Make a run of a model that was trained elsewhere; training can go on from there.
+
+    Its optimizer and its random generators start anew.
+
+    Args:
+        out: directory of the run, as in ``train``.
+        settings: of the model and of its training.
+        model: what ``build_model`` made of them, with its parameters.
+        vocab: that it was trained with.
+        history: of the epochs in which it was trained.
+        text: what the configuration is to say of the text. Its ``sha256`` is None where
+            nobody knows which text it was.
+        imported: where the model comes from.
+
+    Raises:
+        RunError: if the directory cannot be used.
+        OSError: if a file cannot be written.
+    """
+    arrays, data = untrained_state(settings, model, history).to_checkpoint()
+    with run_directory(out, TRAIN, resume=False) as directory:
+        directory.begin(
+            {
+                "settings": as_dict(settings),
+                "text": {**text, "paths": places(settings.corpus) if text["sha256"] else [None]},
+                "imported": dict(imported),
+                "device": str(try_gpu()),
+                "versions": versions(),
+                "machine": machine(),
+            }
+        )
+        checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
+        directory.save(arrays, checkpoint, _metrics(history), best=True)
+
+
 def load_run(
     directory: Path, *, checkpoint: str = "best", ctx: Optional[mx.Context] = None
 ) -> LoadedRun:
@@ -302,6 +346,7 @@ def read_own_text(directory: Path) -> TextParts:
         CorpusError: if the text cannot be found or used.
     """
     config = _trained(directory)
+    _check_text_known(config, directory)
     settings = settings_of(config)
     check_there(settings.corpus, directory, TRAIN)
     text = read_text_of(settings)
@@ -319,6 +364,16 @@ def _trained(directory: Path) -> Dict[str, Any]:
             f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
         )
     return config
+
+
+def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
+    """Raise a RunError if nobody knows on which text the model of a run was trained."""
+    if config["text"]["sha256"] is None:
+        raise RunError(
+            f"the model in {directory} was imported from a file that does not name the text it was "
+            "trained on: it can write, and be scored on a text (evaluate --corpus), but not be "
+            "trained further"
+        )
 
 
 def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
@@ -343,6 +398,7 @@ def _gone_on_with(
     config: Dict[str, Any], settings: Optional[TrainSettings], out: Path
 ) -> TrainSettings:
     """The settings to go on with: the run's, with what may be changed."""
+    _check_text_known(config, out)
     own = settings_of(config)
     settings = settings or own
     odd = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
 import fcntl
@@ -71,7 +72,8 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     assert "This run agrees with the book: 4 of 4 figures in their bands." in printed
     assert "not the book's" not in printed
     assert sorted(path.name for path in out.iterdir()) == [
-        ".lock", "config.json", "last.zip", "metrics.csv", "perplexity.svg", "report.html",
+        ".lock", "config.json", "last.zip", "metrics.csv", "model.html", "perplexity.svg",
+        "report.html",
     ]  # fmt: skip
 
 
@@ -194,7 +196,7 @@ def test_report_is_one_self_contained_page(books_text, fake_training, tmp_path):
     cli.main(["reproduce", "--out", str(tmp_path)])
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
-    assert page.open == [] and page.outside == []
+    assert page.open == [] and page.outside == ["model.html"]
     assert '<meta name="viewport" content="width=device-width' in text
     assert text.count("<svg") == 1
     for shown in (
@@ -204,6 +206,35 @@ def test_report_is_one_self_contained_page(books_text, fake_training, tmp_path):
         "versions.mxnet",
     ):
         assert shown in page.shown  # escaped in the source: a prediction is no markup
+
+
+def test_the_trained_model_gets_a_page(books_text, fake_training, tmp_path):
+    cli.main(["reproduce", "--num-epochs", "1", "--out", str(tmp_path)])
+    page = (tmp_path / "model.html").read_text()
+    assert "<title>A recurrent network trained on The Time Machine</title>" in page
+    assert ">\ntraveller</textarea>" in page
+    checkpoint = load_checkpoint(tmp_path / "last.zip")
+    (data,) = re.findall(r'"dense_weight":"([^"]*)"', page)
+    np.testing.assert_array_equal(
+        np.frombuffer(base64.b64decode(data), "<f2"),
+        checkpoint.arrays["params/dense.weight"].astype("float16").ravel(),
+    )
+
+
+def test_a_model_that_has_diverged_gets_none(books_text, fake_training, monkeypatch, tmp_path):
+    trained = reproduce.trained_model
+
+    def broken(run, out):
+        model = trained(run, out)
+        model.dense.bias.set_data(model.dense.bias.data() * float("nan"))
+        return model
+
+    cli.main(["reproduce", "--num-epochs", "1", "--out", str(tmp_path)])
+    monkeypatch.setattr(reproduce, "trained_model", broken)
+    assert cli.main(["reproduce", "--resume", "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "model.html").exists()
+    report = (tmp_path / "report.html").read_text()
+    assert "There is no page of the model: " in report and "model.html" not in report
 
 
 def test_seed_and_text_reach_the_training(monkeypatch):

@@ -1,0 +1,227 @@
+"""A page on which the model writes in a browser: one file, which loads nothing and sends nothing.
+
+The folder ``page`` has its parts: the network in JavaScript, what it is operated with, and how it
+looks. No other program's code is in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html import escape
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, List, Optional
+
+import numpy as np
+
+from .._version import __version__
+from ..files import printable
+from ..text.corpora import KNOWN_TEXTS
+from . import ExportError
+from .network import WEIGHTS, Export, Layer, Network
+
+_PARTS = Path(__file__).resolve().parent / "page"
+# Little-endian, whatever machine writes it.
+DTYPES = {"float16": "<f2", "float32": "<f4"}
+CELLS = {
+    "lstm": "LSTM layer",
+    "gru": "GRU layer",
+    "rnn_tanh": "plain recurrent layer (tanh)",
+    "rnn_relu": "plain recurrent layer (ReLU)",
+}
+PRECISION = {
+    "float16": "in half precision",
+    "float32": "in single precision",
+}
+ABOUT_PRECISION = {
+    "float16": "its parameters are rounded to half precision (16 bits each), which makes the file "
+    "half as large. Long texts can therefore differ from what the model itself writes.",
+    "float32": "its parameters are the model's own, in single precision (32 bits each). At "
+    "temperature 0 it writes what <code>d2l-deeprnn generate</code> does, unless two characters "
+    "are as likely as each other to six digits.",
+}
+_ICON = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" \
+fill="#1f5fa3"/><path d="M8 9h4v14H8zm6 5h4v9h-4zm6-8h4v17h-4z" fill="#fff"/></svg>"""
+
+
+def write(
+    export: Export,
+    file: BinaryIO,
+    *,
+    float32: bool = False,
+    title: Optional[str] = None,
+    beginning: str = "",
+) -> None:
+    """Write a model as a page for a browser.
+
+    Args:
+        export: the model.
+        file: a binary file to write to.
+        float32, title, beginning: as in ``web_page``.
+
+    Raises:
+        ExportError, TypeError: as ``web_page``; nothing has been written then.
+    """
+    page = web_page(export, float32=float32, title=title, beginning=beginning)
+    # What UTF-8 cannot hold, which a title may have from a file's name, is written as escapes.
+    file.write(page.encode("utf-8", "backslashreplace"))
+
+
+def web_page(
+    export: Export, *, float32: bool = False, title: Optional[str] = None, beginning: str = ""
+) -> str:
+    """Return a page on which the model writes, as HTML.
+
+    Args:
+        export: the model.
+        float32: keep the parameters in single precision. Otherwise they are rounded to half
+            precision, which makes the page half as large.
+        title: of the page; by default it names the text that the model was trained on, where
+            that is known.
+        beginning: what stands in the field for the beginning of a text when the page is opened.
+
+    Raises:
+        ExportError: if a parameter is too large for half precision, or if the vocabulary has no
+            characters.
+        TypeError: if ``title`` or ``beginning`` is not a string.
+    """
+    dtype = "float32" if float32 else "float16"
+    title = _title(export) if title is None else title
+    for name, value in [("title", title), ("beginning", beginning)]:
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a string, not {value!r}")
+    style = _part("page.css")
+    script = '"use strict";\n' + _part("network.js") + _part("page.js")
+    return _filled(
+        _part("page.html"),
+        policy=escape(
+            f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+        version=escape(__version__),
+        icon=escape("data:image/svg+xml;base64," + _base64(_ICON.encode("ascii"))),
+        title=escape(printable(title)),
+        style=style,
+        description=escape(f"{_described(export)} {PRECISION[dtype]}."),
+        # The first line break in a text field is dropped by whoever reads the page.
+        beginning="\n" + escape(beginning),
+        precision=ABOUT_PRECISION[dtype],
+        cleaning=_cleaning(export),
+        model=_json(_model(export, dtype)),
+        script=script,
+    )
+
+
+def _part(name: str) -> str:
+    return (_PARTS / name).read_text(encoding="utf-8")
+
+
+def _filled(template: str, **parts: str) -> str:
+    """A template with its parts in place; what is in a part stays as it is."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], template)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _source(text: str) -> str:
+    """A script or a style as the Content-Security-Policy names it: it and no other is run."""
+    return f"'sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}'"
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element: in ASCII, and with nothing that could end it."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _model(export: Export, dtype: str) -> Dict[str, Any]:
+    """What the scripts of the page read."""
+    tokens = [token if len(token) == 1 else None for token in export.vocab.idx_to_token]
+    if not any(tokens):
+        raise ExportError("the vocabulary holds no characters: there is nothing to write")
+    network = export.network
+    layers = [
+        {
+            "cell": layer.mode,
+            "num_hiddens": layer.num_hiddens,
+            "residual": layer.residual,
+            **{
+                name: _numbers(f"{name} of layer {i}", getattr(layer, name), dtype)
+                for name in WEIGHTS
+            },
+        }
+        for i, layer in enumerate(network.layers, 1)
+    ]
+    return {
+        "tokens": tokens,  # null is a special token, which is never written
+        "cleaning": {"lower": export.lower, "fold_whitespace": export.fold_whitespace},
+        "dtype": dtype,
+        "layers": layers,
+        "dense_weight": _numbers("dense_weight", network.dense_weight, dtype),
+        "dense_bias": _numbers("dense_bias", network.dense_bias, dtype),
+    }
+
+
+def _numbers(name: str, array: np.ndarray, dtype: str) -> str:
+    """An array, row by row, in base64."""
+    with np.errstate(over="ignore"):
+        rounded = array.astype(DTYPES[dtype])
+    if not np.isfinite(rounded).all():
+        raise ExportError(
+            f"{name} has values up to {np.abs(array).max():g}, and half precision holds none above "
+            "65504: keep single precision (float32=True, or --float32)"
+        )
+    return _base64(rounded.tobytes())
+
+
+def _title(export: Export) -> str:
+    texts = export.source.get("settings", {}).get("corpus", [])
+    names = [KNOWN_TEXTS[text].title if text in KNOWN_TEXTS else Path(text).name for text in texts]
+    if not names:
+        return "A recurrent network that writes"
+    *first, last = names
+    return "A recurrent network trained on " + (f"{', '.join(first)} and " if first else "") + last
+
+
+def _described(export: Export) -> str:
+    network = export.network
+    num_characters = sum(len(token) == 1 for token in export.vocab.idx_to_token)
+    return (
+        f"{_layers(network.layers)}, {num_characters:,} characters, {_size(network):,} parameters"
+    ).replace("1 characters", "1 character")
+
+
+def _layers(layers: List[Layer]) -> str:
+    """Layers in words, alike ones together."""
+    words: List[str] = []
+    counts: List[int] = []
+    for layer in layers:
+        one = f"{CELLS[layer.mode]} of {layer.num_hiddens:,} hidden units"
+        one += " with a residual connection" if layer.residual else ""
+        if words and words[-1] == one:
+            counts[-1] += 1
+        else:
+            words.append(one)
+            counts.append(1)
+    return ", then ".join(
+        f"{n} {one.replace('layer', 'layers', 1) if n > 1 else one}"
+        for n, one in zip(counts, words)
+    )
+
+
+def _size(network: Network) -> int:
+    arrays = [getattr(layer, name) for layer in network.layers for name in WEIGHTS]
+    return sum(array.size for array in [*arrays, network.dense_weight, network.dense_bias])
+
+
+def _cleaning(export: Export) -> str:
+    done = ["turned into lower case"] * export.lower
+    done += ["freed of line breaks and repeated blanks"] * export.fold_whitespace
+    if not done:
+        return "A beginning is read as it was typed."
+    return f"A beginning is {' and '.join(done)}, as the text was that the model learnt from."

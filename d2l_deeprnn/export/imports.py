@@ -1,0 +1,188 @@
+"""The way back: models from files that ``export`` wrote, or PyTorch has written anew."""
+
+from __future__ import annotations
+
+import numbers
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from .._mxnet import gluon, nd
+from .._mxnet.blocks import set_value
+from .._mxnet.context import try_gpu
+from ..files import new_directory
+from ..nn.model import RNNModel
+from ..text.vocab import Vocab
+from ..training.learner import build_model
+from ..training.run_directory import RunError
+from ..training.runs import write_run
+from ..training.settings import SettingsError, TrainSettings, from_dict
+from ..training.state import TrainRecord
+from . import ExportError
+from .network import Network, compare, recurrent_parameters
+from .safetensors import Contents, read
+
+CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn"}  # of a run's settings
+# In place of the text's name where the file does not know it.
+UNKNOWN_TEXT = "unknown"
+
+
+class ImportedModel(NamedTuple):
+    """A model that was imported, and what belongs to it.
+
+    Attributes:
+        model: around a fused layer of Gluon.
+        vocab: that it was trained with.
+        lower: whether its text was turned into lower case.
+        fold_whitespace: whether white space in it was turned into single spaces.
+        source: where it comes from, as far as the file says.
+    """
+
+    model: RNNModel
+    vocab: Vocab
+    lower: bool
+    fold_whitespace: bool
+    source: Dict[str, Any]
+
+
+def import_model(path: Path) -> ImportedModel:
+    """Read a model from a safetensors file.
+
+    Args:
+        path: of a file that ``export_model`` or ``export_run`` wrote, or that
+            another program did with the same metadata. Nothing in it is run.
+
+    Returns:
+        The model, equal to the bit to the one that was exported, on the device
+        of ``try_gpu``; and what belongs to it.
+
+    Raises:
+        ExportError: if the file is missing, damaged, or not such a file.
+        ImportError: if the package safetensors is missing.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> from mxnet.gluon import rnn
+        >>> vocab = d2l.Vocab("time machine")
+        >>> model = d2l.RNNModel(rnn.LSTM(8), len(vocab))
+        >>> model.initialize()
+        >>> scores, _ = model(nd.array([[1, 2]]), model.begin_state(batch_size=1))
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "lstm.safetensors"
+        >>> d2l.export_model(model, vocab, path, format="safetensors")
+        >>> again = d2l.import_model(path)
+        >>> same, _ = again.model(nd.array([[1, 2]]), again.model.begin_state(batch_size=1))
+        >>> bool((same == scores).asnumpy().all()), again.vocab.idx_to_token == vocab.idx_to_token
+        (True, True)
+    """
+    contents = read(path)
+    network, first = contents.network, contents.network.layers[0]
+    kinds = {"lstm": gluon.rnn.LSTM, "gru": gluon.rnn.GRU}
+    options: Dict[str, Any] = {"num_layers": len(network.layers), "input_size": len(contents.vocab)}
+    if first.mode.startswith("rnn_"):
+        options["activation"] = first.mode[len("rnn_") :]
+    layer = kinds.get(first.mode, gluon.rnn.RNN)(first.num_hiddens, **options)
+    model = RNNModel(layer, len(contents.vocab))
+    _set_values(model, network)
+    return ImportedModel(model, *contents[1:])
+
+
+def import_run(path: Path, out: Path) -> None:
+    """Make a run of a model in a safetensors file, which has the model's loss to the bit.
+
+    The run can be evaluated, write, be exported again and, where the file says on
+    which text the model was trained, be trained further. The optimizer and the
+    random generators then start anew: a file for other programs does not hold them.
+
+    Args:
+        path: as in ``import_model``.
+        out: directory of the run. It must not exist, or be empty.
+
+    Raises:
+        ExportError, ImportError: as ``import_model``; an ExportError also for a
+            cell that runs do not have, which is an RNN with relu.
+        RunError: if the directory is not empty, or something else is in its place.
+        OSError: if a file cannot be written.
+    """
+    contents = read(path)
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise RunError(f"{out} exists and is not an empty directory: choose another")
+    try:
+        settings = _settings(contents)
+        text = _text(contents)
+        history = _history(contents.source)
+        model = build_model(settings, len(contents.vocab))
+        _set_values(model, contents.network)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error} is missing in its metadata" if type(error) is KeyError else error
+        raise ExportError(f"{path} cannot be imported: {reason}") from error
+    source = contents.source
+    imported = {
+        "file": path.name,
+        **{name: source[name] for name in ("run", "checkpoint", "d2l_deeprnn") if name in source},
+    }
+    with new_directory(out) as directory:
+        write_run(directory, settings, model, contents.vocab, history, text=text, imported=imported)
+
+
+def _set_values(model: RNNModel, network: Network) -> None:
+    """Give a model the parameters of a network, and make sure that it computes the same."""
+    model.initialize(ctx=try_gpu())
+    for layer, parameters in zip(network.layers, recurrent_parameters(model.rnn)):
+        for name, param in parameters.items():
+            param.set_data(nd.array(getattr(layer, name)))
+    for param, value in [
+        (model.dense.weight, network.dense_weight),
+        (model.dense.bias, network.dense_bias),
+    ]:
+        param.shape = value.shape
+        set_value(param, nd.array(value))
+    compare(model, network, network.forward, "the model that was made of the file")
+
+
+def _settings(contents: Contents) -> TrainSettings:
+    """The settings of the run that the model comes from, or as many of them as are known."""
+    layers = contents.network.layers
+    mode = layers[0].mode
+    if mode not in CELLS:
+        raise ValueError(
+            f"its cell is {mode}, and runs have {', '.join(CELLS.values())} (with tanh) only: use "
+            "d2l_deeprnn.import_model"
+        )
+    known: Dict[str, Any] = {
+        "cell": CELLS[mode],
+        "num_layers": len(layers),
+        "num_hiddens": layers[0].num_hiddens,
+        "keep_case": not contents.lower,
+        "keep_whitespace": not contents.fold_whitespace,
+    }
+    if "settings" not in contents.source:
+        return TrainSettings(corpus=(UNKNOWN_TEXT,), **known)
+    settings = from_dict(contents.source["settings"])
+    odd = [name for name, value in known.items() if getattr(settings, name) != value]
+    if odd:
+        raise SettingsError(
+            f"its settings say {odd[0]} {getattr(settings, odd[0])!r}, but its layers and its "
+            f"cleaning {known[odd[0]]!r}"
+        )
+    return settings
+
+
+def _text(contents: Contents) -> Mapping[str, Any]:
+    """What is known of the text that the model was trained on."""
+    if "settings" not in contents.source:
+        return {"sha256": None, "vocab_size": len(contents.vocab)}
+    text: Dict[str, Any] = contents.source["text"]
+    sha256 = text["sha256"]
+    if sha256 is not None and not isinstance(sha256, str):
+        raise ValueError(f"its text's sha256 is {sha256!r}, not a string")
+    return text
+
+
+def _history(source: Mapping[str, Any]) -> List[TrainRecord]:
+    history = [TrainRecord(*record) for record in source.get("history", [])]
+    for number, record in enumerate(history, start=1):
+        values: List[Optional[Any]] = [v for v in record if v is not None]
+        if record.epoch != number or not all(isinstance(v, numbers.Real) for v in values):
+            raise ValueError(f"the record of epoch {number} in its history is {list(record)}")
+    return history

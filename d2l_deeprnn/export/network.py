@@ -1,0 +1,433 @@
+"""What a model computes, in arrays of NumPy: what all formats are written from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .._mxnet import autograd, gluon, nd
+from .._mxnet.blocks import (
+    activations,
+    cells_of,
+    describe,
+    is_as_its_class,
+    own_parameters,
+)
+from .._mxnet.context import device_of
+from .._version import __version__
+from ..nn.deepgates import DeepGateLSTMCell
+from ..nn.model import RNNModel, check_vocab
+from ..nn.stacked import StackedRNN
+from ..text.vocab import Vocab
+from ..training.run_directory import read_config
+from ..training.runs import LoadedRun
+from . import ExportError
+
+FORMAT_VERSION = "1"  # of the metadata
+# Largest difference to the model, as a part of the largest number.
+TOLERANCE = 1e-5
+FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
+STACKS = (gluon.rnn.SequentialRNNCell, gluon.rnn.HybridSequentialRNNCell)
+WEIGHTS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+# What computes scores and the new state from token indices and a state; see Network.forward.
+Compute = Callable[[np.ndarray, Sequence[np.ndarray]], Tuple[np.ndarray, Sequence[np.ndarray]]]
+
+
+class Layer(NamedTuple):
+    """A recurrent layer, with Gluon's parameters.
+
+    Attributes:
+        mode: ``lstm``, ``gru`` (the reset gate acts after the product with
+            h2h_weight), ``rnn_tanh`` or ``rnn_relu``.
+        i2h_weight: (gates * num_hiddens, inputs of the layer); the gates stand
+            in the order i, f, c, o in an LSTM and r, z, h in a GRU.
+        h2h_weight: (gates * num_hiddens, num_hiddens).
+        i2h_bias, h2h_bias: (gates * num_hiddens,).
+        residual: whether the layer's inputs are added to its outputs.
+    """
+
+    mode: str
+    i2h_weight: np.ndarray
+    h2h_weight: np.ndarray
+    i2h_bias: np.ndarray
+    h2h_bias: np.ndarray
+    residual: bool = False
+
+    @property
+    def num_hiddens(self) -> int:
+        """Hidden units."""
+        return int(self.h2h_weight.shape[1])
+
+    @property
+    def state_names(self) -> Tuple[str, ...]:
+        """What the layer's state consists of."""
+        return ("h", "c") if self.mode == "lstm" else ("h",)
+
+    def step(self, X: np.ndarray, state: Sequence[np.ndarray]) -> Tuple[np.ndarray, ...]:
+        """The new state after one time step with inputs (batch_size, inputs of the layer)."""
+        of_inputs = X @ self.i2h_weight.T + self.i2h_bias
+        of_state = state[0] @ self.h2h_weight.T + self.h2h_bias
+        if self.mode == "lstm":
+            i, f, c, o = np.split(of_inputs + of_state, 4, axis=1)
+            C = _sigmoid(f) * state[1] + _sigmoid(i) * np.tanh(c)
+            return _sigmoid(o) * np.tanh(C), C
+        if self.mode == "gru":
+            (r, z, h), (of_r, of_z, of_h) = (np.split(a, 3, axis=1) for a in (of_inputs, of_state))
+            Z = _sigmoid(z + of_z)
+            return (Z * state[0] + (1 - Z) * np.tanh(h + _sigmoid(r + of_r) * of_h),)
+        A = of_inputs + of_state
+        return (np.tanh(A) if self.mode == "rnn_tanh" else np.maximum(A, 0),)
+
+
+class Network(NamedTuple):
+    """All that an ``RNNModel`` computes with.
+
+    Attributes:
+        layers: the one that reads the characters first.
+        dense_weight: of the output layer, (vocab_size, num_hiddens).
+        dense_bias: (vocab_size,).
+    """
+
+    layers: List[Layer]
+    dense_weight: np.ndarray
+    dense_bias: np.ndarray
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of inputs and of outputs."""
+        return len(self.dense_bias)
+
+    @property
+    def states(self) -> Dict[str, int]:
+        """The arrays of the state, layer by layer: name -> hidden units."""
+        return {
+            f"l{i}_{name}": layer.num_hiddens
+            for i, layer in enumerate(self.layers)
+            for name in layer.state_names
+        }
+
+    def forward(
+        self, tokens: np.ndarray, state: Sequence[np.ndarray]
+    ) -> Tuple[np.ndarray, List[np.ndarray]]:
+        """What the model computes, step by step, in float64.
+
+        Args:
+            tokens: indices, (batch_size, num_steps).
+            state: arrays (batch_size, num_hiddens), as ``states`` names them.
+
+        Returns:
+            Scores (batch_size, num_steps, vocab_size), and the new state.
+        """
+        new = [array.astype(np.float64) for array in state]
+        scores = []
+        for column in tokens.T:
+            X = np.equal.outer(column, np.arange(self.vocab_size)).astype(np.float64)
+            begin = 0
+            for layer in self.layers:
+                end = begin + len(layer.state_names)
+                new[begin:end] = layer.step(X, new[begin:end])
+                X = new[begin] + X if layer.residual else new[begin]
+                begin = end
+            scores.append(X @ self.dense_weight.T + self.dense_bias)
+        return np.stack(scores, axis=1), new
+
+
+class Export(NamedTuple):
+    """What a format is given to write.
+
+    Attributes:
+        model: the model itself, to compare with; see ``compare``.
+        network: what it computes.
+        vocab: that it was trained with.
+        lower: whether its text was turned into lower case.
+        fold_whitespace: whether white space in it was turned into single spaces.
+        source: where the model comes from, as far as that is known; JSON values.
+    """
+
+    model: RNNModel
+    network: Network
+    vocab: Vocab
+    lower: bool
+    fold_whitespace: bool
+    source: Dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        model: RNNModel,
+        vocab: Vocab,
+        lower: bool,
+        fold_whitespace: bool,
+        source: Optional[Mapping[str, Any]] = None,
+    ) -> Export:
+        """Read a model, and make sure that what was read computes the same."""
+        network = read_network(model)
+        check_vocab(model, vocab)
+        odd = [token for token in vocab.idx_to_token if not isinstance(token, str)]
+        if odd:
+            raise ExportError(f"the vocabulary must hold strings to be exported, not {odd[0]!r}")
+        compare(model, network, network.forward)
+        return cls(model, network, vocab, lower, fold_whitespace, dict(source or {}))
+
+    def metadata(self) -> Dict[str, str]:
+        """What stands in the file beside the parameters: names and JSON, in ASCII."""
+        layers = [
+            {
+                "cell": layer.mode,
+                "num_inputs": layer.i2h_weight.shape[1],
+                "num_hiddens": layer.num_hiddens,
+                "residual": layer.residual,
+            }
+            for layer in self.network.layers
+        ]
+        values = {
+            "layers": layers,
+            "vocab": self.vocab.idx_to_token,
+            "cleaning": {"lower": self.lower, "fold_whitespace": self.fold_whitespace},
+            "source": {"d2l_deeprnn": __version__, **self.source},
+        }
+        as_json = {name: json.dumps(value) for name, value in values.items()}
+        return {"d2l_deeprnn_format": FORMAT_VERSION, **as_json}
+
+
+def source_of_run(directory: Path, run: LoadedRun, checkpoint: str) -> Dict[str, Any]:
+    """Where the model of a run comes from: its settings, its text, and how far it had come.
+
+    The absolute paths of its texts are left out: they are nobody else's business.
+    """
+    config = read_config(directory)
+    assert config is not None
+    return {
+        "run": config["run"],
+        "checkpoint": checkpoint,
+        "settings": config["settings"],
+        "text": {name: value for name, value in config["text"].items() if name != "paths"},
+        "history": [list(record) for record in run.history],
+    }
+
+
+# Reading a model.
+
+
+def read_network(model: Any) -> Network:
+    """Read what a model computes.
+
+    Raises:
+        ExportError: if that cannot be known, if no format has it, or if the
+            model has no values yet, or such as are not finite or not float32.
+    """
+    _check_type(model, (RNNModel,), "the model")
+    dense = model.dense
+    _check_type(dense, (gluon.nn.Dense,), "model.dense")
+    if dense.act is not None:
+        raise ExportError("model.dense has an activation: scores are what it gives without one")
+    layers = _layers(model.rnn, "model.rnn")
+    if not layers:
+        raise ExportError("model.rnn has no recurrent layer: there is nothing to export")
+    num_hiddens = layers[-1].num_hiddens
+    weight = _value(dense.weight)
+    bias = np.zeros(len(weight), np.float32) if dense.bias is None else _value(dense.bias)
+    if weight.shape != (model.vocab_size, num_hiddens):
+        raise ExportError(
+            f"model.dense has a weight of shape {weight.shape}, but a model of "
+            f"{model.vocab_size} characters and {num_hiddens} hidden units needs "
+            f"{(model.vocab_size, num_hiddens)}"
+        )
+    return Network(layers, weight, bias)
+
+
+def recurrent_parameters(rnn: Any) -> List[Dict[str, gluon.Parameter]]:
+    """The parameters of a fused layer or a ``StackedRNN``, layer by layer, as ``WEIGHTS``."""
+    if type(rnn) is StackedRNN:
+        return [recurrent_parameters(level)[0] for level in rnn.levels]
+    return [
+        {name: getattr(rnn, f"l{i}_{name}") for name in WEIGHTS}
+        for i in range(describe(rnn).num_layers)
+    ]
+
+
+def _check_type(block: Any, types: Sequence[type], what: str) -> None:
+    if type(block) not in types:
+        names = " or ".join(kind.__name__ for kind in types)
+        raise ExportError(
+            f"{what} is of the class {type(block).__name__}: only {names} itself is exported, "
+            "since another class may compute anything"
+        )
+    _check_unchanged(block, what)
+
+
+def _check_unchanged(block: Any, what: str) -> None:
+    if not is_as_its_class(block):
+        raise ExportError(
+            f"{what} has hooks or methods of its own: what they do would be lost; take them away "
+            "to export it"
+        )
+
+
+def _layers(rnn: Any, what: str) -> List[Layer]:
+    """The layers of a recurrent layer or cell."""
+    kind = type(rnn)
+    _check_unchanged(rnn, what)
+    if kind in FUSED or kind is StackedRNN:
+        levels = rnn.levels if kind is StackedRNN else [rnn]
+        for level in levels:
+            _check_type(level, FUSED, what)
+            _check_fused(level, what)
+        modes = [
+            describe(level).mode for level in levels for _ in range(describe(level).num_layers)
+        ]
+        return [
+            Layer(mode, **_values(parameters))
+            for mode, parameters in zip(modes, recurrent_parameters(rnn))
+        ]
+    if kind in STACKS:
+        cells = [_layers(cell, f"{what}[{i}]") for i, cell in enumerate(cells_of(rnn))]
+        return [layer for layers in cells for layer in layers]
+    # Both act in training only.
+    if kind is gluon.rnn.DropoutCell:
+        return []
+    if kind is gluon.rnn.ZoneoutCell:
+        return _layers(rnn.base_cell, f"the base cell of {what}")
+    if kind is gluon.rnn.ResidualCell:
+        base = _layers(rnn.base_cell, f"the base cell of {what}")
+        if len(base) != 1 or base[0].residual:
+            raise ExportError(
+                f"{what} is a ResidualCell around several cells: only one around a single cell is "
+                "exported"
+            )
+        return [base[0]._replace(residual=True)]
+    return [Layer(_mode_of_cell(rnn, what), **_values(own_parameters(rnn)))]
+
+
+def _values(parameters: Mapping[str, gluon.Parameter]) -> Dict[str, Any]:
+    return {name: _value(param) for name, param in parameters.items()}
+
+
+def _check_fused(layer: Any, what: str) -> None:
+    described = describe(layer)
+    if described.bidirectional:
+        raise ExportError(f"{what} is bidirectional: a language model that can write is not")
+    if described.projected:
+        raise ExportError(f"{what} has a projection_size, which no format here has")
+    if described.clipped:
+        raise ExportError(f"{what} clips its state, which no format here does")
+    if described.layout != "TNC":
+        raise ExportError(f"{what} must have the layout 'TNC', not {described.layout!r}")
+
+
+def _mode_of_cell(cell: Any, what: str) -> str:
+    kind, acts = type(cell), activations(cell)
+    if kind is gluon.rnn.LSTMCell and acts == ["tanh", "sigmoid"]:
+        return "lstm"
+    if kind is gluon.rnn.GRUCell and acts in ([], ["tanh"], ["tanh", "sigmoid"]):
+        return "gru"
+    if kind is gluon.rnn.RNNCell and acts in (["tanh"], ["relu"]):
+        return f"rnn_{acts[0]}"
+    if kind in (gluon.rnn.LSTMCell, gluon.rnn.GRUCell, gluon.rnn.RNNCell):
+        raise ExportError(
+            f"{what} is a {kind.__name__} with the activations {acts}: only tanh and sigmoid are "
+            "exported, and relu of an RNNCell"
+        )
+    if kind is DeepGateLSTMCell:
+        if set(own_parameters(cell)) == set(WEIGHTS):
+            return "lstm"
+        raise ExportError(
+            f"{what} is a DeepGateLSTMCell with gate_depth above 1: no format here has such a cell"
+        )
+    raise ExportError(
+        f"{what} is a {kind.__name__}, which cannot be exported: layers are LSTM, GRU and RNN of "
+        "gluon.rnn and StackedRNN; cells are LSTMCell, GRUCell, RNNCell, DeepGateLSTMCell of depth "
+        "1, and stacks, DropoutCell, ZoneoutCell and ResidualCell of them"
+    )
+
+
+def _value(param: Any) -> np.ndarray:
+    try:
+        value: np.ndarray = param.data(param.list_ctx()[0]).asnumpy()
+    except RuntimeError as error:
+        raise ExportError(
+            f"{param.name} has no values yet: initialize the model, and train it or call it once"
+        ) from error
+    if value.dtype != np.float32:
+        raise ExportError(f"{param.name} must be float32 to be exported, not {value.dtype}")
+    if not np.isfinite(value).all():
+        raise ExportError(
+            f"{param.name} has values that are not finite: its training diverged, or it is "
+            "damaged; take an earlier checkpoint"
+        )
+    return value
+
+
+def _sigmoid(a: np.ndarray) -> np.ndarray:
+    result: np.ndarray = 0.5 * (np.tanh(0.5 * a) + 1)
+    return result
+
+
+# Comparing.
+
+
+def compare(
+    model: RNNModel, network: Network, compute: Compute, what: str = "what was read"
+) -> None:
+    """Make sure that something computes what a model does, on random tokens and states.
+
+    Every token of the vocabulary is read at least once.
+
+    Args:
+        model: the model.
+        network: what was read from it; the names and sizes of states are its.
+        compute: takes and returns what ``network.forward`` does.
+        what: it is, for the message.
+
+    Raises:
+        ExportError: if it differs by more than rounding.
+    """
+    random = np.random.RandomState(0)
+    begun = _by_layer(network, model.begin_state(batch_size=2, ctx=device_of(model)))
+    if any(array.any() for array in begun):
+        raise ExportError("the model's begin_state is not zeros: nothing in the file would say so")
+    # Two steps show what is handed on; after more, some networks have made much of rounding.
+    for num_rows, num_steps in ((1, 1), (-(-network.vocab_size // 2), 2)):
+        tokens = np.resize(random.permutation(network.vocab_size), (num_rows, num_steps))
+        state = [
+            random.uniform(-1, 1, (num_rows, size)).astype(np.float32)
+            for size in network.states.values()
+        ]
+        expected, found = _call(model, network, tokens, state), compute(tokens, state)
+        names = ["scores", *network.states]
+        for name, a, b in zip(names, [found[0], *found[1]], [expected[0], *expected[1]]):
+            difference = np.abs(a - b).max() if a.shape == b.shape else np.inf
+            if not difference <= TOLERANCE * np.abs(b).max():
+                raise ExportError(
+                    f"{what} does not compute what the model does: its {name} differ by up to "
+                    f"{difference:.2g}, where the largest are {np.abs(b).max():.2g}; nothing was "
+                    "written"
+                )
+
+
+def _call(
+    model: RNNModel, network: Network, tokens: np.ndarray, state: Sequence[np.ndarray]
+) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """Call a model as ``network.forward`` is called."""
+    ctx = device_of(model)
+    arrays = [nd.array(array, ctx=ctx) for array in state]
+    if not isinstance(model.rnn, gluon.rnn.RecurrentCell):
+        # H of all layers, and then C of all of them, in one array (num_layers, ...) each
+        kinds = len(network.layers[0].state_names)
+        arrays = [nd.stack(*arrays[kind::kinds], axis=0) for kind in range(kinds)]
+    with autograd.pause(train_mode=False):
+        scores, new = model(nd.array(tokens, ctx=ctx), arrays)
+    # (num_steps * batch_size, vocab_size), time step by time step
+    by_step = scores.asnumpy().reshape(*tokens.T.shape, -1)
+    return by_step.swapaxes(0, 1), _by_layer(network, new)
+
+
+def _by_layer(network: Network, state: Sequence[nd.NDArray]) -> List[np.ndarray]:
+    """The arrays of a model's state as ``network.states`` names them."""
+    arrays = [array.asnumpy() for array in state]
+    if len(arrays) == len(network.states) and arrays[0].ndim == 2:
+        return arrays
+    return [array[i] for i in range(len(network.layers)) for array in arrays]

@@ -1,0 +1,480 @@
+// The page: what is typed and chosen, the text with its colours, the bars.
+
+const element = (id) => document.getElementById(id);
+const model = JSON.parse(element("model").textContent);
+const network = new Network(model);
+const tokens = model.tokens; // null where one is no character
+const indices = new Map(tokens.map((token, index) => [token, index]));
+const allowed = [...tokens.keys()].filter((index) => tokens[index] !== null);
+
+const SLICE = 12; // milliseconds of computing, after which the browser may draw and hear
+const FRAME = 50; // milliseconds from one picture of a growing text to the next: they take time too
+const MOST_BARS = 12;
+// Bytes of states and scores that are kept, to show them again.
+const KEPT = 64 * 2 ** 20;
+const mostKept = Math.floor(KEPT / (4 * (network.stateSize + network.vocabSize)));
+
+// What there is of the text: for each character its index, whether it was given, its element, and
+// the network's state and scores after it.
+const text = [];
+let state = network.beginState();
+let random = new Random(0);
+let lookedAt = -1; // position of the character whose colours and bars are explained
+let running = null; // while the model reads or writes: an object that says whether to stop
+
+// Words -----------------------------------------------------------------------------------------
+
+const NAMES = new Map([
+  [" ", ["␣", "space"]],
+  ["\n", ["↵", "line break"]],
+  ["\t", ["⇥", "tab"]],
+]);
+const shown = (character) => (NAMES.get(character) ?? [character])[0];
+const spoken = (character) => (NAMES.get(character) ?? [null, character])[1];
+const counted = (n) => `${n.toLocaleString("en")} character${n === 1 ? "" : "s"}`;
+const percent = (p) => (p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : "< 0.1 %");
+const signed = (x, digits = 2) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(digits)}`;
+
+function say(words, wrong = false) {
+  element("status").textContent = words;
+  element("status").classList.toggle("wrong", wrong);
+}
+
+// The beginning ---------------------------------------------------------------------------------
+
+/** What the network is given, and what is wrong with it if anything is. */
+function beginning() {
+  const typed = element("beginning").value;
+  const start = ["\n", " "].find((character) => indices.has(character)) ?? tokens[allowed[0]];
+  const read = typed === "" ? start : cleaned(typed, model.cleaning);
+  const characters = Array.from(read);
+  const unknown = [...new Set(characters.filter((character) => !indices.has(character)))];
+  const names = unknown.map((character) => `“${shown(character)}”`).join(", ");
+  return {
+    characters,
+    problem: unknown.length ? `The text that the model learnt from does not have ${names}.` : "",
+    remark: typed === "" ? `Left empty, the model starts from a ${spoken(start)}.`
+      : read !== typed ? `Read as “${Array.from(read, shown).join("").replaceAll("␣", " ")}”, as the model's text was.`
+      : "",
+  };
+}
+
+function showBeginning() {
+  const { problem, remark } = beginning();
+  element("beginning-note").textContent = problem || remark;
+  element("beginning-note").classList.toggle("wrong", problem !== "");
+  element("beginning").setAttribute("aria-invalid", String(problem !== ""));
+}
+
+function showTemperature() {
+  const temperature = element("temperature").valueAsNumber;
+  element("temperature-shown").textContent = temperature.toFixed(2).replace(/\.?0+$/, "");
+  element("temperature-note").textContent =
+    temperature === 0 ? "The most likely character each time; top k and seed are not used."
+    : temperature < 1 ? "Draws, and prefers likely characters more than the model does."
+    : temperature === 1 ? "Draws as the model has learnt."
+    : "Draws more freely than the model has learnt.";
+  element("top-k").disabled = element("seed").disabled = temperature === 0;
+  showNext();
+}
+
+function drawing() {
+  const temperature = element("temperature").valueAsNumber;
+  const k = element("top-k").valueAsNumber;
+  return { temperature, topK: temperature > 0 && k >= 1 ? Math.floor(k) : null, random };
+}
+
+// Reading and writing ---------------------------------------------------------------------------
+
+/** Let the browser draw, and hear of keys and clicks; a timer would wait for four milliseconds. */
+const breath = () =>
+  new Promise((resolve) => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = resolve;
+    channel.port2.postMessage(null);
+  });
+const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** Add a character to the text, and let the network read it. */
+function add(index, given) {
+  const scores = network.step(index, state);
+  if (!scores.every(Number.isFinite)) {
+    throw new Error("The model's scores are no finite numbers: its training diverged.");
+  }
+  text.push({ index, given, scores, state: state.slice(), span: null });
+  const old = text[text.length - 1 - mostKept];
+  if (old) {
+    old.scores = old.state = null;
+    if (old.span) old.span.style.backgroundColor = "";
+  }
+}
+
+/**
+ * Call a function again and again, in slices of time.
+ *
+ * @param pace calls a second; 0 for as many as can be.
+ * @returns whether it was called that often; not so if it was to stop.
+ */
+async function again(count, pace, advance) {
+  const start = performance.now();
+  let [done, drawn] = [0, -FRAME];
+  while (done < count) {
+    const begin = performance.now();
+    const due = pace ? Math.min(count, 1 + Math.floor(((begin - start) / 1000) * pace)) : count;
+    while (done < due && performance.now() - begin < SLICE) {
+      advance(done);
+      done += 1;
+    }
+    if (performance.now() - drawn >= FRAME || (pace && done >= due)) {
+      show();
+      drawn = performance.now();
+    }
+    await (pace && done >= due ? wait(1000 / pace) : breath());
+    if (running.stop) return false;
+  }
+  return true;
+}
+
+/** Run one of the jobs below, with the buttons as they are to be meanwhile. */
+async function during(job) {
+  if (running) return;
+  running = { stop: false };
+  showButtons();
+  try {
+    await job();
+  } catch (error) {
+    say(error.message, true);
+  }
+  running = null;
+  show();
+  showButtons();
+}
+
+function startAgain() {
+  text.length = 0;
+  colouring.grow(true);
+  element("text").replaceChildren();
+  state = network.beginState();
+  const seed = element("seed").value === "" ? Math.floor(Math.random() * 2 ** 32)
+    : element("seed").valueAsNumber;
+  random = new Random(seed);
+  return seed;
+}
+
+function write(fromBeginning, count) {
+  const { characters, problem } = beginning();
+  if (running || (!fromBeginning && text.length === 0)) return;
+  if (fromBeginning && problem) {
+    say(problem, true);
+    element("beginning").focus();
+    return;
+  }
+  if (!element("write").reportValidity()) return;
+  return during(async () => {
+    if (fromBeginning) {
+      running.seed = startAgain();
+      lookedAt = -1;
+      if (!(await again(characters.length, 0, (i) => add(indices.get(characters[i]), true)))) {
+        say("Stopped while the beginning was read.");
+        return;
+      }
+    }
+    // To look at an earlier character and write on is to look at the end again.
+    lookedAt = -1;
+    const [before, begin] = [text.length, performance.now()];
+    if (count > 1) say("Writing …");
+    const finished = await again(count, count > 1 ? Number(element("pace").value) : 0, () =>
+      add(choose(text[text.length - 1].scores, allowed, drawing()), false),
+    );
+    const written = text.length - before;
+    const rate = Math.round(written / ((performance.now() - begin) / 1000));
+    const seed = running.seed !== undefined && drawing().temperature > 0 ? `, seed ${running.seed}` : "";
+    if (count > 1) {
+      say(`${finished ? "Wrote" : "Stopped after"} ${counted(written)}` +
+        ` at ${rate.toLocaleString("en")} a second${seed}.`);
+    } else {
+      say(`Wrote “${shown(tokens[text[text.length - 1].index])}”.`);
+    }
+  });
+}
+
+/** Go on with a character after the one that is looked at; what followed is dropped. */
+function take(index) {
+  return during(async () => {
+    const position = positionLookedAt();
+    state = text[position].state.slice();
+    for (const { span } of text.splice(position + 1)) span.remove();
+    colouring.grow(true);
+    add(index, false);
+    lookedAt = -1;
+    say(`Wrote “${shown(tokens[index])}”.`);
+  });
+}
+
+// Showing ---------------------------------------------------------------------------------------
+
+/** Show what is new in the text, its colours, and the bars. */
+function show() {
+  const box = element("text");
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  const fresh = document.createDocumentFragment();
+  const { limit } = colouring;
+  colouring.grow();
+  for (let i = text.length - 1; i >= 0 && text[i].span === null; i--) {
+    const span = document.createElement("span");
+    const character = tokens[text[i].index];
+    span.textContent = character;
+    span.classList.toggle("given", text[i].given);
+    span.classList.toggle("line-end", character === "\n");
+    text[i].span = span;
+    colouring.paint(text[i]);
+    fresh.prepend(span);
+  }
+  box.append(fresh);
+  if (limit !== colouring.limit) colouring.paintAll();
+  if (atEnd) box.scrollTop = box.scrollHeight;
+  element("count").textContent = text.length ? counted(text.length) : "";
+  look(lookedAt);
+}
+
+/** Which buttons do something. Those that do not can still have the focus, which would else be lost. */
+function showButtons() {
+  const busy = running !== null;
+  const idle = (button, is) => button.setAttribute("aria-disabled", String(is));
+  idle(element("start"), busy);
+  for (const id of ["go-on", "one"]) idle(element(id), busy || text.length === 0);
+  idle(element("stop"), !busy);
+  for (const button of element("bars").querySelectorAll("button")) idle(button, busy);
+  element("position").disabled = text.length === 0;
+}
+
+/** Colours of the chosen unit's values. */
+const colouring = {
+  kind: 0,
+  layer: network.layers[network.layers.length - 1],
+  unit: 0,
+  limit: 1, // the value with the strongest colour
+  seen: 0, // how many characters the limit was taken from
+  ends: {},
+
+  get bounded() {
+    return this.kind === 0 && this.layer.cell !== "rnn_relu"; // between -1 and 1
+  },
+
+  value({ state }) {
+    const { begin, numHiddens } = this.layer;
+    return state === null ? null : state[begin + this.kind * numHiddens + this.unit];
+  },
+
+  /** Let the limit hold the values of all characters, where they have no bounds. */
+  grow(anew = false) {
+    if (anew || this.seen > text.length) [this.limit, this.seen] = [this.bounded ? 1 : 0.01, 0];
+    if (this.kind >= 0 && !this.bounded) {
+      for (; this.seen < text.length; this.seen++) {
+        // In steps, so that not all is painted anew with each character.
+        const size = Math.abs(this.value(text[this.seen]) ?? 0);
+        while (size > this.limit) this.limit *= 1.25;
+      }
+    }
+  },
+
+  readEnds() {
+    const style = getComputedStyle(document.documentElement);
+    for (const name of ["negative", "neutral", "positive"]) {
+      const hex = style.getPropertyValue(`--${name}`).trim();
+      this.ends[name] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    }
+  },
+
+  colour(value) {
+    const share = Math.min(Math.abs(value) / this.limit, 1);
+    const end = this.ends[value < 0 ? "negative" : "positive"];
+    const mixed = this.ends.neutral.map((x, i) => Math.round(x + share * (end[i] - x)));
+    return `rgb(${mixed.join(", ")})`;
+  },
+
+  paint(entry) {
+    const value = this.kind < 0 ? null : this.value(entry);
+    entry.span.style.backgroundColor = value === null ? "" : this.colour(value);
+  },
+
+  paintAll() {
+    text.filter((entry) => entry.span).forEach((entry) => this.paint(entry));
+    element("scale").hidden = this.kind < 0;
+    element("low").textContent = signed(-this.limit);
+    element("high").textContent = signed(this.limit);
+  },
+};
+
+/** Colour by the unit that was chosen. */
+function chooseUnit() {
+  const layer = network.layers[Number(element("layer").value)];
+  const cell = element("kind").querySelector("[value='1']");
+  if (cell) {
+    cell.disabled = layer.kinds.length === 1; // some stacks have cells of several kinds
+    if (cell.disabled && cell.selected) element("kind").value = "0";
+  }
+  element("unit-slider").max = element("unit").max = layer.numHiddens;
+  if (element("unit").valueAsNumber > layer.numHiddens) element("unit").value = layer.numHiddens;
+  colouring.kind = Number(element("kind").value);
+  colouring.layer = layer;
+  colouring.unit = element("unit-slider").valueAsNumber - 1;
+  element("layer").disabled = colouring.kind < 0;
+  element("unit-slider").disabled = element("unit").disabled = colouring.kind < 0;
+  colouring.grow(true);
+  colouring.paintAll();
+  showReading();
+}
+
+/** Look at the character at a position; at the last one if it is -1. */
+function look(position) {
+  lookedAt = position;
+  const at = positionLookedAt();
+  element("text").querySelector(".looked-at")?.classList.remove("looked-at");
+  if (position >= 0) text[at].span.classList.add("looked-at");
+  const slider = element("position");
+  slider.max = Math.max(text.length, 1);
+  slider.value = at + 1;
+  showReading();
+  showNext();
+}
+
+const positionLookedAt = () => (lookedAt < 0 ? text.length - 1 : lookedAt);
+
+/** What the chosen unit has at the character that is looked at, in words. */
+function showReading() {
+  const position = positionLookedAt();
+  const entry = text[position];
+  if (!entry) {
+    element("reading").textContent = "";
+    return;
+  }
+  const value = colouring.kind < 0 ? null : colouring.value(entry);
+  const name = colouring.kind === 1 ? "memory cell" : "hidden state";
+  const what = `“${shown(tokens[entry.index])}”, ${position + 1} of ${text.length}`;
+  const unit = `unit ${colouring.unit + 1} of layer ${network.layers.indexOf(colouring.layer) + 1}`;
+  const words = value === null ? what : `${what}: ${name} ${signed(value, 3)} in ${unit}`;
+  element("reading").textContent = `${words}.`;
+  element("position").setAttribute("aria-valuetext", words);
+}
+
+/** The probabilities of the characters after the one that is looked at. */
+function showNext() {
+  const entry = text[positionLookedAt()];
+  const note = element("next-note");
+  if (!entry || entry.scores === null) {
+    note.textContent = entry ? "No longer kept." : "The probabilities stand here when the model has read something.";
+    element("bars").replaceChildren();
+    return;
+  }
+  const { temperature, topK } = drawing();
+  const { order, probabilities } = candidates(entry.scores, allowed, temperature, topK);
+  const most = Math.min(order.length, MOST_BARS);
+  note.textContent =
+    `After “${shown(tokens[entry.index])}”` +
+    (temperature > 0 ? `, at temperature ${element("temperature-shown").textContent}` : "") +
+    (topK ? `, top ${topK}` : "") +
+    ". Choose one to go on with it.";
+  const bars = element("bars");
+  while (bars.children.length > most) bars.lastChild.remove();
+  while (bars.children.length < most) bars.append(newBar());
+  for (let rank = 0; rank < most; rank++) {
+    const button = bars.children[rank].firstChild;
+    const character = tokens[order[rank]];
+    const p = probabilities[rank];
+    button.value = order[rank];
+    button.setAttribute("aria-disabled", String(running !== null));
+    button.setAttribute("aria-label", `${spoken(character)}, ${percent(p)}`);
+    button.querySelector(".character").textContent = shown(character);
+    button.querySelector(".fill").style.width = `${100 * p}%`;
+    button.querySelector(".percent").textContent = percent(p);
+  }
+}
+
+function newBar() {
+  const item = document.createElement("li");
+  const button = item.appendChild(document.createElement("button"));
+  button.type = "button";
+  for (const name of ["character", "track", "percent"]) {
+    button.appendChild(document.createElement("span")).className = name;
+  }
+  button.querySelector(".track").appendChild(document.createElement("span")).className = "fill";
+  return item;
+}
+
+// Beginning of everything -----------------------------------------------------------------------
+
+const addOption = (select, value, words) => select.add(new Option(words, value));
+
+function begin() {
+  const { layers } = network;
+  const cells = layers.some(({ kinds }) => kinds.length === 2);
+  addOption(element("kind"), 0, "hidden state");
+  if (cells) addOption(element("kind"), 1, "memory cell");
+  addOption(element("kind"), -1, "nothing");
+  const last = layers.length - 1;
+  layers.forEach((_, l) => {
+    const place = last === 0 ? "" : l === 0 ? ", lowest" : l === last ? ", uppermost" : "";
+    addOption(element("layer"), l, `${l + 1}${place}`);
+  });
+  element("layer").value = last;
+  // Where there is little room, the text is to be in sight.
+  element("settings").open = !matchMedia("(max-width: 34rem)").matches;
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) element("pace").value = "0";
+
+  element("write").addEventListener("submit", (event) => {
+    event.preventDefault();
+    write(true, element("length").valueAsNumber);
+  });
+  // What is wrong in a closed part of the form cannot be shown.
+  const openSettings = () => (element("settings").open = true);
+  element("write").addEventListener("invalid", openSettings, true);
+  element("go-on").addEventListener("click", () => write(false, element("length").valueAsNumber));
+  element("one").addEventListener("click", () => write(false, 1));
+  element("stop").addEventListener("click", () => {
+    if (running) running.stop = true;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && running) running.stop = true;
+  });
+  element("beginning").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      element("write").requestSubmit();
+    }
+  });
+  element("beginning").addEventListener("input", showBeginning);
+  element("temperature").addEventListener("input", showTemperature);
+  element("top-k").addEventListener("input", showNext);
+  for (const id of ["kind", "layer"]) element(id).addEventListener("change", chooseUnit);
+  element("unit-slider").addEventListener("input", () => {
+    element("unit").value = element("unit-slider").value;
+    chooseUnit();
+  });
+  element("unit").addEventListener("input", () => {
+    if (!element("unit").checkValidity() || element("unit").value === "") return;
+    element("unit-slider").value = element("unit").value;
+    chooseUnit();
+  });
+  element("position").addEventListener("input", () => look(element("position").valueAsNumber - 1));
+  element("text").addEventListener("click", (event) => {
+    const position = text.findIndex(({ span }) => span === event.target);
+    if (position >= 0) look(position);
+  });
+  element("bars").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) take(Number(button.value));
+  });
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", () => {
+    colouring.readEnds();
+    colouring.paintAll();
+  });
+  colouring.readEnds();
+  chooseUnit();
+  showBeginning();
+  showTemperature();
+  showButtons();
+}
+
+begin();

@@ -1,0 +1,163 @@
+"""safetensors: parameters under the names that PyTorch gives them, without pickle.
+
+PyTorch's ``LSTM``, ``GRU`` and ``RNN`` have the gates in Gluon's order, two
+biases as Gluon has, and compute the GRU in Gluon's form: the parameters have
+other names, and are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from .._checks import expected_arrays
+from ..text.vocab import Vocab
+from . import ExportError, missing
+from .network import FORMAT_VERSION, WEIGHTS, Export, Layer, Network
+
+NEEDS = "the package safetensors"
+# Gluon's name -> PyTorch's, to which the number of the layer is added.
+NAMES = dict(zip(WEIGHTS, ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")))
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+
+class Contents(NamedTuple):
+    """What a file holds; see ``Export``."""
+
+    network: Network
+    vocab: Vocab
+    lower: bool
+    fold_whitespace: bool
+    source: Dict[str, Any]
+
+
+def write(export: Export, file: BinaryIO) -> None:
+    """Write a model.
+
+    Raises:
+        ExportError: if ``torch.nn`` has no such layers.
+        ImportError: if safetensors is missing.
+    """
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise missing(error, "safetensors", NEEDS) from error
+    _check_alike(export.network.layers)
+    arrays = {}
+    for i, layer in enumerate(export.network.layers):
+        for name, of_torch in NAMES.items():
+            arrays[f"rnn.{of_torch}{i}"] = getattr(layer, name)
+    arrays["dense.weight"] = export.network.dense_weight
+    arrays["dense.bias"] = export.network.dense_bias
+    # "pt" is what other programs ask for, to know that the names are PyTorch's.
+    metadata = {"format": "pt", **export.metadata()}
+    file.write(safetensors.numpy.save(arrays, metadata=metadata))
+
+
+def _check_alike(layers: Sequence[Layer]) -> None:
+    if any(layer.residual for layer in layers):
+        raise ExportError("the model has a ResidualCell, which torch.nn does not have: use onnx")
+    kinds = {(layer.mode, layer.num_hiddens) for layer in layers}
+    if len(kinds) > 1:
+        words = ", ".join(f"{mode} with {size} units" for mode, size in sorted(kinds))
+        raise ExportError(
+            f"the model's layers differ ({words}), and those of torch.nn are all alike: use onnx"
+        )
+
+
+def read(path: Path) -> Contents:
+    """Read what ``write`` wrote, or PyTorch has written anew with the same metadata.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ExportError: if it is missing, damaged, or not such a file.
+        ImportError: if safetensors is missing.
+    """
+    try:
+        import safetensors
+    except ImportError as error:
+        raise missing(error, "safetensors", NEEDS) from error
+    try:
+        if not path.is_file():
+            raise ValueError("there is no such file" if not path.exists() else "it is not a file")
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            _check_metadata(metadata)
+            # Looked at before they are loaded: NumPy does not know all types that there are.
+            names = list(file.keys())
+            odd = {name: file.get_slice(name).get_dtype() for name in names}
+            odd = {name: dtype for name, dtype in odd.items() if dtype != "F32"}
+            if odd:
+                name, dtype = min(odd.items())
+                raise ValueError(f"{name} must hold 32-bit floats (F32), not {dtype}")
+            arrays = {name: file.get_tensor(name) for name in names}
+        return _contents(metadata, arrays)
+    # There is no list of what the libraries raise over bytes that make no sense.
+    except Exception as error:
+        reason = f"{error} is missing in its metadata" if type(error) is KeyError else error
+        raise ExportError(
+            f"{path} cannot be imported: {' '.join(str(reason).split())[:600]}"
+        ) from error
+
+
+def _check_metadata(metadata: Dict[str, str]) -> None:
+    version = metadata.get("d2l_deeprnn_format")
+    if version is None:
+        raise ValueError(
+            "its header does not say which model it is of; only files that `d2l-deeprnn export` "
+            "wrote, or that keep the metadata of such a file, can be imported"
+        )
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"its metadata are of version {version!r}, not {FORMAT_VERSION}: update d2l_deeprnn"
+        )
+
+
+def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Contents:
+    layers: List[Dict[str, Any]] = json.loads(metadata["layers"])
+    vocab = Vocab.from_tokens(json.loads(metadata["vocab"]))
+    cleaning, source = json.loads(metadata["cleaning"]), json.loads(metadata["source"])
+    lower, fold_whitespace = cleaning["lower"], cleaning["fold_whitespace"]
+    if not isinstance(lower, bool) or not isinstance(fold_whitespace, bool):
+        raise ValueError(f"its cleaning must be true or false, not {cleaning}")
+    if not isinstance(source, dict):
+        raise ValueError(f"its source must be names with values, not {source!r}")
+    arrays = expected_arrays("", arrays, _shapes(layers, len(vocab)))
+    odd = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if odd:
+        raise ValueError(f"{odd[0]} has values that are not finite")
+    values: List[Dict[str, Any]] = [
+        {name: arrays[f"rnn.{of_torch}{i}"] for name, of_torch in NAMES.items()}
+        for i in range(len(layers))
+    ]
+    network = Network(
+        [Layer(layers[0]["cell"], **of_layer) for of_layer in values],
+        arrays["dense.weight"],
+        arrays["dense.bias"],
+    )
+    return Contents(network, vocab, lower, fold_whitespace, source)
+
+
+def _shapes(layers: Sequence[Dict[str, Any]], vocab_size: int) -> Dict[str, Tuple[int, ...]]:
+    """The arrays that must be there: name -> shape."""
+    if not layers:
+        raise ValueError("its metadata name no layers")
+    cell, num_hiddens = layers[0]["cell"], layers[0]["num_hiddens"]
+    if cell not in GATES:
+        raise ValueError(f"its cell must be one of {', '.join(GATES)}, not {cell!r}")
+    shapes: Dict[str, Tuple[int, ...]] = {}
+    for i, layer in enumerate(layers):
+        if (layer["cell"], layer["num_hiddens"], layer["residual"]) != (cell, num_hiddens, False):
+            raise ValueError(f"its layers must be alike, but they are {layers}")
+        rows = GATES[cell] * num_hiddens
+        shapes[f"rnn.weight_ih_l{i}"] = (rows, num_hiddens if i else vocab_size)
+        shapes[f"rnn.weight_hh_l{i}"] = (rows, num_hiddens)
+        shapes[f"rnn.bias_ih_l{i}"] = shapes[f"rnn.bias_hh_l{i}"] = (rows,)
+    shapes["dense.weight"] = (vocab_size, num_hiddens)
+    shapes["dense.bias"] = (vocab_size,)
+    return shapes

@@ -1,0 +1,59 @@
+"""Let an exported model write, with ONNX Runtime and NumPy only.
+
+    d2l-deeprnn export runs/novel --format onnx --output novel.onnx
+    python examples/onnx_generate.py novel.onnx 'It was' --length 200
+    python examples/onnx_generate.py novel.onnx 'It was' --temperature 0.8 --seed 1
+
+Without a temperature it takes the most likely character each time and writes
+what `d2l-deeprnn generate` writes.
+"""
+
+import argparse
+import json
+import re
+
+import numpy as np
+import onnxruntime
+
+
+def generate(path, prefix, length, temperature=0.0, seed=None):
+    """Continue a prefix by ``length`` characters."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    vocab, cleaning = json.loads(facts["vocab"]), json.loads(facts["cleaning"])
+    prefix = re.sub(r"\s+", " ", prefix) if cleaning["fold_whitespace"] else prefix
+    prefix = prefix.lower() if cleaning["lower"] else prefix
+    index = {token: i for i, token in enumerate(vocab)}
+    if not prefix or not set(prefix) <= set(index):
+        raise SystemExit(f"the prefix must consist of characters of the vocabulary: {vocab}")
+    letters = np.array([len(token) == 1 for token in vocab])  # <unk> is never written
+    random = np.random.default_rng(seed)
+
+    # All inputs but the first are states, (batch_size, hidden units); they start at 0.
+    tokens, *states = session.get_inputs()
+    state = {s.name: np.zeros((1, s.shape[1]), np.float32) for s in states}
+    read = np.array([[index[char] for char in prefix]])
+    text = prefix
+    for _ in range(length):
+        scores, *new = session.run(None, {tokens.name: read, **state})
+        state = dict(zip(state, new))
+        last = np.where(letters, scores[0, -1].astype(np.float64), -np.inf)
+        if temperature:
+            p = np.exp((last - last.max()) / temperature)
+            choice = random.choice(len(vocab), p=p / p.sum())
+        else:
+            choice = last.argmax()
+        text += vocab[choice]
+        read = np.array([[choice]])
+    return text
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="file that `d2l-deeprnn export --format onnx` wrote")
+    parser.add_argument("prefix", help="text to continue")
+    parser.add_argument("--length", type=int, default=200, help="characters to add")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely")
+    parser.add_argument("--seed", type=int, help="of the draws")
+    given = parser.parse_args()
+    print(generate(given.model, given.prefix, given.length, given.temperature, given.seed))

@@ -1,0 +1,339 @@
+"""A run, exported and imported; on the command line too."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported import VOCAB, fused
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn import files
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.export import ExportError
+from d2l_deeprnn.generation.generate import generate
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training.checkpoint import load_checkpoint
+from d2l_deeprnn.training.run_directory import RunError
+
+pytest.importorskip("safetensors", reason="needs the extra 'safetensors'")
+from safetensors import safe_open  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
+
+TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--test-fraction=0.1"]
+TRAIN += ["--num-hiddens=8", "--batch-size=8", "--num-steps=10", "--num-epochs=3", "--keep-case"]
+TRAIN += ["--optimizer=adam", "--lr=0.01"]
+KINDS = {
+    "lstm": ["--cell=lstm"],
+    "gru": ["--cell=gru", "--num-layers=1"],
+    "rnn": ["--cell=rnn", "--num-layers=3"],
+    "dropout": ["--dropout=0.2"],
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def trained(request, tmp_path_factory):
+    """A run, its safetensors file, and what was imported from that; not to be changed."""
+    folder = tmp_path_factory.mktemp(request.param)
+    run, file, again = (folder / name for name in ("run", "model.safetensors", "again"))
+    assert main([*TRAIN, *KINDS[request.param], "--out", str(run)]) == 0
+    words = ["--format", "safetensors", "--output", str(file)]
+    assert main(["export", str(run), *words]) == 0
+    assert main(["import", str(file), "--out", str(again)]) == 0
+    return run, file, again
+
+
+@pytest.fixture
+def of_lstm(tmp_path):
+    """Copies of a run and of its file."""
+    run, file = tmp_path / "run", tmp_path / "model.safetensors"
+    assert main([*TRAIN, "--num-epochs=1", "--out", str(run)]) == 0
+    assert main(["export", str(run), "--format=safetensors", f"--output={file}"]) == 0
+    return run, file
+
+
+def printed(capsys, *words):
+    capsys.readouterr()
+    assert main(list(map(str, words))) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *words):
+    capsys.readouterr()
+    assert main(list(map(str, words))) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert out == "" and line.startswith("d2l-deeprnn: error: ")
+    return line
+
+
+def facts_of(file):
+    with safe_open(str(file), framework="numpy") as opened:
+        return opened.metadata()
+
+
+def test_an_imported_run_is_the_run(trained, capsys):
+    run, _, again = trained
+    assert printed(capsys, "evaluate", again) == printed(capsys, "evaluate", run)
+    assert "validation: " in printed(capsys, "evaluate", again, "--baseline=ngram")
+    words = ["--prefix=The ", "--length=60"]
+    assert printed(capsys, "generate", again, *words) == printed(capsys, "generate", run, *words)
+    draws = ["--temperature=1", "--seed=2", "--checkpoint=last"]
+    found = printed(capsys, "generate", again, *words, *draws)
+    assert len(found) == len("The ") + 60 + 1
+    for name in ("best.zip", "last.zip"):
+        arrays = load_checkpoint(again / name).arrays
+        expected = load_checkpoint(run / "best.zip").arrays
+        assert {n for n in arrays if n.startswith("params/")} == {
+            n for n in expected if n.startswith("params/")
+        }
+        for part in arrays:
+            if part.startswith("params/"):
+                assert np.array_equal(arrays[part], expected[part]), part
+    assert d2l.load_run(again).history == d2l.load_run(run).history
+    assert d2l.load_run(again).settings == d2l.load_run(run).settings
+    assert printed(capsys, "plot", again, "--output", again.parent / "a.svg")
+
+
+def test_its_configuration_says_where_it_comes_from(trained):
+    run, file, again = trained
+    before, after = (json.loads((d / "config.json").read_text()) for d in (run, again))
+    assert after["run"] != before["run"] and after["settings"] == before["settings"]
+    assert after["text"] == before["text"]
+    assert after["imported"] == {
+        "file": file.name, "run": before["run"], "checkpoint": "best",
+        "d2l_deeprnn": d2l.__version__,
+    }  # fmt: skip
+
+
+def test_what_is_exported_again_is_the_same_model(trained, tmp_path):
+    run, file, again = trained
+    twice = tmp_path / "twice"
+    d2l.export_run(again, twice, format="safetensors")
+    first, second = load_file(str(file)), load_file(str(twice))
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    one, other = facts_of(file), facts_of(twice)
+    source, again = json.loads(one.pop("source")), json.loads(other.pop("source"))
+    assert one == other
+    assert source.pop("run") != again.pop("run")
+    assert source == again
+
+
+def test_the_file_names_no_folder_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("novel.txt").write_text("some words and more of them. " * 100)
+    words = ["train", "--corpus", "novel.txt", *TRAIN[4:], "--num-epochs=1", "--out", "run"]
+    assert main(words) == 0
+    assert str(tmp_path) in Path("run", "config.json").read_text()
+    d2l.export_run(Path("run"), Path("a"), format="safetensors")
+    assert str(tmp_path).encode() not in Path("a").read_bytes()
+    assert json.loads(facts_of("a")["source"])["settings"]["corpus"] == ["novel.txt"]
+    # From here, the text is found again, and then from anywhere.
+    d2l.import_run(Path("a"), Path("again"))
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["evaluate", "../again"]) == 0
+
+
+def test_training_goes_on(trained, tmp_path, capsys):
+    _, _, again = trained
+    out = tmp_path / "run"
+    shutil.copytree(again, out)
+    begun = d2l.load_run(again).history  # up to the best epoch
+    assert "all 3 epochs are done" in printed(capsys, "train", "--resume", "--out", out)
+    assert main(["train", "--resume", "--num-epochs=5", "--out", str(out)]) == 0
+    history = d2l.load_run(out, checkpoint="last").history
+    assert [record.epoch for record in history] == [1, 2, 3, 4, 5]
+    assert history[: len(begun)] == begun
+    # It starts from the parameters, not anew.
+    assert history[len(begun)].train_loss < history[0].train_loss
+    before, after = (load_checkpoint(d / "last.zip").arrays for d in (again, out))
+    assert before.keys() == after.keys()
+    assert not np.array_equal(before["params/dense.weight"], after["params/dense.weight"])
+
+
+def test_either_checkpoint_can_be_exported(of_lstm, tmp_path):
+    run, file = of_lstm
+    assert main(["train", "--resume", "--num-epochs=2", "--out", str(run)]) == 0
+    last = tmp_path / "last"
+    assert main(["export", str(run), "--format=safetensors", f"--output={last}",
+                 "--checkpoint=last"]) == 0  # fmt: skip
+    source = json.loads(facts_of(last)["source"])
+    assert source["checkpoint"] == "last" and len(source["history"]) == 2
+    weight = load_checkpoint(run / "last.zip").arrays["params/dense.weight"]
+    assert np.array_equal(load_file(str(last))["dense.weight"], weight)
+    assert not np.array_equal(load_file(str(file))["dense.weight"], weight)
+
+
+# Models whose text nobody knows.
+
+
+@pytest.fixture
+def unknown(tmp_path):
+    path, out = tmp_path / "model.safetensors", tmp_path / "run"
+    model = fused("gru", 2)
+    d2l.export_model(model, VOCAB, path, format="safetensors", lower=False)
+    d2l.import_run(path, out)
+    return model, out
+
+
+def test_a_model_without_a_run_becomes_one(unknown, capsys, tmp_path):
+    model, out = unknown
+    run = d2l.load_run(out)
+    expected = generate(model, VOCAB, ["the fox"], 20)
+    assert generate(run.model, run.vocab, ["the fox"], 20) == expected
+    assert run.settings.keep_case and not run.settings.keep_whitespace and run.history == []
+    words = printed(capsys, "generate", out, "--prefix=the fox", "--length=20")
+    assert words == f"{expected[0]}\n"
+    assert " nats, " in printed(capsys, "evaluate", out, f"--corpus={SAMPLE_TEXT}")
+    assert printed(capsys, "export", out, "--format=safetensors", f"--output={tmp_path / 'a'}")
+    d2l.import_run(tmp_path / "a", tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate"],
+        ["evaluate", "--baseline=ngram", f"--corpus={SAMPLE_TEXT}"],
+        ["train", "--resume"],
+        ["train", "--resume", f"--corpus={SAMPLE_TEXT}"],
+    ],
+)
+def test_what_needs_its_text_says_that_it_is_unknown(unknown, capsys, words):
+    _, out = unknown
+    place = ["--out", out] if words[0] == "train" else [out]
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    line = refused(capsys, *words, *place)
+    assert f"the model in {out} was imported from a file that does not name the text" in line
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_cell_that_runs_do_not_have(tmp_path):
+    d2l.export_model(fused("rnn_relu", 1), VOCAB, tmp_path / "a", format="safetensors")
+    with pytest.raises(ExportError, match="its cell is rnn_relu, and runs have lstm, gru, rnn"):
+        d2l.import_run(tmp_path / "a", tmp_path / "run")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda source: source["settings"].update(num_layers=3), "num_layers 3, but its layers"),
+        (lambda source: source["settings"].update(cell="gru"), "cell 'gru', but its layers"),
+        (lambda source: source["settings"].update(keep_case=False), "keep_case False, but"),
+        (lambda source: source["settings"].update(colour=1), "unknown: 'colour'"),
+        (lambda source: source.update(settings=8), "settings must be names with values, not 8"),
+        (lambda source: source.pop("text"), "'text' is missing in its metadata"),
+        (lambda source: source["text"].pop("sha256"), "'sha256' is missing in its metadata"),
+        (lambda source: source["text"].update(sha256=8), "sha256 is 8, not a string"),
+        (lambda source: source.update(text=[]), "cannot be imported: "),
+        (lambda source: source.update(history=[[1, 2]]), "cannot be imported: "),
+        (lambda source: source.update(history=[[2, 1, 1, 1, 1]]), "the record of epoch 1 in its"),
+        (lambda source: source.update(history=[[1, "x", 1, 1, 1]]), "the record of epoch 1 in its"),
+        (lambda source: source.update(history=3), "cannot be imported: "),
+    ],
+)
+def test_metadata_that_do_not_fit(of_lstm, capsys, tmp_path, change, message):
+    _, file = of_lstm
+    arrays, facts = load_file(str(file)), facts_of(file)
+    source = json.loads(facts["source"])
+    change(source)
+    save_file(arrays, str(file), metadata={**facts, "source": json.dumps(source)})
+    before = sorted(os.listdir(tmp_path))
+    line = refused(capsys, "import", file, "--out", tmp_path / "new")
+    assert f"{file} cannot be imported: " in line and message in line
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_nothing_is_imported_over_something(of_lstm, capsys, tmp_path):
+    run, file = of_lstm
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_text("kept")
+    (tmp_path / "link").symlink_to("nowhere")
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    for place in (run, file, tmp_path / "folder", tmp_path / "link"):
+        line = refused(capsys, "import", file, "--out", place)
+        assert f"{place} exists and is not an empty directory: choose another" in line
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    (tmp_path / "empty").mkdir()
+    assert main(["import", str(file), "--out", str(tmp_path / "empty")]) == 0
+    assert main(["import", str(file), "--out", str(tmp_path / "a" / "b")]) == 0
+    assert main(["evaluate", str(tmp_path / "a" / "b")]) == 0
+
+
+@pytest.mark.parametrize("moment", ["save_checkpoint", "write_text"])
+def test_an_import_that_fails_leaves_nothing(of_lstm, capsys, tmp_path, monkeypatch, moment):
+    from d2l_deeprnn.training import run_directory
+
+    _, file = of_lstm
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", str(args[0]))
+
+    monkeypatch.setattr(run_directory, moment, full)
+    before = sorted(os.listdir(tmp_path))
+    assert "No space left on device" in refused(capsys, "import", file, "--out", tmp_path / "new")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_directory_is_made_whole_or_not_at_all(tmp_path):
+    with files.new_directory(tmp_path / "a") as directory:
+        (directory / "file").write_text("x")
+        assert not (tmp_path / "a").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+    with pytest.raises(OSError, match="/a'"), files.new_directory(tmp_path / "a") as directory:
+        (directory / "other").write_text("x")
+    with pytest.raises(KeyboardInterrupt), files.new_directory(tmp_path / "b"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["a"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+
+
+# The command line.
+
+
+def test_the_commands_name_what_cannot_be_used(of_lstm, capsys, tmp_path):
+    run, file = of_lstm
+    words = ["--format=safetensors", "--output"]
+    assert "exists already: choose another" in refused(capsys, "export", run, *words, file)
+    line = refused(capsys, "export", run, *words, tmp_path / "none" / "a")
+    assert "there is no directory" in line
+    assert "holds no run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
+    assert "there is no such file" in refused(capsys, "import", tmp_path / "b", "--out=c")
+    os.remove(run / "best.zip")
+    line = refused(capsys, "export", run, *words, tmp_path / "a")
+    assert "take --checkpoint last" in line
+    with pytest.raises(SystemExit) as exit:
+        main(["export", str(run), "--format=pickle", "--output=a"])
+    assert exit.value.code == 2 and "invalid choice: 'pickle'" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_extra_that_is_missing_is_one_line(of_lstm, capsys, monkeypatch, tmp_path):
+    import sys
+
+    run, file = of_lstm
+    for package in ("onnx", "safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for name in ("onnx", "safetensors"):
+        line = refused(capsys, "export", run, f"--format={name}", "--output", tmp_path / "a")
+        assert line.endswith(f"pip install 'd2l_deeprnn[{name}]'")
+    line = refused(capsys, "import", file, "--out", tmp_path / "b")
+    assert line.endswith("pip install 'd2l_deeprnn[safetensors]'")
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_errors_are_of_the_kinds_that_are_told(of_lstm, tmp_path):
+    _, file = of_lstm
+    with pytest.raises(RunError):
+        d2l.import_run(file, file)
+    with pytest.raises(ExportError):
+        d2l.import_run(tmp_path / "none", tmp_path / "a")

@@ -1,0 +1,134 @@
+"""MXNet -> ONNX -> ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from exported import ALL, HIDDENS, VOCAB, fused, model_of, scores_of, some_tokens, stacked
+from recurrent import NUM_STATES, assert_close
+from test_export import mixed_cells
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import gluon, nd
+from d2l_deeprnn.export import ExportError
+
+onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
+
+
+def exported(model, tmp_path, **options):
+    path = tmp_path / "model.onnx"
+    d2l.export_model(model, VOCAB, path, format="onnx", **options)
+    return path
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def run(session, tokens, state):
+    return session.run(None, {"tokens": tokens, **state})
+
+
+def zeros(session, num_rows):
+    return {
+        given.name: np.zeros((num_rows, given.shape[1]), np.float32)
+        for given in session.get_inputs()[1:]
+    }
+
+
+@pytest.mark.parametrize("mode, num_layers", ALL)
+def test_it_computes_what_the_fused_layer_does(mode, num_layers, tmp_path):
+    model = fused(mode, num_layers)
+    session = session_of(exported(model, tmp_path))
+    # The state runs on from one piece to the next, whatever their sizes.
+    for num_rows in (1, 4):
+        state, ours = zeros(session, num_rows), None
+        for num_steps in (1, 5, 2):
+            tokens = some_tokens(num_rows, num_steps)
+            scores, *new = run(session, tokens, state)
+            expected, ours = scores_of(model, tokens, ours)
+            assert_close({"scores": scores}, {"scores": expected}, 1e-5)
+            state = dict(zip(state, new))
+            kinds = NUM_STATES[mode]  # (num_layers, num_rows, HIDDENS) each
+            by_layer = [array[i] for i in range(num_layers) for array in ours]
+            assert len(new) == len(by_layer) == num_layers * kinds
+            for name, array in zip(state, by_layer):
+                assert_close({name: state[name]}, {name: array}, 1e-5)
+            ours = [nd.array(array) for array in ours]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_it_computes_what_a_stack_with_dropout_does_when_it_writes(cell, tmp_path):
+    model = stacked(cell, 2)
+    session = session_of(exported(model, tmp_path))
+    tokens = some_tokens(3, 6)
+    scores = run(session, tokens, zeros(session, 3))[0]
+    assert_close({"scores": scores}, {"scores": scores_of(model, tokens)[0]}, 1e-5)
+
+
+def test_it_computes_what_cells_do(tmp_path):
+    model = model_of(mixed_cells())
+    session = session_of(exported(model, tmp_path))
+    tokens = some_tokens(3, 6)
+    scores, *new = run(session, tokens, zeros(session, 3))
+    expected, state = scores_of(model, tokens)
+    names = ["scores", *zeros(session, 1)]
+    found = dict(zip(names, [scores, *new]))
+    assert_close(found, dict(zip(names, [expected, *state])), 1e-5)
+
+
+def test_the_graph_says_what_it_is(tmp_path):
+    model = onnx.load(str(exported(fused("lstm", 2), tmp_path, fold_whitespace=False)))
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8 and model.producer_name == "d2l_deeprnn"
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("LSTM") == 2
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    states = {f"l{i}_{name}": ["batch_size", HIDDENS] for i in (0, 1) for name in "hc"}
+    assert shapes == {
+        "tokens": ["batch_size", "num_steps"],
+        "scores": ["batch_size", "num_steps", len(VOCAB)],
+        **states,
+        **{f"new_{name}": shape for name, shape in states.items()},
+    }
+    facts = {prop.key: prop.value for prop in model.metadata_props}
+    assert json.loads(facts["vocab"]) == VOCAB.idx_to_token
+    assert json.loads(facts["cleaning"]) == {"lower": True, "fold_whitespace": False}
+
+
+def test_a_gru_is_what_gluon_means_by_it(tmp_path):
+    gru = onnx.load(str(exported(fused("gru", 1), tmp_path)))
+    (node,) = [node for node in gru.graph.node if node.op_type == "GRU"]
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    assert attributes == {"hidden_size": HIDDENS, "linear_before_reset": 1}
+
+
+@pytest.mark.parametrize("wrong", ["gates", "residual", "dense"])
+def test_a_graph_that_computes_something_else_is_not_written(tmp_path, monkeypatch, wrong):
+    from d2l_deeprnn.export import onnx as module
+
+    model = model_of(gluon.rnn.ResidualCell(gluon.rnn.LSTMCell(len(VOCAB))))
+    add_layer = module._add_layer
+    if wrong == "gates":
+        monkeypatch.setitem(module.GATES, "lstm", (0, 1, 2, 3))
+    elif wrong == "residual":
+        monkeypatch.setattr(
+            module, "_add_layer", lambda graph, prefix, layer, inputs: add_layer(
+                graph, prefix, layer._replace(residual=False), inputs))  # fmt: skip
+    else:
+        constant = module._Graph.constant
+
+        def other(self, name, value):
+            constant(self, name, value * 1.001 if name == "dense_bias" else value)
+
+        monkeypatch.setattr(module._Graph, "constant", other)
+    with pytest.raises(ExportError, match="the ONNX graph does not compute what the model does"):
+        exported(model, tmp_path)
+    assert os.listdir(tmp_path) == []
