@@ -1,0 +1,182 @@
+"""What ``train`` shows, and the list of runs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from types import SimpleNamespace
+
+import pytest
+
+from d2l_deeprnn.cli import console, main, train
+from d2l_deeprnn.files import locked
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training.state import TrainRecord
+
+SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
+TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL]
+
+
+def in_a_terminal(columns, *words):
+    """Everything that a command writes into a terminal of some width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
+    environment.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2l_deeprnn", *map(str, words)],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+    )  # fmt: skip
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # how Linux says that nobody has the other end any more
+            break
+        if not piece:
+            break
+        written += piece
+    os.close(ours)
+    assert process.wait() == 0, written
+    return written.decode()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_bar_fits_and_shows_the_loss_and_the_time_left(columns, tmp_path):
+    words = [*TRAIN, "--num-hiddens=64", "--num-epochs=3", "--out", tmp_path / "run"]
+    written = in_a_terminal(columns, *words)
+    shown = [re.sub(r"\x1b\[.", "", line) for line in re.split(r"[\r\n]+", written)]
+    bars = [line for line in shown if "%" in line]
+    assert bars and max(map(len, bars)) <= columns
+    assert any(re.match(r"epoch [123]/3, loss \d\.\d{3}, \d+:\d\d left", line) for line in bars)
+
+
+def lines_of(capsys, *words):
+    assert main([str(word) for word in words]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_lines_fit_a_terminal(tmp_path, capsys):
+    out = tmp_path / "run"
+    lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", out)
+    assert max(len(line) for line in lines if str(out) not in line) <= 80
+    assert any(re.match(r"epoch 2/2, train \d\.\d{4}, held out \d\.\d{4} \(p", ln) for ln in lines)
+
+
+def test_the_longest_line_of_an_epoch_fits(capsys):
+    display = train._Display(train._Samples(None, None))
+    settings = SimpleNamespace(num_epochs=500)
+    display._learner = SimpleNamespace(settings=settings, history=[])
+    display._tokens, display._started = 10**9, 0.0
+    display.epoch(TrainRecord(500, 1.40213, 1.43127, 0.001, 59 * 60.0 + 59))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert len(line) <= 80
+
+
+def test_a_model_writes_after_some_epochs(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = [*TRAIN, "--num-epochs=4", "--sample-every=2", "--prefix=The ", "--out", out]
+    lines = lines_of(capsys, *words)
+    after = [i for i, line in enumerate(lines) if line.startswith("  the ")]
+    assert [lines[i - 1][:9] for i in after] == ["epoch 2/4", "epoch 4/4"]
+    assert max(map(len, lines[after[0] : after[0] + 2])) <= 80
+
+
+def test_samples_change_nothing(tmp_path, capsys):
+    lines_of(capsys, *TRAIN, "--num-epochs=2", "--dropout=0.5", "--out", tmp_path / "without")
+    words = [*TRAIN, "--num-epochs=2", "--dropout=0.5", "--sample-every=1"]
+    lines_of(capsys, *words, "--out", tmp_path / "with")
+    with_samples, without = (
+        [line.split(",")[:3] for line in (tmp_path / name / "metrics.csv").read_text().split()]
+        for name in ("with", "without")
+    )
+    assert with_samples == without
+
+
+@pytest.mark.parametrize(
+    "words, refused",
+    [
+        (["--prefix=a"], "--prefix goes with --sample-every N"),
+        (["--sample-every=1", "--prefix=\N{SNOWMAN}"], "not in the vocabulary"),
+        (["--sample-every=1", "--prefix="], "a prefix is empty"),
+        (["--device=tpu"], "device must be cpu, gpu or one GPU such as gpu.1., not 'tpu'"),
+        (["--device=gpu(99)"], "device gpu.99. cannot be used by this MXNet; it can use"),
+        (["--checkpoint-minutes=0"], "checkpoint_minutes must be a number above 0, not 0"),
+        (["--rank-timeout=-1"], "rank_timeout must be a number above 0, not -1"),
+    ],
+)
+def test_what_is_refused(words, refused, tmp_path, capsys):
+    assert main([*TRAIN, *words, "--out", str(tmp_path / "run")]) == 2
+    assert re.search(refused, capsys.readouterr().err)
+
+
+def test_a_run_that_stopped_in_an_epoch_goes_on_in_it(tmp_path, capsys, monkeypatch):
+    out, asked = tmp_path / "run", []
+
+    def stop_in_epoch_2(self):
+        asked.append(1)
+        return len(asked) == 45  # an epoch has 33 minibatches, and is asked once more
+
+    monkeypatch.setattr(console.Stop, "asked_for", stop_in_epoch_2)
+    stopped = lines_of(capsys, *TRAIN, "--num-epochs=3", "--out", out)
+    assert any(line.startswith("Ended: stopped in epoch 2, after minibatch") for line in stopped)
+    monkeypatch.undo()
+    lines = lines_of(capsys, "train", "--resume", "--out", out)
+    assert any(re.match(r"going on in epoch 2 after minibatch \d+$", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [(0, "0:00"), (65.4, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")]
+)
+def test_a_time_as_a_clock_shows_it(seconds, words):
+    assert console.duration(seconds) == words
+
+
+class Terminal:
+    def __init__(self, is_one):
+        self.isatty = lambda: is_one
+
+
+def test_colours_only_where_they_are_wanted(monkeypatch):
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.setenv(name, "")
+    red = console.coloured("error:", console.RED, Terminal(True))
+    assert red == "\x1b[31merror:\x1b[0m"
+    assert console.coloured("error:", console.RED, Terminal(False)) == "error:"
+    for name, value in ("TERM", "dumb"), ("NO_COLOR", "1"):
+        monkeypatch.setenv(name, value)
+        assert console.coloured("error:", console.RED, Terminal(True)) == "error:"
+
+
+# The list of runs.
+
+
+def test_runs_are_listed(tmp_path, capsys):
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "deep" / "b")
+    lines_of(capsys, "train", "--resume", "--num-epochs=2", "--out", tmp_path / "deep" / "b")
+    (tmp_path / "deep" / "b" / "best.zip").unlink()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")  # of another program
+    shown = "\n".join(lines_of(capsys, "runs", tmp_path))
+    assert re.search(
+        r"^a +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*cell gru", shown, re.M
+    )
+    assert re.search(r"^deep/b +2/2 +\d\.\d{4} +finished", shown, re.M) and "other" not in shown
+    with locked(tmp_path / "a" / ".lock"):
+        assert re.search(r"^a .* training ", "\n".join(lines_of(capsys, "runs", tmp_path)), re.M)
+
+
+def test_where_there_is_no_run(tmp_path, capsys):
+    assert main(["runs", str(tmp_path)]) == 2
+    assert "there is no run in" in capsys.readouterr().err
+    assert main(["runs", str(tmp_path / "missing")]) == 2
+    assert "is not a directory" in capsys.readouterr().err
