@@ -20,7 +20,7 @@ from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.export import ExportError, html
 from d2l_deeprnn.export.network import WEIGHTS, Export
 from d2l_deeprnn.generation.generate import generate
-from d2l_deeprnn.text.corpora import clean_text
+from d2l_deeprnn.text.cleaning import clean_text
 
 VOCAB = d2l.Vocab("abcdefghijklmnopqrstuvwxyz ,.'")
 
