@@ -177,6 +177,7 @@ NEEDS = {
     "onnx": ["onnx", "onnxruntime"],
     "safetensors": ["safetensors"],
     "import": ["safetensors"],
+    "runs/novel-again": ["safetensors"],  # what is imported
     "examples/onnx_generate.py": ["onnxruntime"],
     "examples/pytorch_generate.py": ["torch", "safetensors"],
 }

@@ -173,12 +173,15 @@ EVIL = "</script></textarea><script>alert(1)</script>&amp;"
 
 def test_what_a_user_gives_is_no_markup():
     vocab = d2l.Vocab("<>&/'\"\\\u2028é\ud83d😀a")
-    page = Page(html.web_page(exported(vocab=vocab), title=EVIL, beginning=EVIL))
+    text = html.web_page(exported(vocab=vocab), title=EVIL, beginning=EVIL)
+    page = Page(text)
     assert len(page.all("script")) == 2
     assert page.all("title")[0][1] == page.all("h1")[0][1] == EVIL
     ((_, beginning),) = page.all("textarea")
     assert beginning == "\n" + EVIL
     assert page.model["tokens"] == [None, *vocab.idx_to_token[1:]]
+    data = text.split('id="model">')[1].split("</script>")[0]
+    assert data.isascii() and not set("<>&") & set(data)
 
 
 def test_special_tokens_are_no_characters():
