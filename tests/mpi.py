@@ -20,8 +20,14 @@ from d2l_deeprnn._mxnet import repairs, waiting
 MPIEXEC = shutil.which(
     "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
+
+
+def is_installed():
+    return MPIEXEC is not None and importlib.util.find_spec("mpi4py") is not None
+
+
 needs_mpi = pytest.mark.skipif(
-    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
+    not is_installed(),
     reason="mpiexec or mpi4py is not installed (the extra mpi)",
 )
 COMMAND = "import sys; from d2l_deeprnn.cli import main; sys.exit(main(sys.argv[1:]))"

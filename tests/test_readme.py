@@ -13,6 +13,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import mpi
 import pytest
 
 import d2l_deeprnn as d2l
@@ -24,7 +25,7 @@ from d2l_deeprnn.text import corpora
 ROOT = Path(__file__).parents[1]
 # In the order in which their cells and commands work one after the other.
 PAGES = ["README.md", "docs/from-scratch.md", "docs/training.md", "docs/texts.md"]
-PAGES += ["docs/export.md", "docs/web-page.md", "results/README.md"]
+PAGES += ["docs/several-machines.md", "docs/export.md", "docs/web-page.md", "results/README.md"]
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
 README = TEXTS["README.md"]
 
@@ -229,6 +230,11 @@ def run_command(words):
                 run_command(["d2l-deeprnn", *shlex.split(recipe), "--num-epochs", "1"])
     elif program == "d2l-deeprnn":
         assert cli.main(shortened(rest)) == 0, words
+    elif program == "mpiexec":
+        _, _, d2l_deeprnn, *rest = rest
+        assert d2l_deeprnn == "d2l-deeprnn"
+        if mpi.is_installed():
+            mpi.mpiexec(2, mpi.COMMAND, *shortened(rest))
     elif program == "python":
         subprocess.run([sys.executable, str(ROOT / rest[0]), *rest[1:]], check=True)
     elif program not in NOT_HERE:

@@ -194,6 +194,10 @@ def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[Train
     return TrainSettings(**chosen)
 
 
+def _thousands(number: float) -> str:
+    return f"{number / 1000:.0f}k" if number >= 10_000 else f"{number:.0f}"
+
+
 class _Samples:
     """What the model writes after some of the epochs.
 
@@ -312,7 +316,7 @@ class _Display:
             held_out = f", held out {record.valid_loss:.4f} (perplexity {reached:.3g})"
         print_line(
             f"epoch {self._of(record.epoch)}, train {record.train_loss:.4f}{held_out}, "
-            f"{self._tokens / seconds / 1000:.1f}k tok/s, {duration(record.seconds)}"
+            f"{_thousands(self._tokens / seconds)} tok/s, {duration(record.seconds)}"
         )
         for line in self._samples.after_epoch(self._learner):
             print_line(line)

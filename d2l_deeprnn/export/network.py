@@ -389,8 +389,8 @@ def compare(
     begun = _by_layer(network, model.begin_state(batch_size=2, ctx=device_of(model)))
     if any(array.any() for array in begun):
         raise ExportError("the model's begin_state is not zeros: nothing in the file would say so")
-    # Two steps show what is handed on; after more, some networks have made much of rounding. The rows
-    # are many, so that not all numbers of a state are small by chance, and rounding beside them large.
+    # Two steps show what is handed on; after more, some networks have made much of rounding. There
+    # are many rows, so that not all numbers of a state are small by chance, beside their rounding.
     for num_rows, num_steps in ((32, 1), (max(32, -(-network.vocab_size // 2)), 2)):
         tokens = np.resize(random.permutation(network.vocab_size), (num_rows, num_steps))
         state = [

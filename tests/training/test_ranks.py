@@ -331,7 +331,7 @@ LONG = ["--num-epochs=1000", "--checkpoint-minutes=1e-6"]
 @needs_mpi
 def test_a_rank_that_hangs_is_noticed(tmp_path):
     out = tmp_path / "run"
-    job = Job(2, COMMAND, "train", "--out", out, *WORDS, *LONG, "--rank-timeout=3")
+    job = Job(2, COMMAND, "train", "--out", out, *WORDS, *LONG, "--rank-timeout", 3)
     wait_for_checkpoint(job, out)
     os.kill(job.ranks()[1], signal.SIGSTOP)
     status, _, errors = job.wait()
