@@ -282,6 +282,14 @@ def test_what_all_ranks_are_refused_is_said_once(two):
     assert "holds a run: go on with it (--resume)" in line
 
 
+def test_what_one_process_does_is_not_done_by_several(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert main(["reproduce", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "reproduce is done by one process: mpiexec can start train, evaluate or gen" in error
+
+
 @needs_mpi
 @pytest.mark.parametrize(
     "code, words",
