@@ -107,7 +107,9 @@ setup(
     # import hook that comes after the path, where a folder called d2l_deeprnn, such as a clone of
     # this project, is found before it.
     package_dir={"": "."},
-    package_data={"d2l_deeprnn": ["py.typed", "export/page/*", "text/samples/*.txt"]},
+    package_data={
+        "d2l_deeprnn": ["py.typed", "evidence/page.css", "export/page/*", "text/samples/*.txt"]
+    },
     zip_safe=False,
     python_requires=">=3.8,<3.14",
     cmdclass={"build_py": FreshBuild},
