@@ -55,7 +55,7 @@ class LivePlot:
         Args:
             record: of an epoch, as ``on_epoch`` gets it.
         """
-        values = record._asdict().items()
+        values = zip(record._fields, record)
         self.rows.append({name: x for name, x in values if isinstance(x, (int, float))})
         shell = _notebook()
         if shell is None:
