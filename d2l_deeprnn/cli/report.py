@@ -24,6 +24,7 @@ NAME = "report.html"
 # The most likely characters, safer draws, and draws from what the model has learnt.
 TEMPERATURES = (0.0, 0.5, 1.0)
 LENGTH = 400
+BLANKS = {"\n": "a line break", " ": "a blank"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +110,7 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
     history = runs.read_history(directory)
     loaded = runs.load_run(directory, checkpoint=arguments.checkpoint, ctx=device(arguments))
     record = loaded.history[-1] if loaded.history else None
-    which = f"checkpoint {arguments.checkpoint}"
+    which = f"{arguments.checkpoint} checkpoint"
     if record is not None:
         which += f", epoch {record.epoch}"
     held_out = _held_out(arguments, loaded, which)
@@ -223,8 +224,8 @@ def _samples(arguments: argparse.Namespace, run: LoadedRun, which: str) -> List[
         prefix = clean_prefix(arguments.prefix, run.settings, run.vocab)
     parts = [
         pages.paragraph(
-            f"{LENGTH} characters from the prefix {prefix!r}, by the model of {which}; seed "
-            f"{arguments.seed}.",
+            f"{LENGTH} characters after {BLANKS.get(prefix, repr(prefix))}, by the model of the "
+            f"{which}; seed {arguments.seed}.",
             "note",
         )
     ]
@@ -272,7 +273,7 @@ def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> Any:
 
     text = {
         {"train_chars": "characters to train on", "valid_chars": "characters for validation",
-         "test_chars": "characters for the test"}.get(name, name): value
+         "test_chars": "characters for the test"}.get(name, name): f"{value:,}"
         for name, value in config["text"].items()
         if name not in ("paths", "sha256")
     }  # fmt: skip

@@ -111,7 +111,7 @@ def test_the_pages_numbers_are_those_of_evaluate(trained, tmp_path, capsys):
     rows = [row for row in page_of(output).rows if row]
     assert [tuple(row[2:5]) for row in rows] == wanted and len(rows) == 4
     assert [row[0] for row in rows] == ["validation", "validation", "test", "test"]
-    assert "n-gram of order" in rows[1][1] and "checkpoint best" in rows[0][1]
+    assert "n-gram of order" in rows[1][1] and rows[0][1] == "best checkpoint, epoch 2"
 
 
 def test_pictures_say_what_they_show(trained, tmp_path):
