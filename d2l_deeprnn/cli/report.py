@@ -24,6 +24,13 @@ NAME = "report.html"
 # The most likely characters, safer draws, and draws from what the model has learnt.
 TEMPERATURES = (0.0, 0.5, 1.0)
 LENGTH = 400
+# What is shown of the text in a run's configuration.
+TEXT = {
+    "vocab_size": "Vocabulary size",
+    "train_chars": "Characters to train on",
+    "valid_chars": "Characters for validation",
+    "test_chars": "Characters for the test",
+}
 BLANKS = {"\n": "a line break", " ": "a blank"}
 
 
@@ -107,8 +114,9 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
     from ..training.evaluate import perplexity
 
     directory = arguments.directory
-    history = runs.read_history(directory)
     loaded = runs.load_run(directory, checkpoint=arguments.checkpoint, ctx=device(arguments))
+    # A model from another program may come without one.
+    history = runs.read_history(directory) if loaded.history else []
     record = loaded.history[-1] if loaded.history else None
     which = f"{arguments.checkpoint} checkpoint"
     if record is not None:
@@ -124,7 +132,7 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
         f"A training run on {_texts(loaded.settings)}",
         [
             pages.paragraph(f"{lead}.", "verdict"),
-            pages.section("Curves", pages.curves(_curves(history))),
+            pages.section("Curves", pages.curves(_curves(history))) if history else "",
             held_out,
             pages.section("What the model writes", *_samples(arguments, loaded, which)),
             pages.section("Settings", *_settings(loaded.settings)),
@@ -269,12 +277,11 @@ def _command(config: Mapping[str, Any], settings: TrainSettings, directory: Path
 
 
 def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> Any:
-    from ..evidence.pages import labelled
-
-    text = {
-        {"train_chars": "characters to train on", "valid_chars": "characters for validation",
-         "test_chars": "characters for the test"}.get(name, name): f"{value:,}"
-        for name, value in config["text"].items()
-        if name not in ("paths", "sha256")
-    }  # fmt: skip
-    return [("Training time", duration(history[-1]["seconds"])), *labelled(text)]
+    rows = [("Training time", duration(history[-1]["seconds"]))] if history else []
+    text = config["text"]
+    for name, words in TEXT.items():
+        if isinstance(text.get(name), int):
+            rows.append((words, f"{text[name]:,}"))
+    if "imported" in config:
+        rows.append(("Imported from", str(config["imported"]["file"])))
+    return rows

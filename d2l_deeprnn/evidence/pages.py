@@ -50,7 +50,6 @@ WORDS = {
     "steps": "time steps",
     "theta": "threshold",
     "valid": "validation",
-    "vocab": "vocabulary",
 }
 NAMES = {"d2l_deeprnn": "d2l_deeprnn", "mxnet": "MXNet", "numpy": "NumPy"}
 TICKS = (1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)

@@ -11,11 +11,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.chapter import book
 from d2l_deeprnn.cli import _parser, main, report
 from d2l_deeprnn.cli.options import as_words, changed, given
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.learner import new_model
 from d2l_deeprnn.training.settings import TrainSettings, declared
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
@@ -192,6 +195,21 @@ def test_a_run_that_held_nothing_out(tmp_path):
     assert main(["report", str(tmp_path)]) == 0
     page = page_of(tmp_path / "report.html")
     assert "The run held nothing out." in page.shown and "held out: " not in page.shown
+
+
+def test_a_model_from_elsewhere_has_no_history(tmp_path):
+    settings = TrainSettings(corpus=("elsewhere",), num_hiddens=4, num_layers=1)
+    vocab = Vocab("all the traveller's time")
+    model = new_model(settings, len(vocab), mx.cpu())
+    text = {"sha256": None, "vocab_size": len(vocab), "valid_chars": "<b>"}
+    how = {"text": text, "imported": {"file": "<b>.safetensors"}}
+    runs.write_run(tmp_path / "run", settings, model, vocab, [], **how)
+    words = ["report", str(tmp_path / "run"), "--checkpoint=last"]
+    assert main(words) == 0
+    page = page_of(tmp_path / "run" / "report.html")
+    assert "after 0 of 50 epochs" in page.shown and "seconds of training" not in page.shown
+    assert "d2l-deeprnn import '<b>.safetensors' --out" in page.shown
+    assert "The text could not be scored: " in page.shown
 
 
 def test_a_run_of_reproduce_is_held_against_the_book_again(small_chapter, tmp_path, capsys):
