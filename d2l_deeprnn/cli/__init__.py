@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "held-out loss of a run",
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
+    "report": "write a run into a page for a browser",
     "runs": "list runs, with settings, best loss and state",
     "export": "write a run's model into a file for other programs",
     "import": "make a run of a model in such a file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import textwrap
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   d2l-deeprnn train --corpus my_novel.txt --out runs/novel
-  d2l-deeprnn train --resume --num-epochs 80 --out runs/novel
+  d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
   d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
   d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
   d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
@@ -109,6 +110,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         metavar="TEXT",
         help="what such a line begins with (default: the beginning of the held-out text)",
     )
+    add(
+        "--log",
+        choices=["tensorboard"],
+        default=None,
+        help="write losses, perplexities, learning rate and speed for TensorBoard too, into "
+        "DIR/tensorboard (default: metrics.csv only)",
+    )
     add_device(groups["run"])
     add(
         "--rank-timeout",
@@ -126,16 +134,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = arguments.out
     settings = _settings(_chosen(arguments), out, arguments.resume)
-    with _Display(_Samples(arguments.sample_every, arguments.prefix)) as display, stop_on_signals(
-        STOPPING
-    ) as stop:
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(_Display(_Samples(arguments.sample_every, arguments.prefix)))
+        watchers: List[Any] = [display]
+        if arguments.log is not None:
+            from ..training.tensorboard import DIRECTORY, TensorBoard
+
+            watchers.append(stack.enter_context(TensorBoard(out / DIRECTORY)))
+        stop = stack.enter_context(stop_on_signals(STOPPING))
         result = runs.train(
             settings,
             out,
             resume=arguments.resume,
-            on_start=display.start,
+            on_start=lambda learner, text: [w.start(learner, text) for w in watchers],
             on_minibatch=display.minibatch,
-            on_epoch=display.epoch,
+            on_epoch=lambda record: [watcher.epoch(record) for watcher in watchers],
             should_stop=stop.asked_for,
             checkpoint_minutes=arguments.checkpoint_minutes,
             rank_timeout=arguments.rank_timeout,
