@@ -20,6 +20,7 @@ from ..files import atomic_file, printable
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 # Inches. A notebook shows 80 pixels for each, an SVG 96: neither has to be scrolled or shrunk.
 WIDTH, WIDEST = 7, 8.5
+STEPS = (1, 2, 2.5, 5, 10)  # between the numbers beside an axis, and their multiples by ten
 
 Curve = Tuple[Sequence[int], Sequence[float]]  # epochs, perplexities
 
@@ -141,7 +142,8 @@ def lines_figure(
 
     Args:
         panels: title -> legend -> line. Lines of the same legend have the
-            same look in all panels; all legends are in the first.
+            same look in all panels; all legends are in the first, or below it if they
+            are many.
         xlabel: name of the horizontal axis, with its unit; one for each panel
             where they differ.
         ylabel: name of the vertical axis, with its unit.
@@ -150,11 +152,13 @@ def lines_figure(
     """
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
-    figure = _picture(WIDTH if columns == 1 else WIDEST, 4 if rows == 1 else 3 * rows)
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    xlabels = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
     lines = [(legend, line) for its in panels.values() for legend, line in its.items()]
     legends = dict.fromkeys(legend for legend, line in lines if isinstance(line, Line))
+    crowded = len(legends) > 5  # no corner is free for so many
+    height = (4 if rows == 1 else 3 * rows) + crowded
+    figure = _picture(WIDTH if columns == 1 else WIDEST, height)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    xlabels = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
     looks = dict(zip(legends, zip(cycle(COLOURS), cycle("osD^vP"))))
     handles: Dict[str, Any] = {}
     for axes, name, (title, its) in zip(grid.flat, xlabels, panels.items()):
@@ -181,7 +185,8 @@ def lines_figure(
     for row in grid:
         row[0].set_ylabel(ylabel)
     if len(handles) > 1:
-        grid[0][0].legend(list(handles.values()), list(handles), fontsize="small")
+        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.15), "ncol": 2} if crowded else {}
+        grid[0][0].legend(list(handles.values()), list(handles), fontsize="small", **below)
     return figure
 
 
@@ -232,7 +237,7 @@ def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: s
             axes.plot(*bar, color="black", linewidth=1.5)
             # Each at a height of its own, the first on top: equal ones would hide each other.
             heights = place + 0.6 * ((np.arange(len(values)) + 0.5) / len(values) - 0.5)
-            axes.plot(values, heights, "o", color=colours[kind], markersize=5, markeredgecolor="1")
+            axes.plot(values, heights, "o", color=colours[kind], markersize=5, markeredgecolor="w")
         axes.set_yticks(range(len(rows)), labels=list(rows))
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(True, axis="x", color="0.9")
@@ -302,13 +307,13 @@ def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> 
     elif logarithmic:
         _logarithmic_ticks(axes.xaxis)
     elif all(place == int(place) for place in places):  # there is no half epoch
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(9, steps=STEPS, integer=True))
 
 
 def _logarithmic_ticks(axis: Any) -> None:
     """Choose the numbers beside a logarithmic axis: at least five, none written as a power."""
     low, high = axis.get_view_interval()
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks: List[float] = []
     for steps in [(1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)]:
         ticks = [step * 10.0**power for power in powers for step in steps]
@@ -316,7 +321,7 @@ def _logarithmic_ticks(axis: Any) -> None:
         if len(ticks) >= 5:
             break
     else:  # so short that a logarithmic axis is nearly a linear one
-        ticks = [t for t in MaxNLocator(6).tick_values(low, high) if low <= t <= high]
+        ticks = [t for t in MaxNLocator(6, steps=STEPS).tick_values(low, high) if low <= t <= high]
     ticks = ticks[:: math.ceil(len(ticks) / 9)]
     axis.set_ticks(ticks, labels=[_number(tick) for tick in ticks])
     axis.set_minor_locator(NullLocator())
@@ -377,7 +382,7 @@ def _mark(axes: Any, marks: Mapping[str, Curve]) -> None:
 def _finish(axes: Any, ylabel: str, title: str) -> None:
     axes.set_yscale("log")
     _logarithmic_ticks(axes.yaxis)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=STEPS, integer=True))
     axes.grid(True, color="0.9")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)

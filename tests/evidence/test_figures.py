@@ -139,7 +139,7 @@ def test_there_is_no_half_epoch():
         (3, 16, ["3", "5", "7", "10", "15"]),
         (2.6, 6.6, ["3", "4", "5", "6"]),
         (0.0002, 0.5, ["0.0003", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3"]),
-        (1, 1e30, ["1", "1e+04", "1e+08", "1e+12", "1e+16", "1e+20", "1e+24", "1e+28"]),
+        (1, 1e30, ["0.1", "1,000", *(f"1e+{power:02}" for power in range(7, 32, 4))]),
     ],
 )
 def test_a_logarithmic_axis_has_plain_numbers_that_suit_its_range(low, high, expected):
@@ -223,6 +223,13 @@ def test_the_colours_of_a_heat_map_are_those_of_its_numbers():
     assert tuple(image.to_rgba(np.ma.masked_invalid(values))[0, 1]) == (1, 1, 1, 1)
     written = {words.get_text(): words.get_color() for words in axes.texts}
     assert written == {"97": "white", "195": "black", "120": "white", "\N{EN DASH}": "black"}
+
+
+@pytest.mark.parametrize("found", [150.0, np.nan])
+def test_a_heat_map_of_one_number_or_none_is_drawn(found):
+    values = np.array([[found, np.nan]])
+    picture = figure.heat_figure([[("", values)]], ["1", "5"], ["0.1"], "rate", "theta", "epochs")
+    assert "<!-- \N{EN DASH} -->" in figure.to_svg(picture)
 
 
 def test_a_heat_map_shows_its_numbers_and_what_is_missing():

@@ -18,6 +18,8 @@ from d2l_deeprnn.exercises import EXERCISES
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
+QUANTITIES = ("perplexity", "milliseconds a minibatch", "seconds", "characters a second")
+QUANTITIES += ("epochs to", "root mean square", "per 1,000", "times as fast")
 DRAWN = SCRIPT["pictures"](ROOT / "results")
 
 
@@ -62,30 +64,27 @@ def test_drawing_again_changes_nothing(path):
     np.testing.assert_allclose(numbers_again, numbers, atol=0.01)
 
 
-def boxes(texts, picture):
+def written(picture):
+    """What is written in a picture, but for legends, and the boxes that it takes."""
     renderer = picture.canvas.get_renderer()
-    return {
-        text.get_text(): text.get_window_extent(renderer)
-        for text in texts
-        if text.get_visible() and text.get_text()
-    }
+    for axes in picture.axes:
+        texts = [axes.title, *axes.texts]
+        for axis in (axis for axis in (axes.xaxis, axes.yaxis) if axis.get_visible()):
+            low, high = sorted(axis.get_view_interval())
+            ticks = zip(axis.get_ticklocs(), axis.get_ticklabels())
+            texts += [axis.label, *(label for place, label in ticks if low <= place <= high)]
+        for text in texts:
+            if text.get_visible() and text.get_text():
+                yield text.get_text(), text.get_window_extent(renderer)
 
 
 def test_no_words_lie_on_others_or_leave_the_picture(pictures):
     for name, picture in pictures.items():
-        labels = {}
-        for number, axes in enumerate(picture.axes):
-            beside = [axes.xaxis.label, axes.yaxis.label, axes.title]
-            for axis in (axes.xaxis, axes.yaxis):
-                low, high = sorted(axis.get_view_interval())
-                ticks = zip(axis.get_ticklocs(), axis.get_ticklabels())
-                beside += [label for place, label in ticks if low <= place <= high]
-            for words, box in boxes(beside, picture).items():
-                labels[number, words] = box
-        for (one, its), (other, others) in combinations(labels.items(), 2):
+        shown = list(written(picture))
+        for (one, its), (other, others) in combinations(shown, 2):
             assert not its.overlaps(others), f"{name}: {one} and {other}"
         width, height = picture.canvas.get_width_height()
-        for words, box in labels.items():
+        for words, box in shown:
             assert box.x0 >= 0 and box.y0 >= 0, f"{name}: {words}"
             assert box.x1 <= width and box.y1 <= height, f"{name}: {words}"
 
@@ -93,10 +92,10 @@ def test_no_words_lie_on_others_or_leave_the_picture(pictures):
 def test_all_fit_on_a_page_and_name_what_they_show(pictures):
     for name, picture in pictures.items():
         assert picture.get_figwidth() <= 8.5, name
-        labels = " ".join(text.get_text() for text in picture.findobj(matplotlib.text.Text))
-        units = ("perplexity", "milliseconds", "seconds", "characters a second", "epochs")
-        units += ("root mean square", "per 1,000", "times as fast")
-        assert any(unit in labels for unit in units), name
+        axes = [axis for axes in picture.axes for axis in (axes.xaxis, axes.yaxis)]
+        labels = " ".join(axis.get_label_text() for axis in axes)
+        assert any(quantity in labels for quantity in QUANTITIES), name
+        assert "value" not in labels.split(), name
         for axes in picture.axes:
             legend = axes.get_legend()
             assert legend is None or len(legend.get_texts()) > 1, name
