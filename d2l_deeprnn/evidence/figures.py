@@ -322,18 +322,13 @@ def _logarithmic_ticks(axis: Any) -> None:
             break
     else:  # so short that a logarithmic axis is nearly a linear one
         ticks = [t for t in MaxNLocator(6, steps=STEPS).tick_values(low, high) if low <= t <= high]
-    ticks = ticks[:: math.ceil(len(ticks) / 9)]
+    ticks = ticks[:: len(ticks) // 10 + 1]
     axis.set_ticks(ticks, labels=[_number(tick) for tick in ticks])
     axis.set_minor_locator(NullLocator())
 
 
 def _number(value: float) -> str:
-    """A number beside an axis, with three digits that count."""
-    if not 1e-4 < value < 1e7:
-        return f"{value:.3g}"
-    digits = max(0, 2 - math.floor(math.log10(value)))
-    words = f"{value:,.{digits}f}"
-    return words.rstrip("0").rstrip(".") if digits else words
+    return f"{value:,.7g}"  # 1,000,000, but 1e+07
 
 
 def save_figure(figure: Figure, path: Path) -> None:

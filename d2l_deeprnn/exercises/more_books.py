@@ -187,7 +187,7 @@ def tables(rows: Rows) -> List[Table]:
 def figures(rows: Rows) -> Dict[str, Any]:
     """Perplexity by amount of text, and by size of the network."""
     ngrams = rows["ngrams"]
-    thousands = [count / 1000 for count in column(ngrams, "characters")]
+    thousands = [_thousands(row) for row in ngrams]
     by_amount: Dict[str, Dict[str, Union[Line, Level]]] = {}
     for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
         values = [
@@ -204,7 +204,7 @@ def figures(rows: Rows) -> Dict[str, Any]:
             "n-gram": Line(thousands, [perplexity(row[name]) for row in ngrams], style="--"),
         }
         by_amount[title]["LSTM, wider, longer"] = Line(
-            [count / 1000 for count in column(rows["longer"], "characters")],
+            [_thousands(row) for row in rows["longer"]],
             [perplexity(row[name]) for row in rows["longer"]],
             style="-.",
         )
@@ -234,6 +234,11 @@ def figures(rows: Rows) -> Dict[str, Any]:
 def _ngram(rows: Rows, amount: str) -> Row:
     (row,) = select(rows["ngrams"], amount=amount)
     return row
+
+
+def _thousands(row: Row) -> float:
+    """Thousands of characters, in the three digits that an axis has room for."""
+    return float(f"{row['characters'] / 1000:.3g}")
 
 
 def _last(rows: Rows, amount: str) -> float:
