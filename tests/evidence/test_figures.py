@@ -78,12 +78,11 @@ def test_pictures_name_axes_and_lines():
     for text in ("left", "right", "LSTM", "GRU", "characters trained on", "perplexity"):
         assert f"<!-- {text} -->" in svg
     svg = words(figure.points_figure({"test": {"LSTM": [1.0, 2.0], "GRU": [3.0]}}, "perplexity"))
-    assert "<!-- GRU -->" in svg and "<!-- perplexity -->" in svg
+    assert "<!-- GRU -->" in svg and "<!-- perplexity (bar: median) -->" in svg
 
 
 def shown(axis):
     """The numbers or words beside an axis that are in sight, and where they are."""
-    axis.figure.canvas.draw()
     low, high = sorted(axis.get_view_interval())
     return {
         label.get_text(): place
