@@ -20,7 +20,6 @@ from ..files import atomic_file, printable
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 # Inches. A notebook shows 80 pixels for each, an SVG 96: neither has to be scrolled or shrunk.
 WIDTH, WIDEST = 7, 8.5
-STEPS = (1, 2, 2.5, 5, 10)  # between the numbers beside an axis, and their multiples by ten
 
 Curve = Tuple[Sequence[int], Sequence[float]]  # epochs, perplexities
 
@@ -307,7 +306,7 @@ def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> 
     elif logarithmic:
         _logarithmic_ticks(axes.xaxis)
     elif all(place == int(place) for place in places):  # there is no half epoch
-        axes.xaxis.set_major_locator(MaxNLocator(9, steps=STEPS, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
 
 
 def _logarithmic_ticks(axis: Any) -> None:
@@ -321,7 +320,8 @@ def _logarithmic_ticks(axis: Any) -> None:
         if len(ticks) >= 5:
             break
     else:  # so short that a logarithmic axis is nearly a linear one
-        ticks = [t for t in MaxNLocator(6, steps=STEPS).tick_values(low, high) if low <= t <= high]
+        found = MaxNLocator(8, steps=(1, 2, 5, 10)).tick_values(low, high)
+        ticks = [tick for tick in found if low <= tick <= high]
     ticks = ticks[:: len(ticks) // 10 + 1]
     axis.set_ticks(ticks, labels=[_number(tick) for tick in ticks])
     axis.set_minor_locator(NullLocator())
@@ -377,7 +377,7 @@ def _mark(axes: Any, marks: Mapping[str, Curve]) -> None:
 def _finish(axes: Any, ylabel: str, title: str) -> None:
     axes.set_yscale("log")
     _logarithmic_ticks(axes.yaxis)
-    axes.xaxis.set_major_locator(MaxNLocator(9, steps=STEPS, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
     axes.grid(True, color="0.9")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
