@@ -306,7 +306,11 @@ def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> 
     elif logarithmic:
         _logarithmic_ticks(axes.xaxis)
     elif all(place == int(place) for place in places):  # there is no half epoch
-        axes.xaxis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
+        _whole_numbers(axes.xaxis)
+
+
+def _whole_numbers(axis: Any) -> None:
+    axis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
 
 
 def _logarithmic_ticks(axis: Any) -> None:
@@ -377,7 +381,7 @@ def _mark(axes: Any, marks: Mapping[str, Curve]) -> None:
 def _finish(axes: Any, ylabel: str, title: str) -> None:
     axes.set_yscale("log")
     _logarithmic_ticks(axes.yaxis)
-    axes.xaxis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
+    _whole_numbers(axes.xaxis)
     axes.grid(True, color="0.9")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
