@@ -20,7 +20,7 @@ help:
 	@echo 'make test        run the tests; real books are looked for in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
 	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
-	@echo 'make results     write the figures of README.md and results/README.md from results/'
+	@echo 'make results     write the figures of README.md and results/README.md, and draw the pictures'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      put right what can be put right by itself'
 	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
@@ -46,6 +46,7 @@ test-slow: $(VENV)/installed-test
 
 results: $(VENV)/installed-test
 	$(VENV_PYTHON) scripts/results.py
+	$(VENV_PYTHON) scripts/pictures.py
 
 notebooks: $(VENV)/installed-notebooks
 	$(VENV_PYTHON) notebooks/execute.py $(ARGS)

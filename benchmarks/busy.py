@@ -79,7 +79,7 @@ CONTEST = Contest(
     {name: functools.partial(beside, *its) for name, its in CONTESTANTS.items()},
     xlabel="milliseconds a minibatch",
     shown=milliseconds,
-    panel=lambda row: f"beside {row['busy_processes']}",
+    panel=lambda row: f"beside {row['busy_processes']} busy processes",
     label=lambda row: row["program"],
     columns=["program", "busy_processes"],
     variables={name: PROGRAMS[program][1] for name, (program, _) in CONTESTANTS.items()},

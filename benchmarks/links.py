@@ -25,6 +25,7 @@ from pathlib import Path
 from ranks import MILLIONS, MPIEXEC
 from turns import RESULTS, in_a_process, parser, write
 
+from d2l_deeprnn.evidence.figures import Line, lines_figure, save_figure
 from d2l_deeprnn.evidence.records import column, read_rows, select
 
 HOSTS = {"d2l-first": "10.213.0.1", "d2l-second": "10.213.0.2"}
@@ -157,9 +158,8 @@ def model(links, alone):
     return rows
 
 
-def draw(rows, path):
-    from d2l_deeprnn.evidence.figures import Line, lines_figure, save_figure
-
+def figure(rows):
+    """Draw rows, those just computed or those of ``ranks_model.csv``."""
     titles = {
         "rows_of_each_fixed": "32 rows on each machine",
         "rows_of_all_fixed": f"{MOST} rows on all machines",
@@ -172,11 +172,7 @@ def draw(rows, path):
                 some = select(rows, num_hiddens=num_hiddens, gigabits=gigabits)
                 label = f"{num_hiddens} hidden units, {gigabits} Gbit/s"
                 lines[label] = Line([r["machines"] for r in some], [r[name] for r in some])
-    figure = lines_figure(
-        panels, "machines", "times as fast as one", log_x=True, log_y=True,
-        yticks=[0.1, 1, 10, 100],
-    )  # fmt: skip
-    save_figure(figure, path)
+    return lines_figure(panels, "machines", "times as fast as one", log_x=True, log_y=True)
 
 
 def _median(rows, **where):
@@ -192,7 +188,7 @@ def main():
     rows = model(links, alone)
     write(arguments, links, name="ranks_links", packages=["mpi4py"], settings={"machines": 2})
     write(arguments, rows, name="ranks_model", settings={"most_machines": MOST})
-    draw(rows, arguments.out / "ranks_model.svg")
+    save_figure(figure(rows), arguments.out / "ranks_model.svg")
 
 
 if __name__ == "__main__":

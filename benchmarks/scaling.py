@@ -30,6 +30,13 @@ GRID = {
     "num_layers": [1, 2, 3, 4],
     "num_steps": [16, 35, 64, 128, 256],
 }
+# What is changed -> title and horizontal axis of its part of the picture
+NAMES = {
+    "num_hiddens": ("width", "hidden units a layer"),
+    "batch_size": ("rows", "rows of a minibatch"),
+    "num_layers": ("depth", "layers"),
+    "num_steps": ("steps", "steps"),
+}
 
 
 class _Vocab:
@@ -44,7 +51,7 @@ def main() -> None:
     settings = {"minibatches": MINIBATCHES, **dataclasses.asdict(CHAPTER)}
     rows = _in_turn(arguments.rounds)
     write(arguments, rows, settings=settings)
-    _draw(arguments.out, rows)
+    save_figure(figure(rows), arguments.out / "scaling.svg")
 
 
 def _in_turn(rounds: int) -> list:
@@ -93,16 +100,17 @@ def _training(**changed):
     return train
 
 
-def _draw(out, rows: list) -> None:
+def figure(rows: list):
+    """Draw rows, those just measured or those of the CSV file."""
     panels = {}
     for name, values in GRID.items():
         chosen = [select(rows, changed=name, value=value) for value in values]
         found = [column(some, "milliseconds") for some in chosen]
         medians = [statistics.median(times) for times in found]
         line = Line(values, medians, [min(t) for t in found], [max(t) for t in found])
-        panels[name] = {"a minibatch": line}
-    figure = lines_figure(panels, "value", "milliseconds", log_x=True, log_y=True)
-    save_figure(figure, out / "scaling.svg")
+        panels[NAMES[name][0]] = {"a minibatch": line}
+    xlabels = [xlabel for _, xlabel in NAMES.values()]
+    return lines_figure(panels, xlabels, "milliseconds a minibatch", log_x=True, log_y=True)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,9 @@ class Contest:
             print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
         write(arguments, rows, packages=self.packages, settings=self.settings)
         summarize(rows)
-        self._draw(arguments.out / f"{Path(self.script).stem}.svg", rows)
+        from d2l_deeprnn.evidence.figures import save_figure
+
+        save_figure(self.figure(rows), arguments.out / f"{Path(self.script).stem}.svg")
 
     def work(self, name: str, round_: int) -> List[Any]:
         """Be a contestant: seconds, peak memory in MiB, and its figures."""
@@ -182,14 +184,15 @@ class Contest:
         row = {"round": round_, "contestant": name, "seconds": round(seconds, 5)}
         return {**row, "peak_memory_mib": round(memory), **dict(zip(self.columns, figures))}
 
-    def _draw(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        from d2l_deeprnn.evidence.figures import points_figure, save_figure
+    def figure(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+        """Draw rows, those just measured or those of the CSV file."""
+        from d2l_deeprnn.evidence.figures import points_figure
 
         panels: Dict[str, Dict[str, List[float]]] = {}
         for row in rows:
             values = panels.setdefault(self.panel(row), {}).setdefault(self.label(row), [])
             values.append(self.shown(row))
-        save_figure(points_figure(panels, self.xlabel), path)
+        return points_figure(panels, self.xlabel)
 
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> None:

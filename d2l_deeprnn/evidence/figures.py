@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ..files import atomic_file, printable
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+# Inches. A notebook shows 80 pixels for each, an SVG 96: neither has to be scrolled or shrunk.
+WIDTH, WIDEST = 7, 8.5
 
 Curve = Tuple[Sequence[int], Sequence[float]]  # epochs, perplexities
 
@@ -33,7 +38,7 @@ def perplexity_figure(
     Returns:
         A figure; Jupyter shows it, its ``savefig`` saves it.
     """
-    figure = Picture(figsize=(7, 4), layout="constrained")
+    figure = _picture(WIDTH, 4)
     axes = figure.add_subplot()
     for (label, (epochs, perplexities)), colour in zip(curves.items(), cycle(COLOURS)):
         # A run of one epoch is a point: without a marker it would not be seen.
@@ -53,6 +58,8 @@ def training_figure(
 ) -> Figure:
     """Draw training and held-out perplexity of runs over epochs, on a logarithmic axis.
 
+    The axis on the right has the same in nats, as ``evaluate`` and the tables give it.
+
     Args:
         histories: legend -> rows with epoch, train_loss and, where there is
             one, valid_loss in nats; or with perplexity, of the training.
@@ -61,7 +68,7 @@ def training_figure(
     Returns:
         A figure; Jupyter shows it, its ``savefig`` saves it.
     """
-    figure = Picture(figsize=(7, 4), layout="constrained")
+    figure = _picture(WIDTH, 4)
     axes = figure.add_subplot()
     for (label, rows), colour in zip(histories.items(), cycle(COLOURS)):
         for column, name, style in [
@@ -80,6 +87,9 @@ def training_figure(
             axes.plot(epochs, values, style, label=legend, color=colour, marker=marker)
     _mark(axes, marks or {})
     _finish(axes, "perplexity per character", "")
+    nats = axes.twinx()
+    nats.set_ylim(*np.log(axes.get_ylim()))
+    nats.set_ylabel("nats per character")
     return figure
 
 
@@ -93,8 +103,17 @@ class Picture(Figure):
         return buffer.getvalue(), {"width": round(80 * self.get_figwidth())}
 
 
+def _picture(width: float, height: float) -> Picture:
+    # The background is part of the picture: its letters are dark, and so may be the page.
+    return Picture(figsize=(width, height), layout="constrained", facecolor="white")
+
+
 class Line(NamedTuple):
-    """A line of a picture, with the range of its values where there are several runs."""
+    """A line of a picture, with the range of its values where there are several runs.
+
+    Style is one of matplotlib's. With "none" there are only the points: between categories
+    there is nothing for a line to show.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
@@ -103,76 +122,130 @@ class Line(NamedTuple):
     style: str = "-"
 
 
+class Level(NamedTuple):
+    """A dotted line across a panel, at a value that the lines are held against."""
+
+    y: float
+
+
 def lines_figure(
-    panels: Mapping[str, Mapping[str, Line]],
-    xlabel: str,
+    panels: Mapping[str, Mapping[str, Union[Line, Level]]],
+    xlabel: Union[str, Sequence[str]],
     ylabel: str,
     *,
     log_x: bool = False,
     log_y: bool = False,
-    yticks: Sequence[float] = (),
     xticks: Sequence[str] = (),
 ) -> Figure:
-    """Draw lines, in panels side by side with the same vertical axis.
+    """Draw lines, in panels side by side, two in a row, with the same vertical axis.
 
     Args:
         panels: title -> legend -> line. Lines of the same legend have the
-            same colour in all panels.
-        xlabel, ylabel: names of the axes, with units.
+            same look in all panels; all legends are in the first, or below it if they
+            are many.
+        xlabel: name of the horizontal axis, with its unit; one for each panel
+            where they differ.
+        ylabel: name of the vertical axis, with its unit.
         log_x, log_y: logarithmic axes.
-        yticks: numbers on the vertical axis.
         xticks: words on the horizontal axis, at 0, 1, 2, ...
     """
-    figure = Picture(figsize=(4 + 3 * len(panels), 4), layout="constrained")
-    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    legends = list(dict.fromkeys(legend for lines in panels.values() for legend in lines))
+    columns = min(len(panels), 2)
+    rows = math.ceil(len(panels) / columns)
+    lines = [(legend, line) for its in panels.values() for legend, line in its.items()]
+    legends = dict.fromkeys(legend for legend, line in lines if isinstance(line, Line))
+    crowded = len(legends) > 5  # no corner is free for so many
+    height = (4 if rows == 1 else 3 * rows) + crowded
+    figure = _picture(WIDTH if columns == 1 else WIDEST, height)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    xlabels = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
     looks = dict(zip(legends, zip(cycle(COLOURS), cycle("osD^vP"))))
-    for axes, (title, lines) in zip(row, panels.items()):
-        for legend, line in lines.items():
-            colour, marker = looks[legend]
-            marker = marker if len(line.x) <= 12 else ""
-            axes.plot(line.x, line.y, line.style, color=colour, marker=marker, label=legend)
-            if len(line.low):
-                axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
-        if log_x:
-            axes.set_xscale("log")
+    handles: Dict[str, Any] = {}
+    for axes, name, (title, its) in zip(grid.flat, xlabels, panels.items()):
+        for number, (legend, line) in enumerate(its.items()):
+            if isinstance(line, Level):
+                handle = axes.axhline(line.y, linestyle=":", color="black")
+            else:
+                handle = _draw_line(axes, line, *looks[legend], number / len(its))
+            handles.setdefault(legend, handle)
         if log_y:
             axes.set_yscale("log")
         if xticks:
             axes.set_xticks(range(len(xticks)), labels=list(xticks))
-        if yticks:
-            axes.set_yticks(list(yticks), labels=[f"{tick:g}" for tick in yticks])
-            axes.minorticks_off()
+        else:
+            xs = {x for line in its.values() if isinstance(line, Line) for x in line.x}
+            _horizontal_ticks(axes, sorted(xs), log_x)
         axes.grid(True, color="0.9")
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel(name)
         axes.set_title(title)
-        axes.legend(fontsize="small")
-    row[0].set_ylabel(ylabel)
+    if log_y:
+        _logarithmic_ticks(grid[0][0].yaxis)
+    if any(len(line.low) for _, line in lines if isinstance(line, Line)):
+        ylabel += "\n(median; shaded: lowest to highest)"
+    for row in grid:
+        row[0].set_ylabel(ylabel)
+    if len(handles) > 1:
+        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.15), "ncol": 2} if crowded else {}
+        grid[0][0].legend(list(handles.values()), list(handles), fontsize="small", **below)
     return figure
+
+
+def _draw_line(axes: Any, line: Line, colour: str, marker: str, shift: float) -> Any:
+    """Draw a line. Its markers are hollow, and elsewhere than those of the others.
+
+    So what lies under another line is seen at its markers, and lines are told apart by their
+    shapes, too.
+
+    Args:
+        shift: how far along the way from a marker to the next one the first one is, from 0 to 1.
+    """
+    every = 1 if len(line.x) <= 12 or line.style == "none" else len(line.x) // 8
+    (handle,) = axes.plot(
+        line.x,
+        line.y,
+        linestyle=line.style,
+        color=colour,
+        marker=marker,
+        markerfacecolor="none",
+        markevery=(int(shift * every), every),
+    )
+    if len(line.low):
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
+    return handle
 
 
 def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Figure:
     """Draw each run as a point and the median as a bar, a row for each kind of run.
 
+    The panels are one above the other and share the axis of values, which is logarithmic where
+    the greatest value is more than ten times the least.
+
     Args:
-        panels: title -> kind -> values.
+        panels: title -> kind -> values, all greater than 0.
         xlabel: name of the axis of values, with its unit.
     """
-    most = max(len(kinds) for kinds in panels.values())
-    size = (4 + 3 * len(panels), 1.2 + 0.5 * most)
-    figure = Picture(figsize=size, layout="constrained")
-    # Rows are shared where all panels have the same kinds.
-    same = len({tuple(kinds) for kinds in panels.values()}) == 1
-    row = figure.subplots(1, len(panels), squeeze=False, sharey=same)[0]
-    for axes, (title, kinds) in zip(row, panels.items()):
-        for place, (values, colour) in enumerate(zip(kinds.values(), cycle(COLOURS))):
-            axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.6)
-            axes.plot([np.median(values)], [place], "|", color="black", markersize=18)
-        axes.set_yticks(range(len(kinds)), labels=list(kinds))
-        axes.set_ylim(len(kinds) - 0.5, -0.5)
+    kinds = dict.fromkeys(kind for rows in panels.values() for kind in rows)
+    colours = dict(zip(kinds, cycle(COLOURS)))
+    numbers = [len(rows) for rows in panels.values()]
+    figure = _picture(WIDTH, 0.8 + 0.3 * len(panels) + 0.36 * sum(numbers))
+    column = figure.subplots(
+        len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": numbers}
+    )[:, 0]
+    for axes, (title, rows) in zip(column, panels.items()):
+        for place, (kind, values) in enumerate(rows.items()):
+            bar = [np.median(values)] * 2, [place - 0.4, place + 0.4]
+            axes.plot(*bar, color="black", linewidth=1.5)
+            # Each at a height of its own, the first on top: equal ones would hide each other.
+            heights = place + 0.6 * ((np.arange(len(values)) + 0.5) / len(values) - 0.5)
+            axes.plot(values, heights, "o", color=colours[kind], markersize=5, markeredgecolor="w")
+        axes.set_yticks(range(len(rows)), labels=list(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(True, axis="x", color="0.9")
-        axes.set_xlabel(xlabel)
-        axes.set_title(title)
+        axes.set_title(title, fontsize="medium", loc="left")
+    found = [value for rows in panels.values() for values in rows.values() for value in values]
+    if max(found) > 10 * min(found):
+        axes.set_xscale("log")
+        _logarithmic_ticks(axes.xaxis)
+    axes.set_xlabel(f"{xlabel} (bar: median)")
     return figure
 
 
@@ -184,7 +257,7 @@ def heat_figure(
     ylabel: str,
     colour_label: str,
 ) -> Figure:
-    """Draw heat maps in a grid; each cell shows its number, and NaN is a grey dash.
+    """Draw heat maps in a grid; each cell shows its number, and NaN is a dash on white.
 
     Args:
         panels: rows of (title, values); values have a row for each of
@@ -192,22 +265,23 @@ def heat_figure(
         xlabel, ylabel: names of the axes.
         colour_label: what the numbers are, with their unit.
     """
-    size = (1.2 + 2.9 * len(panels[0]), 0.8 + (0.8 + 0.42 * len(yticks)) * len(panels))
-    figure = Picture(figsize=size, layout="constrained")
+    height = 0.8 + (0.8 + 0.42 * len(yticks)) * len(panels)
+    figure = _picture(min(WIDEST, 1.2 + 2.9 * len(panels[0])), height)
     grid = figure.subplots(len(panels), len(panels[0]), sharex=True, sharey=True, squeeze=False)
     found = [v for row in panels for _, values in row for v in values.ravel() if not np.isnan(v)]
-    highest = max(found, default=1.0)
-    # cividis was made for the colour-blind
-    colours = matplotlib.colormaps["cividis"].with_extremes(bad="0.88")
+    # Viridis is read by the colour-blind, too, and none of it looks like a cell without a number.
+    colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
+    norm = Normalize(min(found, default=0), max(found, default=1))
     for y, row in enumerate(panels):
         for x, (title, values) in enumerate(row):
             axes = grid[y][x]
-            image = axes.imshow(values, cmap=colours, vmin=0, vmax=highest, aspect="auto")
+            image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
             for i, j in np.ndindex(*values.shape):
                 value = values[i, j]
                 words = "\N{EN DASH}" if np.isnan(value) else f"{value:.0f}"
-                light = not np.isnan(value) and value < highest / 2
-                colour = "white" if light else "black"
+                # how bright red, green and blue look
+                light = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.5
+                colour = "black" if light or np.isnan(value) else "white"
                 axes.text(j, i, words, ha="center", va="center", color=colour, fontsize="small")
             axes.set_xticks(range(len(xticks)), labels=list(xticks))
             axes.set_yticks(range(len(yticks)), labels=list(yticks))
@@ -216,6 +290,49 @@ def heat_figure(
     figure.supylabel(ylabel)
     figure.colorbar(image, ax=grid, label=colour_label)
     return figure
+
+
+def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> None:
+    """Choose the numbers below an axis.
+
+    Args:
+        places: where there are values, in order.
+    """
+    if logarithmic:
+        axes.set_xscale("log")
+    if logarithmic and len(places) <= 9:
+        axes.set_xticks(places, labels=[_number(place) for place in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+    elif logarithmic:
+        _logarithmic_ticks(axes.xaxis)
+    elif all(place == int(place) for place in places):  # there is no half epoch
+        _whole_numbers(axes.xaxis)
+
+
+def _whole_numbers(axis: Any) -> None:
+    axis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
+
+
+def _logarithmic_ticks(axis: Any) -> None:
+    """Choose the numbers beside a logarithmic axis: at least five, none written as a power."""
+    low, high = axis.get_view_interval()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: List[float] = []
+    for steps in [(1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)]:
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 5:
+            break
+    else:  # so short that a logarithmic axis is nearly a linear one
+        found = MaxNLocator(8, steps=(1, 2, 5, 10)).tick_values(low, high)
+        ticks = [tick for tick in found if low <= tick <= high]
+    ticks = ticks[:: len(ticks) // 10 + 1]
+    axis.set_ticks(ticks, labels=[_number(tick) for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+
+
+def _number(value: float) -> str:
+    return f"{value:,.7g}"  # 1,000,000, but 1e+07
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -229,8 +346,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     known = figure.canvas.get_supported_filetypes()
     if ending not in known:
         raise ValueError(f"{path} must end in one of .{', .'.join(sorted(known))}")
+    # So that the same picture is the same file.
+    metadata = {"Date": None} if ending.startswith("svg") else None
     with atomic_file(path) as file, matplotlib.rc_context({"svg.hashsalt": "d2l_deeprnn"}):
-        figure.savefig(file, format=ending, dpi=150)
+        figure.savefig(file, format=ending, dpi=150, metadata=metadata)
 
 
 def _plain(words: str) -> str:
@@ -252,7 +371,7 @@ def _mark(axes: Any, marks: Mapping[str, Curve]) -> None:
             linestyle="none",
             marker="D",
             markersize=7,
-            markerfacecolor="white",
+            markerfacecolor="none",  # the curve is to be seen through it
             markeredgecolor="black",
             markeredgewidth=1.5,
             zorder=3,
@@ -261,14 +380,18 @@ def _mark(axes: Any, marks: Mapping[str, Curve]) -> None:
 
 def _finish(axes: Any, ylabel: str, title: str) -> None:
     axes.set_yscale("log")
-    ticks = [1, 1.5, 2, 3, 5, 10, 20, 40]
-    axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+    _logarithmic_ticks(axes.yaxis)
+    _whole_numbers(axes.xaxis)
     axes.grid(True, color="0.9")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
-    axes.set_title(_plain(title))
-    axes.legend()
+    titles = [_plain(title)] if title else []
+    _, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        axes.legend()
+    else:  # a legend of one line would only ask which other there is
+        titles += labels
+    axes.set_title("\n".join(titles))
 
 
 def to_svg(figure: Figure) -> str:

@@ -168,11 +168,11 @@ def figures(rows: Rows) -> Dict[str, Any]:
         panels[f"test text by {author}"] = values
     common = sorted({r["character"] for r in rows["characters"] if r["per_thousand"] >= 1})
     lines = {}
-    for author, style in zip(authors, ("-", "--")):
+    for author in authors:
         counted = select(rows["characters"], author=author)
         found = {r["character"]: r["per_thousand"] for r in counted}
         lines[author] = Line(
-            range(len(common)), [found.get(c, math.nan) for c in common], style=style
+            range(len(common)), [found.get(c, math.nan) for c in common], style="none"
         )
     return {
         "exercise_4_matrix": points_figure(panels, "test perplexity per character"),
@@ -181,7 +181,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             "character",
             "occurrences per 1,000 characters",
             log_y=True,
-            yticks=(0.3, 1, 3, 10, 30, 100, 200),
             xticks=["\N{OPEN BOX}" if c == "U+0020" else chr(int(c[2:], 16)) for c in common],
         ),
     }

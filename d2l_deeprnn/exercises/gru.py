@@ -183,13 +183,7 @@ def figures(rows: Rows) -> Dict[str, Any]:
             )
     return {
         "exercise_2_test": points_figure(panels, "test perplexity per character"),
-        "exercise_2_curves": lines_figure(
-            curves,
-            "epoch",
-            "perplexity per character",
-            log_y=True,
-            yticks=(3, 4, 5, 6, 8, 10, 15, 20),
-        ),
+        "exercise_2_curves": lines_figure(curves, "epoch", "perplexity per character", log_y=True),
     }
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import numpy as np
 
 from .._mxnet import nd
 from .._mxnet.context import try_gpu
 from ..chapter.book import CHAPTER, PRINTED
-from ..evidence.figures import Line, heat_figure, lines_figure
+from ..evidence.figures import Level, Line, heat_figure, lines_figure
 from ..evidence.records import Row, Table, column, select
 from ..text.corpora import load_text
 from ..text.vocab import Vocab
@@ -29,6 +29,7 @@ FILES = {  # kind of rows -> file
 }
 GOAL = 2.0  # training perplexity of a run that is on its way
 BY_HEART = 1.1  # and of one that knows the text by heart
+HIGHEST = 60  # that a picture shows
 INITS: Dict[str, Dict[str, Any]] = {
     "Normal(0.01)": {"init": "normal"},
     "Xavier": {"init": "xavier"},
@@ -211,25 +212,26 @@ def figures(rows: Rows) -> Dict[str, Any]:
         array = np.array(found, float).reshape(len(thetas), len(rates))
         return np.where(array > 0, array, np.nan)
 
-    curves, states = {}, {}
+    curves: Dict[str, Union[Line, Level]] = {}
+    states = {}
     for init in inits:
         found = select(rows["plateau"], init=init)
         epochs = column(found, "epoch")
         curves[init] = Line(epochs, [perplexity(row["train"]) for row in found])
         states[init] = Line(epochs, column(found, "hidden"))
-    ticks = (1, 1.5, 2, 3, 5, 10, 20, 40)
-    unigram = rows["unigram"][0]["perplexity"]
-    longest = max(column(rows["plateau"], "epoch"))
-    curves["character frequencies alone"] = Line([1, longest], [unigram, unigram], style=":")
+    curves["character frequencies alone"] = Level(rows["unigram"][0]["perplexity"])
     plateau = {"the chapter's learning rate and clipping": curves}
     hidden = {"size of the upper layer's outputs": states}
-    fast = {
+    fast: Dict[str, Union[Line, Level]] = {
         setting: Line(
             column(select(rows["fast"], setting=setting), "epoch"),
             [_shown(row) for row in select(rows["fast"], setting=setting)],
         )
         for setting in dict.fromkeys(column(rows["fast"], "setting"))
     }
+    books = PRINTED[-1].perplexity
+    fast[f"the book's last perplexity, {books:.3f}"] = Level(books)
+    perplexities = "training perplexity per character"
     return {
         "initialisation_grid": heat_figure(
             [
@@ -243,27 +245,24 @@ def figures(rows: Rows) -> Dict[str, Any]:
             [f"{theta:g}" for theta in thetas],
             "learning rate",
             "clipping_theta",
-            f"epochs to perplexity {GOAL:g}",
+            f"epochs to perplexity {GOAL:g} (\N{EN DASH}: not reached)",
         ),
-        "initialisation_plateau": lines_figure(
-            plateau, "epoch", "training perplexity per character", log_y=True, yticks=ticks
-        ),
+        "initialisation_plateau": lines_figure(plateau, "epoch", perplexities, log_y=True),
         "initialisation_hidden": lines_figure(hidden, "epoch", "root mean square of H", log_y=True),
         "initialisation_fast": lines_figure(
-            {"the chapter's text and width": fast},
+            {f"the chapter's text and width (nothing is drawn above {HIGHEST})": fast},
             "epoch",
-            "training perplexity per character",
+            perplexities,
             log_x=True,
             log_y=True,
-            yticks=ticks,
         ),
     }
 
 
 def _shown(row: Row) -> float:
-    """Perplexity; a gap above 60, where a run has lost its way and the axis would stretch."""
+    """Perplexity; a gap where a run has lost its way and the axis would stretch."""
     found = perplexity(row["train"])
-    return found if found <= 60 else math.nan
+    return found if found <= HIGHEST else math.nan
 
 
 def _epochs_to_the_books(rows: List[Row]) -> List[str]:

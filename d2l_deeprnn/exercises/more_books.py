@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .._mxnet.context import try_gpu
-from ..evidence.figures import Line, lines_figure
+from ..evidence.figures import Level, Line, lines_figure
 from ..evidence.records import Row, Table, column, select, spread
 from ..text.vocab import Vocab
 from ..training.learner import new_model
@@ -187,8 +187,8 @@ def tables(rows: Rows) -> List[Table]:
 def figures(rows: Rows) -> Dict[str, Any]:
     """Perplexity by amount of text, and by size of the network."""
     ngrams = rows["ngrams"]
-    characters = column(ngrams, "characters")
-    by_amount: Dict[str, Dict[str, Line]] = {}
+    thousands = [_thousands(row) for row in ngrams]
+    by_amount: Dict[str, Dict[str, Union[Line, Level]]] = {}
     for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
         values = [
             [perplexity(row[name]) for row in select(rows["amounts"], amount=ngram["amount"])]
@@ -196,24 +196,23 @@ def figures(rows: Rows) -> Dict[str, Any]:
         ]
         by_amount[title] = {
             "LSTM": Line(
-                characters,
+                thousands,
                 [statistics.median(v) for v in values],
                 [min(v) for v in values],
                 [max(v) for v in values],
             ),
-            "n-gram": Line(characters, [perplexity(row[name]) for row in ngrams], style="--"),
+            "n-gram": Line(thousands, [perplexity(row[name]) for row in ngrams], style="--"),
         }
         by_amount[title]["LSTM, wider, longer"] = Line(
-            column(rows["longer"], "characters"),
+            [_thousands(row) for row in rows["longer"]],
             [perplexity(row[name]) for row in rows["longer"]],
             style="-.",
         )
     last = [_last(rows, ngram["amount"]) for ngram in ngrams]
-    by_amount["the text trained on"]["LSTM, last epoch"] = Line(characters, last, style=":")
+    by_amount["the text trained on"]["LSTM, last epoch"] = Line(thousands, last, style=":")
     sizes = rows["sizes"]
     ngram = _ngram(rows, sizes[0]["amount"])
-    widths = sorted(set(column(sizes, "num_hiddens")))
-    by_size: Dict[str, Dict[str, Line]] = {}
+    by_size: Dict[str, Dict[str, Union[Line, Level]]] = {}
     for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
         by_size[title] = {}
         for layers in sorted(set(column(sizes, "num_layers"))):
@@ -221,20 +220,25 @@ def figures(rows: Rows) -> Dict[str, Any]:
             legend = f"LSTM, {layers} layer{'s' if layers > 1 else ''}"
             ys = [perplexity(row[name]) for row in found]
             by_size[title][legend] = Line(column(found, "num_hiddens"), ys)
-        baseline = [perplexity(ngram[name])] * len(widths)
-        by_size[title]["n-gram"] = Line(widths, baseline, style="--")
-    ticks = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20)
-    ylabel = "perplexity per character"
-    common: Dict[str, Any] = {"log_x": True, "log_y": True, "yticks": ticks}
+        by_size[title]["n-gram"] = Level(perplexity(ngram[name]))
+    pictures = {
+        "exercise_3_amounts": (by_amount, "thousand characters trained on"),
+        "exercise_3_sizes": (by_size, "hidden units a layer"),
+    }
     return {
-        "exercise_3_amounts": lines_figure(by_amount, "characters trained on", ylabel, **common),
-        "exercise_3_sizes": lines_figure(by_size, "hidden units a layer", ylabel, **common),
+        name: lines_figure(panels, xlabel, "perplexity per character", log_x=True, log_y=True)
+        for name, (panels, xlabel) in pictures.items()
     }
 
 
 def _ngram(rows: Rows, amount: str) -> Row:
     (row,) = select(rows["ngrams"], amount=amount)
     return row
+
+
+def _thousands(row: Row) -> float:
+    """Thousands of characters, in the three digits that an axis has room for."""
+    return float(f"{row['characters'] / 1000:.3g}")
 
 
 def _last(rows: Rows, amount: str) -> float:
