@@ -52,7 +52,6 @@ WORDS = {
     "valid": "validation",
 }
 NAMES = {"d2l_deeprnn": "d2l_deeprnn", "mxnet": "MXNet", "numpy": "NumPy"}
-TICKS = (1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 
 
 class Curve(NamedTuple):
@@ -222,9 +221,7 @@ def curves(
         }
         for legend, points in (marks or {}).items() if by_epoch else ():
             lines[legend] = Line(*points, style=" ")
-        figure = lines_figure(
-            {"": lines}, axis, "perplexity per character", log_y=True, yticks=_ticks(lines.values())
-        )
+        figure = lines_figure({"": lines}, axis, "perplexity per character", log_y=True)
         figure.set_size_inches(5.2, 3.6)  # the letters can be read on a phone
         caption = f"Perplexity by {name}"
         unit = "epoch {:g}" if by_epoch else "{:.1f} seconds"
@@ -241,19 +238,6 @@ def _described(legend: str, line: Any, unit: str) -> str:
         places.append(min(finite, key=lambda i: line.y[i]))
     words = [f"{line.y[i]:.4g} at {unit.format(line.x[i])}" for i in sorted(set(places))]
     return f"{legend}: {', '.join(words)}"
-
-
-def _ticks(lines: Iterable[Any]) -> Sequence[float]:
-    """Round numbers from the smallest to the largest value; none where that takes too many."""
-    values = [v for line in lines for v in line.y if math.isfinite(v)]
-    low, high = min(values, default=1), max(values, default=1)
-    if high > TICKS[-1]:
-        return ()
-    ticks = [tick for tick in TICKS if low <= tick <= high]
-    below = [tick for tick in TICKS if tick < low][-1:]
-    above = [tick for tick in TICKS if tick > high][:1]
-    # Over a wide range, those near 1 would stand on each other.
-    return [t for t in [*below, *ticks, *above] if high < 5 or t not in (1.1, 1.2)]
 
 
 def made_with(config: Mapping[str, Any]) -> str:
