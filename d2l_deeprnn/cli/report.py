@@ -245,6 +245,8 @@ def _samples(arguments: argparse.Namespace, run: LoadedRun, which: str) -> List[
         title = f"Temperature {temperature:g}"
         if temperature == 0:
             title += ": the most likely character each time"
+        if not text.strip():
+            title += " (here, white space only)"
         parts.append(pages.written(title, text))
     return parts
 

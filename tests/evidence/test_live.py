@@ -44,8 +44,7 @@ def epochs(figure):
     """Of a picture, or of what stands in for one, the epochs of each curve."""
     if isinstance(figure, dict):
         return {label: [row["epoch"] for row in rows] for label, rows in figure.items()}
-    axes = figure.axes[0]  # the second one has the same in nats
-    return [list(line.get_xdata()) for line in axes.get_lines()]
+    return [list(line.get_xdata()) for line in figure.axes[0].get_lines()]
 
 
 @pytest.fixture
