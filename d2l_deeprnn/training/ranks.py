@@ -29,6 +29,7 @@ from .launcher import TIMEOUT, launched, say
 
 # Seconds that ranks give each other to fail for the same reason. One that fails alone ends all.
 GRACE = 2.0
+PASSING_ON = 0.5  # seconds for mpiexec to show a line
 BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, as the command has them
 
 T = TypeVar("T")
@@ -393,6 +394,8 @@ class _Watch(threading.Thread):
 
 def _say(rank: int, words: str) -> None:
     say(f"d2l-deeprnn: error: rank {rank} on {socket.gethostname()}: {printable(words)}")
+    # What mpiexec has not passed on when all is ended is lost.
+    time.sleep(PASSING_ON)
 
 
 def _import_mpi() -> Any:
