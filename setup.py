@@ -58,6 +58,8 @@ ONNX = [
     "onnxruntime>=1.19",
 ]
 SAFETENSORS = ["safetensors>=0.5"]
+# What `train --log tensorboard` writes with. TensorBoard, which shows it, can be anywhere.
+TENSORBOARD = ["tensorboardX>=2.6"]
 
 EXTRAS = {
     "mpi": MPI,
@@ -74,6 +76,7 @@ EXTRAS = {
         ORIGINAL,
         *ONNX,
         *SAFETENSORS,
+        *TENSORBOARD,
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         "hypothesis>=6.80",
@@ -84,6 +87,7 @@ EXTRAS = {
     ],
     "onnx": ONNX,
     "safetensors": SAFETENSORS,
+    "tensorboard": TENSORBOARD,
     "bench": [
         # PyTorch has no wheels for macOS on x86-64 any more.
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
@@ -107,7 +111,9 @@ setup(
     # import hook that comes after the path, where a folder called d2l_deeprnn, such as a clone of
     # this project, is found before it.
     package_dir={"": "."},
-    package_data={"d2l_deeprnn": ["py.typed", "export/page/*", "text/samples/*.txt"]},
+    package_data={
+        "d2l_deeprnn": ["py.typed", "evidence/page.css", "export/page/*", "text/samples/*.txt"]
+    },
     zip_safe=False,
     python_requires=">=3.8,<3.14",
     cmdclass={"build_py": FreshBuild},

@@ -26,8 +26,7 @@ def main() -> None:
     directory = parser.parse_args().directory
 
     run = runs.load_run(directory)
-    text = runs.read_text_of(run.settings)
-    runs.check_text(text, directory)
+    text = runs.read_own_text(directory)
     best = min(run.history, key=lambda record: record.loss)
     order, by_order = choose_order(text.train, text.valid, len(run.vocab))
     report = {

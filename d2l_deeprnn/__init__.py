@@ -50,6 +50,8 @@ _HOME = {
     "train_and_predict_rnn": "chapter.train",
     "train_and_predict_rnn_gluon": "chapter.train",
     "use_svg_display": "evidence.figures",
+    # beyond the chapter: the curve while it trains
+    "LivePlot": "evidence.live",
     # beyond the chapter: its first exercise
     "deep_gru": "nn.scratch",
     "deep_lstm": "nn.scratch",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:  # what editors and type checkers read
         train_and_predict_rnn_gluon,
     )
     from .evidence.figures import use_svg_display
+    from .evidence.live import LivePlot
     from .export import export_model, export_run
     from .export.imports import import_model, import_run
     from .nn.convert import params_from_gluon, params_to_gluon

@@ -243,7 +243,7 @@ class Results:
         for work in dict.fromkeys(map(_work, found)):
             alone, launched, two = (
                 column([row for row in some if _work(row) == work], "milliseconds")
-                for some in (select(found, mpiexec=False), select(found, mpiexec=True), ranks)
+                for some in (select(found, mpiexec="False"), select(found, mpiexec="True"), ranks)
             )
             ratio = spread([b / a for a, b in zip(alone, two)], 2)
             rows.append([*map(str, work), spread(alone, 0), spread(two, 0), ratio])

@@ -88,12 +88,12 @@ def test_version_is_everywhere_the_same(metadata):
     assert metadata["version"] == newest == __version__
 
 
-def test_a_format_that_needs_packages_has_an_extra_of_its_name(metadata):
+def test_what_needs_packages_has_an_extra_of_its_name(metadata):
     extras = metadata["extras_require"]
-    assert {"onnx", "safetensors"} <= extras.keys()
+    assert {"onnx", "safetensors", "tensorboard"} <= extras.keys()
     tested = parsed(extras["test"])
     # What is tested where the tests are.
-    assert all(tested[name] == r for e in ("onnx", "safetensors") for name, r in
+    assert all(tested[name] == r for e in ("onnx", "safetensors", "tensorboard") for name, r in
                parsed(extras[e]).items())  # fmt: skip
 
 

@@ -178,6 +178,7 @@ NEEDS = {
     "onnx": ["onnx", "onnxruntime"],
     "safetensors": ["safetensors"],
     "import": ["safetensors"],
+    "tensorboard": ["tensorboardX"],
     "runs/novel-again": ["safetensors"],  # what is imported
     "examples/onnx_generate.py": ["onnxruntime"],
     "examples/pytorch_generate.py": ["torch", "safetensors"],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, NamedTuple, Sequence
 
+from ..evidence import pages
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
 from ..files import printable, write_text
+from ..training.run_directory import REPRODUCE, read_config
 from . import book
-from .reproduce import PAGE, PICTURE, REPORT, Run, config
+from .reproduce import PAGE, PICTURE, REPORT, Run
 
 if TYPE_CHECKING:  # the figures of a run must not depend on whether matplotlib works
     from ..evidence.figures import Figure
@@ -164,50 +166,6 @@ def figure(run: Run) -> Figure:
     )
 
 
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 50rem; padding: 1rem;
-       color: #222; background: #fff; }}
-h1 {{ font-size: 1.5rem; line-height: 1.25; }}
-h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
-.verdict {{ border-left: .4rem solid {colour}; background: #f4f4f4; padding: .6rem 1rem; }}
-.remark {{ font-weight: bold; }}
-.wide {{ overflow-x: auto; }}
-svg {{ max-width: 100%; height: auto; margin-top: 1rem; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; }}
-th {{ font-weight: 600; }}
-td.text, th.text {{ text-align: left; }}
-td, th {{ white-space: nowrap; }}
-td.text {{ font-family: ui-monospace, monospace; font-size: .85rem; white-space: normal;
-          overflow-wrap: anywhere; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="verdict">{verdict}</p>
-{remark}
-<h2>Perplexity</h2>
-<div class="wide">{table}</div>
-{expected}
-{svg}
-<h2>Predictions</h2>
-<div class="wide">{predictions}</div>
-{page}
-<h2>How it was made</h2>
-<div class="wide">{config}</div>
-<p>The book: Dive into Deep Learning, &ldquo;Deep Recurrent Neural Networks&rdquo;, MXNet edition of
-2019. Perplexity is exp of the mean negative log-likelihood per character on the training text.</p>
-</body>
-</html>
-"""
-
-
 def save(run: Run, out: Path, model: RNNModel) -> None:
     """Write ``perplexity.svg``, ``model.html`` and ``report.html``.
 
@@ -223,17 +181,18 @@ def save(run: Run, out: Path, model: RNNModel) -> None:
         Exception: what matplotlib raises; the report is then written without a picture.
     """
     page = _save_page(run, out, model)
-    svg = "<p>The picture could not be drawn.</p>"
+    config = read_config(out) or {}
+    pictures = ""
     try:
         from ..evidence.figures import to_svg
 
-        svg = to_svg(figure(run))
-        write_text(out / PICTURE, svg)
+        pictures = curves(run)
+        write_text(out / PICTURE, to_svg(figure(run)))
     except Exception as error:
-        svg = f"<p>The picture could not be drawn: {escape(printable(str(error)))}</p>"
+        pictures = pages.paragraph(f"The picture could not be drawn: {printable(str(error))}")
         raise
     finally:
-        write_text(out / REPORT, html(run, svg, page))
+        write_text(out / REPORT, html(run, config, pictures, page))
 
 
 def _save_page(run: Run, out: Path, model: RNNModel) -> str:
@@ -246,7 +205,7 @@ def _save_page(run: Run, out: Path, model: RNNModel) -> str:
         )
     except ExportError as error:
         (out / PAGE).unlink(missing_ok=True)  # it would be of an earlier epoch
-        return f"<p>There is no page of the model: {escape(printable(str(error)))}.</p>"
+        return pages.paragraph(f"There is no page of the model: {printable(str(error))}.")
     write_text(out / PAGE, page)
     return (
         f'<p><a href="{PAGE}">Let the model write in your browser</a>: type a beginning, and see '
@@ -254,62 +213,83 @@ def _save_page(run: Run, out: Path, model: RNNModel) -> str:
     )
 
 
-def html(run: Run, svg: str, page: str) -> str:
-    """Return one self-contained page: verdict, table, picture, predictions, settings.
+def curves(run: Run) -> str:
+    """Draw the run's perplexity for its page, by epoch, with the book's points, and by second."""
+    curve = pages.Curve(
+        [r.epoch for r in run.history],
+        [r.seconds for r in run.history],
+        [r.perplexity for r in run.history],
+    )
+    marks = book.MARKS if run.is_books_text else None
+    return pages.curves({f"this run (seed {run.seed})": curve}, marks=marks)
+
+
+def html(run: Run, config: Mapping[str, Any], pictures: str, page: str = "") -> str:
+    """Return one self-contained page: verdict, table, pictures, predictions, settings.
 
     Args:
         run: the run.
-        svg: its picture, an ``<svg>`` element, or what stands in its place.
+        config: what its directory says of it.
+        pictures: what ``curves`` gave, or what stands in its place.
         page: a link to the model's page, or what stands in its place.
     """
     outcome = verdict(run)
-    colour = "#009E73" if outcome.agrees else "#D55E00" if outcome.compared else "#888"
-    remark = f'<p class="remark">{escape(run.remark)}</p>' if run.remark else ""
-    header, *rows = _table(run)
-    shown = predictions(run)
-    return TEMPLATE.format(
-        title=escape(f"Deep Recurrent Neural Networks: a run on {run.title}"),
-        verdict=escape(outcome.text),
-        colour=colour,
-        remark=remark,
-        table=_html_table(header, rows),
-        expected=f"<p>{escape(book.EXPECTED)}</p>" if run.rows() else "",
-        svg=svg,
-        predictions=_html_predictions(shown),
-        page=page,
-        config=_html_table(("", ""), _flat(config(run)), text=True),
+    kind = "agrees" if outcome.agrees else "disagrees" if outcome.compared else "open"
+    columns, *rows = _table(run)
+    found = [
+        row
+        for prediction in predictions(run)
+        for row in [
+            (f"{prediction.epoch}", "book", prediction.book),
+            (f"{prediction.epoch}", _who(prediction), prediction.text),
+        ]
+        if row[2]
+    ]
+    settings = {**vars(run.settings), "seed": run.seed}
+    return pages.page(
+        f"Deep Recurrent Neural Networks: a run on {run.title}",
+        [
+            pages.paragraph(outcome.text, f"verdict {kind}"),
+            pages.paragraph(run.remark, "remark") if run.remark else "",
+            pages.section(
+                "Perplexity",
+                pages.table(columns, rows, caption="On the training text") if rows else "",
+                pages.paragraph(book.EXPECTED, "note") if run.rows() else "",
+                pictures,
+            ),
+            pages.section(
+                "Predictions",
+                pages.table(
+                    ("epoch", "by", "text"),
+                    found,
+                    caption="What the model continued the prefixes with",
+                    text=("by", "text"),
+                )
+                if found
+                else pages.paragraph("None yet."),
+                page,
+            ),
+            pages.section(
+                "How it was made",
+                pages.command(_command(run)),
+                pages.facts([("Text", run.title), *pages.labelled(settings)]),
+                pages.made_with(config),
+            ),
+        ],
+        notes='The book: Dive into Deep Learning, "Deep Recurrent Neural Networks", MXNet edition '
+        "of 2019. Perplexity is exp of the mean negative log-likelihood per character on the "
+        "training text.",
     )
 
 
-def _html_predictions(shown: List[Prediction]) -> str:
-    rows = []
-    for prediction in shown:
-        if prediction.book:
-            rows.append((f"{prediction.epoch}", "book", prediction.book))
-        who = "run, in the text word for word" if prediction.verbatim else "run"
-        rows.append((f"{prediction.epoch}", who, prediction.text))
-    return _html_table(("epoch", "", "text"), rows, text=True) if rows else "<p>None yet.</p>"
+def _who(prediction: Prediction) -> str:
+    return "run, in the text word for word" if prediction.verbatim else "run"
 
 
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
-    kind = ' class="text"' if text else ""
-    head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell in header)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-
-def _flat(settings: Dict[str, Any], prefix: str = "") -> List[Sequence[str]]:
-    """Turn nested settings into rows of a dotted name and a value."""
-    rows: List[Sequence[str]] = []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (list, tuple)):
-            rows.append(
-                (prefix + key, printable(", ".join(str(v) for v in value if v is not None)))
-            )
-        else:
-            rows.append((prefix + key, printable(str(value))))
-    return rows
+def _command(run: Run) -> str:
+    """The command that repeats a run."""
+    words = ["d2l-deeprnn", REPRODUCE, "--corpus", run.corpus]
+    if run.encoding is not None:
+        words += ["--encoding", run.encoding]
+    words += ["--num-epochs", str(run.settings.num_epochs), "--seed", str(run.seed)]
+    return shlex.join(words)

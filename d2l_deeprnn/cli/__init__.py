@@ -27,12 +27,15 @@ COMMANDS = {
     "evaluate": "held-out loss of a run",
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
+    "report": "write a run into a page for a browser",
     "runs": "list runs, with settings, best loss and state",
     "export": "write a run's model into a file for other programs",
     "import": "make a run of a model in such a file",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
 }
+# Of these, several processes that mpiexec starts do one together.
+TOGETHER = ("train", "evaluate", "generate")
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 
@@ -85,6 +88,9 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
 
             argcomplete.autocomplete(_parser())
     arguments = _parser(given).parse_args(given)
+    if launcher.launched() > 1 and arguments.command not in TOGETHER:
+        words = f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}"
+        return _fail(ValueError(words), BAD_INPUT)
     # Where what is printed is all that there will be, to lose it is an error.
     output.strict = arguments.only_prints
     from ..text.corpora import TextNotAvailable
@@ -118,6 +124,10 @@ def _fail(error: BaseException, status: int, prefix: str = "") -> int:
     return status
 
 
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
 def _error() -> str:
     return console.coloured("error:", console.RED, sys.stderr)
 
@@ -148,6 +158,6 @@ def _parser(given: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
         if name in given:
             command = importlib.import_module(f".{name}", __package__)
             added.epilog = f"examples:\n{command.EXAMPLES}"
-            added.set_defaults(run=command.run)
+            added.set_defaults(run=command.run, command=name)
             command.add_arguments(added)
     return parser

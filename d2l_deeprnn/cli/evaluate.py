@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, declared
@@ -39,15 +39,20 @@ character, perplexity. Every character but the first is scored once."""
     batch_size = declared(TrainSettings)["batch_size"]
     words = "number of rows that read the text side by side; 1 reads it in one go"
     add_setting(parser, "batch_size", batch_size._replace(help=words))
-    add(
+    add_baseline(parser)
+    add_checkpoint(parser)
+    add_device(parser)
+    parser.set_defaults(only_prints=True)
+
+
+def add_baseline(parser: argparse.ArgumentParser) -> None:
+    """Add the option that asks for a model to compare a run's with."""
+    parser.add_argument(
         "--baseline",
         choices=["ngram"],
         help="score an interpolated n-gram model of the run's text too, which takes a few hundred "
         "bytes of memory a character (default: none)",
     )
-    add_checkpoint(parser)
-    add_device(parser)
-    parser.set_defaults(only_prints=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,7 +98,8 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             print(f"    {unknown} characters of it are not in the run's vocabulary")
         if arguments.baseline:
             assert text is not None
-            print(f"    {_baseline(text, indices, len(run.vocab))}")
+            order, counted = baseline(text, indices, len(run.vocab))
+            print(f"    n-gram of order {order}: {_words(counted)}")
 
 
 def _words(result: Evaluation) -> str:
@@ -103,8 +109,8 @@ def _words(result: Evaluation) -> str:
     )
 
 
-def _baseline(text: TextParts, indices: Any, vocab_size: int) -> str:
-    """Score an n-gram model, counted on what the run was trained on."""
+def baseline(text: TextParts, indices: Any, vocab_size: int) -> Tuple[int, Evaluation]:
+    """Score an n-gram model, counted on what the run was trained on; gives its order too."""
     from ..training.evaluate import Evaluation
     from ..training.ngram import NGramModel, choose_order
 
@@ -112,4 +118,4 @@ def _baseline(text: TextParts, indices: Any, vocab_size: int) -> str:
         raise SettingsError("--baseline chooses its order on the validation part: the run has none")
     order, _ = choose_order(text.train, text.valid, vocab_size)
     nats = NGramModel(text.train, order, vocab_size).loss(indices)
-    return f"n-gram of order {order}: {_words(Evaluation(nats, len(indices) - 1))}"
+    return order, Evaluation(nats, len(indices) - 1)

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint=arguments.checkpoint,
             ctx=device(arguments) or ranks.device(),
         )
-        given = arguments.prefix or [_start(run.vocab)]
+        given = arguments.prefix or [start(run.vocab)]
         prefixes = [clean_prefix(prefix, run.settings, run.vocab) for prefix in given]
         _continue(prefixes, run, arguments, ranks)
     return DONE
@@ -123,7 +123,7 @@ def _continue(
         print("\n\n".join(texts))
 
 
-def _start(vocab: Vocab) -> str:
+def start(vocab: Vocab) -> str:
     """What to start from where nothing is given: a line's beginning, or a word's."""
     for char in "\n ":
         if char in vocab.token_to_idx:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
-from ..training.settings import FLAG, NUMBERS, SOURCES, Setting
+from ..training.settings import (
+    FLAG,
+    NUMBERS,
+    SOURCES,
+    Setting,
+    TrainSettings,
+    as_dict,
+    declared,
+    explicit,
+)
 
 
 def add_setting(parser: Any, name: str, setting: Setting) -> None:
@@ -17,7 +26,7 @@ def add_setting(parser: Any, name: str, setting: Setting) -> None:
         name: of the setting; the option is called likewise.
         setting: its declaration.
     """
-    kind, flag = setting.kind, f"--{name.replace('_', '-')}"
+    kind, flag = setting.kind, _flag(name, setting)
     more: Dict[str, Any] = {"dest": name, "help": setting.description.replace("%", "%%")}
     if parser.argument_default is None:
         more["default"] = setting.default
@@ -26,7 +35,6 @@ def add_setting(parser: Any, name: str, setting: Setting) -> None:
         return
     if kind is NUMBERS:  # each in an option of its own
         more.update(action=_Numbers, type=_named_number, help=f"{more['help']}; may be repeated")
-        flag = flag[:-1]
     elif kind is SOURCES:
         more["nargs"] = "+"
     elif kind.limits is not None:
@@ -43,6 +51,30 @@ def add_setting(parser: Any, name: str, setting: Setting) -> None:
 def given(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
     """The settings that were given; options that were not are absent from ``arguments``."""
     return {name: vars(arguments)[name] for name in names if name in arguments}
+
+
+def changed(settings: TrainSettings) -> Dict[str, Any]:
+    """The settings that are not the defaults, by name."""
+    values = explicit(as_dict(settings))
+    defaults = {name: setting.default for name, setting in declared(settings).items()}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def as_words(settings: TrainSettings) -> List[str]:
+    """The options that give settings: what ``add_setting`` has a parser read."""
+    words = []
+    for name, value in changed(settings).items():
+        setting = declared(settings)[name]
+        flag = _flag(name, setting)
+        if setting.kind is FLAG:
+            words.append(flag)
+        elif setting.kind is NUMBERS:
+            words += [word for key, x in value.items() for word in (flag, f"{key}={x!r}")]
+        elif setting.kind is SOURCES:
+            words += [flag, *value]
+        else:
+            words += [flag, str(value)]
+    return words
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +119,12 @@ def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _flag(name: str, setting: Setting) -> str:
+    """The option of a setting; of several numbers, each has one of its own."""
+    flag = f"--{name.replace('_', '-')}"
+    return flag[:-1] if setting.kind is NUMBERS else flag
 
 
 def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import textwrap
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   d2l-deeprnn train --corpus my_novel.txt --out runs/novel
-  d2l-deeprnn train --resume --num-epochs 80 --out runs/novel
+  d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
   d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
   d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
   d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
@@ -109,6 +110,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         metavar="TEXT",
         help="what such a line begins with (default: the beginning of the held-out text)",
     )
+    add(
+        "--log",
+        choices=["tensorboard"],
+        default=None,
+        help="write losses, perplexities, learning rate and speed for TensorBoard too, into "
+        "DIR/tensorboard (default: metrics.csv only)",
+    )
     add_device(groups["run"])
     add(
         "--rank-timeout",
@@ -126,16 +134,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = arguments.out
     settings = _settings(_chosen(arguments), out, arguments.resume)
-    with _Display(_Samples(arguments.sample_every, arguments.prefix)) as display, stop_on_signals(
-        STOPPING
-    ) as stop:
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(_Display(_Samples(arguments.sample_every, arguments.prefix)))
+        watchers: List[Any] = [display]
+        if arguments.log is not None:
+            from ..training.tensorboard import DIRECTORY, TensorBoard
+
+            watchers.append(stack.enter_context(TensorBoard(out / DIRECTORY)))
+        stop = stack.enter_context(stop_on_signals(STOPPING))
         result = runs.train(
             settings,
             out,
             resume=arguments.resume,
-            on_start=display.start,
+            on_start=lambda learner, text: [w.start(learner, text) for w in watchers],
             on_minibatch=display.minibatch,
-            on_epoch=display.epoch,
+            on_epoch=lambda record: [watcher.epoch(record) for watcher in watchers],
             should_stop=stop.asked_for,
             checkpoint_minutes=arguments.checkpoint_minutes,
             rank_timeout=arguments.rank_timeout,
@@ -239,7 +252,7 @@ class _Samples:
 
 
 class _Display:
-    """A progress bar on a terminal, and a line an epoch in either case.
+    """A progress bar on a terminal, else a line now and then; and a line an epoch.
 
     Args:
         samples: what the model is to write after some epochs.
@@ -247,6 +260,7 @@ class _Display:
 
     # As much as there is room for: the left end comes first.
     BAR = "{desc}, {percentage:.0f}% |{bar}| {rate_fmt}"
+    SILENCE_SECONDS = 20.0  # between two lines where there is no bar
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
@@ -279,9 +293,8 @@ class _Display:
             print_line(f"going on in epoch {learner.epoch}{place}")
         # Epochs that were done before this call; the last of them may have been a part of one.
         self._began_at = float(len(learner.history))
-        self._started = time.perf_counter()
-        self._left = ""
-        # Disabled where standard error is no terminal; the lines below are there in any case.
+        self._started = self._spoke = time.perf_counter()
+        # Disabled where standard error is no terminal; then there is a line now and then.
         self._bar = tqdm(
             unit="tok", unit_scale=self._minibatch_tokens, disable=None, leave=False,
             bar_format=self.BAR, dynamic_ncols=True,
@@ -296,20 +309,27 @@ class _Display:
         slow = self._pace.note()
         if slow:
             print_line(slow)
+        silent = time.perf_counter() - self._spoke
+        if self._bar.disable and silent < self.SILENCE_SECONDS:
+            return
+        done = progress.minibatch / progress.num_minibatches
+        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        left = self._time_left(progress.epoch - 1 + done)
+        words = f"epoch {self._of(progress.epoch)}{loss}{left}{self._pace}"
         if self._bar.disable:
+            self._spoke += silent
+            print_line(f"{words}, {done:.0%}")
             return
         if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
             self._bar.reset(progress.num_minibatches)
-        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
-        left = self._time_left(progress.epoch - 1 + progress.minibatch / progress.num_minibatches)
-        words = f"epoch {self._of(progress.epoch)}{loss}{left}{self._pace}"
         self._bar.set_description_str(words, refresh=False)
         self._bar.update(progress.minibatch - self._bar.n)
 
     def epoch(self, record: TrainRecord) -> None:
         from ..training.evaluate import perplexity
 
-        seconds = time.perf_counter() - self._started
+        self._spoke = time.perf_counter()
+        seconds = self._spoke - self._started
         held_out = ""
         if record.valid_loss is not None:
             reached = perplexity(record.valid_loss)

@@ -15,6 +15,7 @@ import hashlib
 import json
 import uuid
 import warnings
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
@@ -47,7 +48,9 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write the configuration of a new run."""
-        self._write({"run": uuid.uuid4().hex, "command": self._command, **config})
+        begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        identity = {"run": uuid.uuid4().hex, "command": self._command, "begun": begun}
+        self._write({**identity, **config})
 
     def change(self, begun: int, what: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Write a changed configuration, and into it what was changed, and when.

@@ -193,19 +193,42 @@ class Page(HTMLParser):
 
 
 def test_report_is_one_self_contained_page(books_text, fake_training, tmp_path):
-    cli.main(["reproduce", "--out", str(tmp_path)])
+    cli.main(["reproduce", "--seed", "3", "--out", str(tmp_path)])
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert page.open == [] and page.outside == ["model.html"]
     assert '<meta name="viewport" content="width=device-width' in text
-    assert text.count("<svg") == 1
+    assert text.count("<svg") == 2
+    config = json.loads((tmp_path / "config.json").read_text())
     for shown in (
         "This run agrees with the book",
         "1.046033",
         "time traveller <b>",
-        "versions.mxnet",
+        "d2l-deeprnn reproduce --corpus time_machine --num-epochs 500 --seed 3",
+        "Number of hidden units",
+        "MXNet",
+        config["machine"]["processor"],
+        f"by d2l_deeprnn {config['versions']['d2l_deeprnn']}.",
+        config["begun"][:16].replace("T", " "),
     ):
         assert shown in page.shown  # escaped in the source: a prediction is no markup
+    for key in ("num_hiddens", "machine.", "versions.", "physical_cores"):
+        assert key not in page.shown
+    # What the book printed is marked where it has an epoch; its seconds were those of a GPU.
+    by_epoch, by_second = re.findall('aria-label="([^"]*)"', text)
+    assert "printed in the book: 9.006 at epoch 125, 1.024 at epoch 375, 1.036" in by_epoch
+    assert "this run (seed 3): 10 at 0.1 seconds, 1.024" in by_second and "book" not in by_second
+
+
+def test_a_second_report_has_the_date_of_the_run(books_text, fake_training, tmp_path):
+    command = ["reproduce", "--num-epochs", "125", "--out", str(tmp_path)]
+    cli.main(command)
+    path = tmp_path / "config.json"
+    path.write_text(
+        re.sub('"begun": "[^"]*"', '"begun": "2024-02-29T12:34:56+00:00"', path.read_text())
+    )
+    cli.main([*command, "--resume"])
+    assert "2024-02-29 12:34 UTC" in (tmp_path / "report.html").read_text()
 
 
 def test_the_trained_model_gets_a_page(books_text, fake_training, tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -171,6 +172,7 @@ def test_losses_do_not_depend_on_the_number_of_ranks(number, alone):
 
 WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--num-hiddens=8", "--batch-size=5"]
 WORDS += ["--num-steps=10", "--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
+LONG = ["--num-epochs=1000", "--checkpoint-minutes=1e-6"]
 
 
 def train(number, out, *more):
@@ -280,6 +282,14 @@ def test_what_all_ranks_are_refused_is_said_once(two):
     assert "holds a run: go on with it (--resume)" in line
 
 
+def test_what_one_process_does_is_not_done_by_several(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert main(["reproduce", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "reproduce is done by one process: mpiexec can start train, evaluate or gen" in error
+
+
 @needs_mpi
 @pytest.mark.parametrize(
     "code, words",
@@ -318,13 +328,63 @@ def test_a_rank_that_fails_alone_ends_all(tmp_path):
     assert "rank 1 on" in line and "no room left" in line
 
 
+BEFORE = {
+    "parameters that differ": (
+        """
+        def change(self, epochs_done):
+            if launcher.number() == 1 and epochs_done > 0.5:
+                array = next(iter(parameters_of(self.model).values()))
+                array[:] = array + 1e-6
+        learner.Learner._before_step = change
+        """,
+        "the parameters of rank 1 differ from those of rank 0 after epoch 1",
+    ),
+    "a full disk": (
+        """
+        def fail(path, *args):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        run_directory.save_checkpoint = fail
+        """,
+        "best.zip: No space left on device",
+    ),
+    "another MPI": (
+        "ranks.launched = lambda: 3",
+        "3 processes were started, but mpi4py's MPI knows of 2",
+    ),
+}
+
+
+@needs_mpi
+@pytest.mark.parametrize("what", BEFORE)
+def test_what_ends_all_is_said_once(what, tmp_path):
+    before, words = BEFORE[what]
+    code = (
+        "import errno\nfrom d2l_deeprnn.training import launcher, learner, ranks, run_directory\n"
+    )
+    code += "from d2l_deeprnn.training.state import parameters_of\n" + textwrap.dedent(before)
+    job = Job(2, f"{code}\n{COMMAND}", "train", "--out", tmp_path / "run", *WORDS)
+    status, _, errors = job.wait()
+    assert status == 2, errors
+    (line,) = our_lines(errors)
+    assert words in line
+
+
+@linux
+@needs_mpi
+def test_a_second_job_in_a_directory_is_refused(tmp_path):
+    out = tmp_path / "run"
+    job = Job(2, COMMAND, "train", "--out", out, *WORDS, *LONG)
+    wait_for_checkpoint(job, out)
+    status, _, errors = Job(2, COMMAND, "train", "--resume", "--out", out).wait()
+    assert status == 2 and "is being trained in by another process" in our_lines(errors)[0]
+    job.process.send_signal(signal.SIGTERM)
+    assert "Ended: stopped" in job.wait()[1]
+
+
 def wait_for_checkpoint(job, out):
     while not (out / "last.zip").exists():
         assert job.process.poll() is None, job.wait()
         time.sleep(0.02)
-
-
-LONG = ["--num-epochs=1000", "--checkpoint-minutes=1e-6"]
 
 
 @linux

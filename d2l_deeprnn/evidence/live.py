@@ -1,0 +1,98 @@
+"""The curve of a training, drawn in a notebook while it runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Dict, List
+
+from .._checks import positive_number
+
+
+class LivePlot:
+    """Draws training and held-out perplexity in a notebook while a model is trained.
+
+    It is for ``on_epoch`` of the chapter's train functions and of ``runs.train``. There is one
+    picture in the cell's output; it is drawn anew every few seconds, and once more when the cell
+    ends. Outside a notebook, epochs are noted and nothing is drawn.
+
+    Args:
+        seconds: at least as many lie between two drawings.
+        label: what the legend calls the training.
+
+    Attributes:
+        rows: the figures of each epoch, by name.
+
+    Raises:
+        ValueError: if ``seconds`` is not a number above 0.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> vocab, ctx = d2l.Vocab("time machine"), d2l.try_gpu()
+        >>> indices = vocab[list("time machine " * 20)]
+        >>> get_params, init_state, lstm = d2l.deep_lstm(len(vocab), 8, len(vocab), ctx=ctx)
+        >>> plot = d2l.LivePlot()
+        >>> history = d2l.train_and_predict_rnn(
+        ...     lstm, get_params, init_state, 8, indices, vocab, ctx, False,
+        ...     2, 5, 1.0, 1.0, 4, ["time"], on_epoch=plot, log=lambda line: None)
+        >>> [row["epoch"] for row in plot.rows]
+        [1, 2]
+    """
+
+    def __init__(self, *, seconds: float = 2.0, label: str = "run") -> None:
+        positive_number("seconds", seconds)
+        self.rows: List[Dict[str, float]] = []
+        self._seconds = seconds
+        self._label = label
+        self._due = 0.0
+        self._num_drawn = 0
+        self._handle: Any = None  # of the picture in the cell's output
+        self._shell: Any = None  # as long as it is to say when the cell ends
+
+    def __call__(self, record: Any) -> None:
+        """Note an epoch, and draw if the last picture is old enough.
+
+        Args:
+            record: of an epoch, as ``on_epoch`` gets it.
+        """
+        values = zip(record._fields, record)
+        self.rows.append({name: x for name, x in values if isinstance(x, (int, float))})
+        shell = _notebook()
+        if shell is None:
+            return
+        if self._shell is None:
+            self._shell = shell
+            shell.events.register("post_run_cell", self._finish)
+        if time.monotonic() >= self._due:
+            self._draw()
+
+    def _finish(self, *result: Any) -> None:
+        """Draw the epochs since the last picture: the cell is done."""
+        self._shell.events.unregister("post_run_cell", self._finish)
+        self._shell = None
+        if self._num_drawn < len(self.rows):
+            self._draw()
+
+    def _draw(self) -> None:
+        from IPython.display import display
+
+        from .figures import training_figure
+
+        figure = training_figure({self._label: self.rows})
+        if self._handle is None:
+            self._handle = display(figure, display_id=True)
+        else:
+            self._handle.update(figure)
+        self._num_drawn = len(self.rows)
+        # From the end of the drawing, so that it never takes most of the time.
+        self._due = time.monotonic() + self._seconds
+
+
+def _notebook() -> Any:
+    """The shell of the notebook that this runs in; None elsewhere, as in a terminal."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell if hasattr(shell, "kernel") else None

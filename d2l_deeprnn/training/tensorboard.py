@@ -1,0 +1,99 @@
+"""The figures of a run for TensorBoard; tensorboardX writes them."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from .._checks import LARGEST_FLOAT
+from .evaluate import perplexity
+from .learner import Learner
+from .runs import TextParts
+from .state import TrainRecord
+
+DIRECTORY = "tensorboard"  # in that of the run
+
+
+class TensorBoard:
+    """Writes losses, perplexities, learning rate and speed of a run, by epoch.
+
+    Its methods are for ``on_start`` and ``on_epoch`` of ``runs.train``. What is there of an earlier
+    call is written anew from the history: a run that goes on has each epoch once, and those too
+    that were trained without this.
+
+    Args:
+        directory: of the event files. It is made when the training starts.
+
+    Raises:
+        ImportError: if tensorboardX is missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        # Not SummaryWriter, which hands events to a thread: a full disk ends the thread, and the
+        # training would wait for it for ever.
+        try:
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.proto.summary_pb2 import Summary
+        except ImportError as error:
+            raise ImportError(
+                f"--log tensorboard needs tensorboardX ({error}): "
+                "pip install 'd2l_deeprnn[tensorboard]'"
+            ) from error
+        self._new_writer, self._event, self._summary = EventsWriter, Event, Summary
+        self._directory = directory
+        self._writer: Any = None
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def start(self, learner: Learner, text: TextParts) -> None:
+        """Write the epochs that are done."""
+        self._directory.mkdir(exist_ok=True)
+        for events in self._directory.glob("events.out.tfevents.*"):
+            events.unlink()
+        self._writer = self._new_writer(str(self._directory.absolute() / "events"))
+        self._num_chars = len(text.train)
+        self._seconds = 0.0
+        # TensorBoard's relative time is then that of the work, as in metrics.csv.
+        done = learner.history[-1].seconds if learner.history else 0.0
+        self._began = time.time() - done
+        for record in learner.history:
+            self._add(record)
+        self._writer.flush()
+
+    def epoch(self, record: TrainRecord) -> None:
+        """Write an epoch."""
+        self._add(record)
+        self._writer.flush()
+
+    def _add(self, record: TrainRecord) -> None:
+        took = record.seconds - self._seconds
+        self._seconds = record.seconds
+        figures = {
+            "loss/train": record.train_loss,
+            "perplexity/train": perplexity(record.train_loss),
+            "learning_rate": record.learning_rate,
+        }
+        if record.valid_loss is not None:
+            figures["loss/validation"] = record.valid_loss
+            figures["perplexity/validation"] = perplexity(record.valid_loss)
+        if took > 0:  # an imported history has no seconds
+            figures["tokens_per_second"] = self._num_chars / took
+        values = [
+            self._summary.Value(tag=tag, simple_value=value if value < LARGEST_FLOAT else math.inf)
+            for tag, value in figures.items()
+        ]
+        self._writer.write_event(
+            self._event(
+                wall_time=self._began + record.seconds,
+                step=record.epoch,
+                summary=self._summary(value=values),
+            )
+        )

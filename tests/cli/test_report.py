@@ -1,0 +1,243 @@
+"""``report``: a run as one page, whatever kind of run it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import shlex
+from html.parser import HTMLParser
+
+import pytest
+
+from d2l_deeprnn._mxnet import mx
+from d2l_deeprnn.chapter import book
+from d2l_deeprnn.cli import _parser, main, report
+from d2l_deeprnn.cli.options import as_words, changed, given
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.text.vocab import Vocab
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.learner import new_model
+from d2l_deeprnn.training.settings import TrainSettings, declared
+
+SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
+TRAIN = ["train", "--num-examples=3000", *SMALL, "--num-epochs=2"]
+
+
+class Page(HTMLParser):
+    """What a page shows and loads, and its tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loads, self.shown, self.rows, self.cell = [], [], "", [], None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag not in ("meta", "path", "use", "br"):
+            self.open.append(tag)
+        for name in ("src", "href", "xlink:href"):
+            if name in found and not found[name].startswith("#"):
+                self.loads.append(found[name])
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+            self.cell = True
+
+    def handle_endtag(self, tag):
+        if tag not in ("meta", "path", "use", "br"):
+            assert self.open.pop() == tag
+        self.cell = self.cell and tag != "td"
+
+    def handle_data(self, data):
+        self.shown += data
+        if self.cell:
+            self.rows[-1][-1] += data
+
+
+def page_of(path):
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == [] and page.loads == []
+    return page
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with a validation part and a test part, on a text with a name that is markup."""
+    directory = tmp_path_factory.mktemp("runs")
+    text = directory / "<b>&.txt"
+    text.write_text("all the traveller's time, and more of it; " * 100)
+    out = directory / "run"
+    words = ["--test-fraction=0.1", "--keep-case", "--optimizer-option=momentum=0.5"]
+    assert main([*TRAIN, *words, "--corpus", str(text), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def small_chapter(monkeypatch):
+    small = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
+    monkeypatch.setattr(book, "CHAPTER", small)
+
+
+def test_a_run_as_a_page(trained, capsys):
+    assert main(["report", str(trained), "--baseline", "ngram"]) == 0
+    assert capsys.readouterr().out == f"Written: {trained / 'report.html'}\n"
+    page = page_of(trained / "report.html")
+    history = runs.read_history(trained)
+    config = json.loads((trained / "config.json").read_text())
+    for shown in (
+        "A training run on <b>&.txt",
+        "LSTM with 1 layer of 8 hidden units",
+        f"held-out perplexity {math.exp(min(row['valid_loss'] for row in history)):.4g}",
+        "Number of hidden units",
+        "momentum 0.5",
+        config["machine"]["processor"],
+        config["begun"][:16].replace("T", " "),
+        f"by d2l_deeprnn {config['versions']['d2l_deeprnn']}.",
+    ):
+        assert shown in page.shown
+    for key in ("num_hiddens", "physical_cores", "train_chars"):
+        assert key not in page.shown
+    own, other = page.shown.index("Other than the defaults"), page.shown.index("Defaults\n")
+    assert own < page.shown.index("momentum 0.5") < other < page.shown.index("Dropout")
+
+
+def test_the_pages_numbers_are_those_of_evaluate(trained, tmp_path, capsys):
+    assert main(["evaluate", str(trained), "--baseline", "ngram"]) == 0
+    printed = capsys.readouterr().out
+    wanted = re.findall(r"(\d+\.\d{4}) nats, (\d+\.\d{4}) bits .* perplexity (\d+\.\d{4})", printed)
+    output = tmp_path / "page.html"
+    assert main(["report", str(trained), "--baseline=ngram", f"--output={output}"]) == 0
+    rows = [row for row in page_of(output).rows if row]
+    assert [tuple(row[2:5]) for row in rows] == wanted and len(rows) == 4
+    assert [row[0] for row in rows] == ["validation", "validation", "test", "test"]
+    assert "n-gram of order" in rows[1][1] and rows[0][1] == "best checkpoint, epoch 2"
+
+
+def test_pictures_say_what_they_show(trained, tmp_path):
+    assert main(["report", str(trained), "--output", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    by_epoch, by_second = re.findall('aria-label="([^"]*)"', text)
+    first, last = runs.read_history(trained)
+    for row in first, last:
+        assert f"{math.exp(row['valid_loss']):.4g} at epoch {row['epoch']:g}" in by_epoch
+        assert f"{math.exp(row['train_loss']):.4g} at {row['seconds']:.1f} seconds" in by_second
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert all(name in ids for name in re.findall(r'(?:href="|url\()#([^")]*)', text))
+
+
+def test_samples_follow_prefix_and_seed(trained, tmp_path):
+    def samples(*words):
+        output = tmp_path / "page.html"
+        assert main(["report", str(trained), "--output", str(output), *words]) == 0
+        return re.findall(r"<pre>\n(.*?)</pre>", output.read_text(), re.DOTALL)
+
+    likely, *drawn = samples("--prefix=time")
+    assert [text[:4] for text in (likely, *drawn)] == ["time"] * 3
+    assert samples("--prefix=time", "--seed=0") == [likely, *drawn]
+    again, *others = samples("--prefix=time", "--seed=1")
+    assert again == likely and drawn[1] != others[1]
+
+
+def test_the_command_on_the_page_makes_the_same_run(trained, tmp_path):
+    assert main(["report", str(trained), "--output", str(tmp_path / "page.html")]) == 0
+    page = page_of(tmp_path / "page.html")
+    (command,) = re.findall("^(d2l-deeprnn train .*)$", page.shown, re.MULTILINE)
+    words = shlex.split(command)[1:]
+    assert words[-2:] == ["--out", str(trained)]
+    assert main([*words[:-1], str(tmp_path / "again")]) == 0
+    assert [r["train_loss"] for r in runs.read_history(tmp_path / "again")] == [
+        r["train_loss"] for r in runs.read_history(trained)
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TrainSettings(corpus=("a", "b c")),
+        TrainSettings(
+            corpus=("a",), optimizer="adam", lr=0.002, optimizer_options={"beta1": 0.5, "wd": 1e-4},
+            patience=3, num_examples=500, keep_whitespace=True, dropout=0.5, encoding="cp1252",
+        ),
+        TrainSettings(corpus=("a",), optimizer="adadelta"),
+    ],
+)  # fmt: skip
+def test_options_of_settings_give_the_settings(settings):
+    arguments = _parser().parse_args(["train", *as_words(settings), "--out", "nowhere"])
+    assert TrainSettings(**given(arguments, declared(TrainSettings))) == settings
+    assert "num_layers" not in changed(settings) and "lr" not in changed(TrainSettings(("a",)))
+
+
+def test_without_its_text_a_run_shows_what_the_history_has(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("all the traveller's time, and more of it; " * 100)
+    out = tmp_path / "run"
+    assert main([*TRAIN, "--corpus", str(text), "--out", str(out)]) == 0
+    text.unlink()
+    assert main(["report", str(out)]) == 0
+    page = page_of(out / "report.html")
+    (row,) = [row for row in page.rows if row]
+    valid_loss = min(row["valid_loss"] for row in runs.read_history(out))
+    assert row[2] == f"{valid_loss:.4f}" and row[5] == ""
+    assert "The text could not be scored: " in page.shown and "is no longer at" in page.shown
+    capsys.readouterr()
+    assert main(["report", str(out), "--baseline", "ngram"]) == 2
+    assert "is no longer at" in capsys.readouterr().err
+
+
+def test_a_run_that_held_nothing_out(tmp_path):
+    words = [*TRAIN, f"--corpus={SAMPLE_TEXT}", "--valid-fraction=0", "--out", str(tmp_path)]
+    assert main(words) == 0
+    assert main(["report", str(tmp_path)]) == 0
+    page = page_of(tmp_path / "report.html")
+    assert "The run held nothing out." in page.shown and "held out: " not in page.shown
+
+
+def test_a_model_from_elsewhere_has_no_history(tmp_path):
+    settings = TrainSettings(corpus=("elsewhere",), num_hiddens=4, num_layers=1)
+    vocab = Vocab("all the traveller's time")
+    model = new_model(settings, len(vocab), mx.cpu())
+    text = {"sha256": None, "vocab_size": len(vocab), "valid_chars": "<b>"}
+    how = {"text": text, "imported": {"file": "<b>.safetensors"}}
+    runs.write_run(tmp_path / "run", settings, model, vocab, [], **how)
+    words = ["report", str(tmp_path / "run"), "--checkpoint=last"]
+    assert main(words) == 0
+    page = page_of(tmp_path / "run" / "report.html")
+    assert "after 0 of 50 epochs" in page.shown and "seconds of training" not in page.shown
+    assert "d2l-deeprnn import '<b>.safetensors' --out" in page.shown
+    assert "The text could not be scored: " in page.shown
+
+
+def test_a_run_of_reproduce_is_held_against_the_book_again(small_chapter, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2", "--out", str(out)]
+    assert main(command) == 0
+    before = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    without_time = [re.sub("Written [^<]* by", "", text) for text in
+                    (before, (out / "report.html").read_text())]  # fmt: skip
+    assert without_time[0] == without_time[1]
+    other = tmp_path / "other.html"
+    assert main(["report", str(out), "--output", str(other)]) == 0
+    assert "Nothing was compared" in page_of(other).shown
+    capsys.readouterr()
+    assert main(["report", str(out), "--baseline", "ngram"]) == 2
+    assert "--baseline and --prefix are for a run of `train`" in capsys.readouterr().err
+
+
+def test_what_cannot_be_reported(trained, tmp_path, capsys):
+    for words, message in [
+        ([str(tmp_path)], "holds no run: there is no config.json"),
+        ([str(trained), "--output", str(tmp_path / "no" / "a.html")], "there is no directory"),
+        ([str(trained), "--prefix", "\N{SNOWMAN}"], "not in the vocabulary"),
+    ]:
+        assert main(["report", *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    assert not list(tmp_path.iterdir())
+    assert report.NAME not in [path.name for path in tmp_path.iterdir()]

@@ -1,0 +1,131 @@
+"""``LivePlot``: one picture, drawn anew from time to time, and nothing outside a notebook."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn.evidence import figures, live
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.state import TrainRecord
+
+
+class Notebook:
+    """Stands in for IPython: notes the pictures shown, and how many curves each had."""
+
+    def __init__(self):
+        self.shown, self.updated, self.callbacks, self.now = [], [], [], 0.0
+        self.kernel, self.events = object(), self
+
+    def register(self, event, callback):
+        assert event == "post_run_cell"
+        self.callbacks.append(callback)
+
+    def unregister(self, event, callback):
+        self.callbacks.remove(callback)
+
+    def display(self, figure, *, display_id):
+        assert display_id is True
+        self.shown.append(epochs(figure))
+        return SimpleNamespace(update=lambda figure: self.updated.append(epochs(figure)))
+
+    def end_cell(self):
+        for callback in list(self.callbacks):
+            callback(SimpleNamespace(success=True))
+
+
+def epochs(figure):
+    """Of a picture, or of what stands in for one, the epochs of each curve."""
+    if isinstance(figure, dict):
+        return {label: [row["epoch"] for row in rows] for label, rows in figure.items()}
+    return [list(line.get_xdata()) for line in figure.axes[0].get_lines()]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures that are the histories they would show."""
+    monkeypatch.setattr(figures, "training_figure", copy.deepcopy)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    stand_in, display = ModuleType("IPython"), ModuleType("IPython.display")
+    notebook = Notebook()
+    stand_in.get_ipython, display.display = lambda: notebook, notebook.display
+    monkeypatch.setitem(sys.modules, "IPython", stand_in)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(live.time, "monotonic", lambda: notebook.now)
+    return notebook
+
+
+def train(plot, notebook, times):
+    for epoch, notebook.now in enumerate(times, len(plot.rows) + 1):
+        plot(d2l.EpochRecord(epoch, 10.0 / epoch, notebook.now, ("a prediction",)))
+
+
+def test_one_picture_is_drawn_anew_when_it_is_old_enough(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2, label="ours")
+    train(plot, notebook, [10, 10.5, 11.9, 12, 13, 14.1, 14.2])
+    assert notebook.shown == [{"ours": [1]}]
+    assert notebook.updated == [
+        {"ours": [1, 2, 3, 4]},
+        {"ours": list(range(1, 7))},
+    ]
+    notebook.end_cell()
+    assert notebook.updated[-1] == {"ours": list(range(1, 8))}
+    assert len(notebook.shown) == 1 and notebook.callbacks == []
+
+
+def test_what_is_drawn_is_not_drawn_again(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2)
+    train(plot, notebook, [10, 12])
+    notebook.end_cell()
+    assert len(notebook.updated) == 1
+    # A further cell goes on in the same picture.
+    train(plot, notebook, [13])
+    notebook.end_cell()
+    assert len(notebook.shown) == 1 and notebook.updated[-1] == {"run": [1, 2, 3]}
+
+
+def test_held_out_perplexity_is_a_curve_of_its_own(notebook):
+    plot = d2l.LivePlot()
+    plot(TrainRecord(1, 2.5, 2.75, 0.5, 1.0))
+    assert notebook.shown == [[[1], [1]]]
+
+
+def test_it_goes_with_a_run(notebook, tmp_path):
+    plot = d2l.LivePlot()
+    settings = d2l.TrainSettings(
+        corpus=(SAMPLE_TEXT,), num_examples=2000, num_hiddens=4, batch_size=4, num_steps=5,
+        num_epochs=2, valid_fraction=0.0,
+    )  # fmt: skip
+    history = runs.train(settings, Path(tmp_path), on_epoch=plot).history
+    notebook.end_cell()
+    assert [row["train_loss"] for row in plot.rows] == [record.train_loss for record in history]
+    assert notebook.shown == [[[1]]] and notebook.updated == [[[1, 2]]]
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace(events=None)], ids=["Python", "terminal"])
+def test_outside_a_notebook_it_is_silent(monkeypatch, capsys, shell):
+    stand_in = ModuleType("IPython")
+    stand_in.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", stand_in)
+    monkeypatch.setattr(live.LivePlot, "_draw", lambda self: pytest.fail("was drawn"))
+    plot = d2l.LivePlot()
+    plot(d2l.EpochRecord(1, 10.0, 0.5, ()))
+    monkeypatch.delitem(sys.modules, "IPython")
+    plot(d2l.EpochRecord(2, 9.0, 1.0, ()))
+    assert [row["perplexity"] for row in plot.rows] == [10.0, 9.0]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "2"])
+def test_seconds_must_be_a_number_above_0(seconds):
+    with pytest.raises(ValueError, match=f"seconds must be a number above 0, not {seconds!r}"):
+        d2l.LivePlot(seconds=seconds)

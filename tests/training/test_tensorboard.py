@@ -1,0 +1,144 @@
+"""What `train --log tensorboard` writes: the history, each epoch once, however often it goes on."""
+
+from __future__ import annotations
+
+import csv
+import math
+import struct
+import sys
+from types import SimpleNamespace
+
+import pytest
+from mpi import COMMAND, mpiexec, needs_mpi
+
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.state import TrainRecord
+
+SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
+TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL, "--num-epochs=3"]
+LOG = ["--log", "tensorboard"]
+
+
+@pytest.fixture
+def tensorboardX():
+    return pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+
+
+def events(directory):
+    """The events that TensorBoard finds in a directory, in the order of the files' names."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(directory.glob("*tfevents*")):
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack_from("<Q", data, place)
+            found.append(Event.FromString(data[place + 12 : place + 12 + length]))
+            place += 12 + length + 4  # with a checksum of the length, and one of the event
+    return [event for event in found if event.HasField("summary")]
+
+
+def scalars(directory):
+    """tag -> {step: value}; a step that is there twice is an error."""
+    found = {}
+    for event in events(directory):
+        for value in event.summary.value:
+            steps = found.setdefault(value.tag, {})
+            assert event.step not in steps, f"{value.tag} has step {event.step} twice"
+            steps[event.step] = value.simple_value
+    return found
+
+
+def history(out):
+    with open(out / "metrics.csv", newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def assert_is_the_history(out):
+    found, rows = scalars(out / "tensorboard"), history(out)
+    for tag, column in [
+        ("loss/train", "train_loss"),
+        ("loss/validation", "valid_loss"),
+        ("learning_rate", "learning_rate"),
+    ]:
+        assert found[tag] == {r["epoch"]: pytest.approx(r[column], rel=1e-6) for r in rows}
+        if column != "learning_rate":
+            perplexities = {r["epoch"]: pytest.approx(math.exp(r[column]), rel=1e-5) for r in rows}
+            assert found[tag.replace("loss", "perplexity")] == perplexities
+    assert found["tokens_per_second"].keys() == {r["epoch"] for r in rows}
+    assert len(found) == 6
+
+
+def test_it_has_what_the_history_has(tensorboardX, tmp_path):
+    assert main([*TRAIN, *LOG, "--schedule=cosine", "--out", str(tmp_path)]) == 0
+    assert_is_the_history(tmp_path)
+    rows = history(tmp_path)
+    speed = scalars(tmp_path / "tensorboard")["tokens_per_second"]
+    took = rows[1]["seconds"] - rows[0]["seconds"]
+    assert speed[2] == pytest.approx(2700 / took, rel=0.2)  # metrics.csv has milliseconds
+    times = [event.wall_time for event in events(tmp_path / "tensorboard")]
+    assert times[2] - times[0] == pytest.approx(rows[2]["seconds"] - rows[0]["seconds"], abs=0.01)
+
+
+def test_without_a_validation_part_there_is_none_of_its_figures(tensorboardX, tmp_path):
+    assert main([*TRAIN, *LOG, "--valid-fraction=0", "--out", str(tmp_path)]) == 0
+    found = scalars(tmp_path / "tensorboard")
+    assert set(found) == {"loss/train", "perplexity/train", "learning_rate", "tokens_per_second"}
+
+
+def test_a_run_that_goes_on_has_each_epoch_once(tensorboardX, tmp_path):
+    assert main([*TRAIN, *LOG, "--out", str(tmp_path)]) == 0
+    resume = ["train", "--resume", "--out", str(tmp_path)]
+    assert main([*resume, *LOG, "--num-epochs=5"]) == 0
+    assert len(history(tmp_path)) == 5
+    assert_is_the_history(tmp_path)
+    # And those that were trained without it.
+    assert main([*resume, "--num-epochs=6"]) == 0
+    assert main([*resume, *LOG, "--num-epochs=7"]) == 0
+    assert len(history(tmp_path)) == 7
+    assert_is_the_history(tmp_path)
+
+
+def test_an_epoch_can_be_seen_as_soon_as_it_is_done(tensorboardX, tmp_path, monkeypatch):
+    from d2l_deeprnn.training.tensorboard import TensorBoard
+
+    seen, epoch = [], TensorBoard.epoch
+
+    def look(self, record):
+        epoch(self, record)
+        seen.append(sorted(scalars(tmp_path / "tensorboard")["loss/train"]))
+
+    monkeypatch.setattr(TensorBoard, "epoch", look)
+    assert main([*TRAIN, *LOG, "--out", str(tmp_path)]) == 0
+    assert seen == [[1], [1, 2], [1, 2, 3]]
+
+
+@needs_mpi
+def test_of_several_processes_one_writes(tensorboardX, tmp_path):
+    mpiexec(2, COMMAND, *TRAIN, *LOG, "--out", tmp_path / "run")
+    assert_is_the_history(tmp_path / "run")
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+def test_a_perplexity_too_large_for_its_files_is_infinite(tensorboardX, tmp_path):
+    from d2l_deeprnn.training.tensorboard import TensorBoard
+
+    with TensorBoard(tmp_path / "events") as log:
+        learner = SimpleNamespace(history=[TrainRecord(1, 500.0, 1000.0, 0.5, 0.0)])
+        log.start(learner, SimpleNamespace(train=range(100)))
+    found = scalars(tmp_path / "events")
+    assert found["perplexity/train"][1] == found["perplexity/validation"][1] == math.inf
+    assert found["loss/validation"][1] == 1000 and "tokens_per_second" not in found
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(monkeypatch, tmp_path, capsys):
+    for name in ("tensorboardX", "tensorboardX.event_file_writer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(runs, "train", lambda *args, **how: pytest.fail("was trained"))
+    assert main([*TRAIN, *LOG, "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--log tensorboard needs tensorboardX" in line
+    assert line.endswith("pip install 'd2l_deeprnn[tensorboard]'")
+    assert not (tmp_path / "run").exists()
