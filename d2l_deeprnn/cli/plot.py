@@ -14,7 +14,9 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.description = "Draw training and held-out perplexity of one or several runs."
+    parser.description = """\
+Draw training and held-out perplexity of one or several runs, with nats on the
+axis on the right."""
     parser.add_argument(
         "directories", type=Path, nargs="+", metavar="DIR", help="directory of a run"
     )

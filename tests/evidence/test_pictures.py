@@ -72,9 +72,11 @@ def written(picture):
     for axes in picture.axes:
         texts = [axes.title, *axes.texts]
         for axis in (axis for axis in (axes.xaxis, axes.yaxis) if axis.get_visible()):
+            texts.append(axis.label)
             low, high = sorted(axis.get_view_interval())
-            ticks = zip(axis.get_ticklocs(), axis.get_ticklabels())
-            texts += [axis.label, *(label for place, label in ticks if low <= place <= high)]
+            for minor in (False, True):
+                ticks = zip(axis.get_ticklocs(minor=minor), axis.get_ticklabels(minor=minor))
+                texts += [label for place, label in ticks if low <= place <= high]
         for text in texts:
             if text.get_visible() and text.get_text():
                 yield text.get_text(), text.get_window_extent(renderer)
