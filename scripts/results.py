@@ -376,6 +376,10 @@ class Results:
         ]
         return table(["model", "held-out nats a character"], rows)
 
+    def export(self) -> str:
+        rows = [[row["library"], f"{row['nats']:.7f}"] for row in self.rows("export")]
+        return table(["the same model in", "held-out nats a character"], rows)
+
     def tinyshakespeare_settings(self) -> str:
         found = self.rows("tinyshakespeare_settings")
         rows = [
