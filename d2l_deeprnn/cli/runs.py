@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from ..files import InUse, locked, printable
 from .console import DONE
+from .options import changed
 
 EXAMPLES = """\
   d2l-deeprnn runs runs
@@ -55,7 +56,7 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
     try:
         config = read_config(path)
         assert config is not None
-        command = command_of(config)
+        words = _words(command_of(config), config["settings"])
     except RunError:
         return None
     except ValueError as error:  # of a later version
@@ -73,7 +74,7 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
         f"{epochs}/{wanted}",
         "" if best is None else f"{best:.4f}",
         state,
-        _words(command, config["settings"]),
+        words,
     ]
 
 
@@ -108,15 +109,14 @@ def _is_locked(path: Path) -> bool:
 
 def _words(command: str, settings: Dict[str, Any]) -> str:
     """The settings that are not the defaults."""
-    from ..training.settings import TrainSettings, declared
+    from ..training.settings import from_dict
 
     corpus = settings.get("corpus", "")
     texts = [corpus] if isinstance(corpus, str) else corpus
     words = [" + ".join(Path(text).name for text in texts)]
     if command == "reproduce":
         return printable(", ".join([*words, f"the chapter's, seed {settings.get('seed', 0)}"]))
-    for name, setting in declared(TrainSettings).items():
-        value = settings.get(name, setting.default)
-        if name not in ("corpus", "num_epochs") and value not in (setting.default, {}):
+    for name, value in changed(from_dict(settings)).items():
+        if name not in ("corpus", "num_epochs"):
             words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
     return printable(", ".join(words))
