@@ -25,7 +25,19 @@ import unicodedata
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -125,7 +137,11 @@ def read_tokens(
         _warn("there is no home directory for a cache")
         return _in_memory(text, vocab)
     try:
-        return _found_or_made(path, request, files, state, started, text, vocab)
+        return _found_or_made(
+            path,
+            lambda: _read(path, request, state, vocab),
+            lambda: _make(path, request, files, state, started, text, vocab),
+        )
     except OSError as error:
         _warn(f"{path.parent} cannot be written to ({error.strerror or error})")
     return _in_memory(pieces(), vocab)
@@ -190,13 +206,7 @@ def _in_memory(text: Iterator[str], vocab: Optional[Vocab]) -> Tokens:
 
 
 def _found_or_made(
-    path: Path,
-    request: Dict[str, Any],
-    files: Sequence[TextFile],
-    state: List[List[int]],
-    started: float,
-    text: Iterator[str],
-    vocab: Optional[Vocab],
+    path: Path, find: Callable[[], Optional[Tokens]], make: Callable[[], Tokens]
 ) -> Tokens:
     """Make a token file, or wait for the process that is making it.
 
@@ -207,11 +217,11 @@ def _found_or_made(
     while True:
         try:
             with locked(path.with_suffix(".lock")):
-                found = _read(path, request, state, vocab)
+                found = find()
                 if found is not None:
                     return found
                 remove_leftovers(path)
-                return _make(path, request, files, state, started, text, vocab)
+                return make()
         except InUse:
             time.sleep(0.1)
 
