@@ -128,9 +128,6 @@ class Ranks:
         """The device of this rank: a GPU of its own where there are GPUs."""
         return try_gpu()
 
-    def fail(self, error: BaseException) -> None:
-        """Tell the others that this rank cannot go on, and end them unless they cannot either."""
-
 
 ALONE = Ranks()
 
@@ -320,6 +317,7 @@ class _MPIRanks(Ranks):
         return device_of(self._local_rank, self._local_size, try_all_gpus())
 
     def fail(self, error: BaseException) -> None:
+        """Tell the others that this rank cannot go on, and end them unless they cannot either."""
         failed = self._failures.Ibarrier()
         end = time.monotonic() + GRACE
         while not failed.Test():
