@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -57,23 +58,21 @@ FAST: Dict[str, Dict[str, Any]] = {
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Train on the chapter's text with many settings, until it is known by heart.
 
     Args:
         quick: two minutes on a sample text, to see that it works.
         out: directory of ``initialisation*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
-        "grid": for learning rate, clipping, initialisation and depth, the
-        epoch in which training perplexity first is at most 2; "plateau":
-        what the chapter's network does epoch by epoch; "fast": perplexity by
-        epoch of settings meant to be fast, at the chapter's width.
+        "grid": for learning rate, clipping, initialisation, depth and each of
+        several seeds, the epoch in which training perplexity first is at most
+        2; "plateau": what the chapter's network does epoch by epoch; "fast":
+        perplexity by epoch of settings meant to be fast, at the chapter's
+        width, with several seeds.
     """
     name = library(quick).first[0]
     text = load_text(name, 2000 if quick else CHAPTER.num_examples)
@@ -98,7 +97,7 @@ def study(
 
     def run(goal: float, most: int, **changed: Any) -> List[Row]:
         chosen = TrainSettings(**{**base, "corpus": (name,), "num_epochs": most, **changed})
-        return _train_until(chosen, vocab, indices, goal)
+        return _train_until(chosen, vocab, indices, goal, watch or Watch())
 
     rates = [5.0, 50.0] if quick else [1.5, 5.0, 15.0, 50.0]
     thetas = [1.0] if quick else [0.1, 1.0, 10.0]
@@ -111,19 +110,21 @@ def study(
             num_layers=r["num_layers"],
             lr=r["lr"],
             clipping_theta=r["clipping_theta"],
-            seed=0,
+            seed=r["seed"],
             **INITS[r["init"]],
         )
         reached = perplexity(rows[-1]["train"]) <= GOAL
         # 0 epochs: not within the limit
         epochs = rows[-1]["epoch"] if reached else 0
-        return [{"epochs": epochs, "lowest": min(perplexity(row["train"]) for row in rows)}]
+        lowest = min(perplexity(row["train"]) for row in rows)
+        return [{"epochs": epochs, "lowest": lowest, "seconds": rows[-1]["seconds"]}]
 
     grid = collect(
         FILES["grid"],
         described,
         [
-            {"init": init, "num_layers": layers, "clipping_theta": theta, "lr": rate}
+            {"init": init, "num_layers": layers, "clipping_theta": theta, "lr": rate, "seed": seed}
+            for seed in ([0, 1] if quick else [0, 1, 2, 3, 4])
             for init in INITS
             for layers in ([1, 2] if quick else [1, 2, 3])
             for theta in thetas
@@ -131,7 +132,7 @@ def study(
         ],
         converged,
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     plateau = collect(
         FILES["plateau"],
@@ -141,21 +142,25 @@ def study(
             BY_HEART, limit, num_hiddens=widths[1], lr=CHAPTER.lr, seed=0, **INITS[r["init"]]
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     fast = collect(
         FILES["fast"],
         described,
-        [{"setting": setting} for setting in FAST],
+        [
+            {"setting": setting, "seed": seed}
+            for seed in ([0] if quick else [0, 1, 2])
+            for setting in FAST
+        ],
         lambda r: run(
             PRINTED[-1].perplexity,
             limit if quick or FAST[r["setting"]] != CHAPTERS else CHAPTER.num_epochs,
             num_hiddens=widths[1],
-            seed=0,
+            seed=r["seed"],
             **FAST[r["setting"]],
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     unigram = collect(
         FILES["unigram"],
@@ -163,7 +168,7 @@ def study(
         [{"text": name}],
         lambda r: [{"perplexity": _unigram_perplexity(indices)}],
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"grid": grid, "plateau": plateau, "fast": fast, "unigram": unigram}
 
@@ -179,15 +184,16 @@ def tables(rows: Rows) -> List[Table]:
         done = sorted(row["epochs"] for row in found if row["epochs"])
         return f"{len(done)} of {len(found)}" + (f", first in epoch {done[0]}" if done else "")
 
+    seeds = len(set(column(grid, "seed")))
     return [
         Table(
-            f"Settings of learning rate and clipping that reach perplexity {GOAL:g}",
+            f"Runs that reach perplexity {GOAL:g}: all learning rates and clippings, {seeds} seeds",
             ["initialisation", *(f"{d} layer{'s' if d > 1 else ''}" for d in depths)],
             [[init, *(count(init, depth) for depth in depths)] for init in inits],
         ),
         Table(
-            f"Epochs to the book's last perplexity, {PRINTED[-1].perplexity:.3f} (seed 0)",
-            ["setting", "epochs", "perplexity then"],
+            f"Epochs to the book's last perplexity, {PRINTED[-1].perplexity:.3f}, each seed",
+            ["setting", "epochs", "median"],
             [
                 [setting, *_epochs_to_the_books(select(rows["fast"], setting=setting))]
                 for setting in dict.fromkeys(column(rows["fast"], "setting"))
@@ -203,14 +209,21 @@ def figures(rows: Rows) -> Dict[str, Any]:
     names = ("num_layers", "clipping_theta", "lr")
     depths, thetas, rates = (sorted(set(column(grid, name))) for name in names)
 
-    def values(init: str, depth: int) -> np.ndarray:
-        found = [
-            select(grid, init=init, num_layers=depth, clipping_theta=theta, lr=rate)[0]["epochs"]
-            for theta in thetas
-            for rate in rates
-        ]
-        array = np.array(found, float).reshape(len(thetas), len(rates))
-        return np.where(array > 0, array, np.nan)
+    def values(of_seeds: Callable[[List[int]], float]) -> List[List[Tuple[str, np.ndarray]]]:
+        """What the epochs of a cell's seeds come to, for each depth and initialisation."""
+        panels: List[List[Tuple[str, np.ndarray]]] = []
+        for depth in depths:
+            panels.append([])
+            for init in inits:
+                of_panel = select(grid, init=init, num_layers=depth)
+                found = [
+                    of_seeds(column(select(of_panel, clipping_theta=theta, lr=rate), "epochs"))
+                    for theta in thetas
+                    for rate in rates
+                ]
+                title = f"{init}\n{depth} layer{'s' if depth > 1 else ''}"
+                panels[-1].append((title, np.array(found).reshape(len(thetas), len(rates))))
+        return panels
 
     curves: Dict[str, Union[Line, Level]] = {}
     states = {}
@@ -224,33 +237,35 @@ def figures(rows: Rows) -> Dict[str, Any]:
     hidden = {"size of the upper layer's outputs": states}
     fast: Dict[str, Union[Line, Level]] = {
         setting: Line(
-            column(select(rows["fast"], setting=setting), "epoch"),
-            [_shown(row) for row in select(rows["fast"], setting=setting)],
+            column(select(rows["fast"], setting=setting, seed=0), "epoch"),
+            [_shown(row) for row in select(rows["fast"], setting=setting, seed=0)],
         )
         for setting in dict.fromkeys(column(rows["fast"], "setting"))
     }
     books = PRINTED[-1].perplexity
     fast[f"the book's last perplexity, {books:.3f}"] = Level(books)
     perplexities = "training perplexity per character"
+    axes = (
+        [f"{rate:g}" for rate in rates],
+        [f"{theta:g}" for theta in thetas],
+        "learning rate",
+        "clipping_theta",
+    )
     return {
         "initialisation_grid": heat_figure(
-            [
-                [
-                    (f"{init}\n{depth} layer{'s' if depth > 1 else ''}", values(init, depth))
-                    for init in inits
-                ]
-                for depth in depths
-            ],
-            [f"{rate:g}" for rate in rates],
-            [f"{theta:g}" for theta in thetas],
-            "learning rate",
-            "clipping_theta",
-            f"epochs to perplexity {GOAL:g} (\N{EN DASH}: not reached)",
+            values(_median_of_most),
+            *axes,
+            f"epochs to perplexity {GOAL:g}, median (\N{EN DASH}: most seeds never)",
+        ),
+        "initialisation_share": heat_figure(
+            values(lambda epochs: 100 * sum(map(bool, epochs)) / len(epochs)),
+            *axes,
+            f"% of the seeds that reach perplexity {GOAL:g}",
         ),
         "initialisation_plateau": lines_figure(plateau, "epoch", perplexities, log_y=True),
         "initialisation_hidden": lines_figure(hidden, "epoch", "root mean square of H", log_y=True),
         "initialisation_fast": lines_figure(
-            {f"the chapter's text and width (nothing is drawn above {HIGHEST})": fast},
+            {f"the chapter's text and width, seed 0 (nothing is drawn above {HIGHEST})": fast},
             "epoch",
             perplexities,
             log_x=True,
@@ -266,13 +281,23 @@ def _shown(row: Row) -> float:
 
 
 def _epochs_to_the_books(rows: List[Row]) -> List[str]:
-    last = perplexity(rows[-1]["train"])
-    reached = last <= PRINTED[-1].perplexity
-    return [str(rows[-1]["epoch"]) if reached else f"not within {rows[-1]['epoch']}", f"{last:.3f}"]
+    """The epochs of each seed, and their median; the longest run for one that never gets there."""
+    goal, most = PRINTED[-1].perplexity, max(column(rows, "epoch"))
+    ends = [select(rows, seed=seed)[-1] for seed in sorted(set(column(rows, "seed")))]
+    epochs = [row["epoch"] if perplexity(row["train"]) <= goal else math.inf for row in ends]
+    words = [f"not within {most}" if e == math.inf else str(e) for e in epochs]
+    middle = statistics.median(epochs)
+    return [", ".join(words), f"not within {most}" if middle == math.inf else f"{middle:g}"]
+
+
+def _median_of_most(epochs: List[int]) -> float:
+    """The median, where at least half of the runs have reached the goal; 0 epochs say not."""
+    middle = statistics.median([e or math.inf for e in epochs])
+    return math.nan if middle == math.inf else middle
 
 
 def _train_until(
-    settings: TrainSettings, vocab: Vocab, indices: np.ndarray, goal: float
+    settings: TrainSettings, vocab: Vocab, indices: np.ndarray, goal: float, watch: Watch
 ) -> List[Row]:
     """Train until an epoch's perplexity is at most ``goal`` or infinite; a row an epoch.
 
@@ -285,10 +310,11 @@ def _train_until(
     while learner.finished is None:
         hidden = _hidden(learner, indices[: settings.num_steps])
         try:
-            loss = learner.train_epoch().train_loss
+            loss = learner.train_epoch(watch.minibatch).train_loss
         except Diverged:
             loss = math.inf
-        rows.append({"epoch": len(rows) + 1, "train": loss, "hidden": hidden})
+        seconds = learner.history[-1].seconds if learner.history else 0.0
+        rows.append({"epoch": len(rows) + 1, "train": loss, "hidden": hidden, "seconds": seconds})
         if loss == math.inf or perplexity(loss) <= goal:
             break
     return rows

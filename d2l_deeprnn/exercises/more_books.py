@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Level, Line, lines_figure
+from ..evidence.intervals import Interval, slope_interval
 from ..evidence.records import Row, Table, column, select, spread
 from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
-from .training import best, epochs_for, lstm_settings, train_and_score
+from .training import best, num_minibatches, settings_for, train_to_the_end
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
-    "amounts": "exercise_3_amounts",
-    "sizes": "exercise_3_sizes",
-    "longer": "exercise_3_longer",
     "ngrams": "exercise_3_ngrams",
+    "recipes": "exercise_3_recipes",
+    "amounts": "exercise_3_amounts",
 }
+RECIPE = ("num_hiddens", "dropout", "lr")
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
-    """Train on a tenth of a book up to several books, and networks of several sizes.
+    """Train on a tenth of a book up to several books, each network to the end.
 
     What is held out is the same everywhere: the last fifth of the first book,
-    half of it to choose the epoch on, half of it for the test. Every network
-    sees about the same number of minibatches, however long its text is: 2,500.
-    That is little for several books, so a wider network with dropout trains on
-    one book, two and all of them for four times as long.
+    half of it to choose on, half of it for the test. For each amount of text,
+    width, dropout and learning rate are those of a small grid that are best on
+    the validation part; with more than one book, the learning rate is that of
+    one book.
 
     Args:
         quick: two minutes on the sample texts, to see that it works.
-        out: directory of ``exercise_3*.csv``.
-        on_run: as in ``study.collect``.
+        out: directory of ``exercise_3*.csv``, and in it, in ``networks``, of
+            the networks of "amounts".
+        watch: is told how far it is.
 
     Returns:
-        "amounts", "sizes" and "longer": rows, one a run, at the epoch that is
-        best on the validation part; "ngrams": the baseline, a row an amount of
-        text.
+        "ngrams": the baseline, a row an amount of text; "recipes": a row for
+        each setting that was tried; "amounts": rows, one an epoch, those of
+        best epochs with the test loss.
     """
     books = library(quick)
     names = books.first + books.second
@@ -56,32 +57,58 @@ def study(
     own, valid, test = split(texts[0])
     vocab = Vocab("".join(texts))
     valid_indices, test_indices = encode(vocab, valid, test)
-    amounts = _amounts(names, [own, *texts[1:]])
-    settings = lstm_settings(quick)
-    minibatches = 300 if quick else 2500
+    amounts = {
+        name: vocab.encode(text) for name, text in _amounts(names, [own, *texts[1:]]).items()
+    }
+    one_book = list(amounts)[2]  # after two parts of it
+    widths = {"up to a book": [16] if quick else [128, 256], "more": [24] if quick else [256, 512]}
+    dropouts = [0.2] if quick else [0.2, 0.5]
+    rates = [0.01, 0.02] if quick else [0.002, 0.004]
     described = {
         "command": "d2l-deeprnn exercise 3" + (" --quick" if quick else ""),
-        "settings": settings,
-        "minibatches": minibatches,
+        "settings": {a: _settings(quick, len(indices)) for a, indices in amounts.items()},
+        "num_hiddens": widths,
+        "dropouts": dropouts,
+        "rates": rates,
         "texts": list(names),
         "held_out": [len(valid), len(test)],
     }
 
-    def run(amount: str, minibatches: int = minibatches, **changed: Any) -> List[Row]:
-        indices = vocab.encode(amounts[amount])
-        epochs = epochs_for(minibatches, len(indices), settings, least=2)
-        chosen = {**settings, "corpus": names, "num_epochs": epochs, **changed}
-        held_out = {"valid": valid_indices, "test": test_indices}
-        of_run = TrainSettings(**chosen)
-        rows = train_and_score(of_run, new_model(of_run, len(vocab), try_gpu()), indices, held_out)
-        return [{"characters": len(indices), **best(rows), "last_train": rows[-1]["train"]}]
-
     def ngram(amount: str) -> List[Row]:
-        indices = vocab.encode(amounts[amount])
+        indices = amounts[amount]
         order, _ = choose_order(indices, valid_indices, len(vocab))
         model = NGramModel(indices, order, len(vocab))
         losses = {"train": model.loss(indices), "test": model.loss(test_indices)}
         return [{"characters": len(indices), "order": order, **losses}]
+
+    def run(r: Row, keep: bool) -> List[Row]:
+        indices = amounts[r["amount"]]
+        of_run = TrainSettings(
+            **_settings(quick, len(indices)),
+            corpus=names,
+            forget_bias=1.0,
+            **{name: r[name] for name in (*RECIPE, "seed")},
+        )
+        books = list(amounts).index(r["amount"])
+        name = f"exercise_3_{books}_{r['seed']}" if keep else "exercise_3"
+        rows = train_to_the_end(
+            of_run,
+            new_model(of_run, len(vocab), try_gpu()),
+            indices,
+            valid_indices,
+            {"test": test_indices},
+            watch=watch,
+            file=out and out / "networks" / name,
+            keep=keep,
+        )
+        return [{"characters": len(indices), **row} for row in rows]
+
+    def tried(amounts: Sequence[str], widths: Sequence[int], rates: Sequence[float]) -> List[Row]:
+        grid = itertools.product(amounts, widths, dropouts, rates)
+        return [{**dict(zip(("amount", *RECIPE), values)), "seed": 0} for values in grid]
+
+    def work(run: Row) -> float:
+        return float(len(amounts[run["amount"]]) * run["num_hiddens"] ** 2)
 
     ngrams = collect(
         FILES["ngrams"],
@@ -89,161 +116,173 @@ def study(
         [{"amount": amount} for amount in amounts],
         lambda r: ngram(r["amount"]),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
-    seeds = [1, 2] if quick else [1, 2, 3]
+    few = tried(list(amounts)[:3], widths["up to a book"], rates)
+    more: List[Row] = []
+    for runs in (few, more):
+        recipes = collect(
+            FILES["recipes"],
+            described,
+            [*few, *more],
+            lambda r: [best(run(r, keep=False))],
+            out=out,
+            watch=watch,
+            work=work,
+        )
+        if runs is few:
+            rate = best(select(recipes, amount=one_book))["lr"]
+            more += tried(list(amounts)[3:], widths["more"], [rate])
     by_amount = collect(
         FILES["amounts"],
         described,
-        [{"amount": amount, "seed": seed} for seed in seeds for amount in amounts],
-        lambda r: run(r["amount"], seed=r["seed"]),
-        out=out,
-        on_run=on_run,
-    )
-    widths = [16, 32] if quick else [64, 128, 256]
-    # Several books by the same author: the other author comes last.
-    several = [name for name in amounts][len(amounts) - 1 - len(books.second)]
-    sizes = collect(
-        FILES["sizes"],
-        described,
         [
-            {"amount": several, "num_layers": layers, "num_hiddens": width}
-            for width in widths
-            for layers in ([1, 2] if quick else [1, 2, 3])
+            {"amount": amount, **best_recipe(recipes, amount), "seed": seed}
+            for seed in ([1, 2] if quick else [1, 2, 3])
+            for amount in amounts
         ],
-        lambda r: run(
-            r["amount"], num_layers=r["num_layers"], num_hiddens=r["num_hiddens"], seed=1
-        ),
+        lambda r: run(r, keep=True),
         out=out,
-        on_run=on_run,
+        watch=watch,
+        work=work,
     )
-    wide = {"num_hiddens": 48 if quick else 256, "dropout": 0.3, "seed": 1}
-    longer = collect(
-        FILES["longer"],
-        {**described, "minibatches": 4 * minibatches},
-        # the whole books: the first two amounts are parts of one
-        [{"amount": amount, **wide} for amount in list(amounts)[2:]],
-        lambda r: run(r["amount"], 4 * minibatches, **wide),
-        out=out,
-        on_run=on_run,
-    )
-    return {"amounts": by_amount, "sizes": sizes, "longer": longer, "ngrams": ngrams}
+    return {"ngrams": ngrams, "recipes": recipes, "amounts": by_amount}
+
+
+def best_recipe(recipes: Sequence[Row], amount: str) -> Row:
+    """Width, dropout and learning rate with the lowest loss on the validation part."""
+    chosen = best(select(recipes, amount=amount))
+    return {name: chosen[name] for name in RECIPE}
+
+
+def power_law(rows: Rows, amounts: Sequence[str]) -> Interval:
+    """The power of the amount of text that the test loss in nats is in proportion to."""
+    points = [
+        (math.log(row["characters"]), math.log(row["test"]))
+        for amount in amounts
+        for row in _ends(rows, amount)
+    ]
+    return slope_interval([x for x, _ in points], [y for _, y in points])
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Amounts of text, and sizes of the network."""
-    amounts = []
+    """Amounts of text, settings tried, and what further text is worth."""
+    by_amount = []
     for ngram in rows["ngrams"]:
-        found = select(rows["amounts"], amount=ngram["amount"])
-        amounts.append(
+        found = _ends(rows, ngram["amount"])
+        by_amount.append(
             [
                 ngram["amount"],
                 f"{ngram['characters']:,}",
-                spread([perplexity(row["train"]) for row in found]),
+                _recipe(found[0]),
+                spread(column(found, "epoch"), 0),
+                spread([perplexity(row["known"]) for row in found]),
                 spread([perplexity(row["test"]) for row in found]),
-                f"{perplexity(ngram['train']):.3f}",
                 f"{perplexity(ngram['test']):.3f} ({ngram['order']})",
             ]
         )
+    amounts = column(rows["ngrams"], "amount")
+    one_author = amounts[:-1]
+    law = power_law(rows, one_author)
+    factor = [2**power for power in law]
     return [
         Table(
             "Perplexity by amount of text: median (lowest to highest) of the seeds, at the epoch "
             "that is best on the validation part",
-            ["text", "characters", "training", "test", "n-gram, training", "n-gram, test (order)"],
-            amounts,
+            [
+                "text",
+                "characters",
+                "units, dropout, learning rate",
+                "best epoch",
+                "training text",
+                "test",
+                "n-gram, test (order)",
+            ],
+            by_amount,
         ),
         Table(
-            f"Perplexity by size of the network: {rows['sizes'][0]['amount']}",
-            ["layers", "units", "training", "test", "best epoch"],
+            "Settings tried: validation perplexity at the best epoch (seed 0)",
+            ["text", "units, dropout, learning rate", "validation", "best epoch"],
             [
-                [
-                    str(row["num_layers"]),
-                    str(row["num_hiddens"]),
-                    f"{perplexity(row['train']):.3f}",
-                    f"{perplexity(row['test']):.3f}",
-                    str(row["epoch"]),
-                ]
-                for row in rows["sizes"]
+                [row["amount"], _recipe(row), f"{perplexity(row['valid']):.3f}", str(row["epoch"])]
+                for row in rows["recipes"]
             ],
         ),
         Table(
-            "Perplexity of a wider network with dropout, trained four times as long",
-            ["text", "characters", "training, dropout acting", "test", "n-gram, test", "epoch"],
+            "What further text by the same author is worth: test loss in nats as a power of the "
+            "number of characters",
+            ["power", "95 % interval", "twice the text multiplies the loss by"],
             [
                 [
-                    row["amount"],
-                    f"{row['characters']:,}",
-                    f"{perplexity(row['train']):.3f}",
-                    f"{perplexity(row['test']):.3f}",
-                    f"{perplexity(_ngram(rows, row['amount'])['test']):.3f}",
-                    str(row["epoch"]),
+                    f"{law.middle:.3f}",
+                    f"{law.low:.3f} to {law.high:.3f}",
+                    f"{factor[0]:.3f} ({factor[1]:.3f} to {factor[2]:.3f})",
                 ]
-                for row in rows["longer"]
             ],
         ),
     ]
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Perplexity by amount of text, and by size of the network."""
+    """Perplexity by amount of text, and the curves of the largest amounts."""
     ngrams = rows["ngrams"]
     thousands = [_thousands(row) for row in ngrams]
-    by_amount: Dict[str, Dict[str, Union[Line, Level]]] = {}
-    for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
-        values = [
-            [perplexity(row[name]) for row in select(rows["amounts"], amount=ngram["amount"])]
-            for ngram in ngrams
-        ]
-        by_amount[title] = {
+    values = [[perplexity(row["test"]) for row in _ends(rows, n["amount"])] for n in ngrams]
+    known = [[perplexity(row["known"]) for row in _ends(rows, n["amount"])] for n in ngrams]
+    middle = [statistics.median(v) for v in values]
+    law = power_law(rows, column(ngrams, "amount")[:-1]).middle
+    # Through the middle of the points that it was fitted to.
+    logs = [(math.log(x), math.log(math.log(y))) for x, y in zip(thousands[:-1], middle[:-1])]
+    at = [statistics.mean(axis) for axis in zip(*logs)]
+    fitted = [math.exp(math.exp(at[1] + law * (math.log(x) - at[0]))) for x in thousands]
+    by_amount: Dict[str, Dict[str, Union[Line, Level]]] = {
+        "text never seen (test)": {
+            "LSTM": Line(thousands, middle, [min(v) for v in values], [max(v) for v in values]),
+            "n-gram": Line(thousands, [perplexity(row["test"]) for row in ngrams], style="--"),
+            "power law of one author's": Line(thousands, fitted, style=":"),
+        },
+        "the text trained on": {
             "LSTM": Line(
                 thousands,
-                [statistics.median(v) for v in values],
-                [min(v) for v in values],
-                [max(v) for v in values],
+                [statistics.median(v) for v in known],
+                [min(v) for v in known],
+                [max(v) for v in known],
             ),
-            "n-gram": Line(thousands, [perplexity(row[name]) for row in ngrams], style="--"),
-        }
-        by_amount[title]["LSTM, wider, longer"] = Line(
-            [_thousands(row) for row in rows["longer"]],
-            [perplexity(row[name]) for row in rows["longer"]],
-            style="-.",
-        )
-    last = [_last(rows, ngram["amount"]) for ngram in ngrams]
-    by_amount["the text trained on"]["LSTM, last epoch"] = Line(thousands, last, style=":")
-    sizes = rows["sizes"]
-    ngram = _ngram(rows, sizes[0]["amount"])
-    by_size: Dict[str, Dict[str, Union[Line, Level]]] = {}
-    for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
-        by_size[title] = {}
-        for layers in sorted(set(column(sizes, "num_layers"))):
-            found = select(sizes, num_layers=layers)
-            legend = f"LSTM, {layers} layer{'s' if layers > 1 else ''}"
+            "n-gram": Line(thousands, [perplexity(row["train"]) for row in ngrams], style="--"),
+        },
+    }
+    curves: Dict[str, Dict[str, Line]] = {"training, dropout acting": {}, "validation": {}}
+    for ngram in ngrams[2:]:
+        found = select(rows["amounts"], amount=ngram["amount"], seed=1)
+        for title, name in zip(curves, ("train", "valid")):
             ys = [perplexity(row[name]) for row in found]
-            by_size[title][legend] = Line(column(found, "num_hiddens"), ys)
-        by_size[title]["n-gram"] = Level(perplexity(ngram[name]))
-    pictures = {
-        "exercise_3_amounts": (by_amount, "thousand characters trained on"),
-        "exercise_3_sizes": (by_size, "hidden units a layer"),
-    }
+            label = f"{ngram['characters']:,} characters"
+            curves[title][label] = Line(column(found, "epoch"), ys)
+    ylabel = "perplexity per character"
     return {
-        name: lines_figure(panels, xlabel, "perplexity per character", log_x=True, log_y=True)
-        for name, (panels, xlabel) in pictures.items()
+        "exercise_3_amounts": lines_figure(
+            by_amount, "thousand characters trained on", ylabel, log_x=True, log_y=True
+        ),
+        "exercise_3_curves": lines_figure(curves, "epoch", ylabel, log_x=True, log_y=True),
     }
 
 
-def _ngram(rows: Rows, amount: str) -> Row:
-    (row,) = select(rows["ngrams"], amount=amount)
-    return row
+def _settings(quick: bool, num_chars: int) -> Dict[str, Any]:
+    return settings_for(quick, num_minibatches(num_chars, quick))
+
+
+def _ends(rows: Rows, amount: str) -> List[Row]:
+    """The rows of the best epochs of an amount of text."""
+    return [r for r in select(rows["amounts"], amount=amount) if r.get("test", "") != ""]
+
+
+def _recipe(row: Row) -> str:
+    return ", ".join(f"{row[name]:g}" for name in RECIPE)
 
 
 def _thousands(row: Row) -> float:
     """Thousands of characters, in the three digits that an axis has room for."""
     return float(f"{row['characters'] / 1000:.3g}")
-
-
-def _last(rows: Rows, amount: str) -> float:
-    found = select(rows["amounts"], amount=amount)
-    return statistics.median(perplexity(row["last_train"]) for row in found)
 
 
 def _amounts(names: Sequence[str], texts: Sequence[str]) -> Dict[str, str]:
