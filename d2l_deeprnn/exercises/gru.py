@@ -4,158 +4,217 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .._mxnet import mx, nd
 from .._mxnet.context import set_seed, try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.intervals import mean_interval
 from ..evidence.records import Row, Table, column, select, spread
 from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from ..training.learner import build_model, new_model
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
-from .training import train_and_score
+from .training import best, num_minibatches, settings_for, train_to_the_end
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
-    "learning_rates": "exercise_2_learning_rates",
+    "recipes": "exercise_2_recipes",
     "runs": "exercise_2",
 }
 BEFORE = "GRU, reset before"  # the book's; Gluon's fused layer has the other form
 CELLS = {"LSTM": "lstm", "GRU": "gru", "plain RNN": "rnn"}
 SAME_WIDTH, SAME_SIZE = "same width", "same number of parameters"
-HELD_OUT = "test"
+FORMS = "two forms, no dropout"
+# Whose test losses are compared with whose: the two comparisons, and the two networks.
+PAIRS = [
+    (SAME_WIDTH, "GRU", SAME_WIDTH, "LSTM"),
+    (SAME_WIDTH, "plain RNN", SAME_WIDTH, "LSTM"),
+    (SAME_WIDTH, "plain RNN", SAME_WIDTH, "GRU"),
+    (SAME_SIZE, "GRU", SAME_WIDTH, "LSTM"),
+    (SAME_SIZE, "plain RNN", SAME_WIDTH, "LSTM"),
+    (SAME_SIZE, "plain RNN", SAME_SIZE, "GRU"),
+    (FORMS, BEFORE, FORMS, "GRU"),
+]
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
-    """Train LSTM, GRU (in both forms) and plain RNN, each with several seeds.
+    """Train LSTM, GRU (in both forms) and plain RNN to the end, each with several seeds.
 
-    The learning rate of each is the one with the lowest loss on a validation
-    part, with a seed of its own; what is compared is the loss on a test part
-    that nothing was chosen on.
+    Learning rate and dropout of each are those with the lowest loss on a
+    validation part, with a seed of its own; what is compared is the loss on a
+    test part that nothing was chosen on. The book's form of the GRU, which is
+    written from scratch and has no dropout, is compared with Gluon's without
+    dropout, at the best learning rate of that one.
 
     Args:
         quick: two minutes on a sample text, to see that it works.
         out: directory of ``exercise_2*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
-        "learning_rates" and "runs": rows, one an epoch; see ``tables``.
+        "recipes": a row for each setting that was tried; "runs": rows, one an
+        epoch, those of best epochs with the test loss; see ``tables``.
     """
     name = library(quick).first[0]
     text = split(read([name])[0])
     vocab = Vocab("".join(text))
-    parts = encode(vocab, *text)
-    settings = _settings(name, quick)
-    rates = [0.004, 0.016] if quick else [0.001, 0.002, 0.004, 0.008, 0.016]
+    train, valid, test = encode(vocab, *text)
+    width = 32 if quick else 128
+    settings = settings_for(quick, num_minibatches(len(train), quick))
+    rates = [0.004, 0.016] if quick else [0.002, 0.004, 0.008, 0.016]
+    dropouts = [0.0] if quick else [0.0, 0.3]
     seeds = [1, 2] if quick else [1, 2, 3, 4, 5]
     described = {
         "command": "d2l-deeprnn exercise 2" + (" --quick" if quick else ""),
-        "settings": {k: v for k, v in settings.items() if k != "corpus"},
+        "settings": settings,
+        "num_hiddens": width,
         "text": name,
-        "characters": [len(part) for part in parts],
+        "characters": [len(part) for part in (train, valid, test)],
         "rates": rates,
+        "dropouts": dropouts,
     }
+    files = out / "begun" if out is not None else None
 
-    def run(kind: str, width: int, rate: float, seed: int) -> List[Row]:
-        cell = CELLS.get(kind, "gru")
-        chosen = {**settings, "num_hiddens": width, "lr": rate, "seed": seed, "cell": cell}
-        of_run = TrainSettings(**chosen)
-        make = _reset_before if kind == BEFORE else new_model
-        model = make(of_run, len(vocab), try_gpu())
-        return train_and_score(of_run, model, parts[0], {"valid": parts[1], HELD_OUT: parts[2]})
+    def run(r: Row) -> List[Row]:
+        chosen = {name: r[name] for name in ("num_hiddens", "lr", "dropout", "seed")}
+        of_run = TrainSettings(
+            **settings, corpus=(name,), cell=CELLS.get(r["kind"], "gru"), **chosen
+        )
+        make = _reset_before if r["kind"] == BEFORE else new_model
+        return train_to_the_end(
+            of_run,
+            make(of_run, len(vocab), try_gpu()),
+            train,
+            valid,
+            {"test": test},
+            watch=watch,
+            file=files and files / "exercise_2",
+        )
 
-    width = settings["num_hiddens"]
-    size = _num_params("lstm", width, len(vocab), settings)
-    compared = [{"comparison": SAME_WIDTH, "kind": kind, "num_hiddens": width} for kind in CELLS]
-    compared += [
-        {
-            "comparison": SAME_SIZE,
-            "kind": kind,
-            "num_hiddens": _width_for(size, CELLS[kind], len(vocab), settings),
-        }
-        for kind in ("GRU", "plain RNN")
+    size = _num_params("lstm", width, len(vocab))
+    networks: List[Row] = [
+        {"comparison": SAME_WIDTH, "kind": kind, "num_hiddens": width} for kind in CELLS
     ]
+    for kind in ("GRU", "plain RNN"):
+        of_size = _width_for(size, CELLS[kind], len(vocab), width)
+        networks.append({"comparison": SAME_SIZE, "kind": kind, "num_hiddens": of_size})
+    for network in networks:
+        network["num_params"] = _num_params(
+            CELLS[network["kind"]], network["num_hiddens"], len(vocab)
+        )
     tried = collect(
-        FILES["learning_rates"],
-        described,
-        [{**network, "lr": rate} for network in compared for rate in rates],
-        lambda r: run(r["kind"], r["num_hiddens"], r["lr"], 0)[-1:],
-        out=out,
-        on_run=on_run,
-    )
-    chosen = best_rates(tried)
-    # The book's form takes the rate of the other: it is too slow from scratch to try them all.
-    compared.append({"comparison": SAME_WIDTH, "kind": BEFORE, "num_hiddens": width})
-    chosen[SAME_WIDTH, BEFORE] = chosen[SAME_WIDTH, "GRU"]
-    rows = collect(
-        FILES["runs"],
+        FILES["recipes"],
         described,
         [
-            {
-                **network,
-                "num_params": _num_params_of(network, len(vocab), settings),
-                "lr": chosen[network["comparison"], network["kind"]],
-                "seed": seed,
-            }
-            for seed in seeds
-            for network in compared
+            {**network, "dropout": dropout, "lr": rate, "seed": 0}
+            for network in networks
+            for dropout in dropouts
+            for rate in rates
         ],
-        lambda r: run(r["kind"], r["num_hiddens"], r["lr"], r["seed"]),
+        lambda r: [best(run(r))],
         out=out,
-        on_run=on_run,
+        watch=watch,
+        work=_work,
     )
-    return {"learning_rates": tried, "runs": rows}
+    compared = [{**network, **best_recipe(select(tried, **network))} for network in networks]
+    gru = next(network for network in networks if network["kind"] == "GRU")
+    fused = {**gru, **best_recipe(select(tried, **gru, dropout=0.0)), "comparison": FORMS}
+    # One bias a gate, where Gluon has two.
+    num_params = gru["num_params"] - settings["num_layers"] * 3 * width
+    compared += [fused, {**fused, "kind": BEFORE, "num_params": num_params}]
+    runs = collect(
+        FILES["runs"],
+        described,
+        [{**network, "seed": seed} for seed in seeds for network in compared],
+        run,
+        out=out,
+        watch=watch,
+        work=_work,
+    )
+    return {"recipes": tried, "runs": runs}
 
 
-def best_rates(rows: Sequence[Row]) -> Dict[Tuple[str, str], float]:
-    """The learning rate with the lowest loss on the validation part, by comparison and kind."""
-    return {
-        key: min(found, key=lambda row: row["valid"])["lr"]
-        for key, found in _by_network(rows).items()
-    }
+def best_recipe(rows: Sequence[Row]) -> Row:
+    """Dropout and learning rate with the lowest loss on the validation part."""
+    chosen = best(rows)
+    return {name: chosen[name] for name in ("dropout", "lr")}
+
+
+def differences(rows: Rows) -> List[Row]:
+    """Differences of test losses, in nats, seed by seed; and their joint 95 % intervals."""
+    found = _best_runs(rows)
+    compared = []
+    for pair in PAIRS:
+        one, other = ({r["seed"]: r["test"] for r in found[p]} for p in (pair[:2], pair[2:]))
+        nats = [one[seed] - other[seed] for seed in one]
+        compared.append({"pair": pair, "interval": mean_interval(nats, len(PAIRS))})
+    return compared
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Learning rates tried, and the comparison."""
-    rates = sorted(set(column(rows["learning_rates"], "lr")))
+    """Settings tried, the comparison, and which differences are more than noise."""
+    tried = rows["recipes"]
+    columns = sorted({(row["dropout"], row["lr"]) for row in tried})
 
-    def tried(found: List[Row], rate: float) -> str:
-        of_rate = select(found, lr=rate)
-        return f"{perplexity(of_rate[0]['valid']):.3f}" if of_rate else "diverged"
+    def valid(found: List[Row], dropout: float, rate: float) -> str:
+        return f"{perplexity(select(found, dropout=dropout, lr=rate)[0]['valid']):.3f}"
 
     return [
         Table(
-            "Validation perplexity by learning rate (seed 0)",
-            ["", "network", *(f"{rate:g}" for rate in rates)],
+            "Validation perplexity by dropout and learning rate (seed 0)",
+            ["", "network", *(f"{dropout:g}, {rate:g}" for dropout, rate in columns)],
             [
-                [comparison, kind, *(tried(found, rate) for rate in rates)]
-                for (comparison, kind), found in _by_network(rows["learning_rates"]).items()
+                [comparison, kind, *(valid(found, *recipe) for recipe in columns)]
+                for (comparison, kind), found in _by_network(tried).items()
             ],
         ),
         Table(
-            "Perplexity after the last epoch: median (lowest to highest) of the seeds",
-            ["", "network", "units", "parameters", "training", "test", "seconds an epoch"],
+            "Perplexity at the best epoch: median (lowest to highest) of the seeds",
+            [
+                "",
+                "network",
+                "units",
+                "parameters",
+                "dropout, learning rate",
+                "test",
+                "training text",
+                "best epoch",
+                "processor seconds to it",
+            ],
             [
                 [
                     comparison,
                     kind,
                     str(found[0]["num_hiddens"]),
                     f"{found[0]['num_params']:,}",
-                    spread([perplexity(row["train"]) for row in found]),
-                    spread([perplexity(row[HELD_OUT]) for row in found]),
-                    spread([row["seconds"] / row["epoch"] for row in found], 2),
+                    f"{found[0]['dropout']:g}, {found[0]['lr']:g}",
+                    spread([perplexity(row["test"]) for row in found]),
+                    spread([perplexity(row["known"]) for row in found]),
+                    spread(column(found, "epoch"), 0),
+                    spread(column(found, "processor_seconds"), 0),
                 ]
-                for (comparison, kind), found in _last(rows).items()
+                for (comparison, kind), found in _best_runs(rows).items()
+            ],
+        ),
+        Table(
+            "Difference of test losses in nats, seed by seed: mean, and joint 95 % intervals",
+            ["network", "less that of", "mean", "interval", "more than noise"],
+            [
+                [
+                    f"{row['pair'][1]}, {row['pair'][0]}",
+                    row["pair"][3],
+                    f"{row['interval'].middle:+.3f}",
+                    f"{row['interval'].low:+.3f} to {row['interval'].high:+.3f}",
+                    "no" if row["interval"].holds(0) else "yes",
+                ]
+                for row in differences(rows)
             ],
         ),
     ]
@@ -164,16 +223,18 @@ def tables(rows: Rows) -> List[Table]:
 def figures(rows: Rows) -> Dict[str, Any]:
     """Test perplexity of each run, and the curves."""
     panels: Dict[str, Dict[str, List[float]]] = {}
-    for (comparison, kind), found in _last(rows).items():
-        values = [perplexity(row[HELD_OUT]) for row in found]
+    for (comparison, kind), found in _best_runs(rows).items():
+        values = [perplexity(row["test"]) for row in found]
         panels.setdefault(comparison, {})[kind] = values
     # The LSTM is what the others are measured by, in both.
     panels[SAME_SIZE] = {"LSTM": panels[SAME_WIDTH]["LSTM"], **panels[SAME_SIZE]}
-    curves: Dict[str, Dict[str, Line]] = {"training": {}, "test": {}}
-    for kind in (*CELLS, BEFORE):
+    curves: Dict[str, Dict[str, Line]] = {"training, dropout acting": {}, "validation": {}}
+    for kind in CELLS:
         found = select(rows["runs"], comparison=SAME_WIDTH, kind=kind)
-        epochs = sorted(set(column(found, "epoch")))
-        for title, name in [("training", "train"), ("test", HELD_OUT)]:
+        # As far as all seeds go: some end sooner than others.
+        last = min(max(column(select(found, seed=s), "epoch")) for s in set(column(found, "seed")))
+        epochs = list(range(1, last + 1))
+        for title, name in zip(curves, ("train", "valid")):
             by_epoch = [
                 [perplexity(row[name]) for row in select(found, epoch=epoch)] for epoch in epochs
             ]
@@ -187,10 +248,9 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
-def _last(rows: Rows) -> Dict[Tuple[str, str], List[Row]]:
-    """The rows of the last epoch, by comparison and kind."""
-    last = max(column(rows["runs"], "epoch"))
-    return _by_network(select(rows["runs"], epoch=last))
+def _best_runs(rows: Rows) -> Dict[Tuple[str, str], List[Row]]:
+    """The rows of the best epochs, by comparison and kind."""
+    return _by_network([row for row in rows["runs"] if row.get("test", "") != ""])
 
 
 def _by_network(rows: Sequence[Row]) -> Dict[Tuple[str, str], List[Row]]:
@@ -200,48 +260,31 @@ def _by_network(rows: Sequence[Row]) -> Dict[Tuple[str, str], List[Row]]:
     return found
 
 
-def _settings(name: str, quick: bool) -> Dict[str, Any]:
-    return {
-        "corpus": (name,),
-        "num_layers": 2,
-        "num_hiddens": 32 if quick else 128,
-        "batch_size": 8 if quick else 32,
-        "num_steps": 35,
-        "num_epochs": 2 if quick else 15,
-        "init": "xavier",
-        "optimizer": "adam",
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-    }
+def _work(run: Row) -> float:
+    """From scratch, each step is many operations."""
+    return float(run["num_params"] * (8 if run["kind"] == BEFORE else 1))
 
 
-def _num_params(cell: str, width: int, vocab_size: int, settings: Dict[str, Any]) -> int:
-    chosen = {**settings, "cell": cell, "num_hiddens": width, "lr": 1.0}
-    model = build_model(TrainSettings(**chosen), vocab_size)
+def _num_params(cell: str, width: int, vocab_size: int) -> int:
+    settings = TrainSettings(corpus=("any",), cell=cell, num_hiddens=width)
+    model = build_model(settings, vocab_size)
     return sum(int(np.prod(param.shape)) for param in model.collect_params().values())
 
 
-def _num_params_of(network: Row, vocab_size: int, settings: Dict[str, Any]) -> int:
-    kind, width = network["kind"], network["num_hiddens"]
-    found = _num_params(CELLS.get(kind, "gru"), width, vocab_size, settings)
-    if kind == BEFORE:  # one bias a gate, where Gluon has two
-        found -= settings["num_layers"] * 3 * width
-    return found
+def _width_for(size: int, cell: str, vocab_size: int, width: int) -> int:
+    """The width that comes nearest to a number of parameters.
 
-
-def _width_for(size: int, cell: str, vocab_size: int, settings: Dict[str, Any]) -> int:
-    """The width that comes nearest to a number of parameters."""
-    widths = range(1, 8 * settings["num_hiddens"])
-    # It grows with the width, so a search by halves would do; there are few.
-    low, high = widths.start, widths.stop
+    Args:
+        width: at least an eighth of what is looked for.
+    """
+    low, high = 1, 8 * width
     while high - low > 1:
         middle = (low + high) // 2
-        if _num_params(cell, middle, vocab_size, settings) <= size:
+        if _num_params(cell, middle, vocab_size) <= size:
             low = middle
         else:
             high = middle
-    nearest = [(abs(_num_params(cell, w, vocab_size, settings) - size), w) for w in (low, high)]
-    return min(nearest)[1]
+    return min((abs(_num_params(cell, w, vocab_size) - size), w) for w in (low, high))[1]
 
 
 def _reset_before(settings: TrainSettings, vocab_size: int, ctx: mx.Context) -> ScratchModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -57,17 +57,14 @@ FAST: Dict[str, Dict[str, Any]] = {
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Train on the chapter's text with many settings, until it is known by heart.
 
     Args:
         quick: two minutes on a sample text, to see that it works.
         out: directory of ``initialisation*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
         "grid": for learning rate, clipping, initialisation and depth, the
@@ -131,7 +128,7 @@ def study(
         ],
         converged,
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     plateau = collect(
         FILES["plateau"],
@@ -141,7 +138,7 @@ def study(
             BY_HEART, limit, num_hiddens=widths[1], lr=CHAPTER.lr, seed=0, **INITS[r["init"]]
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     fast = collect(
         FILES["fast"],
@@ -155,7 +152,7 @@ def study(
             **FAST[r["setting"]],
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     unigram = collect(
         FILES["unigram"],
@@ -163,7 +160,7 @@ def study(
         [{"text": name}],
         lambda r: [{"perplexity": _unigram_perplexity(indices)}],
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"grid": grid, "plateau": plateau, "fast": fast, "unigram": unigram}
 

@@ -1,17 +1,179 @@
-"""One run of a study: training, with held-out texts scored after each epoch."""
+"""One run of a study: training, and the scoring of held-out texts."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+import math
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .._mxnet import gluon
 from .._mxnet.context import try_gpu
 from ..evidence.records import Row
+from ..training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
-from ..training.settings import TrainSettings
+from ..training.settings import TrainSettings, as_dict
+from ..training.state import TrainingState, as_numpy, parameters_of, set_parameters
+from .study import StudyError, Watch
+
+# How the training text is scored, without dropout: up to so many of its characters.
+SCORED = 100_000
+# A loss counts as a plateau after two epochs without a better one, or more where an epoch is short.
+EPOCHS, MINIBATCHES = 2, 300
+MOST_EPOCHS = 400  # none of the trainings comes near
+
+
+def settings_for(quick: bool, num_minibatches: int) -> Dict[str, Any]:
+    """What all networks have in common that are trained to the end.
+
+    The learning rate falls to a quarter whenever the validation loss has not become better for a
+    while, and training ends when it has done so twice in vain.
+
+    Args:
+        quick: a small network for two epochs, to see that it works.
+        num_minibatches: of an epoch.
+    """
+    common: Dict[str, Any] = {"num_layers": 2, "num_steps": 35, "init": "xavier"}
+    common.update(optimizer="adam", schedule="plateau", lr_decay=0.25, warmup_epochs=0.5)
+    plateau = max(EPOCHS, math.ceil(MINIBATCHES / max(1, num_minibatches)))
+    common.update(decay_epochs=plateau, patience=2 * plateau + 1)
+    return {
+        **common,
+        "batch_size": 8 if quick else 32,
+        "num_epochs": 2 if quick else MOST_EPOCHS,
+    }
+
+
+def num_minibatches(num_chars: int, quick: bool) -> int:
+    """How many minibatches of ``settings_for`` an epoch of a text has, about."""
+    return num_chars // ((8 if quick else 32) * 35)
+
+
+def train_to_the_end(
+    settings: TrainSettings,
+    model: gluon.Block,
+    train_indices: np.ndarray,
+    valid_indices: np.ndarray,
+    held_out: Mapping[str, np.ndarray],
+    *,
+    unscored: Tuple[int, ...] = (),
+    watch: Optional[Watch] = None,
+    file: Optional[Path] = None,
+    keep: bool = False,
+) -> List[Row]:
+    """Train until the settings say that it is enough; the model ends as it was at its best.
+
+    Args:
+        settings: of the run; its texts and fractions are not looked at.
+        model: initialized.
+        train_indices: to learn from.
+        valid_indices: to choose the epoch on, and to know when it is enough.
+        held_out: names and indices of texts to score at the end, once.
+        unscored: indices that are read and not scored there.
+        watch: is told of each minibatch.
+        file: where the training is kept after each epoch, so that one that was interrupted goes
+            on from there; nowhere if None.
+        keep: leave the file there at the end, with the parameters, for ``load_network``.
+
+    Returns:
+        A row for each epoch: epoch; learning rate; train, with dropout acting, and valid in nats a
+        character; seconds, and those of the process on all its processors, from the start. That of
+        the best epoch also has the losses of ``held_out``, and as "known" that of the text trained
+        on, without dropout. Training that diverges ends with the epoch before.
+
+    Raises:
+        StudyError: if the file is of other settings, or damaged.
+    """
+    ctx, watch = try_gpu(), watch or Watch()
+    learner = Learner(settings, model, train_indices, valid_indices, ctx)
+    rows: List[Row] = []
+    best: Dict[str, np.ndarray] = {}
+    if file is not None and file.exists():
+        rows, best, state = _read(file, settings)
+        if state is None:
+            set_parameters(model, best, ctx)
+            return rows
+        learner.restore(state)
+    used = rows[-1]["processor_seconds"] if rows else 0.0
+    started = time.process_time()
+    while learner.finished is None:
+        try:
+            record = learner.train_epoch(watch.minibatch)
+        except Diverged:
+            break
+        row: Row = {
+            "epoch": record.epoch,
+            "lr_then": record.learning_rate,
+            "train": record.train_loss,
+        }
+        row.update(valid=record.valid_loss, seconds=record.seconds)
+        row["processor_seconds"] = used + time.process_time() - started
+        rows.append(row)
+        if record is learner.best:
+            best = as_numpy(parameters_of(model))
+        if file is not None:
+            _write(file, settings, rows, best, learner.capture())
+    if not rows:
+        failed: Row = {"epoch": 1, "lr_then": settings.lr, "train": math.inf, "valid": math.inf}
+        scores = dict.fromkeys([*held_out, "known"], math.inf)
+        return [{**failed, "seconds": 0.0, "processor_seconds": 0.0, **scores}]
+    set_parameters(model, best, ctx)
+    row = min(rows, key=lambda row: row["valid"])
+    for name, indices in {**held_out, "known": train_indices[:SCORED]}.items():
+        row[name] = evaluate(model, indices, ctx, unscored=unscored).nats
+    if file is not None:
+        if keep:
+            _write(file, settings, rows, best, None)
+        else:
+            file.unlink()
+    return rows
+
+
+def load_network(model: gluon.Block, file: Path, settings: TrainSettings) -> None:
+    """Give a model the parameters that ``train_to_the_end`` has kept.
+
+    Raises:
+        StudyError: if there are none, they are of other settings, or damaged.
+    """
+    _, best, state = _read(file, settings)
+    if state is not None:
+        raise StudyError(f"the training in {file} has not ended")
+    set_parameters(model, best, try_gpu())
+
+
+def best(rows: Sequence[Row], name: str = "valid") -> Row:
+    """The row of the epoch that was best on a held-out text, of one run."""
+    return min(rows, key=lambda row: row[name])
+
+
+def _write(
+    file: Path,
+    settings: TrainSettings,
+    rows: List[Row],
+    best: Mapping[str, np.ndarray],
+    state: Optional[TrainingState],
+) -> None:
+    arrays, data = ({}, None) if state is None else state.to_checkpoint()
+    arrays.update({f"best/{name}": array for name, array in best.items()})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(file, arrays, {"settings": as_dict(settings), "rows": rows, "state": data})
+
+
+def _read(
+    file: Path, settings: TrainSettings
+) -> Tuple[List[Row], Dict[str, np.ndarray], Optional[TrainingState]]:
+    try:
+        arrays, data = load_checkpoint(file)
+        if data["settings"] != as_dict(settings):
+            raise StudyError(f"{file} is of other settings: name another directory, or remove it")
+        state = data["state"] and TrainingState.from_checkpoint(arrays, data["state"])
+        found = {n[len("best/") :]: a for n, a in arrays.items() if n.startswith("best/")}
+        return list(data["rows"]), found, state
+    except (OSError, CheckpointError, KeyError, TypeError) as error:
+        raise StudyError(f"{file} cannot be used: {error}; remove it") from error
 
 
 def train_and_score(
@@ -81,8 +243,3 @@ def epochs_for(
     """How many epochs of a text make so many minibatches, about."""
     rows, steps = settings["batch_size"], settings["num_steps"]
     return max(least, round(num_minibatches / max(1, num_chars // (rows * steps))))
-
-
-def best(rows: List[Row], name: str = "valid") -> Dict[str, Any]:
-    """The row of the epoch that scores best on a held-out text."""
-    return min(rows, key=lambda row: row[name])
