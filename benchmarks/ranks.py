@@ -2,7 +2,9 @@
 
 Minibatches of two layers of 256, 512 and 1024 hidden units, of 32 and 64 rows,
 with one process of two threads and with two of one thread, by themselves and
-beside two busy processes; and how long it takes to sum the gradients. Writes
+beside two busy processes; two processes that have half of the rows each and
+sum nothing, which is the least that two ranks can take; and how long it takes
+to sum the gradients. Writes
 ``results/ranks.csv`` and ``results/ranks_sum.csv``, each with ``.json``.
 
     python benchmarks/ranks.py
@@ -13,6 +15,7 @@ and not how long it takes.
 
 from __future__ import annotations
 
+import concurrent.futures
 import random
 import statistics
 import subprocess
@@ -26,12 +29,13 @@ from turns import in_a_process, parser, write
 VOCAB_SIZE = 44
 # A number of ranks, and how many threads each has; None for no mpiexec.
 ALONE, ONE, TWO, ONE_THREAD = (None, 2), (1, 2), (2, 1), (None, 1)
+APART = "apart"  # two processes with half of the rows and a thread each, which know of no other
 # Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches.
 CONTESTANTS = [
-    *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO)),
-    *((how, 256, 64, 0, 32) for how in (ALONE, TWO)),
-    *((how, 512, 32, 0, 16) for how in (ALONE, TWO)),
-    *((how, 1024, 32, 0, 8) for how in (ALONE, TWO)),
+    *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO, APART)),
+    *((how, 256, 64, 0, 32) for how in (ALONE, TWO, APART)),
+    *((how, 512, 32, 0, 16) for how in (ALONE, TWO, APART)),
+    *((how, 1024, 32, 0, 8) for how in (ALONE, TWO, APART)),
     *((how, 256, 32, 2, 32) for how in (ALONE, TWO)),
     *((how, 512, 32, 2, 16) for how in (ALONE, TWO)),
     *((ONE_THREAD, num_hiddens, n, 0, 8) for num_hiddens in (256, 1024) for n in (16, 32)),
@@ -92,6 +96,14 @@ def seconds_to_sum(millions):
         return statistics.median(times[2:]) if ranks.rank == 0 else None
 
 
+def seconds_apart(num_hiddens, batch_size, busy_processes, minibatches):
+    """The mean time of two processes side by side, with half of the rows each."""
+    work = (num_hiddens, batch_size // 2, busy_processes, minibatches)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        started = [pool.submit(measure, ONE_THREAD, "seconds", *work) for _ in range(2)]
+        return statistics.mean(process.result() for process in started)
+
+
 def measure(how, function, *arguments):
     """Start the processes; gives what the first returns."""
     ranks, threads = how
@@ -108,16 +120,19 @@ def main():
     for round_ in range(arguments.rounds):
         for how, *work in CONTESTANTS:
             num_hiddens, batch_size, busy_processes, _ = work
+            ranks, threads = ONE_THREAD if how == APART else how
+            took = seconds_apart(*work) if how == APART else measure(how, "seconds", *work)
             rows.append(
                 {
                     "round": round_,
-                    "mpiexec": how[0] is not None,
-                    "ranks": how[0] or 1,
-                    "threads": how[1],
+                    "mpiexec": ranks is not None,
+                    "ranks": ranks or 1,
+                    "threads": threads,
+                    "processes": 2 if how == APART else ranks or 1,
                     "num_hiddens": num_hiddens,
                     "batch_size": batch_size,
                     "busy_processes": busy_processes,
-                    "milliseconds": round(1000 * measure(how, "seconds", *work), 3),
+                    "milliseconds": round(1000 * took, 3),
                 }
             )
         for millions in MILLIONS:

@@ -68,7 +68,7 @@ def study(
     train, valid, test = encode(vocab, *text)
     width = 32 if quick else 128
     settings = settings_for(quick, num_minibatches(len(train), quick))
-    rates = [0.004, 0.016] if quick else [0.002, 0.004, 0.008, 0.016]
+    rates = [0.004, 0.016] if quick else [0.004, 0.008, 0.016]
     dropouts = [0.0] if quick else [0.0, 0.3]
     seeds = [1, 2] if quick else [1, 2, 3, 4, 5]
     described = {

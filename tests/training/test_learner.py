@@ -145,7 +145,9 @@ class Listed(gluon.Block):
     def forward(self, inputs, state):
         hidden = self.inner(nd.one_hot(inputs.T.reshape((-1,)), self.vocab_size))
         for (param,) in self.lists:
-            hidden = nd.FullyConnected(hidden, param.data(), no_bias=True, num_hidden=param.shape[0])
+            hidden = nd.FullyConnected(
+                hidden, param.data(), no_bias=True, num_hidden=param.shape[0]
+            )
         return hidden, state
 
 

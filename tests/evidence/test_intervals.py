@@ -1,0 +1,46 @@
+"""Student's t, and the intervals that follow from it."""
+
+import math
+import random
+
+import pytest
+
+from d2l_deeprnn.evidence.intervals import (
+    mean_interval,
+    slope_interval,
+    t_probability,
+    t_quantile,
+)
+
+# Degrees of freedom -> quantile of 97.5 %, and of 99.95 %, from printed tables.
+TABLE = {1: (12.706, 636.619), 2: (4.303, 31.599), 3: (3.182, 12.924), 4: (2.776, 8.610)}
+TABLE.update({5: (2.571, 6.869), 10: (2.228, 4.587), 30: (2.042, 3.646)})
+
+
+@pytest.mark.parametrize("degrees", TABLE)
+def test_quantiles_are_those_of_printed_tables(degrees):
+    for probability, expected in zip((0.975, 0.9995), TABLE[degrees]):
+        found = t_quantile(probability, degrees)
+        assert found == pytest.approx(expected, abs=0.0006)
+        assert t_quantile(1 - probability, degrees) == pytest.approx(-found)
+        assert t_probability(found, degrees) == pytest.approx(probability)
+
+
+def test_the_interval_of_a_mean():
+    found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    margin = 2.776 * math.sqrt(2.5 / 5)
+    assert found == pytest.approx((3, 3 - margin, 3 + margin), abs=1e-3)
+    assert found.holds(1.1) and not found.holds(1.0)
+    # Bonferroni, for 5 of them: the quantile of 99.5 %
+    wider = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], comparisons=5)
+    assert wider.high - 3 == pytest.approx(4.604 * math.sqrt(0.5), abs=1e-3)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    draw = random.Random(0)
+    means, slopes, xs = 0, 0, [1, 2, 4, 7, 9]
+    for _ in range(2000):
+        means += mean_interval([draw.gauss(3, 2) for _ in range(4)]).holds(3)
+        slopes += slope_interval(xs, [0.5 * x + draw.gauss(1, 0.3) for x in xs]).holds(0.5)
+    assert means / 2000 == pytest.approx(0.95, abs=0.015)
+    assert slopes / 2000 == pytest.approx(0.95, abs=0.015)
