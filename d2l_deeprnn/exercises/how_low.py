@@ -1,0 +1,108 @@
+"""What goes further than one network: averaged weights, several networks, adapting to the text.
+
+None of it looks ahead: a character is scored before anything has seen it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Sequence
+
+import numpy as np
+
+from .._mxnet import gluon, nd
+from .._mxnet.context import device_of
+from ..training.state import as_numpy, parameters_of, set_parameters
+from ..training.step import ModelParameters, Step
+
+NUM_STEPS = 256  # characters that are read at a time; they decide memory, not results
+ADAPTING_STEPS = 20  # characters between two updates
+
+
+def log_probabilities(model: Any, indices: np.ndarray) -> np.ndarray:
+    """What a model says of each character of a text but the first, all of them read in one go.
+
+    Args:
+        model: an ``RNNModel``, or what takes and returns the same.
+        indices: token indices of the text, in order.
+
+    Returns:
+        (number of characters - 1, vocab_size).
+    """
+    ctx = device_of(model)
+    state = model.begin_state(batch_size=1, ctx=ctx)
+    found = []
+    for start in range(0, len(indices) - 1, NUM_STEPS):
+        part = indices[start : min(start + NUM_STEPS, len(indices) - 1)]
+        scores, state = model(nd.array(part[None], ctx=ctx), state)
+        found.append(nd.log_softmax(scores).asnumpy())
+    return np.concatenate(found)
+
+
+def together(said: Sequence[np.ndarray], indices: np.ndarray) -> float:
+    """The loss of several networks, in nats a character, whose probabilities are averaged.
+
+    Args:
+        said: what ``log_probabilities`` gave for each.
+        indices: of the text.
+    """
+    right = [log_p[np.arange(len(log_p)), indices[1:]].astype(np.float64) for log_p in said]
+    return float(-np.mean(np.logaddexp.reduce(right, axis=0) - np.log(len(right))))
+
+
+def adapting(model: gluon.Block, indices: np.ndarray, lr: float) -> float:
+    """The loss of a network, in nats a character, that learns from the text while it reads it.
+
+    After each 20 characters, scored already, it takes a step of gradient descent. Its parameters
+    are afterwards what they were.
+
+    Args:
+        model: whose dropout is 0.
+        indices: token indices of the text, in order.
+        lr: learning rate of the steps.
+
+    Source: Krause, Kahembwe, Murray and Renals, Dynamic Evaluation of Neural Sequence Models, 2018;
+        here with plain gradient descent.
+    """
+    ctx = device_of(model)
+    before = as_numpy(parameters_of(model))
+    trainer = gluon.Trainer(
+        model.collect_params(), "sgd", {"learning_rate": lr, "wd": 0}, kvstore=None
+    )
+    step = Step(model, ModelParameters(model, ctx, trainer), clipping_theta=1.0)
+    state = model.begin_state(batch_size=1, ctx=ctx)
+    total = 0.0
+    for start in range(0, len(indices) - 1, ADAPTING_STEPS):
+        end = min(start + ADAPTING_STEPS, len(indices) - 1)
+        X, Y = (nd.array(indices[None, i : i + end - start], ctx=ctx) for i in (start, start + 1))
+        loss, state = step(X, Y, state)
+        total += float(loss.asscalar()) * (end - start)
+    set_parameters(model, before, ctx)
+    return total / (len(indices) - 1)
+
+
+class Average:
+    """The mean of a model's parameters at several moments.
+
+    Args:
+        sums: of parameters, by name, to go on from.
+        count: how many are in the sums.
+    """
+
+    def __init__(self, sums: Mapping[str, np.ndarray] = {}, count: int = 0) -> None:
+        self.sums = {name: array.astype(np.float64) for name, array in sums.items()}
+        self.count = count
+
+    def add(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """Take the parameters of another moment in."""
+        for name, array in parameters.items():
+            self.sums[name] = self.sums.get(name, 0) + array.astype(np.float64)
+        self.count += 1
+
+    def mean(self) -> dict[str, np.ndarray]:
+        """The means, in float32."""
+        return {n: (array / self.count).astype(np.float32) for n, array in self.sums.items()}
+
+
+def names(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+    """The ways that rows speak of, each once."""
+    return list(dict.fromkeys(row["way"] for row in rows))
