@@ -70,8 +70,28 @@ def cells_of(stack: Any) -> List[Any]:
 
 
 def named_parameters(model: gluon.Block) -> Dict[str, gluon.Parameter]:
-    """The parameters of a model by names that are the same in every process."""
-    return model._collect_params_with_prefix()
+    """All parameters of a model by names that are the same in every process.
+
+    Gluon gives a name to those that are attributes of a block. A block may also keep parameters in
+    a list, say, and have made them by ``params.get``: these have the name that was asked for.
+    """
+    named: Dict[str, gluon.Parameter] = model._collect_params_with_prefix()
+    known = {id(param) for param in named.values()}
+
+    def look_at(block: gluon.Block, path: str) -> None:
+        prefix = block.params.prefix
+        for name, param in block.params.items():
+            if id(param) not in known:
+                known.add(id(param))
+                key = path + (name[len(prefix) :] if name.startswith(prefix) else name)
+                while key in named:  # an attribute of that name is another parameter
+                    key += "_"
+                named[key] = param
+        for name, child in block._children.items():
+            look_at(child, f"{path}{name}.")
+
+    look_at(model, "")
+    return named
 
 
 def is_initialized(param: gluon.Parameter) -> bool:

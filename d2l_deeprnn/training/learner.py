@@ -224,7 +224,8 @@ class Learner:
 
     def _before_step(self, epochs_done: float) -> None:
         settings = self.settings
-        self._optimizer.set_learning_rate(learning_rate(settings, epochs_done))
+        losses = (record.loss for record in self.history)
+        self._optimizer.set_learning_rate(learning_rate(settings, epochs_done, losses))
         if settings.dropout or settings.optimizer == "sgld":
             # The state of MXNet's generator cannot be read. It is made known by
             # starting it from a number of its own in each minibatch.

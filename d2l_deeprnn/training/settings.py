@@ -12,7 +12,7 @@ import inspect
 import math
 import numbers
 from dataclasses import MISSING, dataclass, field
-from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 import numpy as np
 
@@ -235,12 +235,14 @@ class TrainSettings:
         "is refused")
     lr: Optional[float] = setting(None, "optimization", POSITIVE, "learning rate",
         f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one")
-    schedule: str = setting("constant", "optimization", _one_of("constant", "step", "cosine"),
+    schedule: str = setting("constant", "optimization",
+        _one_of("constant", "step", "cosine", "plateau"),
         "how the learning rate changes; step multiplies it by lr_decay every decay_epochs epochs, "
-        "cosine lowers it to 0")
-    lr_decay: float = setting(0.5, "optimization", POSITIVE, "factor of the schedule step")
+        "plateau after decay_epochs epochs without a better validation loss, cosine lowers it to 0")
+    lr_decay: float = setting(0.5, "optimization", POSITIVE,
+        "factor of the schedules step and plateau")
     decay_epochs: int = setting(10, "optimization", COUNT,
-        "number of epochs between two changes of the schedule step")
+        "number of epochs between two changes of the schedules step and plateau")
     warmup_epochs: float = setting(0.0, "optimization", NUMBER,
         "number of epochs, which may be a fraction, over which the learning rate rises linearly "
         "at the start")
@@ -285,6 +287,10 @@ class TrainSettings:
             )
         if self.patience is not None and self.valid_fraction == 0:
             raise SettingsError("patience needs a validation part: set valid_fraction above 0")
+        if self.schedule == "plateau" and self.valid_fraction == 0:
+            raise SettingsError(
+                "schedule 'plateau' needs a validation part: set valid_fraction above 0"
+            )
         self._check_optimizer()
         if self.forget_bias and self.cell != "lstm":
             raise SettingsError(f"forget_bias is for the lstm: a {self.cell} has no forget gate")
@@ -387,20 +393,45 @@ def differences(there: TrainSettings, here: TrainSettings) -> Tuple[str, ...]:
     )
 
 
-def learning_rate(settings: TrainSettings, epochs_done: float) -> float:
+def plateaus(losses: Iterable[float], epochs: int) -> int:
+    """How many times a loss has failed to become better for a number of epochs.
+
+    After each such time the epochs are counted anew.
+
+    Args:
+        losses: of the validation part, an epoch each.
+        epochs: how many make a plateau.
+    """
+    best, waited, found = math.inf, 0, 0
+    for loss in losses:
+        waited = 0 if loss < best else waited + 1
+        best = min(best, loss)
+        if waited == epochs:
+            waited, found = 0, found + 1
+    return found
+
+
+def learning_rate(
+    settings: TrainSettings, epochs_done: float, losses: Iterable[float] = ()
+) -> float:
     """The learning rate of the next minibatch.
 
     Args:
         settings: schedule and warm-up.
         epochs_done: since the start of training, with fractions.
+        losses: of the validation part, for each epoch that is done; for the schedule plateau.
     """
     assert settings.lr is not None
     if epochs_done < settings.warmup_epochs:
         # Half a minibatch cannot be done; a rate of 0 would waste the first one.
         factor: float = max(epochs_done / settings.warmup_epochs, 1e-3)
-    elif settings.schedule == "step":
+    elif settings.schedule in ("step", "plateau"):
+        if settings.schedule == "step":
+            times = epochs_done // settings.decay_epochs
+        else:
+            times = plateaus(losses, settings.decay_epochs)
         try:
-            factor = settings.lr_decay ** (epochs_done // settings.decay_epochs)
+            factor = settings.lr_decay**times
         except OverflowError:
             factor = math.inf
     elif settings.schedule == "cosine":

@@ -12,6 +12,7 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import gluon, mx, nd
+from d2l_deeprnn.nn.scratch import ScratchModel, deep_gru
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
@@ -112,6 +113,70 @@ def trained_with_interruptions(text, every, *, least=3, **changed):
             restore(here, arrays, data)
     assert len(positions) >= least and all(positions)
     return here
+
+
+def test_a_plateau_lowers_the_learning_rate_and_goes_on_to_the_bit(text):
+    changed = {"schedule": "plateau", "lr_decay": 0.1, "decay_epochs": 1, "lr": 0.3}
+    changed["num_epochs"] = 6
+    whole = trained(learner(text, **changed))
+    expected, best = 0.3, math.inf
+    for record in whole.history:
+        assert record.learning_rate == pytest.approx(expected)
+        expected *= 1 if record.valid_loss < best else 0.1
+        best = min(best, record.valid_loss)
+    assert expected < 0.3, "there was no plateau"
+    assert_same(whole, trained_with_interruptions(text, 13, **changed))
+
+
+class Listed(gluon.Block):
+    """A model that keeps its parameters, and those of a block in it, in lists."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.vocab_size, self.inner = size, gluon.nn.Dense(3, in_units=size)
+        self.lists = [
+            [block.params.get("projection", shape=shape, init="xavier")]
+            for block, shape in ((self.inner, (4, 3)), (self, (size, 4)))
+        ]
+
+    def begin_state(self, batch_size, ctx=None):
+        return [nd.zeros((1, batch_size, 1), ctx=ctx)]
+
+    def forward(self, inputs, state):
+        hidden = self.inner(nd.one_hot(inputs.T.reshape((-1,)), self.vocab_size))
+        for (param,) in self.lists:
+            hidden = nd.FullyConnected(
+                hidden, param.data(), no_bias=True, num_hidden=param.shape[0]
+            )
+        return hidden, state
+
+
+def listed(size):
+    model = Listed(size)
+    model.initialize()
+    return model
+
+
+def from_scratch(size):
+    return ScratchModel(deep_gru(size, 6, size, 2, scale=0.5), 6, size)
+
+
+@pytest.mark.parametrize("make", [listed, from_scratch])
+def test_parameters_that_are_no_attributes_are_kept(make, text):
+    vocab, indices = text
+    models = [make(len(vocab)) for _ in range(2)]
+    learners = []
+    for model in models:
+        settings = TrainSettings(**{**SMALL, "num_epochs": 4})
+        learners.append(Learner(settings, model, indices[:1500], indices[1500:], mx.cpu()))
+    here, there = learners
+    here.train_epoch()
+    arrays, data = capture(here)
+    kept = [name for name in arrays if name.startswith("params/")]
+    assert len(kept) == len(list(models[0].collect_params().keys()))
+    restore(there, arrays, data)
+    assert_same(trained(here), trained(there))
+    assert here.history[-1].train_loss < here.history[0].train_loss - 0.05
 
 
 def rate_of(optimizer, **changed):
@@ -235,7 +300,7 @@ def assert_options_are_kept(text, optimizer, seed):
         "dropout": draw.choice([0.0, 0.3]),
         "sampling": draw.choice(["adjacent", "random"]),
         "num_epochs": 3,
-        **rate_of(optimizer, schedule=draw.choice(["constant", "step", "cosine"])),
+        **rate_of(optimizer, schedule=draw.choice(["constant", "step", "cosine", "plateau"])),
     }
     whole = trained(learner(text, **changed))
     assert_same(whole, trained_with_interruptions(text, draw.choice([2, 3, 5]), **changed))

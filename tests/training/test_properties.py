@@ -151,7 +151,7 @@ def called(words):
             "--dropout": st.floats(0, 1),
             "--lr": st.floats(1e-6, 1e40),
             "--optimizer": st.sampled_from(["sgd", "adam", "rmsprop", "nonsense"]),
-            "--schedule": st.sampled_from(["constant", "step", "cosine"]),
+            "--schedule": st.sampled_from(["constant", "step", "cosine", "plateau"]),
             "--warmup-epochs": st.floats(0, 3),
             "--forget-bias": st.floats(-1, 1),
             "--patience": st.integers(0, 2),

@@ -234,10 +234,22 @@ def test_step_multiplies_at_every_step():
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
+def test_plateau_waits_for_a_better_loss():
+    given = settings(schedule="plateau", lr_decay=0.1, decay_epochs=2)
+    losses = [3.0, 2.0, 2.5, 1.5, 1.5, 1.6, 1.7, 1.4, 1.4, 1.4, 1.4, 1.4]
+    rates = [learning_rate(given, done, losses[:done]) for done in range(len(losses) + 1)]
+    # Two epochs without a better loss than 1.5, and then two times two without one than 1.4.
+    times = [0] * 6 + [1] * 4 + [2, 2, 3]
+    assert rates == pytest.approx([0.1**n for n in times])
+    with pytest.raises(SettingsError, match="schedule 'plateau' needs a validation part"):
+        settings(schedule="plateau", valid_fraction=0.0)
+
+
 def test_a_rate_that_grows_or_falls_without_end_stays_a_number():
     for decay in (1e30, 1e-30):
-        given = settings(schedule="step", lr_decay=decay, decay_epochs=1)
-        assert 1e-36 <= learning_rate(given, 49) <= 1e38
+        for schedule in ("step", "plateau"):
+            given = settings(schedule=schedule, lr_decay=decay, decay_epochs=1)
+            assert 1e-36 <= learning_rate(given, 49, [1.0] * 49) <= 1e38
 
 
 def test_numpys_numbers_become_pythons():
