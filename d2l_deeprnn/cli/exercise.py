@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import textwrap
+import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Optional
 
 from ..exercises import EXERCISES, NOTEBOOKS
-from .console import DONE, print_line
+from .console import DONE, duration, print_line
+
+if TYPE_CHECKING:
+    from ..evidence.records import Row
+    from ..training.trainer import Progress
 
 EXAMPLES = """\
   d2l-deeprnn exercise 2 --quick
@@ -20,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Run the study behind the answer to an exercise, or to the chapter's remark on
 initialisation, and print its tables. In full they take from ten minutes to an
-hour. Interrupted, the same command with the same --out goes on with the next
-run."""
+hour; each run is preceded by how long the study will still take, as soon as
+that can be told. Interrupted, the same command with the same --out goes on with
+the next run."""
     parser.add_argument(
         "name",
         choices=list(EXERCISES),
@@ -57,16 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise RunError(f"{arguments.out} is not a directory: choose another") from None
-    with tqdm(unit="run", disable=None, leave=False) as bar:
-
-        def show(done: int, total: int, run: Dict[str, Any]) -> None:
-            bar.total = total
-            words = ", ".join(f"{name} {value}" for name, value in run.items())
-            print_line(f"run {done + 1} of {total}: {words}")
-            bar.update(done - bar.n)
-
+    bar_format = "{desc}, {percentage:.0f}% |{bar}|"
+    with tqdm(disable=None, leave=False, bar_format=bar_format, dynamic_ncols=True) as bar:
         try:
-            rows = study.study(quick=arguments.quick, out=arguments.out, on_run=show)
+            rows = study.study(quick=arguments.quick, out=arguments.out, watch=_Shown(bar))
         except KeyboardInterrupt:
             if arguments.out is not None:
                 print(f"To go on with the run that was interrupted: the same --out {arguments.out}")
@@ -81,3 +82,41 @@ def run(arguments: argparse.Namespace) -> int:
             save_figure(figure, arguments.out / f"{name}.svg")
         print(f"\nRows and pictures: {arguments.out}")
     return DONE
+
+
+class _Shown:
+    """A study's ``Watch``: a line a run, and in it a bar on a terminal, else a line now and then.
+
+    Args:
+        bar: of tqdm; disabled where there is no terminal.
+    """
+
+    SILENCE_SECONDS = 20.0  # between two lines where there is no bar
+    WIDTH = 79
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._spoke = time.perf_counter()
+
+    def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
+        left = "" if seconds_left is None else f" (about {duration(seconds_left)} left)"
+        words = ", ".join(f"{name} {value}" for name, value in run.items())
+        for line in textwrap.wrap(f"run {done + 1} of {total}{left}: {words}", self.WIDTH):
+            print_line(line)
+        self._spoke = time.perf_counter()
+        self._words = f"run {done + 1}/{total}"
+
+    def minibatch(self, progress: Progress) -> None:
+        silent = time.perf_counter() - self._spoke
+        if self._bar.disable and silent < self.SILENCE_SECONDS:
+            return
+        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        words = f"{self._words}, epoch {progress.epoch}{loss}"
+        if self._bar.disable:
+            self._spoke += silent
+            print_line(f"  {words}, {progress.minibatch / progress.num_minibatches:.0%}")
+            return
+        if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
+            self._bar.reset(progress.num_minibatches)
+        self._bar.set_description_str(words, refresh=False)
+        self._bar.update(progress.minibatch - self._bar.n)

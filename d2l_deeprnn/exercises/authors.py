@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
@@ -14,7 +14,7 @@ from ..generation.generate import generate
 from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import library, read, split
 from .training import epochs_for, lstm_settings, train_and_score
 
@@ -32,10 +32,7 @@ HALVES, ALL, MARKED = "both, half of each", "both, all", "both, all, with author
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Train on one author, on the other, and on both in several ways; score each on each.
 
@@ -47,7 +44,7 @@ def study(
     Args:
         quick: two minutes on the sample texts, to see that it works.
         out: directory of ``exercise_4*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
         "runs": rows, one a run, with what the network wrote; "characters":
@@ -86,7 +83,7 @@ def study(
         )
         unscored = tuple(vocab.encode("".join(MARKS)).tolist())
         model = new_model(chosen, len(vocab), try_gpu())
-        rows = train_and_score(chosen, model, indices, held_out, unscored=unscored)
+        rows = train_and_score(chosen, model, indices, held_out, unscored=unscored, watch=watch)
         row = {k: rows[-1][k] for k in ("epoch", "train", *held_out, "seconds")}
         return [{"characters": len(indices), **row, **_samples(model, vocab, marked)}]
 
@@ -97,7 +94,7 @@ def study(
         [{"mixture": mixture, "seed": seed} for seed in seeds for mixture in mixtures],
         lambda r: run(r["mixture"], r["seed"]),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     characters = collect(
         FILES["characters"],
@@ -105,7 +102,7 @@ def study(
         [{"author": author} for author in texts],
         lambda r: _frequencies("".join(texts[r["author"]])),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     words = collect(
         FILES["words"],
@@ -113,7 +110,7 @@ def study(
         [{"most_frequent": count} for count in ([100] if quick else [100, 1000, 5000])],
         lambda r: [_overlap(["".join(parts) for parts in texts.values()], r["most_frequent"])],
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"runs": rows, "characters": characters, "words": words}
 

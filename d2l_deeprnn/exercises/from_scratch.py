@@ -19,7 +19,7 @@ from ..nn.deepgates import deep_gate_lstm
 from ..nn.model import RNNModel
 from ..nn.scratch import Network, deep_gru, deep_lstm, deep_rnn
 from ..text.corpora import load_corpus
-from .study import collect
+from .study import Watch, collect
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -43,17 +43,14 @@ KINDS: Dict[str, Tuple[Callable[..., Any], Callable[..., Network]]] = {
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Hold networks from scratch against Gluon's layers, and train them.
 
     Args:
         quick: two minutes on a sample text, to see that it works.
         out: directory of ``exercise_1*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
         "equality": largest relative differences on the same parameters;
@@ -80,7 +77,7 @@ def study(
         [{"kind": kind, "num_layers": layers} for kind in KINDS for layers in (1, 2, 3)],
         lambda r: [differences(r["kind"], r["num_layers"])],
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     networks = {
         ONE: lambda size: deep_lstm(size, width, size, 1, scale=SCALE, ctx=try_gpu()),
@@ -134,7 +131,7 @@ def study(
         [{"network": network, "seed": seed} for seed in seeds for network in (*networks, FUSED)],
         lambda r: run(r["network"], r["seed"]),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"equality": equality, "training": training}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from ..training.learner import build_model, new_model
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
 from .training import train_and_score
 
@@ -32,10 +32,7 @@ HELD_OUT = "test"
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Train LSTM, GRU (in both forms) and plain RNN, each with several seeds.
 
@@ -46,7 +43,7 @@ def study(
     Args:
         quick: two minutes on a sample text, to see that it works.
         out: directory of ``exercise_2*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
         "learning_rates" and "runs": rows, one an epoch; see ``tables``.
@@ -72,7 +69,8 @@ def study(
         of_run = TrainSettings(**chosen)
         make = _reset_before if kind == BEFORE else new_model
         model = make(of_run, len(vocab), try_gpu())
-        return train_and_score(of_run, model, parts[0], {"valid": parts[1], HELD_OUT: parts[2]})
+        held_out = {"valid": parts[1], HELD_OUT: parts[2]}
+        return train_and_score(of_run, model, parts[0], held_out, watch=watch)
 
     width = settings["num_hiddens"]
     size = _num_params("lstm", width, len(vocab), settings)
@@ -91,7 +89,7 @@ def study(
         [{**network, "lr": rate} for network in compared for rate in rates],
         lambda r: run(r["kind"], r["num_hiddens"], r["lr"], 0)[-1:],
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     chosen = best_rates(tried)
     # The book's form takes the rate of the other: it is too slow from scratch to try them all.
@@ -112,7 +110,7 @@ def study(
         ],
         lambda r: run(r["kind"], r["num_hiddens"], r["lr"], r["seed"]),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"learning_rates": tried, "runs": rows}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -57,17 +57,14 @@ FAST: Dict[str, Dict[str, Any]] = {
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Train on the chapter's text with many settings, until it is known by heart.
 
     Args:
         quick: two minutes on a sample text, to see that it works.
         out: directory of ``initialisation*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
         "grid": for learning rate, clipping, initialisation and depth, the
@@ -98,7 +95,7 @@ def study(
 
     def run(goal: float, most: int, **changed: Any) -> List[Row]:
         chosen = TrainSettings(**{**base, "corpus": (name,), "num_epochs": most, **changed})
-        return _train_until(chosen, vocab, indices, goal)
+        return _train_until(chosen, vocab, indices, goal, watch or Watch())
 
     rates = [5.0, 50.0] if quick else [1.5, 5.0, 15.0, 50.0]
     thetas = [1.0] if quick else [0.1, 1.0, 10.0]
@@ -131,7 +128,7 @@ def study(
         ],
         converged,
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     plateau = collect(
         FILES["plateau"],
@@ -141,7 +138,7 @@ def study(
             BY_HEART, limit, num_hiddens=widths[1], lr=CHAPTER.lr, seed=0, **INITS[r["init"]]
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     fast = collect(
         FILES["fast"],
@@ -155,7 +152,7 @@ def study(
             **FAST[r["setting"]],
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     unigram = collect(
         FILES["unigram"],
@@ -163,7 +160,7 @@ def study(
         [{"text": name}],
         lambda r: [{"perplexity": _unigram_perplexity(indices)}],
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"grid": grid, "plateau": plateau, "fast": fast, "unigram": unigram}
 
@@ -272,7 +269,7 @@ def _epochs_to_the_books(rows: List[Row]) -> List[str]:
 
 
 def _train_until(
-    settings: TrainSettings, vocab: Vocab, indices: np.ndarray, goal: float
+    settings: TrainSettings, vocab: Vocab, indices: np.ndarray, goal: float, watch: Watch
 ) -> List[Row]:
     """Train until an epoch's perplexity is at most ``goal`` or infinite; a row an epoch.
 
@@ -285,7 +282,7 @@ def _train_until(
     while learner.finished is None:
         hidden = _hidden(learner, indices[: settings.num_steps])
         try:
-            loss = learner.train_epoch().train_loss
+            loss = learner.train_epoch(watch.minibatch).train_loss
         except Diverged:
             loss = math.inf
         rows.append({"epoch": len(rows) + 1, "train": loss, "hidden": hidden})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Level, Line, lines_figure
@@ -13,7 +13,7 @@ from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
-from .study import collect, perplexity
+from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
 from .training import best, epochs_for, lstm_settings, train_and_score
 
@@ -27,10 +27,7 @@ FILES = {  # kind of rows -> file
 
 
 def study(
-    *,
-    quick: bool = False,
-    out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
     """Train on a tenth of a book up to several books, and networks of several sizes.
 
@@ -43,7 +40,7 @@ def study(
     Args:
         quick: two minutes on the sample texts, to see that it works.
         out: directory of ``exercise_3*.csv``.
-        on_run: as in ``study.collect``.
+        watch: is told how far it is.
 
     Returns:
         "amounts", "sizes" and "longer": rows, one a run, at the epoch that is
@@ -73,7 +70,8 @@ def study(
         chosen = {**settings, "corpus": names, "num_epochs": epochs, **changed}
         held_out = {"valid": valid_indices, "test": test_indices}
         of_run = TrainSettings(**chosen)
-        rows = train_and_score(of_run, new_model(of_run, len(vocab), try_gpu()), indices, held_out)
+        model = new_model(of_run, len(vocab), try_gpu())
+        rows = train_and_score(of_run, model, indices, held_out, watch=watch)
         return [{"characters": len(indices), **best(rows), "last_train": rows[-1]["train"]}]
 
     def ngram(amount: str) -> List[Row]:
@@ -89,7 +87,7 @@ def study(
         [{"amount": amount} for amount in amounts],
         lambda r: ngram(r["amount"]),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     seeds = [1, 2] if quick else [1, 2, 3]
     by_amount = collect(
@@ -98,7 +96,7 @@ def study(
         [{"amount": amount, "seed": seed} for seed in seeds for amount in amounts],
         lambda r: run(r["amount"], seed=r["seed"]),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     widths = [16, 32] if quick else [64, 128, 256]
     # Several books by the same author: the other author comes last.
@@ -115,7 +113,7 @@ def study(
             r["amount"], num_layers=r["num_layers"], num_hiddens=r["num_hiddens"], seed=1
         ),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     wide = {"num_hiddens": 48 if quick else 256, "dropout": 0.3, "seed": 1}
     longer = collect(
@@ -125,7 +123,7 @@ def study(
         [{"amount": amount, **wide} for amount in list(amounts)[2:]],
         lambda r: run(r["amount"], 4 * minibatches, **wide),
         out=out,
-        on_run=on_run,
+        watch=watch,
     )
     return {"amounts": by_amount, "sizes": sizes, "longer": longer, "ngrams": ngrams}
 

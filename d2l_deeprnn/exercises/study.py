@@ -10,10 +10,28 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 from ..evidence.records import RecordError, Row, matches, read_rows, write_record
 from ..files import InUse, locked, read_text, remove_leftovers
+from ..training.trainer import Progress
 
 
 class StudyError(RuntimeError):
     """The rows of a study cannot be used."""
+
+
+class Watch:
+    """Is told how far a study is; of this class itself, does nothing with it."""
+
+    def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
+        """A run begins.
+
+        Args:
+            done, total: how many runs of its kind are done, and how many there are.
+            run: what tells it from the others.
+            seconds_left: until all of its kind are done, by the time of those that are; None if
+                that is not known.
+        """
+
+    def minibatch(self, progress: Progress) -> None:
+        """A minibatch of the run is done."""
 
 
 def collect(
@@ -23,7 +41,8 @@ def collect(
     compute: Callable[[Row], List[Row]],
     *,
     out: Optional[Path] = None,
-    on_run: Callable[[int, int, Row], Any] = lambda done, total, run: None,
+    watch: Optional[Watch] = None,
+    work: Callable[[Row], float] = lambda run: 1.0,
 ) -> List[Row]:
     """Compute the rows of each run of a study, those that are not there already.
 
@@ -35,8 +54,8 @@ def collect(
         compute: gives the rows of a run, without its own columns.
         out: directory of the files, written after each run; nothing is
             written if None.
-        on_run: called before each run that is computed: how many are done,
-            how many there are, and the run.
+        watch: is told of each run that is computed.
+        work: how long a run takes, in proportion to the others.
 
     Returns:
         The rows, run by run.
@@ -54,7 +73,8 @@ def collect(
         for number, run in enumerate(runs):
             if any(matches(row, run) for row in rows):
                 continue
-            on_run(number, len(runs), run)
+            if watch is not None:
+                watch.run(number, len(runs), run, _seconds_left(runs, rows, work))
             rows += [{**run, **_rounded(figures)} for figures in compute(run)]
             if out is not None:
                 write_record(out / name, rows, command=command, settings=described)
@@ -64,6 +84,20 @@ def collect(
 def perplexity(nats: float) -> float:
     """exp(nats), infinite where a float cannot hold it."""
     return math.exp(nats) if nats < 700 else math.inf
+
+
+def _seconds_left(
+    runs: Sequence[Row], rows: Sequence[Row], work: Callable[[Row], float]
+) -> Optional[float]:
+    """How long the runs will take that have no rows, by the seconds of those that have."""
+    done = seconds = left = 0.0
+    for run in runs:
+        took = [row.get("seconds", 0.0) for row in rows if matches(row, run)]
+        if took:
+            done, seconds = done + work(run), seconds + max(took)
+        else:
+            left += work(run)
+    return seconds / done * left if seconds else None
 
 
 def _take(name: str, out: Path, stack: contextlib.ExitStack) -> None:

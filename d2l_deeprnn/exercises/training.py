@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..evidence.records import Row
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings
+from .study import Watch
 
 
 def train_and_score(
@@ -21,6 +22,7 @@ def train_and_score(
     held_out: Mapping[str, np.ndarray],
     *,
     unscored: Tuple[int, ...] = (),
+    watch: Optional[Watch] = None,
 ) -> List[Row]:
     """Train a network and score it after each epoch.
 
@@ -30,18 +32,19 @@ def train_and_score(
         train_indices: to learn from.
         held_out: names and indices of texts to score.
         unscored: indices that are read and not scored.
+        watch: is told of each minibatch.
 
     Returns:
         A row for each epoch: epoch, train and each of the names of
         ``held_out`` in nats a character, seconds of training.
         A run that diverges ends with the epoch before.
     """
-    ctx = try_gpu()
+    ctx, watch = try_gpu(), watch or Watch()
     learner = Learner(settings, model, train_indices, np.array([], np.int32), ctx)
     rows: List[Row] = []
     while learner.finished is None:
         try:
-            record = learner.train_epoch()
+            record = learner.train_epoch(watch.minibatch)
         except Diverged:
             break
         scores = {

@@ -24,7 +24,7 @@ from d2l_deeprnn.exercises import (
     texts,
     training,
 )
-from d2l_deeprnn.exercises.study import StudyError, collect, perplexity
+from d2l_deeprnn.exercises.study import StudyError, Watch, collect, perplexity
 from d2l_deeprnn.text.corpora import load_corpus, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
@@ -156,6 +156,20 @@ def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(collect("study", {}, RUNS, compute)) == 8
     assert not list(tmp_path.iterdir())
+
+
+def test_the_time_left_follows_from_the_work():
+    told = []
+
+    class Told(Watch):
+        def run(self, done, total, run, seconds_left):
+            told.append((done, total, seconds_left))
+
+    def work(run):
+        return {0.5: 1.0, 2.0: 3.0}[run["lr"]]
+
+    collect("study", {}, RUNS, lambda r: [{"seconds": 10 * work(r)}], watch=Told(), work=work)
+    assert told == [(0, 4, None), (1, 4, 70.0), (2, 4, 40.0), (3, 4, 30.0)]
 
 
 def test_a_perplexity_that_no_float_holds_is_infinite():
