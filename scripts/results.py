@@ -355,6 +355,14 @@ class Results:
         ]
         return table(["minibatches of a small network", "resident memory, MiB"], rows)
 
+    def large_texts_ranks(self) -> str:
+        found = self.rows("large_texts_ranks")
+        most = max(column(found, "peak_mib"))
+        return paragraph(
+            f"Two processes that train together (`mpiexec -n 2`) on {found[0]['characters']:,} "
+            f"characters have up to {most} MiB each."
+        )
+
     def large_texts(self) -> str:
         found = self.rows("large_texts")
         rows = []
