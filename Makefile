@@ -87,7 +87,7 @@ $(VENV)/installed-notebooks: $(METADATA)
 	@touch $@ $(VENV)/installed-base
 
 $(VENV)/installed-site: $(METADATA)
-	@$(SET_UP) site
+	@$(SET_UP) site || { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
 	@touch $@ $(VENV)/installed-base
 
 .PHONY: help reproduce test test-slow results notebooks site lint format clean

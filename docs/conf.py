@@ -32,10 +32,12 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_image_options = {"alt": "what this cell draws"}
 nb_render_markdown_format = "gfm"  # the outputs have tables
 
 # The API, from signatures and docstrings.
 autodoc_default_options = {"members": True, "show-inheritance": True}
+add_module_names = False  # the headings say them
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"
