@@ -90,8 +90,10 @@ class Run:
 
     @property
     def remark(self) -> str:
-        """What has to stand beside each figure of a run on another text, else nothing."""
-        return "" if self.is_books_text else f"[text: {self.title}; not the book's figures]"
+        """What has to be said before the figures of a run on another text, else nothing."""
+        if self.is_books_text:
+            return ""
+        return f"The text is {self.title}, so these figures are not the book's."
 
     def rows(self) -> List[book.Row]:
         """The book's lines beside this run's; none where the text is another."""
@@ -309,7 +311,7 @@ def train_run(
                 initialize=run.checkpoint is None,
                 history=list(run.history),
                 on_epoch=record_epoch,
-                log=lambda line: log(f"{line}  {run.remark}" if run.remark else line),
+                log=log,
             )
         finally:
             writer.write()

@@ -99,6 +99,8 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
     if run.missing:
         print("The book's text is missing: a sample of this package stands in for it.")
         print(run.missing)
+    if run.remark:  # the verdict says it once more, when the figures are there
+        print(run.remark)
     total, done = run.settings.num_epochs, len(run.history)
     if done:
         words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"

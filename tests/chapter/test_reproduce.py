@@ -98,21 +98,26 @@ def test_too_short_to_be_compared(books_text, fake_training, capsys):
     assert "Nothing was compared: the book's first figure is for epoch 125, and this run" in printed
 
 
-def test_a_sample_stands_in_and_every_line_says_so(fake_training, monkeypatch, capsys, tmp_path):
+def test_a_sample_stands_in_and_is_named_before_and_after(
+    fake_training, monkeypatch, capsys, tmp_path
+):
     monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
     monkeypatch.setattr(corpora, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "The book's text is missing: a sample of this package stands in for it."
-    with_figures = [line for line in printed[1:] if re.search(r"\d\.\d{2}", line) or "run " in line]
-    assert len(with_figures) == 4 + 4 + 4  # the book's lines, the table, the predictions
-    assert all("not the book's figures" in line for line in with_figures)
-    assert printed[-2] == (
-        "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
-    )
+    figures = [i for i, line in enumerate(printed) if re.search(r"\d\.\d{2}", line)]
+    assert len(figures) == 4 + 4  # the book's lines, and the table
+    before = "The text is The Clockmaker's Guest, so these figures are not the book's."
+    after = "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
+    named = [i for i, line in enumerate(printed) if "The Clockmaker's Guest" in line]
+    assert [printed[i] for i in named] == [before, after]
+    assert named[0] < figures[0] and figures[-1] < named[1] == len(printed) - 2
     page = (tmp_path / "report.html").read_text()
-    assert "not the book&#x27;s figures" in page and "9.005890" not in page
+    verdict = '<p class="verdict open">Nothing was compared: the text was The Clockmaker&#x27;s Guest'
+    assert page.count("not the book&#x27;s") == page.count(verdict) == 1
+    assert "9.005890" not in page
     assert "printed in the book" not in (tmp_path / "perplexity.svg").read_text()
     assert json.loads((tmp_path / "config.json").read_text())["is_the_books_text"] is False
 
@@ -134,7 +139,9 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     own = tmp_path / "mine.txt"
     own.write_text("all the traveller's time " * 300)
     assert cli.main(["reproduce", "--corpus", str(own)]) == 0
-    assert "[text: mine.txt; not the book's figures]" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("The text is mine.txt, so these figures are not the book's.\n")
+    assert printed.endswith("Nothing was compared: the text was mine.txt, not the book's.\n")
 
 
 def test_interrupted_keeps_what_was_done(books_text, fake_training, capsys, tmp_path):
@@ -619,7 +626,7 @@ def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
     shown = files.printable(os.path.basename(own))
     command = ["reproduce", "--corpus", own, "--num-epochs", "1", "--out", out]
     assert cli.main(command) == 0
-    assert f"[text: {shown}; not the book's figures]" in capsys.readouterr().out
+    assert f"The text is {shown}, so these figures are not the book's." in capsys.readouterr().out
     page = Page((Path(out) / "report.html").read_bytes().decode("utf-8"))
     assert f"on {shown}" in page.shown and page.open == []
     assert json.loads((Path(out) / "config.json").read_text())["corpus"] == own
