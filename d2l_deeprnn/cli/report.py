@@ -98,7 +98,8 @@ def _compare_with_the_book(
             f"--baseline and --prefix are for a run of `train`; {directory} holds one of "
             "`reproduce`"
         )
-    with reproduce.directory(directory, resume=True, corpus=config["corpus"]) as (run, taken):
+    own = {"corpus": config["corpus"], "ctx": device(arguments)}
+    with reproduce.directory(directory, resume=True, **own) as (run, taken):
         if not run.history:
             raise reproduce.RunError(f"the run in {directory} has no finished epoch yet")
         if output == directory / reproduce.REPORT:

@@ -19,7 +19,7 @@ from .console import (
     print_line,
     stop_on_signals,
 )
-from .options import add_setting, given
+from .options import add_device, add_setting, device, given
 
 if TYPE_CHECKING:
     from ..chapter.reproduce import Run
@@ -62,6 +62,7 @@ agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
         default=False,
         help="go on with the run in DIR; what it was given need not be repeated (default: no)",
     )
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,15 +74,16 @@ def run(arguments: argparse.Namespace) -> int:
     from ..chapter import reproduce as chapter
 
     out, what = arguments.out, given(arguments, ("corpus", *SHARED))
+    ctx = device(arguments)
     if out is None:
         if arguments.resume:
             raise chapter.RunError(
                 "--resume needs --out DIR, the directory of the run to go on with"
             )
         defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
-        run = chapter.prepare(**{**defaults, **what})
+        run = chapter.prepare(**{**defaults, **what}, ctx=ctx)
         return _finish(run, None, _train(run, None))
-    with chapter.directory(out, resume=arguments.resume, **what) as (run, directory):
+    with chapter.directory(out, resume=arguments.resume, ctx=ctx, **what) as (run, directory):
         stop = _train(run, directory)
         status = _finish(run, out, stop)
         if run.history:

@@ -352,6 +352,12 @@ def test_a_file_of_settings_that_is_not_there(tmp_path, capsys):
         assert line.startswith(f"d2l-deeprnn: error: {path}: ")
 
 
+@pytest.mark.parametrize("command", ["train", "reproduce", "evaluate", "generate", "report"])
+def test_what_computes_takes_a_device(command, capsys):
+    text = " ".join(page(capsys, command).split())
+    assert "--device DEVICE cpu, gpu, or one of several GPUs such as gpu(1)" in text
+
+
 def test_reproduce_shares_the_options_of_train(capsys):
     text = " ".join(page(capsys, "reproduce").split())
     for name in ("encoding", "seed"):
