@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -12,9 +13,11 @@ from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
     DONE,
+    SILENCE_SECONDS,
     TEXT_MISSING,
     Pace,
     Stop,
+    duration,
     exit_status,
     print_line,
     stop_on_signals,
@@ -108,20 +111,32 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
         words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
         print(words)
     pace = Pace()
+    started = spoke = time.perf_counter()
+
+    def say(line: str) -> None:
+        nonlocal spoke
+        spoke = time.perf_counter()
+        print_line(line)
+
     with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
 
         def show(record: Any) -> None:
             slow = pace.note()  # each epoch has as many minibatches
             if slow:
-                print_line(slow)
+                say(slow)
+            now = time.perf_counter()
+            if bar.disable and now - spoke >= SILENCE_SECONDS:
+                left = (now - started) / (record.epoch - done) * (total - record.epoch)
+                say(
+                    f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}, "
+                    f"{duration(left)} left{pace}"
+                )
             bar.set_postfix_str(f"perplexity {record.perplexity:.3f}{pace}", refresh=False)
             bar.update()
 
         with stop_on_signals("Stopping after this epoch ...") as stop:
             try:
-                train_run(
-                    run, on_epoch=show, log=print_line, out=directory, should_stop=stop.asked_for
-                )
+                train_run(run, on_epoch=show, log=say, out=directory, should_stop=stop.asked_for)
             except KeyboardInterrupt:
                 stop.ask()
     return stop

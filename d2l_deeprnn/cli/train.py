@@ -15,7 +15,15 @@ from ..chapter import book
 from ..files import read_text
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
-from .console import DONE, Pace, duration, exit_status, print_line, stop_on_signals
+from .console import (
+    DONE,
+    SILENCE_SECONDS,
+    Pace,
+    duration,
+    exit_status,
+    print_line,
+    stop_on_signals,
+)
 from .generate import clean_prefix
 from .options import add_device, add_setting, device, given, whole_number
 
@@ -260,7 +268,6 @@ class _Display:
 
     # As much as there is room for: the left end comes first.
     BAR = "{desc}, {percentage:.0f}% |{bar}| {rate_fmt}"
-    SILENCE_SECONDS = 20.0  # between two lines where there is no bar
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
@@ -310,7 +317,7 @@ class _Display:
         if slow:
             print_line(slow)
         silent = time.perf_counter() - self._spoke
-        if self._bar.disable and silent < self.SILENCE_SECONDS:
+        if self._bar.disable and silent < SILENCE_SECONDS:
             return
         done = progress.minibatch / progress.num_minibatches
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"

@@ -26,6 +26,7 @@ from d2l_deeprnn import cli, files
 from d2l_deeprnn._mxnet import context, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
+from d2l_deeprnn.cli import reproduce as command_line
 from d2l_deeprnn.evidence import figures as figure
 from d2l_deeprnn.text import corpora
 from d2l_deeprnn.training.checkpoint import load_checkpoint
@@ -142,6 +143,17 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert printed.startswith("The text is mine.txt, so these figures are not the book's.\n")
     assert printed.endswith("Nothing was compared: the text was mine.txt, not the book's.\n")
+
+
+def test_a_log_has_a_line_now_and_then(small_chapter, monkeypatch, capsys):
+    words = [*SAMPLE, "--num-epochs", "8"]
+    assert cli.main(words) == 0
+    ours = re.compile(r"epoch \d/8, perplexity \d+\.\d{3}, 0:\d\d left", re.M)
+    assert not ours.findall(capsys.readouterr().out)
+    monkeypatch.setattr(command_line, "SILENCE_SECONDS", 0.0)
+    assert cli.main(words) == 0
+    found = ours.findall(capsys.readouterr().out)
+    assert [line[6] for line in found] == list("12345678") and "0:00 left" in found[-1]
 
 
 def test_interrupted_keeps_what_was_done(books_text, fake_training, capsys, tmp_path):

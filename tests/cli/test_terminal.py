@@ -81,7 +81,7 @@ def test_the_longest_line_of_an_epoch_fits(capsys):
 
 
 def test_a_log_has_a_line_now_and_then(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train._Display, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(train, "SILENCE_SECONDS", 0.0)
     lines = lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "run")
     halfway = r"epoch 1/1, loss \d\.\d{3}, 0:\d\d left, 5\d%"
     assert any(re.fullmatch(halfway, line) for line in lines)

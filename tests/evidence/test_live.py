@@ -58,6 +58,7 @@ def notebook(monkeypatch):
     stand_in, display = ModuleType("IPython"), ModuleType("IPython.display")
     notebook = Notebook()
     stand_in.get_ipython, display.display = lambda: notebook, notebook.display
+    stand_in.version_info = (8, 24)  # matplotlib may look
     monkeypatch.setitem(sys.modules, "IPython", stand_in)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.setattr(live.time, "monotonic", lambda: notebook.now)
@@ -111,8 +112,25 @@ def test_it_goes_with_a_run(notebook, tmp_path):
     assert notebook.shown == [[[1]]] and notebook.updated == [[[1, 2]]]
 
 
+def test_several_trainings_are_curves_of_one_picture(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2)
+    plot.begin("LSTM")
+    train(plot, notebook, [10, 11])
+    plot.begin("GRU")
+    train(plot, notebook, [11.5])
+    notebook.end_cell()
+    # The label that no epoch was noted for is not in the legend.
+    assert notebook.shown == [{"LSTM": [1]}]
+    assert notebook.updated == [{"LSTM": [1, 2], "GRU": [1]}]
+    plot.begin("LSTM")
+    assert plot.rows == []
+    train(plot, notebook, [11.6])
+    notebook.end_cell()
+    assert notebook.updated[-1] == {"LSTM": [1], "GRU": [1]}
+
+
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(events=None)], ids=["Python", "terminal"])
-def test_outside_a_notebook_it_is_silent(monkeypatch, capsys, shell):
+def test_outside_a_notebook_it_draws_nothing(monkeypatch, capsys, shell):
     stand_in = ModuleType("IPython")
     stand_in.get_ipython = lambda: shell
     monkeypatch.setitem(sys.modules, "IPython", stand_in)
@@ -123,6 +141,22 @@ def test_outside_a_notebook_it_is_silent(monkeypatch, capsys, shell):
     plot(d2l.EpochRecord(2, 9.0, 1.0, ()))
     assert [row["perplexity"] for row in plot.rows] == [10.0, 9.0]
     assert capsys.readouterr() == ("", "")
+
+
+def test_outside_a_notebook_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(live, "_notebook", lambda: None)
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    plot = d2l.LivePlot(label="GRU")
+    for epoch, now[0] in enumerate([119.0, 121.0, 140.0, 141.5], 1):
+        plot(d2l.EpochRecord(epoch, 10.0 / epoch, now[0], ()))
+    lines = ["GRU: epoch 2, training perplexity 5.000", "GRU: epoch 4, training perplexity 2.500"]
+    assert capsys.readouterr().out.splitlines() == lines
+    plot.begin("LSTM")
+    now[0] += 21
+    plot(TrainRecord(1, 1.0, 2.0, 0.5, 1.0))
+    words = "LSTM: epoch 1, training perplexity 2.718, held out 7.389\n"
+    assert capsys.readouterr().out == words
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), "2"])
