@@ -118,7 +118,7 @@ def _table(run: Run) -> List[Sequence[str]]:
         rows: List[Sequence[str]] = [
             (
                 "epoch",
-                "book's perplexity",
+                "the book's",
                 "this run's",
                 "judged by",
                 "expected",
@@ -140,7 +140,7 @@ def _table(run: Run) -> List[Sequence[str]]:
             )
         return rows
     quarter = max(1, run.settings.num_epochs // 4)
-    rows = [("epoch", "this run's perplexity", "seconds from the start")]
+    rows = [("epoch", "perplexity", "seconds so far")]
     for record in run.history:
         if record.epoch % quarter == 0:
             rows.append((str(record.epoch), f"{record.perplexity:.6f}", f"{record.seconds:.2f}"))

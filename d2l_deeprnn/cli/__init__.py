@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # One line; argparse would print the usage above it.
-        print(f"{self.prog}: {_error()} {message} (see {self.prog} --help)", file=sys.stderr)
+        _complain(f"{self.prog}: {_error()} {message} (see {self.prog} --help)")
         sys.exit(BAD_INPUT)
 
 
@@ -120,8 +120,14 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
 def _fail(error: BaseException, status: int, prefix: str = "") -> int:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)
-    print(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}", file=sys.stderr)
+    _complain(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}")
     return status
+
+
+def _complain(words: str) -> None:
+    print(
+        "\n".join(console.fitting(line, sys.stderr) for line in words.splitlines()), file=sys.stderr
+    )
 
 
 def _or(words: Sequence[str]) -> str:

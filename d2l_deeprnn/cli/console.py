@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -53,11 +55,35 @@ class Stop:
 
 
 def print_line(line: str) -> None:
-    """Print a line above a progress bar, if there is one."""
+    """Print a line, cut between words if need be, above a progress bar, if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(line)
+    tqdm.write(fitting(line, sys.stdout))
     sys.stdout.flush()  # a log file shows each line when it is written
+
+
+def fitting(line: str, stream: Any) -> str:
+    """A line; where a stream is a terminal that is narrower, several, cut between words.
+
+    Those after the first are indented. What is longer than a line, such as a path, is not cut.
+
+    Args:
+        line: without a line break.
+        stream: that it is meant for.
+    """
+    if not stream.isatty():
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    lines = textwrap.wrap(
+        line,
+        shutil.get_terminal_size().columns,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 RED, YELLOW = "31", "33"
@@ -290,4 +316,4 @@ def _open_the_closed() -> None:
 
 def _one_line(message: Any, *where: Any, **more: Any) -> str:
     warning = coloured("warning:", YELLOW, sys.stderr)
-    return f"d2l-deeprnn: {warning} {printable(str(message))}\n"
+    return f"{fitting(f'd2l-deeprnn: {warning} {printable(str(message))}', sys.stderr)}\n"

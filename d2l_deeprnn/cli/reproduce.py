@@ -19,6 +19,7 @@ from .console import (
     Stop,
     duration,
     exit_status,
+    fitting,
     print_line,
     stop_on_signals,
 )
@@ -32,6 +33,7 @@ EXAMPLES = """\
   d2l-deeprnn reproduce --out reproduction
   d2l-deeprnn reproduce --resume --out reproduction
   d2l-deeprnn reproduce --corpus my_novel.txt --seed 1"""
+BAR = "{desc}, {percentage:.0f}% |{bar}|"  # in a narrow terminal, the left end comes first
 SHARED = ("encoding", "num_epochs", "seed")  # the settings of `train` that it takes
 
 
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         status = _finish(run, out, stop)
         if run.history:
             report.save(run, out, chapter.trained_model(run, directory))
-            print(f"Written: {out / chapter.REPORT} and the figures behind it")
+            print_line(f"Written: {out / chapter.REPORT} and the figures behind it")
     return status
 
 
@@ -102,14 +104,15 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
     from ..chapter.reproduce import train_run
 
     if run.missing:
-        print("The book's text is missing: a sample of this package stands in for it.")
-        print(run.missing)
+        print_line("The book's text is missing: a sample of this package stands in for it.")
+        print_line(run.missing)
     if run.remark:  # the verdict says it once more, when the figures are there
-        print(run.remark)
+        print_line(run.remark)
     total, done = run.settings.num_epochs, len(run.history)
     if done:
-        words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
-        print(words)
+        print_line(
+            f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
+        )
     pace = Pace()
     started = spoke = time.perf_counter()
 
@@ -118,20 +121,23 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
         spoke = time.perf_counter()
         print_line(line)
 
-    with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
+    def words(record: Any) -> str:
+        left = (time.perf_counter() - started) / (record.epoch - done) * (total - record.epoch)
+        reached = f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}"
+        return f"{reached}, {duration(left)} left{pace}"
+
+    with tqdm(
+        total=total, initial=done, desc=f"epoch {min(done + 1, total)}/{total}", bar_format=BAR,
+        dynamic_ncols=True, disable=None, leave=False,
+    ) as bar:  # fmt: skip
 
         def show(record: Any) -> None:
             slow = pace.note()  # each epoch has as many minibatches
             if slow:
                 say(slow)
-            now = time.perf_counter()
-            if bar.disable and now - spoke >= SILENCE_SECONDS:
-                left = (now - started) / (record.epoch - done) * (total - record.epoch)
-                say(
-                    f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}, "
-                    f"{duration(left)} left{pace}"
-                )
-            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}{pace}", refresh=False)
+            if bar.disable and time.perf_counter() - spoke >= SILENCE_SECONDS:
+                say(words(record))
+            bar.set_description_str(words(record), refresh=False)
             bar.update()
 
         with stop_on_signals("Stopping after this epoch ...") as stop:
@@ -147,12 +153,12 @@ def _finish(run: Run, out: Optional[Path], stop: Stop) -> int:
     from ..chapter import report
 
     print()
-    if run.history:
-        print("\n".join(report.lines(run)))
+    for line in report.lines(run) if run.history else ():
+        print_line(line)
     if stop.number is not None and len(run.history) < run.settings.num_epochs:
         go_on = f"; to go on: d2l-deeprnn reproduce --resume --out {out}" if out else ""
         line = f"interrupted after epoch {len(run.history)}{go_on}"
-        print(f"d2l-deeprnn: {line}", file=sys.stderr)
+        print(fitting(f"d2l-deeprnn: {line}", sys.stderr), file=sys.stderr)
         return exit_status(stop.number)
     if run.missing:
         return TEXT_MISSING
