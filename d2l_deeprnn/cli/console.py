@@ -65,19 +65,27 @@ def print_line(line: str) -> None:
 def fitting(line: str, stream: Any) -> str:
     """A line; where a stream is a terminal that is narrower, several, cut between words.
 
-    Those after the first are indented. What is longer than a line, such as a path, is not cut.
-
     Args:
         line: without a line break.
         stream: that it is meant for.
     """
-    if not stream.isatty():
-        return line
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return cut(line, shutil.get_terminal_size().columns) if stream.isatty() else line
+
+
+def cut(line: str, width: int, *, hanging: int = 2) -> str:
+    """Cut a line into several that are at most so wide, between words.
+
+    Those after the first are indented. What is longer than a line, such as a path, is not cut.
+
+    Args:
+        line: without a line break.
+        width: characters.
+        hanging: by how many characters the lines after the first are further in.
+    """
     lines = textwrap.wrap(
         line,
-        shutil.get_terminal_size().columns,
-        subsequent_indent=indent,
+        width,
+        subsequent_indent=" " * (len(line) - len(line.lstrip()) + hanging),
         expand_tabs=False,
         replace_whitespace=False,
         break_long_words=False,
