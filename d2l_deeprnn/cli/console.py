@@ -12,9 +12,12 @@ import textwrap
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
 from ..files import printable
+
+if TYPE_CHECKING:
+    from ..evidence.records import Table
 
 # DISAGREES is for a run that does not agree with the book, and for nothing else. A signal's
 # status comes from `exit_status`; 70 is EX_SOFTWARE.
@@ -60,6 +63,22 @@ def print_line(line: str) -> None:
 
     tqdm.write(fitting(line, sys.stdout))
     sys.stdout.flush()  # a log file shows each line when it is written
+
+
+def print_table(table: Table) -> None:
+    """Print a table; in a terminal that is too narrow for it, row by row, a value a line."""
+    words = str(table)
+    columns = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or max(map(len, words.split("\n"))) <= columns:
+        print(words)
+        return
+    print_line(table.title)
+    for first, *values in table.rows:
+        print_line("")
+        print_line(f"{table.columns[0]} {first}".strip())
+        for name, value in zip(table.columns[1:], values):
+            if value:
+                print_line(f"  {name}: {value}")
 
 
 def fitting(line: str, stream: Any) -> str:

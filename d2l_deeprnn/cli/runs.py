@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ..files import InUse, locked, printable
-from .console import DONE
+from .console import DONE, print_table
 from .options import changed
 
 EXAMPLES = """\
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         raise RunError(f"there is no run in {directory}")
     table = Table(f"runs in {directory}", ["run", "epochs", "best loss", "state", "settings"], rows)
-    print(table)
+    print_table(table)
     return DONE
 
 

@@ -212,6 +212,17 @@ def test_runs_are_listed(tmp_path, capsys):
         assert re.search(r"^a .* training ", "\n".join(lines_of(capsys, "runs", tmp_path)), re.M)
 
 
+def test_a_list_that_is_too_wide_is_shown_run_by_run(tmp_path, capsys):
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
+    shown = in_a_terminal(40, tmp_path, "runs")
+    assert max(map(len, shown)) <= 40
+    words = "runs in . run a epochs: 1/1 best loss: "
+    assert " ".join(" ".join(shown).split()).startswith(words)
+    assert "  state: finished" in shown and not any("---" in line for line in shown)
+    wide = in_a_terminal(200, tmp_path, "runs")
+    assert any(line.startswith("run  epochs  best loss  state") for line in wide)
+
+
 def test_where_there_is_no_run(tmp_path, capsys):
     assert main(["runs", str(tmp_path)]) == 2
     assert "there is no run in" in capsys.readouterr().err
