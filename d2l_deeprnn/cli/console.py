@@ -231,7 +231,8 @@ def stop_on_signals(words: str) -> Iterator[Stop]:
             first = time.monotonic()
             # Not print: the signal may have come while something was being printed.
             with contextlib.suppress(OSError):
-                os.write(2, f"{words}\n".encode())
+                # A terminal has shown ^C, behind a progress bar if there is one.
+                os.write(2, f"{chr(10) if os.isatty(2) else ''}{words}\n".encode())
         elif number == signal.SIGINT and time.monotonic() - first > SAME_WISH_SECONDS:
             raise KeyboardInterrupt
 

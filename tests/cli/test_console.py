@@ -232,6 +232,10 @@ def test_a_wish_to_stop_may_come_twice(capfd, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)
     assert capfd.readouterr().err == "Stopping ...\n"
+    monkeypatch.setattr(os, "isatty", lambda number: True)
+    with console.stop_on_signals("Stopping ..."):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == "\nStopping ...\n"  # not on the line of a bar
 
 
 def test_a_warning_is_one_line(tmp_path):

@@ -200,6 +200,8 @@ def test_runs_are_listed(tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "deep" / "b")
     lines_of(capsys, "train", "--resume", "--num-epochs=2", "--out", tmp_path / "deep" / "b")
     (tmp_path / "deep" / "b" / "best.zip").unlink()
+    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=1", "--seed=7"]
+    lines_of(capsys, *words, "--out", tmp_path / "chapter")
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("{}")  # of another program
@@ -207,6 +209,8 @@ def test_runs_are_listed(tmp_path, capsys):
     assert re.search(
         r"^a +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*cell gru", shown, re.M
     )
+    chapters = r"^chapter +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, the chapter's, seed 7$"
+    assert re.search(chapters, shown, re.M)
     assert re.search(r"^deep/b +2/2 +\d\.\d{4} +finished", shown, re.M) and "other" not in shown
     with locked(tmp_path / "a" / ".lock"):
         assert re.search(r"^a .* training ", "\n".join(lines_of(capsys, "runs", tmp_path)), re.M)
