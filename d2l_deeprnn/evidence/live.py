@@ -18,7 +18,7 @@ class LivePlot:
     It is for ``on_epoch`` of the chapter's train functions and of ``runs.train``. There is one
     picture in the cell's output; it is drawn anew every few seconds, and once more when the cell
     ends. Outside a notebook, nothing is drawn, and a line every twenty seconds says how far the
-    training is.
+    training is. Where an epoch takes long, ``minibatch`` says so within it, too.
 
     Args:
         seconds: at least as many lie between two drawings.
@@ -50,6 +50,8 @@ class LivePlot:
         self._due = 0.0
         self._is_drawn = True  # all that was noted
         self._handle: Any = None  # of the picture in the cell's output
+        self._line: Any = None  # the handle of the line about an epoch that is not done
+        self._line_due = 0.0
         self._shell: Any = None  # as long as it is to say when the cell ends
         self.begin(label)
 
@@ -81,30 +83,74 @@ class LivePlot:
         values = zip(record._fields, record)
         self.rows.append({name: x for name, x in values if isinstance(x, (int, float))})
         self._is_drawn = False
-        shell = _notebook()
-        if shell is None:
-            self._say()
-            return
-        if self._shell is None:
-            self._shell = shell
-            shell.events.register("post_run_cell", self._finish)
-        if time.monotonic() >= self._due:
+        if not self._in_notebook():
+            figures = "".join(f", {what} {x:.3f}" for what, x in _perplexities(self.rows[-1]))
+            self._say(f"epoch {self.rows[-1]['epoch']}{figures}")
+        elif time.monotonic() >= self._due:
             self._draw()
 
-    def _say(self) -> None:
+    def minibatch(self, progress: Any) -> None:
+        """Say how far an epoch is, in a line that is written anew every few seconds.
+
+        It is for ``on_minibatch`` of ``runs.train`` and of ``Learner.train_epoch``.
+
+        Args:
+            progress: of an epoch, as ``on_minibatch`` gets it.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from tempfile import TemporaryDirectory
+            >>> import d2l_deeprnn as d2l
+            >>> from d2l_deeprnn.training import runs
+            >>> plot = d2l.LivePlot()
+            >>> settings = d2l.TrainSettings(
+            ...     corpus=("the_tide_tables",), num_examples=2000, num_hiddens=8, num_epochs=2,
+            ...     batch_size=4)
+            >>> with TemporaryDirectory() as out:
+            ...     result = runs.train(
+            ...         settings, Path(out) / "run", on_epoch=plot, on_minibatch=plot.minibatch)
+            >>> [row["epoch"] for row in plot.rows]
+            [1, 2]
+        """
+        words = f"epoch {progress.epoch}, {progress.minibatch / progress.num_minibatches:.0%}"
+        if not self._in_notebook():
+            self._say(words)
+        elif time.monotonic() >= self._line_due:
+            self._show(words)
+            self._line_due = time.monotonic() + self._seconds
+
+    def _in_notebook(self) -> bool:
+        """Whether there is one; if so, be called when its cell ends."""
+        shell = _notebook()
+        if shell is not None and self._shell is None:
+            self._shell = shell
+            shell.events.register("post_run_cell", self._finish)
+        return shell is not None
+
+    def _say(self, words: str) -> None:
         """Print how far the training is, if nothing has been said for a while."""
-        if time.monotonic() - self._spoke < SILENCE_SECONDS:
-            return
-        self._spoke = time.monotonic()
-        words = "".join(f", {name} {value:.3f}" for name, value in _perplexities(self.rows[-1]))
-        print(f"{self._label}: epoch {self.rows[-1]['epoch']}{words}", flush=True)
+        if time.monotonic() - self._spoke >= SILENCE_SECONDS:
+            self._spoke = time.monotonic()
+            print(f"{self._label}: {words}", flush=True)
+
+    def _show(self, words: str) -> None:
+        """Write the line about the epoch."""
+        from IPython.display import display
+
+        data = {"text/plain": f"{self._label}: {words}"}
+        if self._line is None:
+            self._line = display(data, raw=True, display_id=True)
+        else:
+            self._line.update(data, raw=True)
 
     def _finish(self, *result: Any) -> None:
-        """Draw the epochs since the last picture: the cell is done."""
+        """Draw the epochs since the last picture, and say which is the last: the cell is done."""
         self._shell.events.unregister("post_run_cell", self._finish)
         self._shell = None
         if not self._is_drawn:
             self._draw()
+        if self._line is not None and self.rows:
+            self._show(f"{self.rows[-1]['epoch']} epochs are done")
 
     def _draw(self) -> None:
         from IPython.display import display

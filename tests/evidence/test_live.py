@@ -14,6 +14,7 @@ from d2l_deeprnn.evidence import figures, live
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.state import TrainRecord
+from d2l_deeprnn.training.trainer import Progress
 
 
 class Notebook:
@@ -21,6 +22,7 @@ class Notebook:
 
     def __init__(self):
         self.shown, self.updated, self.callbacks, self.now = [], [], [], 0.0
+        self.lines = []  # each in place of the one before
         self.kernel, self.events = object(), self
 
     def register(self, event, callback):
@@ -30,8 +32,11 @@ class Notebook:
     def unregister(self, event, callback):
         self.callbacks.remove(callback)
 
-    def display(self, figure, *, display_id):
+    def display(self, figure, *, display_id, raw=False):
         assert display_id is True
+        if raw:
+            self.lines.append(figure["text/plain"])
+            return SimpleNamespace(update=lambda data, raw: self.lines.append(data["text/plain"]))
         self.shown.append(epochs(figure))
         return SimpleNamespace(update=lambda figure: self.updated.append(epochs(figure)))
 
@@ -106,8 +111,10 @@ def test_it_goes_with_a_run(notebook, tmp_path):
         corpus=(SAMPLE_TEXT,), num_examples=2000, num_hiddens=4, batch_size=4, num_steps=5,
         num_epochs=2, valid_fraction=0.0,
     )  # fmt: skip
-    history = runs.train(settings, Path(tmp_path), on_epoch=plot).history
+    how = {"on_epoch": plot, "on_minibatch": plot.minibatch}
+    history = runs.train(settings, Path(tmp_path), **how).history
     notebook.end_cell()
+    assert len(notebook.lines) == 2 and notebook.lines[1] == "run: 2 epochs are done"
     assert [row["train_loss"] for row in plot.rows] == [record.train_loss for record in history]
     assert notebook.shown == [[[1]]] and notebook.updated == [[[1, 2]]]
 
@@ -141,6 +148,26 @@ def test_outside_a_notebook_it_draws_nothing(monkeypatch, capsys, shell):
     plot(d2l.EpochRecord(2, 9.0, 1.0, ()))
     assert [row["perplexity"] for row in plot.rows] == [10.0, 9.0]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_epoch_has_a_line_that_is_written_anew(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2, label="GRU")
+    for minibatch, notebook.now in enumerate([10, 11, 12, 12.5, 14.5], 1):
+        plot.minibatch(Progress(2, minibatch, 5, None))
+    assert notebook.lines == ["GRU: epoch 2, 20%", "GRU: epoch 2, 60%", "GRU: epoch 2, 100%"]
+    train(plot, notebook, [15, 15.1])
+    notebook.end_cell()
+    assert notebook.lines[3:] == ["GRU: 2 epochs are done"]
+
+
+def test_in_a_log_a_long_epoch_is_not_silent(monkeypatch, capsys):
+    monkeypatch.setattr(live, "_notebook", lambda: None)
+    now = [0.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    plot = d2l.LivePlot(label="GRU")
+    for minibatch, now[0] in enumerate([5, 21, 22, 45, 46], 1):
+        plot.minibatch(Progress(2, minibatch, 5, None))
+    assert capsys.readouterr().out == "GRU: epoch 2, 40%\nGRU: epoch 2, 80%\n"
 
 
 def test_outside_a_notebook_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
