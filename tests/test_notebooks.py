@@ -64,7 +64,7 @@ def test_outputs_are_shown_everywhere_and_to_everybody(path):
         for output in cell["outputs"]:
             assert not any("widget" in kind for kind in output.get("data", {}))  # need a kernel
             words = "".join(output.get("text", []))
-            assert not re.search(r"\r|/tmp/|/home/|/root/|/work/", words), words
+            assert not re.search(r"\r|/(?:tmp|home|root|Users|site-packages)/", words), words
             if path.stem != "deep-rnn-original" and "image/png" in output.get("data", {}):
                 assert output["metadata"]["image/png"]["alt"].endswith("."), source(cell)
 
