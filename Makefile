@@ -34,7 +34,7 @@ reproduce: $(VENV)/installed-base
 	@status=0; \
 	$(VENV_PYTHON) -m d2l_deeprnn reproduce --corpus auto --resume --out reproduction $(ARGS) || status=$$?; \
 	if [ $$status -eq 3 ]; then \
-	    echo 'make: the book'\''s text is not available; the sample text was used and nothing was compared.'; \
+	    echo 'make: nothing was compared, for lack of the book'\''s text; that is no failure.'; \
 	    status=0; \
 	fi; \
 	echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'; \
