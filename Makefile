@@ -12,7 +12,8 @@ VENV_PYTHON := $(VENV)/bin/python
 # Where the Python behind .venv has gone, forget what was installed, so that .venv is made anew.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) $(VENV)/installed-*)
 SET_UP := sh scripts/set_up.sh $(VENV)
-SOURCES := setup.py d2l_deeprnn tests $(wildcard benchmarks examples notebooks/*.py scripts/*.py)
+SOURCES := setup.py d2l_deeprnn tests
+SOURCES += $(wildcard benchmarks docs/*.py examples notebooks/*.py scripts/*.py)
 export PYTHON
 
 help:
@@ -21,6 +22,7 @@ help:
 	@echo 'make test-slow   run the tests that take minutes'
 	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
 	@echo 'make results     write the figures of README.md and results/README.md, and draw the pictures'
+	@echo 'make site        build the pages of the documentation, into build/site (Python 3.11 or later)'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      put right what can be put right by itself'
 	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
@@ -32,7 +34,7 @@ reproduce: $(VENV)/installed-base
 	@status=0; \
 	$(VENV_PYTHON) -m d2l_deeprnn reproduce --corpus auto --resume --out reproduction $(ARGS) || status=$$?; \
 	if [ $$status -eq 3 ]; then \
-	    echo 'make: the book'\''s text is not available; the sample text was used and nothing was compared.'; \
+	    echo 'make: nothing was compared, for lack of the book'\''s text; that is no failure.'; \
 	    status=0; \
 	fi; \
 	echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'; \
@@ -50,6 +52,12 @@ results: $(VENV)/installed-test
 
 notebooks: $(VENV)/installed-notebooks
 	$(VENV_PYTHON) notebooks/execute.py $(ARGS)
+
+# All pages anew: a page that is not written again would not be warned about again.
+site: $(VENV)/installed-site
+	$(VENV_PYTHON) -m sphinx --fail-on-warning --fresh-env --write-all --quiet \
+	    --conf-dir docs --doctree-dir build/doctrees . build/site
+	@echo 'make: the first page is build/site/index.html'
 
 lint: $(VENV)/installed-test
 	$(VENV_PYTHON) -m ruff check $(SOURCES)
@@ -78,4 +86,8 @@ $(VENV)/installed-notebooks: $(METADATA)
 	@$(SET_UP) notebooks
 	@touch $@ $(VENV)/installed-base
 
-.PHONY: help reproduce test test-slow results notebooks lint format clean
+$(VENV)/installed-site: $(METADATA)
+	@$(SET_UP) site || { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
+	@touch $@ $(VENV)/installed-base
+
+.PHONY: help reproduce test test-slow results notebooks site lint format clean

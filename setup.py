@@ -93,6 +93,8 @@ EXTRAS = {
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
         "psutil>=5.9",
     ],
+    # To build the documentation. Sphinx 9 needs Python 3.11; another one warns of other things.
+    "site": ["sphinx>=9", "furo>=2025.12", "myst-nb>=1.4", "myst-parser>=5"],
     # To test the page of `export --format html`; Chromium and its driver come from the system.
     "browser": ["selenium>=4.15"],
 }

@@ -5,9 +5,11 @@ character. Of each, in processes of their own: seconds to read it at the first s
 second, seconds to the end of the first minibatch, a hundred minibatches more, and the evaluation
 of a part of 10^5 characters; and the most memory that was in use beyond files in the page cache,
 which the system can take back at any time (``RssAnon`` in ``/proc/self/status``, looked at every
-10 milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``.
+10 milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``; with several ranks,
+``large_texts_ranks``, with the most memory of any of them.
 
     python benchmarks/large_texts.py
+    python benchmarks/large_texts.py --lengths 1000000000 --rounds 1 --ranks 2
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Optional
 
 from turns import in_a_process, parser, write
 
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.ranks import together
 from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
 MINIBATCHES = 100
 SCORED = 10**5
+MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
 STARTS = "first", "second"
 
 
@@ -34,7 +39,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--lengths", type=int, nargs="+", default=[10**n for n in range(6, 10)])
     options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--ranks", type=int, help="processes that train together (default: one)")
     arguments = options.parse_args()
+    launcher = () if arguments.ranks is None else (MPIEXEC, "-n", str(arguments.ranks))
     rows = []
     for length in arguments.lengths:
         with tempfile.TemporaryDirectory() as directory:
@@ -44,14 +51,19 @@ def main() -> None:
             for round_ in range(arguments.rounds):
                 variables = {"XDG_CACHE_HOME": str(Path(directory) / "cache")}
                 for start in STARTS:
-                    measured = in_a_process(__file__, "one_start", str(path), variables=variables)
+                    out = str(Path(directory) / f"run {round_} {start}")
+                    measured = in_a_process(
+                        __file__, "one_start", str(path), out,
+                        variables=variables, launcher=launcher,
+                    )  # fmt: skip
                     row = {"characters": length, "round": round_, "start": start}
                     rows.append({**row, **measured})
                     print(rows[-1], file=sys.stderr, flush=True)
                 for file in Path(directory, "cache", "d2l_deeprnn").rglob("*.tokens"):
                     file.unlink()
     settings = {"minibatches": MINIBATCHES, "scored": SCORED, **as_dict(_settings("text"))}
-    write(arguments, rows, settings=settings)
+    name = "large_texts" if arguments.ranks is None else "large_texts_ranks"
+    write(arguments, rows, name=name, settings=settings)
 
 
 def _write_text(path: Path, length: int) -> None:
@@ -70,25 +82,31 @@ def _settings(path: str) -> TrainSettings:
     return TrainSettings(corpus=(path,), num_epochs=1)
 
 
-def one_start(path: str) -> dict:
+def one_start(path: str, out: str) -> Optional[dict]:
     begun, times = [], []
     started = time.perf_counter()
 
     def seconds() -> float:
         return time.perf_counter() - started
 
-    with _Memory() as memory, tempfile.TemporaryDirectory() as directory:
+    with _Memory() as memory:
         runs.train(
             _settings(path),
-            Path(directory) / "run",
-            on_start=lambda *given: begun.extend([*given, seconds(), memory.peak]),
+            Path(out),
+            on_start=lambda *given: begun.extend([seconds(), memory.peak]),
             on_minibatch=lambda progress: times.append(seconds()),
             should_stop=lambda: len(times) > MINIBATCHES,
         )
-        learner, text, reading, reading_peak = begun
-        trained = seconds()
-        scored = evaluate(learner.model, text.valid[:SCORED], learner.ctx).num_chars
-        scoring = seconds() - trained
+        with together() as ranks:
+            run = runs.load_run(Path(out), checkpoint="last")
+            part = runs.read_own_text(Path(out)).valid[:SCORED]
+            loaded = seconds()
+            scored = evaluate(run.model, part, run.ctx, ranks=ranks).num_chars
+            scoring = seconds() - loaded
+            peaks = ranks.all_of(memory.peak)
+        if ranks.rank > 0:  # what was noted from the start on, the first rank has
+            return None
+        reading, reading_peak = begun
     return {
         "reading_seconds": round(reading, 4),
         "reading_mib": round(reading_peak),
@@ -96,7 +114,7 @@ def one_start(path: str) -> dict:
         "minibatches_seconds": round(times[-1] - times[0], 4),
         "scored": scored,
         "scoring_seconds": round(scoring, 4),
-        "peak_mib": round(memory.peak),
+        "peak_mib": round(max(peaks)),
     }
 
 

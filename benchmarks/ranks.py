@@ -3,11 +3,12 @@
 Minibatches of two layers of 256, 512 and 1024 hidden units, of 32 and 64 rows,
 with one process of two threads and with two of one thread, by themselves and
 beside two busy processes; two processes that have half of the rows each and
-sum nothing, which is the least that two ranks can take; and how long it takes
-to sum the gradients. Writes
-``results/ranks.csv`` and ``results/ranks_sum.csv``, each with ``.json``.
+know nothing of each other, which is the least that two ranks can take; and how
+long it takes to sum the gradients. Writes ``results/ranks.csv``,
+``results/ranks_apart.csv`` and ``results/ranks_sum.csv``, each with ``.json``.
 
     python benchmarks/ranks.py
+    python benchmarks/ranks.py --only ranks_apart
 
 It needs the extra ``mpi``. The text is random: that decides what is learnt,
 and not how long it takes.
@@ -16,6 +17,7 @@ and not how long it takes.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import random
 import statistics
 import subprocess
@@ -29,16 +31,20 @@ from turns import in_a_process, parser, write
 VOCAB_SIZE = 44
 # A number of ranks, and how many threads each has; None for no mpiexec.
 ALONE, ONE, TWO, ONE_THREAD = (None, 2), (1, 2), (2, 1), (None, 1)
-APART = "apart"  # two processes with half of the rows and a thread each, which know of no other
 # Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches.
 CONTESTANTS = [
-    *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO, APART)),
-    *((how, 256, 64, 0, 32) for how in (ALONE, TWO, APART)),
-    *((how, 512, 32, 0, 16) for how in (ALONE, TWO, APART)),
-    *((how, 1024, 32, 0, 8) for how in (ALONE, TWO, APART)),
+    *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO)),
+    *((how, 256, 64, 0, 32) for how in (ALONE, TWO)),
+    *((how, 512, 32, 0, 16) for how in (ALONE, TWO)),
+    *((how, 1024, 32, 0, 8) for how in (ALONE, TWO)),
     *((how, 256, 32, 2, 32) for how in (ALONE, TWO)),
     *((how, 512, 32, 2, 16) for how in (ALONE, TWO)),
     *((ONE_THREAD, num_hiddens, n, 0, 8) for num_hiddens in (256, 1024) for n in (16, 32)),
+]
+APART = "apart"  # in place of ranks and threads: two processes, a thread each, without MPI
+LEAST = [
+    *((how, 256, 64, 0, 48) for how in (ALONE, TWO, APART)),
+    *((how, 512, 32, 0, 24) for how in (ALONE, TWO, APART)),
 ]
 MILLIONS = (0.85, 3.3, 13, 52)  # of parameters: of 256, 512, 1024 and 2048 hidden units
 MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
@@ -96,11 +102,11 @@ def seconds_to_sum(millions):
         return statistics.median(times[2:]) if ranks.rank == 0 else None
 
 
-def seconds_apart(num_hiddens, batch_size, busy_processes, minibatches):
+def seconds_apart(num_hiddens, batch_size, *work):
     """The mean time of two processes side by side, with half of the rows each."""
-    work = (num_hiddens, batch_size // 2, busy_processes, minibatches)
+    arguments = (num_hiddens, batch_size // 2, *work)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        started = [pool.submit(measure, ONE_THREAD, "seconds", *work) for _ in range(2)]
+        started = [pool.submit(measure, ONE_THREAD, "seconds", *arguments) for _ in range(2)]
         return statistics.mean(process.result() for process in started)
 
 
@@ -112,35 +118,58 @@ def measure(how, function, *arguments):
     return in_a_process(__file__, function, *arguments, variables=variables, launcher=launcher)
 
 
+def minibatches(contestants, round_):
+    """A row for each of some contestants."""
+    rows = []
+    for how, *work in contestants:
+        num_hiddens, batch_size, busy_processes, _ = work
+        took = seconds_apart(*work) if how == APART else measure(how, "seconds", *work)
+        ranks, threads = ONE_THREAD if how == APART else how
+        rows.append(
+            {
+                "round": round_,
+                "mpiexec": ranks is not None,
+                "ranks": ranks or 1,
+                "threads": threads,
+                **({"processes": 2 if how != ALONE else 1} if contestants is LEAST else {}),
+                "num_hiddens": num_hiddens,
+                "batch_size": batch_size,
+                "busy_processes": busy_processes,
+                "milliseconds": round(1000 * took, 3),
+            }
+        )
+    return rows
+
+
+def sums(round_):
+    """A row for each number of parameters."""
+    rows = []
+    for millions in MILLIONS:
+        took = round(1000 * measure(TWO, "seconds_to_sum", millions), 3)
+        rows.append({"round": round_, "million_parameters": millions, "milliseconds": took})
+    return rows
+
+
+# Name of the file -> what gives a round of its rows, and what was measured.
+MEASURED = {
+    "ranks": (functools.partial(minibatches, CONTESTANTS), {"vocab_size": VOCAB_SIZE}),
+    "ranks_apart": (functools.partial(minibatches, LEAST), {"vocab_size": VOCAB_SIZE}),
+    "ranks_sum": (sums, {"ranks": 2}),
+}
+
+
 def main():
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--only", choices=MEASURED, help="one of the files (default: all)")
     arguments = options.parse_args()
-    rows, sums = [], []
+    rows = {name: [] for name in MEASURED if arguments.only in (None, name)}
     for round_ in range(arguments.rounds):
-        for how, *work in CONTESTANTS:
-            num_hiddens, batch_size, busy_processes, _ = work
-            ranks, threads = ONE_THREAD if how == APART else how
-            took = seconds_apart(*work) if how == APART else measure(how, "seconds", *work)
-            rows.append(
-                {
-                    "round": round_,
-                    "mpiexec": ranks is not None,
-                    "ranks": ranks or 1,
-                    "threads": threads,
-                    "processes": 2 if how == APART else ranks or 1,
-                    "num_hiddens": num_hiddens,
-                    "batch_size": batch_size,
-                    "busy_processes": busy_processes,
-                    "milliseconds": round(1000 * took, 3),
-                }
-            )
-        for millions in MILLIONS:
-            took = round(1000 * measure(TWO, "seconds_to_sum", millions), 3)
-            sums.append({"round": round_, "million_parameters": millions, "milliseconds": took})
+        for name, found in rows.items():
+            found += MEASURED[name][0](round_)
         print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-    write(arguments, rows, packages=["mpi4py"], settings={"vocab_size": VOCAB_SIZE})
-    write(arguments, sums, name="ranks_sum", packages=["mpi4py"], settings={"ranks": 2})
+    for name, found in rows.items():
+        write(arguments, found, name=name, packages=["mpi4py"], settings=MEASURED[name][1])
 
 
 if __name__ == "__main__":

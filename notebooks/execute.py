@@ -59,7 +59,13 @@ def execute(name: str, *, quick: bool, has_book: bool) -> None:
             sample = f"d2l.load_corpus({SAMPLE_TEXT!r}, 10000)"
             note = "\nprint('A sample text: the figures are not the book\\'s.')"
             cell.source = cell.source.replace(LOAD, sample + note)
-    NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=3600,
+        resources={"metadata": {"path": str(HERE)}},
+        # A newer kernel warns of how it talks to this program, which is on the same machine.
+        extra_arguments=["--log-level=ERROR"],
+    ).execute()
     if quick or not has_book:
         return
     for cell, source in zip(notebook.cells, sources):

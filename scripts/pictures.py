@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = {
     "busy": "busy",
     "copying": "copying",
+    "exported_generation": "exported_generation",
     "generation": "generation",
     "minibatch": "minibatch",
     "ranks_model": "links",

@@ -254,6 +254,21 @@ class Results:
         words = f"One process takes {mpiexec} times as long if mpiexec starts it."
         return f"{table(columns, rows)}\n\n{words}"
 
+    def ranks_apart(self) -> str:
+        found, rows = self.rows("ranks_apart"), []
+        for work in dict.fromkeys(map(_work, found)):
+            of_work = [row for row in found if _work(row) == work]
+            one, ranks, apart = (
+                column(select(of_work, **which), "milliseconds")
+                for which in ({"processes": 1}, {"ranks": 2}, {"ranks": 1, "processes": 2})
+            )
+            ratios = [spread([b / a for a, b in zip(one, its)], 2) for its in (ranks, apart)]
+            rows.append(
+                [*map(str, work[:2]), *(spread(t, 0) for t in (one, ranks, apart)), *ratios]
+            )
+        columns = ["hidden units", "rows", "one process, 2 threads", "2 ranks", "2 apart"]
+        return table([*columns, "2 ranks / one process", "2 apart / one process"], rows)
+
     def ranks_sum(self) -> str:
         found = self.rows("ranks_sum")
         rows = [
@@ -312,6 +327,17 @@ class Results:
         length = self.described("generation")["settings"]["num_chars"]
         return table([f"writing {length} characters", "characters a second"], rows)
 
+    def exported_generation(self) -> str:
+        found = self.rows("exported_generation")
+        programs = dict.fromkeys(row["contestant"].rpartition(", ")[0] for row in found)
+        widths = dict.fromkeys(row["contestant"].rpartition(", ")[2] for row in found)
+        rows = []
+        for program in programs:
+            times = [select(found, contestant=f"{program}, {width}") for width in widths]
+            rates = [[row["characters"] / row["seconds"] for row in some] for some in times]
+            rows.append([program, *(spread(some, 0) for some in rates)])
+        return table(["characters a second", *widths], rows)
+
     def copying(self) -> str:
         found = self.rows("copying")
         several = column(select(found, contestant="several threads copy"), "seconds")
@@ -328,6 +354,14 @@ class Results:
             if row["minibatches"] in (500, 1500, 5000)
         ]
         return table(["minibatches of a small network", "resident memory, MiB"], rows)
+
+    def large_texts_ranks(self) -> str:
+        found = self.rows("large_texts_ranks")
+        most = max(column(found, "peak_mib"))
+        return paragraph(
+            f"Two processes that train together (`mpiexec -n 2`) on {found[0]['characters']:,} "
+            f"characters have up to {most} MiB each."
+        )
 
     def large_texts(self) -> str:
         found = self.rows("large_texts")

@@ -197,7 +197,7 @@ if [ "$verdict" = compile ] && ! "$python" -c 'import numpy' 2>/dev/null &&
     say "$("$python" "$check" --explain)"
     what='installing, and compiling NumPy'
 fi
-echo "Installing d2l_deeprnn${extra:+ and what its $extra need} into $venv ..."
+echo "Installing d2l_deeprnn${extra:+ with its extra $extra} into $venv ..."
 # The pip that comes with Python 3.8 to 3.10 can take an hour to choose versions.
 run "$python" -m pip install --upgrade pip || pip_failed
 run "$python" -m pip install --editable ".${extra:+[$extra]}" || pip_failed

@@ -18,10 +18,15 @@ NAMES = sorted(set(d2l.__all__) - WITHOUT - {"__version__"})
 def test_the_example_runs(name, capsys):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason=f"needs the extra {NEEDS[name]!r}")
-    found = doctest.DocTestFinder(recurse=False).find(getattr(d2l, name), name, globs={})
-    (test,) = [test for test in found if test.examples]
-    failures, _ = doctest.DocTestRunner().run(test)
-    assert not failures, capsys.readouterr().out
+    found = {
+        test.name: test  # that of a class, and those of its methods
+        for test in doctest.DocTestFinder().find(getattr(d2l, name), name, globs={})
+        if test.examples
+    }
+    assert name in found
+    for test in found.values():
+        failures, _ = doctest.DocTestRunner().run(test)
+        assert not failures, capsys.readouterr().out
 
 
 def test_names_without_an_example_are_public():

@@ -59,6 +59,41 @@ def test_outputs_are_of_the_real_books(path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_outputs_are_shown_everywhere_and_to_everybody(path):
+    for cell in cells(path, "code"):
+        for output in cell["outputs"]:
+            assert not any("widget" in kind for kind in output.get("data", {}))  # need a kernel
+            words = "".join(output.get("text", []))
+            assert not re.search(r"\r|/(?:tmp|home|root|Users|site-packages)/", words), words
+            if path.stem != "deep-rnn-original" and "image/png" in output.get("data", {}):
+                assert output["metadata"]["image/png"]["alt"].endswith("."), source(cell)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_trainings_are_drawn_in_one_picture_while_they_run(path):
+    live = [cell for cell in cells(path, "code") if "LivePlot(" in source(cell)]
+    assert len(live) == (path.stem != "deep-rnn-original")
+    for cell in live:
+        # In the chapter's notebook, the training is the next cell.
+        training = cell if path.stem != "deep-rnn" else cells(path, "code")[3]
+        kinds = [output["output_type"] for output in training["outputs"]]
+        assert kinds.count("display_data") == 1 and set(kinds) <= {"display_data", "stream"}
+        (picture,) = (o for o in training["outputs"] if o["output_type"] == "display_data")
+        assert " to " in picture["metadata"]["image/png"]["alt"]  # from its first epoch to its last
+
+
+@pytest.mark.parametrize("name", [*NOTEBOOKS.values()])
+def test_exercises_go_from_equations_and_code_to_a_live_run_and_the_study(name):
+    path = ROOT / "notebooks" / name
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    text = "\n".join(source(cell) for cell in notebook["cells"])
+    steps = ["## The equations", "$$", "## The code", "## A small run, live", "LivePlot("]
+    steps += ["--quick", "read_files(", "## The answer"]
+    places = [text.find(step) for step in steps]
+    assert places == sorted(places) and places[0] > 0, dict(zip(steps, places))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_links_lead_somewhere(path):
     for cell in cells(path, "markdown"):
         for target in re.findall(r"\]\(([^)#]+)\)", source(cell)):
@@ -73,7 +108,8 @@ def test_the_chapters_cells_are_as_printed():
     )
     assert ours[0].replace("import d2l_deeprnn as d2l", "import d2l") == theirs[1]
     assert ours[1] == theirs[2]
-    assert ours[2].replace("history = ", "") == theirs[3].replace(
+    assert "LivePlot" in ours[2]  # the cell of ours that has the next one draw
+    assert ours[3].replace("history = ", "") == theirs[3].replace(
         "d2l_deeprnn.set_seed", "d2l.set_seed"
     )
 

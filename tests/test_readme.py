@@ -21,11 +21,13 @@ from d2l_deeprnn import cli
 from d2l_deeprnn.evidence.records import read_files
 from d2l_deeprnn.exercises import EXERCISES
 from d2l_deeprnn.text import corpora
+from d2l_deeprnn.training import runs
 
 ROOT = Path(__file__).parents[1]
 # In the order in which their cells and commands work one after the other.
 PAGES = ["README.md", "docs/from-scratch.md", "docs/training.md", "docs/texts.md"]
-PAGES += ["docs/several-machines.md", "docs/export.md", "docs/web-page.md", "results/README.md"]
+PAGES += ["docs/several-machines.md", "docs/export.md", "docs/web-page.md", "docs/features.md"]
+PAGES += ["results/README.md"]
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
 README = TEXTS["README.md"]
 
@@ -134,6 +136,23 @@ def test_every_function_in_the_table_of_differences_exists():
     }
     assert len(names) >= 8
     assert names <= set(d2l.__all__)
+
+
+def test_the_features_are_there_or_have_a_reason_why_not():
+    table = TEXTS["docs/features.md"].split("| --- | --- | --- |\n")[1].strip().splitlines()
+    options = {option for name in cli.COMMANDS for option in options_of(name)}
+    functions = runs.train.__kwdefaults__
+    for line in table:
+        _, feature, peer, here, _ = (cell.strip() for cell in line.split("|"))
+        assert re.match(r"yes\b|no: .{40}", here), feature
+        assert "](https://" in peer or feature.startswith("texts written"), feature
+        assert set(re.findall(r"`(--[\w-]+)", here)) <= options, feature
+        assert set(re.findall(r"`((?:on|should)_\w+)`", here)) <= set(functions), feature
+
+
+def options_of(command):
+    parser = cli._parser([command])._subparsers._group_actions[0].choices[command]
+    return {option for action in parser._actions for option in action.option_strings}
 
 
 def anchors(page):

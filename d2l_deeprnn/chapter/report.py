@@ -94,7 +94,7 @@ def lines(run: Run) -> Iterator[str]:
     """The comparison as lines of text: table, predictions, verdict."""
     table = _table(run)
     if len(table) > 1:  # else the run ended before there was anything to show
-        yield from (f"{line}  {run.remark}".rstrip() for line in _align(table))
+        yield from _align(table)
         if run.is_books_text:
             yield ""
             yield from textwrap.wrap(book.EXPECTED, 80)
@@ -103,7 +103,7 @@ def lines(run: Run) -> Iterator[str]:
         yield f"after epoch {prediction.epoch}, {_how(prediction)}"
         if prediction.book:
             yield f"  book  {prediction.book}"
-        yield f"  run   {prediction.text}" + (f"  {run.remark}" if run.remark else "")
+        yield f"  run   {prediction.text}"
     yield ""
     yield verdict(run).text
 
@@ -118,7 +118,7 @@ def _table(run: Run) -> List[Sequence[str]]:
         rows: List[Sequence[str]] = [
             (
                 "epoch",
-                "book's perplexity",
+                "the book's",
                 "this run's",
                 "judged by",
                 "expected",
@@ -140,7 +140,7 @@ def _table(run: Run) -> List[Sequence[str]]:
             )
         return rows
     quarter = max(1, run.settings.num_epochs // 4)
-    rows = [("epoch", "this run's perplexity", "seconds from the start")]
+    rows = [("epoch", "perplexity", "seconds so far")]
     for record in run.history:
         if record.epoch % quarter == 0:
             rows.append((str(record.epoch), f"{record.perplexity:.6f}", f"{record.seconds:.2f}"))
@@ -250,7 +250,6 @@ def html(run: Run, config: Mapping[str, Any], pictures: str, page: str = "") -> 
         f"Deep Recurrent Neural Networks: a run on {run.title}",
         [
             pages.paragraph(outcome.text, f"verdict {kind}"),
-            pages.paragraph(run.remark, "remark") if run.remark else "",
             pages.section(
                 "Perplexity",
                 pages.table(columns, rows, caption="On the training text") if rows else "",

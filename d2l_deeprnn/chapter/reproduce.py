@@ -13,8 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from .._mxnet import gluon, nd
-from .._mxnet.context import random_state, set_random_state, set_seed, try_gpu
+from .._mxnet import gluon, mx, nd
+from .._mxnet.context import check_ctx, random_state, set_random_state, set_seed, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import printable, read_text, remove_leftovers
 from ..nn.model import RNNModel
@@ -67,6 +67,7 @@ class Run:
         encoding: that of the file; None for UTF-8.
         history: one record for each epoch that was finished.
         checkpoint: what a run that was interrupted goes on from.
+        ctx: device to train on.
     """
 
     corpus: str
@@ -78,6 +79,7 @@ class Run:
     encoding: Optional[str] = None
     history: List[EpochRecord] = field(default_factory=list)
     checkpoint: Optional[Checkpoint] = None
+    ctx: mx.Context = field(default_factory=try_gpu)
 
     @property
     def title(self) -> str:
@@ -90,8 +92,10 @@ class Run:
 
     @property
     def remark(self) -> str:
-        """What has to stand beside each figure of a run on another text, else nothing."""
-        return "" if self.is_books_text else f"[text: {self.title}; not the book's figures]"
+        """What has to be said before the figures of a run on another text, else nothing."""
+        if self.is_books_text:
+            return ""
+        return f"The text is {self.title}, so these figures are not the book's."
 
     def rows(self) -> List[book.Row]:
         """The book's lines beside this run's; none where the text is another."""
@@ -107,7 +111,14 @@ class Run:
         return prediction in "".join(self.vocab.to_tokens(self.corpus_indices))
 
 
-def prepare(corpus: str, num_epochs: int, seed: int, *, encoding: Optional[str] = None) -> Run:
+def prepare(
+    corpus: str,
+    num_epochs: int,
+    seed: int,
+    *,
+    encoding: Optional[str] = None,
+    ctx: Optional[mx.Context] = None,
+) -> Run:
     """Find and read the text of a run.
 
     Args:
@@ -115,18 +126,22 @@ def prepare(corpus: str, num_epochs: int, seed: int, *, encoding: Optional[str] 
             sample; or a known name, or a path.
         num_epochs, seed: of the training.
         encoding: that of the file; None for UTF-8.
+        ctx: device to train on; that of ``try_gpu`` if None.
 
     Raises:
         CorpusError: if the text is not available or not usable; nothing
             stands in for a text that was asked for by name.
+        TypeError: if ``ctx`` is not one device.
     """
+    check_ctx(ctx)
     missing = None
     if corpus == AUTO:
         corpus, missing = resolve_auto()
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
     check_kept([corpus])
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
-    return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding)
+    where = ctx or try_gpu()
+    return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding, ctx=where)
 
 
 @contextlib.contextmanager
@@ -138,6 +153,7 @@ def directory(
     num_epochs: Optional[int] = None,
     seed: Optional[int] = None,
     encoding: Optional[str] = None,
+    ctx: Optional[mx.Context] = None,
 ) -> Iterator[Tuple[Run, RunDirectory]]:
     """Begin a run in a directory, or go on with the one that is there.
 
@@ -149,22 +165,25 @@ def directory(
             need not be repeated; ``corpus`` may be another place of the same
             text, in another ``encoding`` too, and ``num_epochs`` another
             number, if not so many are done.
+        ctx: as in ``prepare``. A run may go on on another device.
 
     Raises:
         RunError: if the directory cannot be used.
         SettingsError: if the run that is there has others.
-        CorpusError: as ``prepare``.
+        CorpusError, TypeError: as ``prepare``.
         CheckpointError: if the run's checkpoint cannot be used.
     """
+    check_ctx(ctx)
     with run_directory(out, REPRODUCE, resume=resume) as taken:
         for name in (PICTURE, REPORT, PAGE):
             remove_leftovers(out / name)
         if taken.config is None:
             epochs = NUM_EPOCHS if num_epochs is None else num_epochs
-            run = prepare(corpus, epochs, 0 if seed is None else seed, encoding=encoding)
+            own_seed = 0 if seed is None else seed
+            run = prepare(corpus, epochs, own_seed, encoding=encoding, ctx=ctx)
             taken.begin(config(run))
         else:
-            run = _go_on(taken, corpus, num_epochs, seed, encoding)
+            run = _go_on(taken, corpus, num_epochs, seed, encoding, ctx or try_gpu())
         yield run, taken
 
 
@@ -174,6 +193,7 @@ def _go_on(
     num_epochs: Optional[int],
     seed: Optional[int],
     encoding: Optional[str],
+    ctx: mx.Context,
 ) -> Run:
     config = out.config
     assert config is not None
@@ -208,7 +228,7 @@ def _go_on(
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
     # What a file is called does not change with the directory it is looked at from.
     name = own if corpus == there else corpus
-    run = Run(name, settings, own_seed, corpus_indices, vocab, missing, encoding)
+    run = Run(name, settings, own_seed, corpus_indices, vocab, missing, encoding, ctx=ctx)
     out.check_text(_sha256(run), [corpus])
     if out.has(LAST):
         run.checkpoint = out.load(LAST)
@@ -281,7 +301,7 @@ def train_run(
     model = _new_model(run)
     if run.checkpoint is not None:
         with fitting(Path(LAST) if out is None else out.path / LAST):
-            _set_parameters(model, run.checkpoint)
+            _set_parameters(model, run.checkpoint, run.ctx)
             set_random_state(run.checkpoint.data["random"])
     writer = _Writer(run, model, out)
 
@@ -299,7 +319,7 @@ def train_run(
                 settings.num_hiddens,
                 run.corpus_indices,
                 run.vocab,
-                try_gpu(),
+                run.ctx,
                 settings.num_epochs,
                 settings.num_steps,
                 settings.lr,
@@ -309,7 +329,7 @@ def train_run(
                 initialize=run.checkpoint is None,
                 history=list(run.history),
                 on_epoch=record_epoch,
-                log=lambda line: log(f"{line}  {run.remark}" if run.remark else line),
+                log=log,
             )
         finally:
             writer.write()
@@ -360,7 +380,7 @@ def trained_model(run: Run, out: RunDirectory) -> RNNModel:
     """
     model, checkpoint = _new_model(run), out.load(LAST)
     with fitting(out.path / LAST):
-        _set_parameters(model, checkpoint)
+        _set_parameters(model, checkpoint, run.ctx)
     return model
 
 
@@ -370,8 +390,7 @@ def _new_model(run: Run) -> RNNModel:
     return RNNModel(layer, len(run.vocab))
 
 
-def _set_parameters(model: RNNModel, checkpoint: Checkpoint) -> None:
-    ctx = try_gpu()
+def _set_parameters(model: RNNModel, checkpoint: Checkpoint, ctx: mx.Context) -> None:
     model.initialize(ctx=ctx)
     # The shapes of some parameters are not known before the first input.
     model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
@@ -403,7 +422,7 @@ def config(run: Run) -> Dict[str, Any]:
         "vocab_size": len(run.vocab),
         "settings": asdict(run.settings),
         "seed": run.seed,
-        "device": str(try_gpu()),
+        "device": str(run.ctx),
         "versions": versions(),
         "machine": machine(),
     }

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -41,7 +42,7 @@ DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_help_formatter, **options)
+        super().__init__(formatter_class=_HelpFormatter, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         # A command refuses what it does not know itself: the program would point to its own help.
@@ -52,13 +53,37 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # One line; argparse would print the usage above it.
-        print(f"{self.prog}: {_error()} {message} (see {self.prog} --help)", file=sys.stderr)
+        _complain(f"{self.prog}: {_error()} {message} (see {self.prog} --help)")
         sys.exit(BAD_INPUT)
 
 
-def _help_formatter(prog: str) -> argparse.HelpFormatter:
-    width = min(80, shutil.get_terminal_size().columns - 2)
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=width)
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help as it is written where a terminal is as wide as that, and else cut between words."""
+
+    def __init__(self, prog: str) -> None:
+        self._columns = shutil.get_terminal_size().columns
+        super().__init__(prog, max_help_position=28, width=min(80, self._columns - 2))
+
+    def _format_usage(self, usage: Any, *parts: Any) -> str:
+        text = super()._format_usage(usage, *parts)
+        if usage is None and not self._fits(text):  # argparse indents it too far
+            text = " ".join(text.split())
+        return "\n".join(console.cut(line, self._columns) for line in text.split("\n")) + (
+            "" if text.endswith("\n\n") else "\n\n"
+        )
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if self._fits(text):
+            return super()._fill_text(text, width, indent)
+        # Lines of prose are joined first; examples, which are indented, stay lines of their own.
+        joined = re.sub(r"(?<=[^\n:])\n(?=[^\s])", " ", text)
+        return "\n".join(
+            console.cut(line, self._columns, hanging=2 if line.startswith(" ") else 0)
+            for line in joined.split("\n")
+        )
+
+    def _fits(self, text: str) -> bool:
+        return max(map(len, text.split("\n"))) <= self._columns
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -120,8 +145,14 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
 def _fail(error: BaseException, status: int, prefix: str = "") -> int:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)
-    print(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}", file=sys.stderr)
+    _complain(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}")
     return status
+
+
+def _complain(words: str) -> None:
+    print(
+        "\n".join(console.fitting(line, sys.stderr) for line in words.splitlines()), file=sys.stderr
+    )
 
 
 def _or(words: Sequence[str]) -> str:

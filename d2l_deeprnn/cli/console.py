@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
 from ..files import printable
+
+if TYPE_CHECKING:
+    from ..evidence.records import Table
 
 # DISAGREES is for a run that does not agree with the book, and for nothing else. A signal's
 # status comes from `exit_status`; 70 is EX_SOFTWARE.
 DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, FAULT = 0, 1, 2, 3, 70
+# Between two lines of a training where there is no bar, as in a log.
+SILENCE_SECONDS = 20.0
 # What Ctrl-C, a batch system or `kill`, and a terminal that is closed send.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A terminal and a program in between may both pass on the same Ctrl-C.
@@ -51,11 +58,59 @@ class Stop:
 
 
 def print_line(line: str) -> None:
-    """Print a line above a progress bar, if there is one."""
+    """Print a line, cut between words if need be, above a progress bar, if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(line)
+    tqdm.write(fitting(line, sys.stdout))
     sys.stdout.flush()  # a log file shows each line when it is written
+
+
+def print_table(table: Table) -> None:
+    """Print a table; in a terminal that is too narrow for it, row by row, a value a line."""
+    words = str(table)
+    columns = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or max(map(len, words.split("\n"))) <= columns:
+        print(words)
+        return
+    print_line(table.title)
+    for first, *values in table.rows:
+        print_line("")
+        print_line(f"{table.columns[0]} {first}".strip())
+        for name, value in zip(table.columns[1:], values):
+            if value:
+                print_line(f"  {name}: {value}")
+
+
+def fitting(line: str, stream: Any) -> str:
+    """A line; where a stream is a terminal that is narrower, several, cut between words.
+
+    Args:
+        line: without a line break.
+        stream: that it is meant for.
+    """
+    return cut(line, shutil.get_terminal_size().columns) if stream.isatty() else line
+
+
+def cut(line: str, width: int, *, hanging: int = 2) -> str:
+    """Cut a line into several that are at most so wide, between words.
+
+    Those after the first are indented. What is longer than a line, such as a path, is not cut.
+
+    Args:
+        line: without a line break.
+        width: characters.
+        hanging: by how many characters the lines after the first are further in.
+    """
+    lines = textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * (len(line) - len(line.lstrip()) + hanging),
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 RED, YELLOW = "31", "33"
@@ -176,7 +231,8 @@ def stop_on_signals(words: str) -> Iterator[Stop]:
             first = time.monotonic()
             # Not print: the signal may have come while something was being printed.
             with contextlib.suppress(OSError):
-                os.write(2, f"{words}\n".encode())
+                # A terminal has shown ^C, behind a progress bar if there is one.
+                os.write(2, f"{chr(10) if os.isatty(2) else ''}{words}\n".encode())
         elif number == signal.SIGINT and time.monotonic() - first > SAME_WISH_SECONDS:
             raise KeyboardInterrupt
 
@@ -288,4 +344,4 @@ def _open_the_closed() -> None:
 
 def _one_line(message: Any, *where: Any, **more: Any) -> str:
     warning = coloured("warning:", YELLOW, sys.stderr)
-    return f"d2l-deeprnn: {warning} {printable(str(message))}\n"
+    return f"{fitting(f'd2l-deeprnn: {warning} {printable(str(message))}', sys.stderr)}\n"

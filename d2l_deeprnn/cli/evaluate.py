@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, declared
-from .console import DONE
+from .console import DONE, print_line
 from .options import add_checkpoint, add_device, add_setting, device
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             raise SettingsError("the run held nothing out: name a text with --corpus")
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
-        print(f"{printable(name)}: {_words(result)}")
+        print_line(f"{printable(name)}: {_words(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
-            print(f"    {unknown} characters of it are not in the run's vocabulary")
+            print_line(f"    {unknown} characters of it are not in the run's vocabulary")
         if arguments.baseline:
             assert text is not None
             order, counted = baseline(text, indices, len(run.vocab))
-            print(f"    n-gram of order {order}: {_words(counted)}")
+            print_line(f"    n-gram of order {order}: {_words(counted)}")
 
 
 def _words(result: Evaluation) -> str:

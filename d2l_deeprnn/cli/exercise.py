@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..exercises import EXERCISES, NOTEBOOKS
-from .console import DONE, duration, print_line
+from .console import DONE, duration, print_line, print_table
 
 if TYPE_CHECKING:
     from ..evidence.records import Row
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     study = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
     books = texts.library(arguments.quick)
     if books.note:
-        print(books.note)
+        print_line(books.note)
     if arguments.out is not None:
         try:
             arguments.out.mkdir(parents=True, exist_ok=True)
@@ -69,17 +68,22 @@ def run(arguments: argparse.Namespace) -> int:
             rows = study.study(quick=arguments.quick, out=arguments.out, watch=_Shown(bar))
         except KeyboardInterrupt:
             if arguments.out is not None:
-                print(f"To go on with the run that was interrupted: the same --out {arguments.out}")
+                out = arguments.out
+                print_line(f"To go on with the run that was interrupted: the same --out {out}")
             raise
     for table in study.tables(rows):
-        print(f"\n{table}")
-    print(f"\nThe answer for real books: the project's notebooks/{NOTEBOOKS[arguments.name]}")
+        print_line("")
+        print_table(table)
+    print_line("")
+    print_line(f"The answer for real books: the project's notebooks/{NOTEBOOKS[arguments.name]}")
     if books.note:
-        print(f"\n{books.note}")
+        print_line("")
+        print_line(books.note)
     if arguments.out is not None:
         for name, figure in study.figures(rows).items():
             save_figure(figure, arguments.out / f"{name}.svg")
-        print(f"\nRows and pictures: {arguments.out}")
+        print_line("")
+        print_line(f"Rows and pictures: {arguments.out}")
     return DONE
 
 
@@ -91,7 +95,6 @@ class _Shown:
     """
 
     SILENCE_SECONDS = 20.0  # between two lines where there is no bar
-    WIDTH = 79
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -100,8 +103,7 @@ class _Shown:
     def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
         left = "" if seconds_left is None else f" (about {duration(seconds_left)} left)"
         words = ", ".join(f"{name} {value}" for name, value in run.items())
-        for line in textwrap.wrap(f"run {done + 1} of {total}{left}: {words}", self.WIDTH):
-            print_line(line)
+        print_line(f"run {done + 1} of {total}{left}: {words}")
         self._spoke = time.perf_counter()
         self._words = f"run {done + 1}/{total}"
 

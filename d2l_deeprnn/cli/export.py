@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..export import FORMATS
-from .console import DONE
+from .console import DONE, print_line
 from .options import add_checkpoint
 
 EXAMPLES = """\
@@ -54,5 +54,5 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         float32=arguments.float32,
     )
-    print(f"Written: {arguments.output}")
+    print_line(f"Written: {arguments.output}")
     return DONE

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List
 
 from ..training.settings import SettingsError, TrainSettings, declared
-from .console import DONE
+from .console import DONE, fitting
 from .options import add_checkpoint, add_device, add_setting, device, whole_number
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
     if not settings.keep_case:
         cleaned = cleaned.lower()
     if cleaned != prefix:
-        print(f"{prefix!r} is read as {cleaned!r}, as the run's text was", file=sys.stderr)
+        words = f"{prefix!r} is read as {cleaned!r}, as the run's text was"
+        print(fitting(words, sys.stderr), file=sys.stderr)
     if not cleaned:
         raise SettingsError("a prefix is empty: give at least one character to start from")
     unknown = sorted(set(cleaned) - set(vocab.token_to_idx))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .console import DONE
+from .console import DONE, print_line
 
 EXAMPLES = """\
   d2l-deeprnn import novel.safetensors --out runs/novel-again
@@ -35,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
     from ..export.imports import import_run
 
     import_run(arguments.file, arguments.out)
-    print(f"Imported. Checkpoints and history: {arguments.out}")
+    print_line(f"Imported. Checkpoints and history: {arguments.out}")
     return DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .console import DONE
+from .console import DONE, print_line
 
 EXAMPLES = """\
   d2l-deeprnn plot runs/novel
@@ -44,5 +44,5 @@ def run(arguments: argparse.Namespace) -> int:
     histories = {str(path): runs.read_history(path) for path in arguments.directories}
     of_the_book = any(is_the_chapters(path) for path in arguments.directories)
     save_figure(training_figure(histories, marks=MARKS if of_the_book else None), arguments.output)
-    print(f"Written: {arguments.output}")
+    print_line(f"Written: {arguments.output}")
     return DONE

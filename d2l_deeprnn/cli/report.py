@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from ..training.settings import SettingsError, TrainSettings, declared
-from .console import DONE, duration
+from .console import DONE, duration, print_line
 from .evaluate import add_baseline, baseline
 from .generate import clean_prefix, start
 from .options import add_checkpoint, add_device, add_setting, as_words, changed, device
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         _compare_with_the_book(arguments, config, output)
     else:
         write_text(output, _page(arguments, config))
-    print(f"Written: {output}")
+    print_line(f"Written: {output}")
     return DONE
 
 
@@ -98,7 +98,8 @@ def _compare_with_the_book(
             f"--baseline and --prefix are for a run of `train`; {directory} holds one of "
             "`reproduce`"
         )
-    with reproduce.directory(directory, resume=True, corpus=config["corpus"]) as (run, taken):
+    own = {"corpus": config["corpus"], "ctx": device(arguments)}
+    with reproduce.directory(directory, resume=True, **own) as (run, taken):
         if not run.history:
             raise reproduce.RunError(f"the run in {directory} has no finished epoch yet")
         if output == directory / reproduce.REPORT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -12,14 +13,17 @@ from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
     DONE,
+    SILENCE_SECONDS,
     TEXT_MISSING,
     Pace,
     Stop,
+    duration,
     exit_status,
+    fitting,
     print_line,
     stop_on_signals,
 )
-from .options import add_setting, given
+from .options import add_device, add_setting, device, given
 
 if TYPE_CHECKING:
     from ..chapter.reproduce import Run
@@ -29,6 +33,7 @@ EXAMPLES = """\
   d2l-deeprnn reproduce --out reproduction
   d2l-deeprnn reproduce --resume --out reproduction
   d2l-deeprnn reproduce --corpus my_novel.txt --seed 1"""
+BAR = "{desc}, {percentage:.0f}% |{bar}|"  # in a narrow terminal, the left end comes first
 SHARED = ("encoding", "num_epochs", "seed")  # the settings of `train` that it takes
 
 
@@ -62,6 +67,7 @@ agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
         default=False,
         help="go on with the run in DIR; what it was given need not be repeated (default: no)",
     )
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,20 +79,21 @@ def run(arguments: argparse.Namespace) -> int:
     from ..chapter import reproduce as chapter
 
     out, what = arguments.out, given(arguments, ("corpus", *SHARED))
+    ctx = device(arguments)
     if out is None:
         if arguments.resume:
             raise chapter.RunError(
                 "--resume needs --out DIR, the directory of the run to go on with"
             )
         defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
-        run = chapter.prepare(**{**defaults, **what})
+        run = chapter.prepare(**{**defaults, **what}, ctx=ctx)
         return _finish(run, None, _train(run, None))
-    with chapter.directory(out, resume=arguments.resume, **what) as (run, directory):
+    with chapter.directory(out, resume=arguments.resume, ctx=ctx, **what) as (run, directory):
         stop = _train(run, directory)
         status = _finish(run, out, stop)
         if run.history:
             report.save(run, out, chapter.trained_model(run, directory))
-            print(f"Written: {out / chapter.REPORT} and the figures behind it")
+            print_line(f"Written: {out / chapter.REPORT} and the figures behind it")
     return status
 
 
@@ -97,27 +104,45 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
     from ..chapter.reproduce import train_run
 
     if run.missing:
-        print("The book's text is missing: a sample of this package stands in for it.")
-        print(run.missing)
+        print_line("The book's text is missing: a sample of this package stands in for it.")
+        print_line(run.missing)
+    if run.remark:  # the verdict says it once more, when the figures are there
+        print_line(run.remark)
     total, done = run.settings.num_epochs, len(run.history)
     if done:
-        words = f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
-        print(words)
+        print_line(
+            f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
+        )
     pace = Pace()
-    with tqdm(total=total, initial=done, unit="epoch", disable=None) as bar:
+    started = spoke = time.perf_counter()
+
+    def say(line: str) -> None:
+        nonlocal spoke
+        spoke = time.perf_counter()
+        print_line(line)
+
+    def words(record: Any) -> str:
+        left = (time.perf_counter() - started) / (record.epoch - done) * (total - record.epoch)
+        reached = f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}"
+        return f"{reached}, {duration(left)} left{pace}"
+
+    with tqdm(
+        total=total, initial=done, desc=f"epoch {min(done + 1, total)}/{total}", bar_format=BAR,
+        dynamic_ncols=True, disable=None, leave=False,
+    ) as bar:  # fmt: skip
 
         def show(record: Any) -> None:
             slow = pace.note()  # each epoch has as many minibatches
             if slow:
-                print_line(slow)
-            bar.set_postfix_str(f"perplexity {record.perplexity:.3f}{pace}", refresh=False)
+                say(slow)
+            if bar.disable and time.perf_counter() - spoke >= SILENCE_SECONDS:
+                say(words(record))
+            bar.set_description_str(words(record), refresh=False)
             bar.update()
 
         with stop_on_signals("Stopping after this epoch ...") as stop:
             try:
-                train_run(
-                    run, on_epoch=show, log=print_line, out=directory, should_stop=stop.asked_for
-                )
+                train_run(run, on_epoch=show, log=say, out=directory, should_stop=stop.asked_for)
             except KeyboardInterrupt:
                 stop.ask()
     return stop
@@ -128,12 +153,12 @@ def _finish(run: Run, out: Optional[Path], stop: Stop) -> int:
     from ..chapter import report
 
     print()
-    if run.history:
-        print("\n".join(report.lines(run)))
+    for line in report.lines(run) if run.history else ():
+        print_line(line)
     if stop.number is not None and len(run.history) < run.settings.num_epochs:
         go_on = f"; to go on: d2l-deeprnn reproduce --resume --out {out}" if out else ""
         line = f"interrupted after epoch {len(run.history)}{go_on}"
-        print(f"d2l-deeprnn: {line}", file=sys.stderr)
+        print(fitting(f"d2l-deeprnn: {line}", sys.stderr), file=sys.stderr)
         return exit_status(stop.number)
     if run.missing:
         return TEXT_MISSING

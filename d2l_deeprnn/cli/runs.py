@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ..files import InUse, locked, printable
-from .console import DONE
+from .console import DONE, print_table
 from .options import changed
 
 EXAMPLES = """\
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         raise RunError(f"there is no run in {directory}")
     table = Table(f"runs in {directory}", ["run", "epochs", "best loss", "state", "settings"], rows)
-    print(table)
+    print_table(table)
     return DONE
 
 
@@ -56,7 +56,7 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
     try:
         config = read_config(path)
         assert config is not None
-        words = _words(command_of(config), config["settings"])
+        words = _words(command_of(config), config)
     except RunError:
         return None
     except ValueError as error:  # of a later version
@@ -107,16 +107,16 @@ def _is_locked(path: Path) -> bool:
         return True
 
 
-def _words(command: str, settings: Dict[str, Any]) -> str:
-    """The settings that are not the defaults."""
+def _words(command: str, config: Dict[str, Any]) -> str:
+    """The text, and the settings that are not the defaults."""
     from ..training.settings import from_dict
 
-    corpus = settings.get("corpus", "")
-    texts = [corpus] if isinstance(corpus, str) else corpus
-    words = [" + ".join(Path(text).name for text in texts)]
     if command == "reproduce":
-        return printable(", ".join([*words, f"the chapter's, seed {settings.get('seed', 0)}"]))
-    for name, value in changed(from_dict(settings)).items():
+        name = Path(config.get("corpus", "")).name
+        return printable(f"{name}, the chapter's, seed {config.get('seed', 0)}")
+    settings = from_dict(config["settings"])
+    words = [" + ".join(Path(text).name for text in settings.corpus)]
+    for name, value in changed(settings).items():
         if name not in ("corpus", "num_epochs"):
             words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
     return printable(", ".join(words))

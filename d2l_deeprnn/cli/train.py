@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import shutil
 import textwrap
 import time
 from pathlib import Path
@@ -15,7 +16,15 @@ from ..chapter import book
 from ..files import read_text
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
-from .console import DONE, Pace, duration, exit_status, print_line, stop_on_signals
+from .console import (
+    DONE,
+    SILENCE_SECONDS,
+    Pace,
+    duration,
+    exit_status,
+    print_line,
+    stop_on_signals,
+)
 from .generate import clean_prefix
 from .options import add_device, add_setting, device, given, whole_number
 
@@ -154,9 +163,9 @@ def run(arguments: argparse.Namespace) -> int:
             rank_timeout=arguments.rank_timeout,
             ctx=device(arguments),
         )
-    print(f"Ended: {result.reason}. Checkpoints and history: {out}")
+    print_line(f"Ended: {result.reason}. Checkpoints and history: {out}")
     if result.stopped:
-        print(f"To go on: d2l-deeprnn train --resume --out {out}")
+        print_line(f"To go on: d2l-deeprnn train --resume --out {out}")
     return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
 
 
@@ -248,7 +257,8 @@ class _Samples:
             learner.model, self._vocab, [self._beginning], self.LENGTH,
             temperature=self.TEMPERATURE, seed=learner.settings.seed, ctx=learner.ctx,
         )  # fmt: skip
-        return [f"  {line}" for line in textwrap.wrap(written, 78)]
+        width = min(80, shutil.get_terminal_size().columns) - 2
+        return [f"  {line}" for line in textwrap.wrap(written, width)]
 
 
 class _Display:
@@ -259,8 +269,7 @@ class _Display:
     """
 
     # As much as there is room for: the left end comes first.
-    BAR = "{desc}, {percentage:.0f}% |{bar}| {rate_fmt}"
-    SILENCE_SECONDS = 20.0  # between two lines where there is no bar
+    BAR = "{desc}, {percentage:.0f}% |{bar}|{postfix}"
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
@@ -288,17 +297,14 @@ class _Display:
             f"{len(text.test)} for the test"
         )
         print_line(f"vocabulary {len(text.vocab)}, {num_params} parameters")
-        if learner.history or learner.position:
+        if (learner.history or learner.position) and learner.finished is None:
             place = f" after minibatch {learner.position}" if learner.position else ""
             print_line(f"going on in epoch {learner.epoch}{place}")
         # Epochs that were done before this call; the last of them may have been a part of one.
         self._began_at = float(len(learner.history))
         self._started = self._spoke = time.perf_counter()
         # Disabled where standard error is no terminal; then there is a line now and then.
-        self._bar = tqdm(
-            unit="tok", unit_scale=self._minibatch_tokens, disable=None, leave=False,
-            bar_format=self.BAR, dynamic_ncols=True,
-        )  # fmt: skip
+        self._bar = tqdm(disable=None, leave=False, bar_format=self.BAR, dynamic_ncols=True)
 
     def minibatch(self, progress: Progress) -> None:
         if self._tokens == 0:
@@ -310,7 +316,7 @@ class _Display:
         if slow:
             print_line(slow)
         silent = time.perf_counter() - self._spoke
-        if self._bar.disable and silent < self.SILENCE_SECONDS:
+        if self._bar.disable and silent < SILENCE_SECONDS:
             return
         done = progress.minibatch / progress.num_minibatches
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
@@ -320,26 +326,31 @@ class _Display:
             self._spoke += silent
             print_line(f"{words}, {done:.0%}")
             return
+        self._bar.set_description_str(words, refresh=False)
+        # Of this call as a whole: the device is handed minibatches in bursts.
+        self._bar.set_postfix_str(f"{self._speed()} tok/s", refresh=False)
         if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
             self._bar.reset(progress.num_minibatches)
-        self._bar.set_description_str(words, refresh=False)
         self._bar.update(progress.minibatch - self._bar.n)
 
     def epoch(self, record: TrainRecord) -> None:
         from ..training.evaluate import perplexity
 
         self._spoke = time.perf_counter()
-        seconds = self._spoke - self._started
         held_out = ""
         if record.valid_loss is not None:
             reached = perplexity(record.valid_loss)
             held_out = f", held out {record.valid_loss:.4f} (perplexity {reached:.3g})"
         print_line(
             f"epoch {self._of(record.epoch)}, train {record.train_loss:.4f}{held_out}, "
-            f"{_thousands(self._tokens / seconds)} tok/s, {duration(record.seconds)}"
+            f"{self._speed()} tok/s, {duration(record.seconds)}"
         )
         for line in self._samples.after_epoch(self._learner):
             print_line(line)
+
+    def _speed(self) -> str:
+        """Characters a second since this call began."""
+        return _thousands(self._tokens / (time.perf_counter() - self._started))
 
     def _of(self, epoch: int) -> str:
         return f"{epoch}/{self._learner.settings.num_epochs}"

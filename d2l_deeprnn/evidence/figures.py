@@ -40,6 +40,8 @@ def perplexity_figure(
     """
     figure = _picture(WIDTH, 4)
     axes = figure.add_subplot()
+    words = [_course(label, *curve) for label, curve in {**curves, **(marks or {})}.items()]
+    figure.alt = _sentence("training perplexity per character by epoch", words)
     for (label, (epochs, perplexities)), colour in zip(curves.items(), cycle(COLOURS)):
         # A run of one epoch is a point: without a marker it would not be seen.
         marker = "o" if len(epochs) == 1 else None
@@ -70,6 +72,7 @@ def training_figure(
     """
     figure = _picture(WIDTH, 4)
     axes = figure.add_subplot()
+    described = []
     for (label, rows), colour in zip(histories.items(), cycle(COLOURS)):
         for column, name, style in [
             ("perplexity", "training", "--"),
@@ -83,9 +86,12 @@ def training_figure(
             if column != "perplexity":
                 values = np.exp(np.minimum(values, 700))  # a float holds no more
             marker = "o" if len(points) == 1 else None
-            legend = _plain(f"{label}: {name}")
-            axes.plot(epochs, values, style, label=legend, color=colour, marker=marker)
+            legend = f"{label}: {name}"
+            axes.plot(epochs, values, style, label=_plain(legend), color=colour, marker=marker)
+            described.append(_course(legend, epochs, values))
     _mark(axes, marks or {})
+    described += [_course(label, *points) for label, points in (marks or {}).items()]
+    figure.alt = _sentence("perplexity per character by epoch", described)
     _finish(axes, "perplexity per character", "")
     nats = axes.twinx()
     nats.set_ylim(*np.log(axes.get_ylim()))
@@ -94,18 +100,38 @@ def training_figure(
 
 
 class Picture(Figure):
-    """A figure that Jupyter shows, whether or not pyplot was imported."""
+    """A figure that Jupyter shows, whether or not pyplot was imported.
 
-    def _repr_png_(self) -> Tuple[bytes, Dict[str, int]]:
+    Attributes:
+        alt: what the picture shows, in words, for people who do not see it.
+    """
+
+    alt = ""
+
+    def _repr_png_(self) -> Tuple[bytes, Dict[str, Any]]:
         buffer = io.BytesIO()
         # Twice the pixels of the size shown, so that lines and letters are sharp.
         self.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-        return buffer.getvalue(), {"width": round(80 * self.get_figwidth())}
+        return buffer.getvalue(), {"width": round(80 * self.get_figwidth()), "alt": self.alt}
 
 
 def _picture(width: float, height: float) -> Picture:
     # The background is part of the picture: its letters are dark, and so may be the page.
     return Picture(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _sentence(what: str, parts: Sequence[str]) -> str:
+    """A picture in words: what it is of, and each of its parts."""
+    return printable(f"{what[:1].upper()}{what[1:]}. {'; '.join(parts)}.")
+
+
+def _course(label: str, x: Sequence[float], y: Sequence[float]) -> str:
+    """A curve in words: where it begins and where it ends."""
+    points = [(a, b) for a, b in zip(x, y) if math.isfinite(b)]
+    if not points:
+        return f"{label}: nothing"
+    ends = dict.fromkeys([points[0], points[-1]])
+    return f"{label}: {' to '.join(f'{b:.4g} at {a:g}' for a, b in ends)}"
 
 
 class Line(NamedTuple):
@@ -160,6 +186,7 @@ def lines_figure(
     xlabels = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
     looks = dict(zip(legends, zip(cycle(COLOURS), cycle("osD^vP"))))
     handles: Dict[str, Any] = {}
+    described: List[str] = []
     for axes, name, (title, its) in zip(grid.flat, xlabels, panels.items()):
         for number, (legend, line) in enumerate(its.items()):
             if isinstance(line, Level):
@@ -167,6 +194,7 @@ def lines_figure(
             else:
                 handle = _draw_line(axes, line, *looks[legend], number / len(its))
             handles.setdefault(legend, handle)
+        described.append(f"{title}: {', '.join(_line(*named) for named in its.items())}")
         if log_y:
             axes.set_yscale("log")
         if xticks:
@@ -179,6 +207,7 @@ def lines_figure(
         axes.set_title(title)
     if log_y:
         _logarithmic_ticks(grid[0][0].yaxis)
+    figure.alt = _sentence(f"{ylabel} by {' and '.join(dict.fromkeys(xlabels))}", described)
     if any(len(line.low) for _, line in lines if isinstance(line, Line)):
         ylabel += "\n(median; shaded: lowest to highest)"
     for row in grid:
@@ -187,6 +216,16 @@ def lines_figure(
         below = {"loc": "upper left", "bbox_to_anchor": (0, -0.15), "ncol": 2} if crowded else {}
         grid[0][0].legend(list(handles.values()), list(handles), fontsize="small", **below)
     return figure
+
+
+def _line(legend: str, line: Union[Line, Level]) -> str:
+    """A line in words."""
+    if isinstance(line, Level):
+        return f"{legend}: {line.y:.4g}"
+    if line.style == "none":  # one point has nothing to do with the next
+        found = [y for y in line.y if math.isfinite(y)]
+        return f"{legend}: {len(found)} points from {min(found):.4g} to {max(found):.4g}"
+    return _course(legend, line.x, line.y)
 
 
 def _draw_line(axes: Any, line: Line, colour: str, marker: str, shift: float) -> Any:
@@ -246,6 +285,11 @@ def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: s
         axes.set_xscale("log")
         _logarithmic_ticks(axes.xaxis)
     axes.set_xlabel(f"{xlabel} (bar: median)")
+    medians = [
+        f"{title}: {', '.join(f'{kind} {np.median(values):.4g}' for kind, values in rows.items())}"
+        for title, rows in panels.items()
+    ]
+    figure.alt = _sentence(f"{xlabel}, medians", medians)
     return figure
 
 
@@ -286,10 +330,19 @@ def heat_figure(
             axes.set_xticks(range(len(xticks)), labels=list(xticks))
             axes.set_yticks(range(len(yticks)), labels=list(yticks))
             axes.set_title(title, fontsize="medium")
+    cells = [_cells(title, values) for row in panels for title, values in row]
+    figure.alt = _sentence(f"{colour_label}, by {xlabel} and {ylabel}", cells)
     figure.supxlabel(xlabel)
     figure.supylabel(ylabel)
     figure.colorbar(image, ax=grid, label=colour_label)
     return figure
+
+
+def _cells(title: str, values: np.ndarray) -> str:
+    """A heat map in words."""
+    found = values[~np.isnan(values)]
+    numbers = f", {found.min():.0f} to {found.max():.0f}" if len(found) else ""
+    return f"{' '.join(title.split())}: {len(found)} of {values.size} have a number{numbers}"
 
 
 def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> None:

@@ -87,7 +87,7 @@ def deep_gate_lstm_step(
         gate_depth: layers of a gate.
 
     Returns:
-        The new state: H and C.
+        The new state, H and C.
     """
     H, C = state
     n = 3 + 2 * (gate_depth - 1)  # parameters of a gate

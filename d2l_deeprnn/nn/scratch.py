@@ -91,7 +91,7 @@ def rnn_step(
         activation: the layer's own.
 
     Returns:
-        The new state: H.
+        The new state, H.
 
     Source: the loop body of ``rnn`` in the book's "Recurrent Neural Networks
     from Scratch".
@@ -114,7 +114,7 @@ def gru_step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray]:
             of the candidate hidden state.
 
     Returns:
-        The new state: H.
+        The new state, H.
 
     Source: the loop body of ``gru`` in the book's "Gated Recurrent Units".
     """
@@ -154,7 +154,7 @@ def lstm_step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray,
             the output gate O and of the candidate memory cell.
 
     Returns:
-        The new state: H and C.
+        The new state, H and C.
 
     Source: the loop body of ``lstm`` in the book's "Long Short-Term Memory".
     """

@@ -316,8 +316,8 @@ class TrainSettings:
             )
 
 
-_lines = [f"{name}: {setting.description}" for name, setting in declared(TrainSettings).items()]
-TrainSettings.__doc__ = "\n    ".join(
+_lines = [f"    {name}: {item.description}" for name, item in declared(TrainSettings).items()]
+TrainSettings.__doc__ = "\n".join(
     [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
 )
 

@@ -32,7 +32,7 @@ class TrainRecord(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """What is to become small: validation loss, or training loss without one."""
+        """The validation loss, or without one the training loss; it is to become small."""
         return self.train_loss if self.valid_loss is None else self.valid_loss
 
 

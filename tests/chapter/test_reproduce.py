@@ -23,9 +23,10 @@ import numpy as np
 import pytest
 
 from d2l_deeprnn import cli, files
-from d2l_deeprnn._mxnet import nd
+from d2l_deeprnn._mxnet import context, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
+from d2l_deeprnn.cli import reproduce as command_line
 from d2l_deeprnn.evidence import figures as figure
 from d2l_deeprnn.text import corpora
 from d2l_deeprnn.training.checkpoint import load_checkpoint
@@ -98,21 +99,26 @@ def test_too_short_to_be_compared(books_text, fake_training, capsys):
     assert "Nothing was compared: the book's first figure is for epoch 125, and this run" in printed
 
 
-def test_a_sample_stands_in_and_every_line_says_so(fake_training, monkeypatch, capsys, tmp_path):
+def test_a_sample_stands_in_and_is_named_before_and_after(
+    fake_training, monkeypatch, capsys, tmp_path
+):
     monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
     monkeypatch.setattr(corpora, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "The book's text is missing: a sample of this package stands in for it."
-    with_figures = [line for line in printed[1:] if re.search(r"\d\.\d{2}", line) or "run " in line]
-    assert len(with_figures) == 4 + 4 + 4  # the book's lines, the table, the predictions
-    assert all("not the book's figures" in line for line in with_figures)
-    assert printed[-2] == (
-        "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
-    )
+    figures = [i for i, line in enumerate(printed) if re.search(r"\d\.\d{2}", line)]
+    assert len(figures) == 4 + 4  # the book's lines, and the table
+    before = "The text is The Clockmaker's Guest, so these figures are not the book's."
+    after = "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
+    named = [i for i, line in enumerate(printed) if "The Clockmaker's Guest" in line]
+    assert [printed[i] for i in named] == [before, after]
+    assert named[0] < figures[0] and figures[-1] < named[1] == len(printed) - 2
     page = (tmp_path / "report.html").read_text()
-    assert "not the book&#x27;s figures" in page and "9.005890" not in page
+    assert page.count("not the book&#x27;s") == 1
+    assert '<p class="verdict open">Nothing was compared: the text was The Clockmaker' in page
+    assert "9.005890" not in page
     assert "printed in the book" not in (tmp_path / "perplexity.svg").read_text()
     assert json.loads((tmp_path / "config.json").read_text())["is_the_books_text"] is False
 
@@ -134,7 +140,20 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     own = tmp_path / "mine.txt"
     own.write_text("all the traveller's time " * 300)
     assert cli.main(["reproduce", "--corpus", str(own)]) == 0
-    assert "[text: mine.txt; not the book's figures]" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("The text is mine.txt, so these figures are not the book's.\n")
+    assert printed.endswith("Nothing was compared: the text was mine.txt, not the book's.\n")
+
+
+def test_a_log_has_a_line_now_and_then(small_chapter, monkeypatch, capsys):
+    words = [*SAMPLE, "--num-epochs", "8"]
+    assert cli.main(words) == 0
+    ours = re.compile(r"epoch \d/8, perplexity \d+\.\d{3}, 0:\d\d left", re.M)
+    assert not ours.findall(capsys.readouterr().out)
+    monkeypatch.setattr(command_line, "SILENCE_SECONDS", 0.0)
+    assert cli.main(words) == 0
+    found = ours.findall(capsys.readouterr().out)
+    assert [line[6] for line in found] == list("12345678") and "0:00 left" in found[-1]
 
 
 def test_interrupted_keeps_what_was_done(books_text, fake_training, capsys, tmp_path):
@@ -586,6 +605,52 @@ def test_a_sample_does_not_stay_in_the_books_place(
     assert cli.main([*command, "--resume", "--corpus", corpora.SAMPLE_TEXT]) == 0
 
 
+def test_the_device_that_is_asked_for_is_the_one_that_computes(
+    small_chapter, monkeypatch, capsys, tmp_path
+):
+    # MXNet counts the CPU's devices too, and all of them are the same one.
+    monkeypatch.setattr(context, "named_device", {"gpu(1)": mx.cpu(1), "cpu": mx.cpu(2)}.get)
+    seen, trained = [], reproduce.trained_model
+
+    def noted(run, out):
+        model = trained(run, out)
+        seen.append((run.ctx, context.device_of(model)))
+        return model
+
+    monkeypatch.setattr(reproduce, "trained_model", noted)
+    train = reproduce.train_and_predict_rnn_gluon
+
+    def train_noted(model, num_hiddens, indices, vocab, ctx, *rest, **how):
+        seen.append(ctx)
+        return train(model, num_hiddens, indices, vocab, ctx, *rest, **how)
+
+    monkeypatch.setattr(reproduce, "train_and_predict_rnn_gluon", train_noted)
+    words = [*SAMPLE, "--num-epochs=1", "--device=gpu(1)", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert seen == [mx.cpu(1), (mx.cpu(1), mx.cpu(1))]
+    assert json.loads((tmp_path / "config.json").read_text())["device"] == "cpu(1)"
+    seen.clear()
+    resume = ["reproduce", "--resume", "--num-epochs=2", "--device=cpu", "--out", str(tmp_path)]
+    assert cli.main(resume) == 0
+    assert cli.main(["report", str(tmp_path), "--device=gpu(1)"]) == 0
+    assert seen == [mx.cpu(2), (mx.cpu(2), mx.cpu(2)), (mx.cpu(1), mx.cpu(1))]
+    seen.clear()
+    assert cli.main([*SAMPLE, "--num-epochs=1"]) == 0
+    assert seen == [context.try_gpu()]
+
+
+def test_a_device_that_there_is_not_is_refused(capsys, tmp_path):
+    assert cli.main([*SAMPLE, "--device=tpu", "--out", str(tmp_path / "run")]) == 2
+    assert "device must be cpu, gpu or one GPU such as gpu(1), not 'tpu'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    for begin in (
+        lambda ctx: reproduce.prepare(corpora.SAMPLE_TEXT, 1, 0, ctx=ctx),
+        lambda ctx: reproduce.directory(tmp_path / "run", ctx=ctx).__enter__(),
+    ):
+        with pytest.raises(TypeError, match="ctx must be one device, not a list of them"):
+            begin([mx.cpu()])
+
+
 def test_resume_needs_a_directory(capsys):
     assert cli.main(["reproduce", "--resume"]) == 2
     assert "--resume needs --out DIR" in capsys.readouterr().err
@@ -619,7 +684,7 @@ def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
     shown = files.printable(os.path.basename(own))
     command = ["reproduce", "--corpus", own, "--num-epochs", "1", "--out", out]
     assert cli.main(command) == 0
-    assert f"[text: {shown}; not the book's figures]" in capsys.readouterr().out
+    assert f"The text is {shown}, so these figures are not the book's." in capsys.readouterr().out
     page = Page((Path(out) / "report.html").read_bytes().decode("utf-8"))
     assert f"on {shown}" in page.shown and page.open == []
     assert json.loads((Path(out) / "config.json").read_text())["corpus"] == own

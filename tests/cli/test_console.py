@@ -123,7 +123,7 @@ def test_a_terminal_that_lacks_a_character(tmp_path):
     run = shell('"$@"', "generate", out, *words, **ascii_only)
     assert run.returncode == 0 and run.stdout.startswith(rb"caf\xe9"), run.stderr
     run = shell('"$@"', "reproduce", "--corpus", text, "--num-epochs=1", **ascii_only)
-    assert run.returncode == 0 and rb"[text: caf\xe9.txt; not the" in run.stdout, run.stderr
+    assert run.returncode == 0 and rb"The text is caf\xe9.txt, so" in run.stdout, run.stderr
     run = shell('"$@"', "evaluate", tmp_path / "\u00fc", **ascii_only)
     assert run.returncode == 2 and rb"\xfc holds no run" in run.stderr
 
@@ -232,6 +232,10 @@ def test_a_wish_to_stop_may_come_twice(capfd, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)
     assert capfd.readouterr().err == "Stopping ...\n"
+    monkeypatch.setattr(os, "isatty", lambda number: True)
+    with console.stop_on_signals("Stopping ..."):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == "\nStopping ...\n"  # not on the line of a bar
 
 
 def test_a_warning_is_one_line(tmp_path):

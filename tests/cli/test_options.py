@@ -352,6 +352,25 @@ def test_a_file_of_settings_that_is_not_there(tmp_path, capsys):
         assert line.startswith(f"d2l-deeprnn: error: {path}: ")
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_narrow_terminal_and_says_the_same(command, capsys, monkeypatch):
+    pages = {}
+    for columns in 44, 80:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        pages[columns] = page(capsys, *command.split())
+        assert max(map(len, pages[columns].splitlines())) <= columns
+    narrow, wide = ("".join(text.split()) for text in pages.values())
+    assert narrow == wide
+    examples = pages[44].split("examples:\n")[-1].splitlines()
+    assert command == "" or all(line.startswith(("  d2l-", "    ", "  mpi")) for line in examples)
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce", "evaluate", "generate", "report"])
+def test_what_computes_takes_a_device(command, capsys):
+    text = " ".join(page(capsys, command).split())
+    assert "--device DEVICE cpu, gpu, or one of several GPUs such as gpu(1)" in text
+
+
 def test_reproduce_shares_the_options_of_train(capsys):
     text = " ".join(page(capsys, "reproduce").split())
     for name in ("encoding", "seed"):

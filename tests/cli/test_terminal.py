@@ -23,15 +23,20 @@ SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"
 TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL]
 
 
-def in_a_terminal(columns, *words):
-    """Everything that a command writes into a terminal of some width."""
+class Terminal:
+    def __init__(self, is_one):
+        self.isatty = lambda: is_one
+
+
+def in_a_terminal(columns, directory, *words, status=0):
+    """All lines that a command writes into a terminal of some width, those of bars too."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
     environment.pop("COLUMNS", None)
     process = subprocess.Popen(
         [sys.executable, "-m", "d2l_deeprnn", *map(str, words)],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=directory,
     )  # fmt: skip
     os.close(theirs)
     written = b""
@@ -44,18 +49,48 @@ def in_a_terminal(columns, *words):
             break
         written += piece
     os.close(ours)
-    assert process.wait() == 0, written
-    return written.decode()
+    assert process.wait() == status, written
+    return re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;]*\w", "", written.decode()))
 
 
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_bar_fits_and_shows_the_loss_and_the_time_left(columns, tmp_path):
-    words = [*TRAIN, "--num-hiddens=64", "--num-epochs=3", "--out", tmp_path / "run"]
-    written = in_a_terminal(columns, *words)
-    shown = [re.sub(r"\x1b\[.", "", line) for line in re.split(r"[\r\n]+", written)]
+    words = [*TRAIN, "--num-hiddens=64", "--num-epochs=3", "--sample-every=3", "--out=run"]
+    shown = in_a_terminal(columns, tmp_path, *words)
+    assert max(map(len, shown)) <= columns
     bars = [line for line in shown if "%" in line]
-    assert bars and max(map(len, bars)) <= columns
     assert any(re.match(r"epoch [123]/3, loss \d\.\d{3}, \d+:\d\d left", line) for line in bars)
+    if columns == 80:
+        assert any(re.search(r"% \|.* *\|, [\d.]+k? tok/s$", line) for line in bars)
+    # A bar that begins anew does not do so under the name of the epoch before.
+    done = next(i for i, line in enumerate(shown) if line.startswith("epoch 1/3, train "))
+    assert not any(re.match(r"epoch 1/3.* 0% ", line) for line in shown[done:])
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_reproduce_fits_too(columns, tmp_path):
+    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=4", "--out=run"]
+    shown = in_a_terminal(columns, tmp_path, *words)
+    assert max(map(len, shown)) <= columns
+    bar = r"epoch [1-4]/4, perplexity \d+\.\d{3}, 0:\d\d left"
+    assert any(re.match(bar, line) for line in shown)
+
+
+def test_errors_are_cut_between_words(tmp_path):
+    shown = in_a_terminal(40, tmp_path, "train", "--corpuss", "a", "--out=run", status=2)
+    assert max(map(len, shown)) <= 40
+    words = "d2l-deeprnn train: error: unrecognized arguments: --corpuss a (see d2l-deeprnn train"
+    assert " ".join(" ".join(shown).split()) == f"{words} --help)"
+
+
+def test_only_a_terminal_that_is_too_narrow_gets_several_lines(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    line = "  a line of words, and /a/path/that/is/longer/than/that"
+    assert console.fitting(line, Terminal(False)) == line
+    pieces = ["  a line of words,", "    and", "    /a/path/that/is/longer/than/that"]
+    assert console.fitting(line, Terminal(True)).split("\n") == pieces
+    monkeypatch.setenv("COLUMNS", "80")
+    assert console.fitting(line, Terminal(True)) == line
 
 
 def lines_of(capsys, *words):
@@ -81,7 +116,7 @@ def test_the_longest_line_of_an_epoch_fits(capsys):
 
 
 def test_a_log_has_a_line_now_and_then(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train._Display, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(train, "SILENCE_SECONDS", 0.0)
     lines = lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "run")
     halfway = r"epoch 1/1, loss \d\.\d{3}, 0:\d\d left, 5\d%"
     assert any(re.fullmatch(halfway, line) for line in lines)
@@ -146,11 +181,6 @@ def test_a_time_as_a_clock_shows_it(seconds, words):
     assert console.duration(seconds) == words
 
 
-class Terminal:
-    def __init__(self, is_one):
-        self.isatty = lambda: is_one
-
-
 def test_colours_only_where_they_are_wanted(monkeypatch):
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.setenv(name, "")
@@ -170,6 +200,8 @@ def test_runs_are_listed(tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "deep" / "b")
     lines_of(capsys, "train", "--resume", "--num-epochs=2", "--out", tmp_path / "deep" / "b")
     (tmp_path / "deep" / "b" / "best.zip").unlink()
+    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=1", "--seed=7"]
+    lines_of(capsys, *words, "--out", tmp_path / "chapter")
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("{}")  # of another program
@@ -177,9 +209,22 @@ def test_runs_are_listed(tmp_path, capsys):
     assert re.search(
         r"^a +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*cell gru", shown, re.M
     )
+    chapters = r"^chapter +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, the chapter's, seed 7$"
+    assert re.search(chapters, shown, re.M)
     assert re.search(r"^deep/b +2/2 +\d\.\d{4} +finished", shown, re.M) and "other" not in shown
     with locked(tmp_path / "a" / ".lock"):
         assert re.search(r"^a .* training ", "\n".join(lines_of(capsys, "runs", tmp_path)), re.M)
+
+
+def test_a_list_that_is_too_wide_is_shown_run_by_run(tmp_path, capsys):
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
+    shown = in_a_terminal(40, tmp_path, "runs")
+    assert max(map(len, shown)) <= 40
+    words = "runs in . run a epochs: 1/1 best loss: "
+    assert " ".join(" ".join(shown).split()).startswith(words)
+    assert "  state: finished" in shown and not any("---" in line for line in shown)
+    wide = in_a_terminal(200, tmp_path, "runs")
+    assert any(line.startswith("run  epochs  best loss  state") for line in wide)
 
 
 def test_where_there_is_no_run(tmp_path, capsys):

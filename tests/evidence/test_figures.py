@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from xml.etree import ElementTree
@@ -54,7 +55,35 @@ def test_any_name_can_stand_in_a_picture(name, shown):
 
 def test_jupyter_shows_a_picture_though_pyplot_is_not_imported():
     found, metadata = figure.perplexity_figure({"run": ([1, 2], [3.0, 2.0])})._repr_png_()
-    assert found.startswith(b"\x89PNG") and metadata == {"width": 560}
+    assert found.startswith(b"\x89PNG") and metadata == {
+        "width": 560,
+        "alt": "Training perplexity per character by epoch. run: 3 at 1 to 2 at 2.",
+    }
+
+
+def test_pictures_say_in_words_what_they_show():
+    rows = [{"epoch": e, "train_loss": 1.0 / e, "valid_loss": math.log(8 / e)} for e in (1, 2, 4)]
+    assert figure.training_figure({"ours": rows}, marks={"book": ([4], [1.5])}).alt == (
+        "Perplexity per character by epoch. ours: training: 2.718 at 1 to 1.284 at 4; "
+        "ours: held out: 8 at 1 to 2 at 4; book: 1.5 at 4."
+    )
+    lost = figure.Line([1, 2, 3], [5.0, 4.0, math.nan])
+    panels = {"test": {"LSTM": lost, "n-gram": figure.Level(4.5)}}
+    assert figure.lines_figure(panels, "epoch", "perplexity").alt == (
+        "Perplexity by epoch. test: LSTM: 5 at 1 to 4 at 2, n-gram: 4.5."
+    )
+    letters = {"letters": {"Wells": figure.Line([0, 1], [3.0, 7.0], style="none")}}
+    assert figure.lines_figure(letters, "character", "share", xticks="ab").alt == (
+        "Share by character. letters: Wells: 2 points from 3 to 7."
+    )
+    assert figure.points_figure({"test": {"GRU": [1.0, 2.0, 9.0], "RNN": [3.0]}}, "loss").alt == (
+        "Loss, medians. test: GRU 2, RNN 3."
+    )
+    cells = [("Xavier\n1 layer", np.array([[97.0, np.nan]])), ("zero", np.array([[np.nan] * 2]))]
+    assert figure.heat_figure([cells], ["1", "5"], ["1"], "rate", "theta", "epochs").alt == (
+        "Epochs, by rate and theta. Xavier 1 layer: 1 of 2 have a number, 97 to 97; "
+        "zero: 0 of 2 have a number."
+    )
 
 
 LINE = figure.Line([1, 10, 100], [5.0, 4.0, 3.0], [4.0, 3.0, 2.0], [6.0, 5.0, 4.0])

@@ -14,6 +14,7 @@ from d2l_deeprnn.evidence import figures, live
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.state import TrainRecord
+from d2l_deeprnn.training.trainer import Progress
 
 
 class Notebook:
@@ -21,6 +22,7 @@ class Notebook:
 
     def __init__(self):
         self.shown, self.updated, self.callbacks, self.now = [], [], [], 0.0
+        self.lines = []  # each in place of the one before
         self.kernel, self.events = object(), self
 
     def register(self, event, callback):
@@ -30,8 +32,11 @@ class Notebook:
     def unregister(self, event, callback):
         self.callbacks.remove(callback)
 
-    def display(self, figure, *, display_id):
+    def display(self, figure, *, display_id, raw=False):
         assert display_id is True
+        if raw:
+            self.lines.append(figure["text/plain"])
+            return SimpleNamespace(update=lambda data, raw: self.lines.append(data["text/plain"]))
         self.shown.append(epochs(figure))
         return SimpleNamespace(update=lambda figure: self.updated.append(epochs(figure)))
 
@@ -58,6 +63,7 @@ def notebook(monkeypatch):
     stand_in, display = ModuleType("IPython"), ModuleType("IPython.display")
     notebook = Notebook()
     stand_in.get_ipython, display.display = lambda: notebook, notebook.display
+    stand_in.version_info = (8, 24)  # matplotlib may look
     monkeypatch.setitem(sys.modules, "IPython", stand_in)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.setattr(live.time, "monotonic", lambda: notebook.now)
@@ -105,14 +111,33 @@ def test_it_goes_with_a_run(notebook, tmp_path):
         corpus=(SAMPLE_TEXT,), num_examples=2000, num_hiddens=4, batch_size=4, num_steps=5,
         num_epochs=2, valid_fraction=0.0,
     )  # fmt: skip
-    history = runs.train(settings, Path(tmp_path), on_epoch=plot).history
+    how = {"on_epoch": plot, "on_minibatch": plot.minibatch}
+    history = runs.train(settings, Path(tmp_path), **how).history
     notebook.end_cell()
+    assert len(notebook.lines) == 2 and notebook.lines[1] == "run: 2 epochs are done"
     assert [row["train_loss"] for row in plot.rows] == [record.train_loss for record in history]
     assert notebook.shown == [[[1]]] and notebook.updated == [[[1, 2]]]
 
 
+def test_several_trainings_are_curves_of_one_picture(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2)
+    plot.begin("LSTM")
+    train(plot, notebook, [10, 11])
+    plot.begin("GRU")
+    train(plot, notebook, [11.5])
+    notebook.end_cell()
+    # The label that no epoch was noted for is not in the legend.
+    assert notebook.shown == [{"LSTM": [1]}]
+    assert notebook.updated == [{"LSTM": [1, 2], "GRU": [1]}]
+    plot.begin("LSTM")
+    assert plot.rows == []
+    train(plot, notebook, [11.6])
+    notebook.end_cell()
+    assert notebook.updated[-1] == {"LSTM": [1], "GRU": [1]}
+
+
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(events=None)], ids=["Python", "terminal"])
-def test_outside_a_notebook_it_is_silent(monkeypatch, capsys, shell):
+def test_outside_a_notebook_it_draws_nothing(monkeypatch, capsys, shell):
     stand_in = ModuleType("IPython")
     stand_in.get_ipython = lambda: shell
     monkeypatch.setitem(sys.modules, "IPython", stand_in)
@@ -123,6 +148,42 @@ def test_outside_a_notebook_it_is_silent(monkeypatch, capsys, shell):
     plot(d2l.EpochRecord(2, 9.0, 1.0, ()))
     assert [row["perplexity"] for row in plot.rows] == [10.0, 9.0]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_epoch_has_a_line_that_is_written_anew(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2, label="GRU")
+    for minibatch, notebook.now in enumerate([10, 11, 12, 12.5, 14.5], 1):
+        plot.minibatch(Progress(2, minibatch, 5, None))
+    assert notebook.lines == ["GRU: epoch 2, 20%", "GRU: epoch 2, 60%", "GRU: epoch 2, 100%"]
+    train(plot, notebook, [15, 15.1])
+    notebook.end_cell()
+    assert notebook.lines[3:] == ["GRU: 2 epochs are done"]
+
+
+def test_in_a_log_a_long_epoch_is_not_silent(monkeypatch, capsys):
+    monkeypatch.setattr(live, "_notebook", lambda: None)
+    now = [0.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    plot = d2l.LivePlot(label="GRU")
+    for minibatch, now[0] in enumerate([5, 21, 22, 45, 46], 1):
+        plot.minibatch(Progress(2, minibatch, 5, None))
+    assert capsys.readouterr().out == "GRU: epoch 2, 40%\nGRU: epoch 2, 80%\n"
+
+
+def test_outside_a_notebook_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(live, "_notebook", lambda: None)
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    plot = d2l.LivePlot(label="GRU")
+    for epoch, now[0] in enumerate([119.0, 121.0, 140.0, 141.5], 1):
+        plot(d2l.EpochRecord(epoch, 10.0 / epoch, now[0], ()))
+    lines = ["GRU: epoch 2, training perplexity 5.000", "GRU: epoch 4, training perplexity 2.500"]
+    assert capsys.readouterr().out.splitlines() == lines
+    plot.begin("LSTM")
+    now[0] += 21
+    plot(TrainRecord(1, 1.0, 2.0, 0.5, 1.0))
+    words = "LSTM: epoch 1, training perplexity 2.718, held out 7.389\n"
+    assert capsys.readouterr().out == words
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), "2"])

@@ -1,0 +1,107 @@
+"""The settings of the documentation site, which `make site` builds with Sphinx.
+
+Its source folder is the project's own, so that links between README.md, docs/, results/ and
+notebooks/ lead to the same files here as where the repository is browsed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
+
+import d2l_deeprnn as d2l
+
+ROOT = Path(__file__).resolve().parents[1]
+
+project = "d2l_deeprnn"
+release = version = d2l.__version__
+copyright = "the authors of d2l_deeprnn; quotations from Dive into Deep Learning"
+language = "en"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**", "notebooks/*.ipynb", "results/README.md"]
+exclude_patterns = [".*", "build", "d2l_deeprnn", "reproduction", "tests", "venv"]
+
+# Pages in Markdown, and notebooks as they were committed: nothing is executed here.
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_render_image_options = {"alt": "what this cell draws"}
+nb_render_markdown_format = "gfm"  # the outputs have tables
+
+# The API, from signatures and docstrings.
+autodoc_default_options = {"members": True, "show-inheritance": True}
+add_module_names = False  # the headings say them
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+default_role = "code"
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False  # what stands before a colon is part of the sentence
+napoleon_use_ivar = True
+nitpicky = True
+# What other packages document elsewhere: looking it up would need the network.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(collections|os|pathlib|matplotlib|mx|mxnet|nd|gluon|np|numpy)\..*|Path"),
+    (r"py:class", r"Batch|Forward|Indices"),  # shorthands for types
+]
+
+html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines modules, as if they were links
+html_title = f"d2l_deeprnn {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["index.html"]
+html_copy_source = False
+html_math_renderer = "mathml"
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-docstring", part_fields, priority=600)  # napoleon has 500
+    app.connect("doctree-read", unlink_folders)
+    app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
+
+
+def skip_member(app, what, name, member, skip, options):
+    """Leave out of a module's part what its page shows as one of the names of the package itself,
+    and the fields of named tuples, of which Python says no more than their number."""
+    is_public = what == "module" and name in d2l.__all__ and getattr(d2l, name) is member
+    return True if is_public or type(member).__name__ == "_tuplegetter" else None
+
+
+def part_fields(app, what, name, member, options, lines):
+    """Make a field for each name of `batch_size, num_steps: shape of a minibatch`. Sphinx would
+    take the first one for the type of the second."""
+    text = re.sub(
+        r"^(:(?:param|ivar) )(\w+(?:, \w+)+)(:.*\n(?: +.*\n)*)",
+        lambda field: "".join(field[1] + name + field[3] for name in field[2].split(", ")),
+        "".join(f"{line}\n" for line in lines),
+        flags=re.MULTILINE,
+    )
+    lines[:] = text.splitlines()
+
+
+def unlink_folders(app, doctree):
+    """Where a repository is browsed, a link to a folder leads to it; here only its name is left."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        if link["reftype"] == "myst":
+            target = (ROOT / link["refdoc"]).parent / link["reftarget"]
+            if target.is_dir():
+                link.replace_self(link.children)
+
+
+def write_math(self, node):
+    """Write a formula as MathML, which browsers know; MathJax would have to be loaded."""
+    if isinstance(node, nodes.math_block):
+        self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    else:
+        self.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
