@@ -5,7 +5,7 @@ None of it looks ahead: a character is scored before anything has seen it.
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
@@ -84,25 +84,19 @@ class Average:
     """The mean of a model's parameters at several moments.
 
     Args:
-        sums: of parameters, by name, to go on from.
+        sums: of parameters, by name, to go on from; empty at first.
         count: how many are in the sums.
     """
 
-    def __init__(self, sums: Mapping[str, np.ndarray] = {}, count: int = 0) -> None:
-        self.sums = {name: array.astype(np.float64) for name, array in sums.items()}
-        self.count = count
+    def __init__(self, sums: Mapping[str, np.ndarray], count: int) -> None:
+        self.sums, self.count = dict(sums), count
 
     def add(self, parameters: Mapping[str, np.ndarray]) -> None:
         """Take the parameters of another moment in."""
         for name, array in parameters.items():
-            self.sums[name] = self.sums.get(name, 0) + array.astype(np.float64)
+            self.sums[name] = array.astype(np.float64) + self.sums.get(name, 0.0)
         self.count += 1
 
-    def mean(self) -> dict[str, np.ndarray]:
-        """The means, in float32."""
+    def mean(self) -> Dict[str, np.ndarray]:
+        """The means, in float32, by name."""
         return {n: (array / self.count).astype(np.float32) for n, array in self.sums.items()}
-
-
-def names(rows: Sequence[Mapping[str, Any]]) -> List[str]:
-    """The ways that rows speak of, each once."""
-    return list(dict.fromkeys(row["way"] for row in rows))

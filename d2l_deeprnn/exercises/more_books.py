@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -16,16 +18,21 @@ from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
+from .how_low import adapting, log_probabilities, together
 from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
-from .training import best, num_minibatches, settings_for, train_to_the_end
+from .training import best, load_network, num_minibatches, settings_for, train_to_the_end
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
     "ngrams": "exercise_3_ngrams",
     "recipes": "exercise_3_recipes",
     "amounts": "exercise_3_amounts",
+    "lowest": "exercise_3_lowest",
 }
+# Ways to get lower; weights are averaged in the same training as ONE.
+ONE, AVERAGED = "one network", "its weights averaged over epochs"
+ADAPTING, TOGETHER = "one network that adapts to the text", "the networks of all seeds together"
 RECIPE = ("num_hiddens", "dropout", "lr")
 
 
@@ -49,7 +56,9 @@ def study(
     Returns:
         "ngrams": the baseline, a row an amount of text; "recipes": a row for
         each setting that was tried; "amounts": rows, one an epoch, those of
-        best epochs with the test loss.
+        best epochs with the test loss; "lowest": a row for each way to get
+        lower, of networks that go on from all books with those of the author
+        who is asked about.
     """
     books = library(quick)
     names = books.first + books.second
@@ -64,6 +73,7 @@ def study(
     widths = {"up to a book": [16] if quick else [128, 256], "more": [24] if quick else [256, 512]}
     dropouts = [0.2] if quick else [0.2, 0.5]
     rates = [0.01, 0.02] if quick else [0.002, 0.004]
+    seeds = [1, 2] if quick else [1, 2, 3]
     described = {
         "command": "d2l-deeprnn exercise 3" + (" --quick" if quick else ""),
         "settings": {a: _settings(quick, len(indices)) for a, indices in amounts.items()},
@@ -81,27 +91,29 @@ def study(
         losses = {"train": model.loss(indices), "test": model.loss(test_indices)}
         return [{"characters": len(indices), "order": order, **losses}]
 
-    def run(r: Row, keep: bool) -> List[Row]:
-        indices = amounts[r["amount"]]
-        of_run = TrainSettings(
-            **_settings(quick, len(indices)),
+    # Without a directory, networks are kept for as long as it takes to go on from them.
+    passing = tempfile.TemporaryDirectory()
+    folder = (out or Path(passing.name)) / "networks"
+
+    def settings_of(r: Row) -> TrainSettings:
+        return TrainSettings(
+            **_settings(quick, len(amounts[r["amount"]])),
             corpus=names,
             forget_bias=1.0,
             **{name: r[name] for name in (*RECIPE, "seed")},
         )
-        books = list(amounts).index(r["amount"])
-        name = f"exercise_3_{books}_{r['seed']}" if keep else "exercise_3"
-        rows = train_to_the_end(
-            of_run,
-            new_model(of_run, len(vocab), try_gpu()),
-            indices,
-            valid_indices,
-            {"test": test_indices},
-            watch=watch,
-            file=out and out / "networks" / name,
-            keep=keep,
-        )
+
+    def file_of(r: Row) -> Path:
+        return folder / f"exercise_3_{list(amounts).index(r['amount'])}_{r['seed']}"
+
+    def train(r: Row, model: Any, file: Path, **options: Any) -> List[Row]:
+        indices, held_out = amounts[r["amount"]], {"test": test_indices}
+        options = {"watch": watch, "file": file, **options}
+        rows = train_to_the_end(settings_of(r), model, indices, valid_indices, held_out, **options)
         return [{"characters": len(indices), **row} for row in rows]
+
+    def run(r: Row, file: Path, keep: bool) -> List[Row]:
+        return train(r, new_model(settings_of(r), len(vocab), try_gpu()), file, keep=keep)
 
     def tried(amounts: Sequence[str], widths: Sequence[int], rates: Sequence[float]) -> List[Row]:
         grid = itertools.product(amounts, widths, dropouts, rates)
@@ -125,7 +137,7 @@ def study(
             FILES["recipes"],
             described,
             [*few, *more],
-            lambda r: [best(run(r, keep=False))],
+            lambda r: [best(run(r, folder / "exercise_3", keep=False))],
             out=out,
             watch=watch,
             work=work,
@@ -138,15 +150,66 @@ def study(
         described,
         [
             {"amount": amount, **best_recipe(recipes, amount), "seed": seed}
-            for seed in ([1, 2] if quick else [1, 2, 3])
+            for seed in seeds
             for amount in amounts
         ],
-        lambda r: run(r, keep=True),
+        lambda r: run(r, file_of(r), keep=True),
         out=out,
         watch=watch,
         work=work,
     )
-    return {"ngrams": ngrams, "recipes": recipes, "amounts": by_amount}
+    # From the networks that have read all the books, on with those of the author in question.
+    own_books, all_books = list(amounts)[-2:]
+    adapting_rates = [0.03, 0.1] if quick else [0.01, 0.03, 0.1, 0.3]
+
+    def of_all(seed: int) -> Row:
+        return {"amount": all_books, **best_recipe(recipes, all_books), "seed": seed}
+
+    def of_own(seed: int) -> Row:
+        chosen = of_all(seed)
+        return {**chosen, "amount": own_books, "lr": chosen["lr"] / 4}
+
+    def going_on(seed: int) -> Path:
+        return folder / f"exercise_3_lowest_{seed}"
+
+    def network(seed: int) -> Any:
+        """Without dropout, which training mode would have act."""
+        settings = settings_of(of_own(seed))
+        without = dataclasses.replace(settings, dropout=0.0)
+        model = new_model(without, len(vocab), try_gpu(), stacked=True)
+        load_network(model, going_on(seed), settings)
+        return model
+
+    def lowest(way: str, seed: int) -> List[Row]:
+        if way == ONE:
+            model = new_model(settings_of(of_own(seed)), len(vocab), try_gpu())
+            load_network(model, file_of(of_all(seed)), settings_of(of_all(seed)))
+            rows = train(of_own(seed), model, going_on(seed), keep=True, average=True)
+            return [best(rows)]
+        if way == ADAPTING:
+            model = network(seed)
+            tried = {lr: adapting(model, valid_indices, lr) for lr in adapting_rates}
+            lr = min(tried, key=lambda lr: tried[lr])
+            return [{"lr": lr, "valid": tried[lr], "test": adapting(model, test_indices, lr)}]
+        models = [network(seed) for seed in seeds]
+        parts = {"valid": valid_indices, "test": test_indices}
+        return [
+            {
+                name: together([log_probabilities(m, p) for m in models], p)
+                for name, p in parts.items()
+            }
+        ]
+
+    ways = [{"way": way, "seed": seed} for way in (ONE, ADAPTING) for seed in seeds]
+    how_low = collect(
+        FILES["lowest"],
+        {**described, "adapting_rates": adapting_rates},
+        [*ways, {"way": TOGETHER, "seed": 0}],
+        lambda r: lowest(r["way"], r["seed"]),
+        out=out,
+        watch=watch,
+    )
+    return {"ngrams": ngrams, "recipes": recipes, "amounts": by_amount, "lowest": how_low}
 
 
 def best_recipe(recipes: Sequence[Row], amount: str) -> Row:
@@ -209,6 +272,12 @@ def tables(rows: Rows) -> List[Table]:
             ],
         ),
         Table(
+            "How low? Perplexity of networks that go on from all books with those of one author: "
+            "median (lowest to highest) of the seeds",
+            ["what", "validation", "test"],
+            _how_low(rows["lowest"]),
+        ),
+        Table(
             "What further text by the same author is worth: test loss in nats as a power of the "
             "number of characters",
             ["power", "95 % interval", "twice the text multiplies the loss by"],
@@ -265,6 +334,21 @@ def figures(rows: Rows) -> Dict[str, Any]:
         ),
         "exercise_3_curves": lines_figure(curves, "epoch", ylabel, log_x=True, log_y=True),
     }
+
+
+def _how_low(rows: Sequence[Row]) -> List[List[str]]:
+    columns = [(ONE, ONE, ""), (AVERAGED, ONE, "averaged_"), (ADAPTING, ADAPTING, "")]
+    return [
+        [
+            what,
+            *(
+                spread([perplexity(row[prefix + name]) for row in select(rows, way=way)])
+                for name in ("valid", "test")
+            ),
+        ]
+        for what, way, prefix in [*columns, (TOGETHER, TOGETHER, "")]
+        if all(row.get(f"{prefix}test", "") != "" for row in select(rows, way=way))
+    ]
 
 
 def _settings(quick: bool, num_chars: int) -> Dict[str, Any]:

@@ -17,6 +17,7 @@ from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings, as_dict
 from ..training.state import TrainingState, as_numpy, parameters_of, set_parameters
+from .how_low import Average
 from .study import StudyError, Watch
 
 # How the training text is scored, without dropout: up to so many of its characters.
@@ -63,6 +64,7 @@ def train_to_the_end(
     watch: Optional[Watch] = None,
     file: Optional[Path] = None,
     keep: bool = False,
+    average: bool = False,
 ) -> List[Row]:
     """Train until the settings say that it is enough; the model ends as it was at its best.
 
@@ -77,6 +79,8 @@ def train_to_the_end(
         file: where the training is kept after each epoch, so that one that was interrupted goes
             on from there; nowhere if None.
         keep: leave the file there at the end, with the parameters, for ``load_network``.
+        average: also score the mean of the parameters after each epoch from the first in which the
+            learning rate has fallen, under the names of the texts with "averaged_" before them.
 
     Returns:
         A row for each epoch: epoch; learning rate; train, with dropout acting, and valid in nats a
@@ -91,8 +95,9 @@ def train_to_the_end(
     learner = Learner(settings, model, train_indices, valid_indices, ctx)
     rows: List[Row] = []
     best: Dict[str, np.ndarray] = {}
+    mean = Average({}, 0)
     if file is not None and file.exists():
-        rows, best, state = _read(file, settings)
+        rows, best, mean, state = _read(file, settings)
         if state is None:
             set_parameters(model, best, ctx)
             return rows
@@ -114,19 +119,25 @@ def train_to_the_end(
         rows.append(row)
         if record is learner.best:
             best = as_numpy(parameters_of(model))
+        if average and record.learning_rate < settings.lr / 2 and record.epoch > 1:
+            mean.add(as_numpy(parameters_of(model)))
         if file is not None:
-            _write(file, settings, rows, best, learner.capture())
+            _write(file, settings, rows, best, mean, learner.capture())
     if not rows:
         failed: Row = {"epoch": 1, "lr_then": settings.lr, "train": math.inf, "valid": math.inf}
         scores = dict.fromkeys([*held_out, "known"], math.inf)
         return [{**failed, "seconds": 0.0, "processor_seconds": 0.0, **scores}]
-    set_parameters(model, best, ctx)
     row = min(rows, key=lambda row: row["valid"])
+    if mean.count:
+        set_parameters(model, mean.mean(), ctx)
+        for name, indices in {"valid": valid_indices, **held_out}.items():
+            row[f"averaged_{name}"] = evaluate(model, indices, ctx, unscored=unscored).nats
+    set_parameters(model, best, ctx)
     for name, indices in {**held_out, "known": train_indices[:SCORED]}.items():
         row[name] = evaluate(model, indices, ctx, unscored=unscored).nats
     if file is not None:
         if keep:
-            _write(file, settings, rows, best, None)
+            _write(file, settings, rows, best, Average({}, 0), None)
         else:
             file.unlink()
     return rows
@@ -138,7 +149,7 @@ def load_network(model: gluon.Block, file: Path, settings: TrainSettings) -> Non
     Raises:
         StudyError: if there are none, they are of other settings, or damaged.
     """
-    _, best, state = _read(file, settings)
+    _, best, _, state = _read(file, settings)
     if state is not None:
         raise StudyError(f"the training in {file} has not ended")
     set_parameters(model, best, try_gpu())
@@ -154,23 +165,29 @@ def _write(
     settings: TrainSettings,
     rows: List[Row],
     best: Mapping[str, np.ndarray],
+    mean: Average,
     state: Optional[TrainingState],
 ) -> None:
     arrays, data = ({}, None) if state is None else state.to_checkpoint()
     arrays.update({f"best/{name}": array for name, array in best.items()})
+    arrays.update({f"sums/{name}": array for name, array in mean.sums.items()})
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(file, arrays, {"settings": as_dict(settings), "rows": rows, "state": data})
+    described = {"settings": as_dict(settings), "rows": rows, "averaged": mean.count}
+    save_checkpoint(file, arrays, {**described, "state": data})
 
 
 def _read(
     file: Path, settings: TrainSettings
-) -> Tuple[List[Row], Dict[str, np.ndarray], Optional[TrainingState]]:
+) -> Tuple[List[Row], Dict[str, np.ndarray], Average, Optional[TrainingState]]:
     try:
         arrays, data = load_checkpoint(file)
         if data["settings"] != as_dict(settings):
             raise StudyError(f"{file} is of other settings: name another directory, or remove it")
         state = data["state"] and TrainingState.from_checkpoint(arrays, data["state"])
-        found = {n[len("best/") :]: a for n, a in arrays.items() if n.startswith("best/")}
-        return list(data["rows"]), found, state
+        found, sums = (
+            {n[len(group) :]: a for n, a in arrays.items() if n.startswith(group)}
+            for group in ("best/", "sums/")
+        )
+        return list(data["rows"]), found, Average(sums, data["averaged"]), state
     except (OSError, CheckpointError, KeyError, TypeError) as error:
         raise StudyError(f"{file} cannot be used: {error}; remove it") from error
