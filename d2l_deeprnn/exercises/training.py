@@ -119,7 +119,7 @@ def train_to_the_end(
         rows.append(row)
         if record is learner.best:
             best = as_numpy(parameters_of(model))
-        if average and record.learning_rate < settings.lr / 2 and record.epoch > 1:
+        if average and record.learning_rate < (settings.lr or 0.0) / 2:
             mean.add(as_numpy(parameters_of(model)))
         if file is not None:
             _write(file, settings, rows, best, mean, learner.capture())
