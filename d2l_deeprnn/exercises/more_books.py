@@ -60,6 +60,14 @@ def study(
         lower, of networks that go on from all books with those of the author
         who is asked about.
     """
+    if out is not None:
+        return _study(quick, out, out / "networks", watch)
+    # Kept for as long as it takes to go on from them.
+    with tempfile.TemporaryDirectory() as networks:
+        return _study(quick, None, Path(networks), watch)
+
+
+def _study(quick: bool, out: Optional[Path], folder: Path, watch: Optional[Watch]) -> Rows:
     books = library(quick)
     names = books.first + books.second
     texts = read(names)
@@ -90,10 +98,6 @@ def study(
         model = NGramModel(indices, order, len(vocab))
         losses = {"train": model.loss(indices), "test": model.loss(test_indices)}
         return [{"characters": len(indices), "order": order, **losses}]
-
-    # Without a directory, networks are kept for as long as it takes to go on from them.
-    passing = tempfile.TemporaryDirectory()
-    folder = (out or Path(passing.name)) / "networks"
 
     def settings_of(r: Row) -> TrainSettings:
         return TrainSettings(

@@ -1,5 +1,6 @@
 """The studies behind the exercises: kept rows, fair comparisons, tables that follow from rows."""
 
+import dataclasses
 import fcntl
 import importlib
 import json
@@ -8,10 +9,11 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from d2l_deeprnn import cli
-from d2l_deeprnn._mxnet import mx
+from d2l_deeprnn._mxnet import mx, nd
 from d2l_deeprnn.evidence.records import read_rows, select
 from d2l_deeprnn.exercises import (
     EXERCISES,
@@ -19,6 +21,7 @@ from d2l_deeprnn.exercises import (
     authors,
     from_scratch,
     gru,
+    how_low,
     initialisation,
     more_books,
     texts,
@@ -220,7 +223,7 @@ def test_unscored_tokens_are_read_and_not_counted():
     settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
     indices = vocab.encode("abba" * 30)
     model = new_model(settings, len(vocab), CTX)
-    training.train_and_score(settings, model, indices, {})
+    training.train_to_the_end(settings, model, indices[:60], indices[60:], {})
     a, b = vocab["a"], vocab["b"]
     all_, only_b, only_a = (evaluate(model, indices, unscored=u) for u in ((), (a,), (b,)))
     assert (all_.num_chars, only_b.num_chars, only_a.num_chars) == (119, 60, 59)
@@ -368,19 +371,86 @@ def test_a_network_of_the_same_size_is_the_nearest():
 def test_mixtures_hold_what_they_say():
     one, two = "a" * 3000, "b" * 5000
     mixtures = authors._mixtures({"A": one, "B": two})
-    counts = {name: (text.count("a"), text.count("b")) for name, text in mixtures.items()}
-    assert list(counts.values()) == [
-        (3000, 0),
-        (0, 3000),
-        (1500, 1500),
-        (3000, 3000),
-        (3000, 3000),
-        (300, 3000),
-        (3000, 3000),
-    ]
-    marked = mixtures[authors.MARKED]
-    assert marked.count(authors.MARKS[0]) == marked.count(authors.MARKS[1]) == 6
+    counts = {name: (text.count("a"), text.count("b")) for name, (text, _) in mixtures.items()}
+    assert counts == {
+        "A only": (3000, 0),
+        "B only": (0, 3000),
+        "B only, all": (0, 5000),
+        "both, half of each": (1500, 1500),
+        "both, all": (3000, 5000),
+        "both, half of each, with author marks": (1500, 1500),
+        "both, all, with author marks": (3000, 5000),
+        "both, a tenth of A": (300, 3000),
+        "both, a tenth of A, repeated": (3000, 3000),
+    }
+    assert all(readers == ("A", "B") for name, (_, readers) in mixtures.items() if "both" in name)
+    marked, _ = mixtures[authors.ALL + authors.MARKED]
+    assert [marked.count(mark) for mark in authors.MARKS] == [6, 10]
     assert marked.startswith(authors.MARKS[0] + "a" * 500 + authors.MARKS[0])
+    for one, other, author in authors.compared(["A", "B"]):
+        assert {one, other} <= set(mixtures) and author in "AB"
+
+
+def trained_networks(text, seeds=(1, 2)):
+    vocab, indices = text
+    settings = to_the_end(num_epochs=4, num_hiddens=12)
+    networks = []
+    for seed in seeds:
+        of_seed = dataclasses.replace(settings, seed=seed)
+        networks.append(new_model(of_seed, len(vocab), CTX))
+        training.train_to_the_end(of_seed, networks[-1], indices[:2000], indices[2000:2300], {})
+    return networks
+
+
+def test_networks_together_are_the_mean_of_their_probabilities():
+    vocab, indices = short_text()
+    networks, test = trained_networks((vocab, indices)), indices[2300:3000]
+    said = [how_low.log_probabilities(network, test) for network in networks]
+    for network, log_p in zip(networks, said):
+        assert log_p.shape == (699, len(vocab))
+        alone = evaluate(network, test, CTX, batch_size=1).nats
+        assert how_low.together([log_p], test) == pytest.approx(alone, rel=1e-6)
+    right = [np.exp(log_p[np.arange(699), test[1:]].astype(float)) for log_p in said]
+    expected = -np.log((right[0] + right[1]) / 2).mean()
+    assert how_low.together(said, test) == pytest.approx(expected, rel=1e-6)
+
+
+def test_adapting_scores_before_it_learns():
+    vocab, indices = short_text()
+    (network,), test = trained_networks((vocab, indices), [1]), indices[2300:3000]
+    before = {name: array.asnumpy() for name, array in parameters_of(network).items()}
+    alone = evaluate(network, test, CTX, batch_size=1).nats
+    assert how_low.adapting(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
+    adapted = how_low.adapting(network, test, 0.3)
+    assert adapted < alone - 1e-3
+    # The first characters are scored as if it never learnt.
+    first = test[: how_low.ADAPTING_STEPS + 1]
+    alone = evaluate(network, first, CTX, batch_size=1).nats
+    assert how_low.adapting(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
+    for name, array in parameters_of(network).items():
+        assert (array.asnumpy() == before[name]).all(), name
+
+
+def test_weights_are_averaged_from_the_first_fall_of_the_rate_on(tmp_path):
+    vocab, indices = short_text(2000)
+    settings = to_the_end(lr=0.05, decay_epochs=1, patience=4, num_epochs=40)
+    model = new_model(settings, len(vocab), CTX)
+    parts = (indices[:1500], indices[1500:1750], {"test": indices[1750:]})
+    kept = []
+    add = how_low.Average.add
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(how_low.Average, "add", lambda self, p: kept.append(p) or add(self, p))
+        rows = training.train_to_the_end(settings, model, *parts, average=True)
+    low = [row for row in rows if row["lr_then"] < 0.03]
+    assert len(kept) == len(low) > 1
+    for name, param in parameters_of(model).items():
+        mean = np.mean([p[name].astype(float) for p in kept], axis=0)
+        param[:] = nd.array(mean)
+    best = training.best(rows)
+    assert evaluate(model, parts[2]["test"], CTX).nats == pytest.approx(
+        best["averaged_test"], rel=1e-5
+    )
+    assert best["averaged_valid"] != best["valid"]
 
 
 def test_from_scratch_equals_gluons_and_a_fault_would_show(monkeypatch):
