@@ -49,7 +49,8 @@ def pictures(results: Path) -> Dict[Path, Callable[[], Figure]]:
         rows = results / f"{name}.csv"
         if rows.exists():
             found[rows.with_suffix(".svg")] = functools.partial(benchmark, script, rows)
-    for name, draw in ("chapter", chapter), ("tinyshakespeare", training):
+    runs = {"chapter": chapter, "tinyshakespeare": training, "tinyshakespeare_longer": training}
+    for name, draw in runs.items():
         found[results / name / "perplexity.svg"] = functools.partial(draw, results / name)
     return found
 

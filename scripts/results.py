@@ -399,12 +399,19 @@ class Results:
         return table(["network", "epochs", "last perplexity", "seconds an epoch (median)"], rows)
 
     def tinyshakespeare(self) -> str:
-        found = self.described("tinyshakespeare/evaluation")
-        minutes = found["seconds_to_best_epoch"] / 60
-        model = f"this LSTM, 2 layers of 512, after {found['best_epoch']} epochs, {minutes:.0f} min"
+        rows = []
+        for name in ("tinyshakespeare", "tinyshakespeare_longer"):
+            found = self.described(f"{name}/evaluation")
+            settings = self.described(f"{name}/config")["settings"]
+            minutes = found["seconds_to_best_epoch"] / 60
+            model = (
+                f"this LSTM, 2 layers of {settings['num_hiddens']}, batches of "
+                f"{settings['batch_size']} rows, after {found['best_epoch']} epochs, "
+                f"{minutes:.0f} min"
+            )
+            rows.append([model, f"{found['nats_1_row']:.4f}"])
         ngram = f"n-gram of order {found['ngram_order']}, Witten-Bell, same split"
-        rows = [
-            [model, f"{found['nats_1_row']:.4f}"],
+        rows += [
             [ngram, f"{found['ngram_nats']:.4f}"],
             ["nanoGPT's character model on a data-centre GPU, as its README says", "1.4697"],
         ]
@@ -425,7 +432,7 @@ class Results:
     def no_dropout(self) -> str:
         last = self.rows("tinyshakespeare_no_dropout/metrics")[-1]
         return paragraph(
-            f"Without dropout, the run of the table above ends at {last['valid_loss']:.4f} "
+            f"Without dropout, the first run of the table above ends at {last['valid_loss']:.4f} "
             f"held-out and {last['train_loss']:.4f} training nats "
             "([`tinyshakespeare_no_dropout`](tinyshakespeare_no_dropout))."
         )

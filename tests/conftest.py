@@ -31,8 +31,12 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 SEED_VARIABLE = "D2L_DEEPRNN_TEST_SEED"
-# One number for the whole run, so that a test run alone repeats what it did among others.
-SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(2**31))
+# One number for the whole run, so that a test run alone repeats what it did among others. It is the
+# same in every run unless another is asked for: in float32 there are seeds with which rounding
+# grows beyond any limit that would still show a fault, and somebody who changed something else
+# should not come upon one.
+SEED = os.environ.get(SEED_VARIABLE) or "0"
+SEED = random.SystemRandom().randrange(2**31) if SEED == "random" else int(SEED)
 
 
 def pytest_report_header():

@@ -120,7 +120,10 @@ def test_all_data_files_are_packaged(metadata):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the project in a folder called as the package is, as a clone would be."""
+    """A copy of the project in a folder called as the package is, as a clone would be.
+
+    Without what commands and tools have left in this one: what .gitignore names.
+    """
     folder = tmp_path / "d2l_deeprnn"
     shutil.copytree(
         str(ROOT),
@@ -128,12 +131,15 @@ def checkout(tmp_path):
         ignore=shutil.ignore_patterns(
             ".git",
             ".venv*",
+            "venv",
             "build",
             "dist",
+            "reproduction",
             "*.egg-info",
             "__pycache__",
             ".*_cache",
             ".hypothesis",
+            ".ipynb_checkpoints",
         ),
     )
     return folder

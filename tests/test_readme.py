@@ -108,14 +108,21 @@ def settings_of(run):
 
 def test_the_command_beside_tinyshakespeare_is_that_of_the_run():
     page = TEXTS["results/README.md"]
-    words = page.split("d2l-deeprnn train --corpus tinyshakespeare")[1].split("--out")[0].split()
-    given = {"corpus": ["tinyshakespeare"]}
-    for name in (word for word in words if word.startswith("--")):
-        value = words[words.index(name) + 1]
-        given[name[2:].replace("-", "_")] = True if value.startswith("--") else value
     settings = settings_of("tinyshakespeare")
-    for name, value in given.items():
-        assert settings[name] == type(settings[name])(value), name
+    longer = settings_of("tinyshakespeare_longer")
+    changed = {name for name in settings if settings[name] != longer[name]}
+    assert changed == {"batch_size", "num_epochs", "lr"}
+    for run, beginning, given in [
+        (settings, "--corpus tinyshakespeare", {"corpus": ["tinyshakespeare"]}),
+        (longer, "--config tinyshakespeare/config.json", {}),
+    ]:
+        words = page.split(f"d2l-deeprnn train {beginning}")[1].split("--out")[0].split()
+        for name in (word for word in words if word.startswith("--")):
+            value = words[words.index(name) + 1]
+            given[name[2:].replace("-", "_")] = True if value.startswith("--") else value
+        assert changed <= given.keys()
+        for name, value in given.items():
+            assert run[name] == type(run[name])(value), name
     assert settings_of("tinyshakespeare_no_dropout") == {**settings, "dropout": 0.0}
 
 

@@ -68,7 +68,8 @@ LEFT = {
 @pytest.mark.parametrize("kind", [*DECODED, *LEFT])
 def test_one_step_at_a_time_gives_the_models_scores(kind, rows, hybridized, joins, graphs):
     model = d2l.RNNModel({**DECODED, **LEFT}[kind](), V)
-    model.initialize(mx.init.Normal(1), ctx=CTX)
+    # With larger weights a network of tanh makes a difference in rounding larger at every step.
+    model.initialize(mx.init.Normal(0.5), ctx=CTX)
     if hybridized:
         model.hybridize(static_alloc=True, static_shape=True)
     text = nd.random.randint(0, V, shape=(rows, 12)).astype("float32")

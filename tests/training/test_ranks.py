@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -435,6 +436,9 @@ def test_a_killed_rank_ends_all_and_loses_nothing(seed, tmp_path):
     assert status != 0
     job.wait_until_gone()
     if (out / "config.json").exists():
-        done = len(history(out)) if (out / "last.zip").exists() else 0
-        assert main(["train", "--resume", "--out", str(out), f"--num-epochs={done + 1}"]) == 0
+        written = (out / "last.zip").exists()
+        done = len(history(out)) if written else 0
+        begins_again = pytest.warns(UserWarning, match="had not written a checkpoint yet")
+        with contextlib.nullcontext() if written else begins_again:
+            assert main(["train", "--resume", "--out", str(out), f"--num-epochs={done + 1}"]) == 0
         assert len(history(out)) == done + 1
