@@ -22,8 +22,8 @@ from .study import StudyError, Watch
 
 # How the training text is scored, without dropout: up to so many of its characters.
 SCORED = 100_000
-# A loss counts as a plateau after two epochs without a better one, or more where an epoch is short.
-EPOCHS, MINIBATCHES = 2, 300
+# The loss counts as a plateau after so many minibatches, in whole epochs, without a better one.
+PLATEAU = 300
 MOST_EPOCHS = 400  # none of the trainings comes near
 
 
@@ -39,7 +39,7 @@ def settings_for(quick: bool, num_minibatches: int) -> Dict[str, Any]:
     """
     common: Dict[str, Any] = {"num_layers": 2, "num_steps": 35, "init": "xavier"}
     common.update(optimizer="adam", schedule="plateau", lr_decay=0.25, warmup_epochs=0.5)
-    plateau = max(EPOCHS, math.ceil(MINIBATCHES / max(1, num_minibatches)))
+    plateau = math.ceil(PLATEAU / max(1, num_minibatches))
     common.update(decay_epochs=plateau, patience=2 * plateau + 1)
     return {
         **common,
