@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
+from ranks import MPIEXEC
 from turns import in_a_process, parser, write
 
 from d2l_deeprnn.training import runs
@@ -31,7 +32,6 @@ from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
 MINIBATCHES = 100
 SCORED = 10**5
-MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
 STARTS = "first", "second"
 
 

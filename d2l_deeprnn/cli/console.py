@@ -18,6 +18,7 @@ from ..files import printable
 
 if TYPE_CHECKING:
     from ..evidence.records import Table
+    from ..training.trainer import Progress
 
 # DISAGREES is for a run that does not agree with the book, and for nothing else. A signal's
 # status comes from `exit_status`; 70 is EX_SOFTWARE.
@@ -63,6 +64,21 @@ def print_line(line: str) -> None:
 
     tqdm.write(fitting(line, sys.stdout))
     sys.stdout.flush()  # a log file shows each line when it is written
+
+
+def advance(bar: Any, progress: Progress, words: str) -> None:
+    """Show in a progress bar how far an epoch is; it begins anew with each epoch.
+
+    Args:
+        bar: of tqdm.
+        progress: of the epoch.
+        words: stand before the bar.
+    """
+    # The words first: to begin anew draws the bar, else behind the words of the epoch before.
+    bar.set_description_str(words, refresh=False)
+    if progress.num_minibatches != bar.total or progress.minibatch < bar.n:
+        bar.reset(progress.num_minibatches)
+    bar.update(progress.minibatch - bar.n)
 
 
 def print_table(table: Table) -> None:

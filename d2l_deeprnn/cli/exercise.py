@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..exercises import EXERCISES, NOTEBOOKS
-from .console import DONE, duration, print_line, print_table
+from .console import DONE, SILENCE_SECONDS, advance, duration, print_line, print_table
 
 if TYPE_CHECKING:
     from ..evidence.records import Row
@@ -94,8 +94,6 @@ class _Shown:
         bar: of tqdm; disabled where there is no terminal.
     """
 
-    SILENCE_SECONDS = 20.0  # between two lines where there is no bar
-
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._spoke = time.perf_counter()
@@ -109,7 +107,7 @@ class _Shown:
 
     def minibatch(self, progress: Progress) -> None:
         silent = time.perf_counter() - self._spoke
-        if self._bar.disable and silent < self.SILENCE_SECONDS:
+        if self._bar.disable and silent < SILENCE_SECONDS:
             return
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
         words = f"{self._words}, epoch {progress.epoch}{loss}"
@@ -117,7 +115,4 @@ class _Shown:
             self._spoke += silent
             print_line(f"  {words}, {progress.minibatch / progress.num_minibatches:.0%}")
             return
-        if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
-            self._bar.reset(progress.num_minibatches)
-        self._bar.set_description_str(words, refresh=False)
-        self._bar.update(progress.minibatch - self._bar.n)
+        advance(self._bar, progress, words)

@@ -20,6 +20,7 @@ from .console import (
     DONE,
     SILENCE_SECONDS,
     Pace,
+    advance,
     duration,
     exit_status,
     print_line,
@@ -326,12 +327,9 @@ class _Display:
             self._spoke += silent
             print_line(f"{words}, {done:.0%}")
             return
-        self._bar.set_description_str(words, refresh=False)
         # Of this call as a whole: the device is handed minibatches in bursts.
         self._bar.set_postfix_str(f"{self._speed()} tok/s", refresh=False)
-        if progress.num_minibatches != self._bar.total or progress.minibatch < self._bar.n:
-            self._bar.reset(progress.num_minibatches)
-        self._bar.update(progress.minibatch - self._bar.n)
+        advance(self._bar, progress, words)
 
     def epoch(self, record: TrainRecord) -> None:
         from ..training.evaluate import perplexity
