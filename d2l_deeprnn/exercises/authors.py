@@ -7,11 +7,8 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-import numpy as np
-
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
-from ..evidence.intervals import mean_interval
 from ..evidence.records import Row, Table, column, select, spread
 from ..generation.generate import generate
 from ..text.vocab import Vocab
@@ -19,7 +16,7 @@ from ..training.learner import new_model
 from ..training.settings import TrainSettings
 from .study import Watch, collect, perplexity
 from .texts import library, read, split
-from .training import best, num_minibatches, settings_for, train_to_the_end
+from .training import epochs_for, lstm_settings, train_and_score
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -31,8 +28,7 @@ FILES = {  # kind of rows -> file
 MARKS = ("\ue000", "\ue001")
 PASSAGE = 500  # characters
 PREFIXES = ("the time ", "she was ")
-HALVES, ALL = "both, half of each", "both, all"
-MARKED = ", with author marks"
+HALVES, ALL, MARKED = "both, half of each", "both, all", "both, all, with author marks"
 
 
 def study(
@@ -40,10 +36,10 @@ def study(
 ) -> Rows:
     """Train on one author, on the other, and on both in several ways; score each on each.
 
-    Every network is trained to the end, which the validation parts of those
-    authors decide whom it reads. The remedies are tried on a mixture that
-    holds a tenth of the first author, repeated until both are equally long,
-    and as a mark before every passage that names its author.
+    Every network sees about the same number of minibatches. The remedies are
+    tried on both authors in equal parts and on a mixture that holds a tenth
+    of the first: sampling that shows both equally often, and a mark before
+    every passage that names its author.
 
     Args:
         quick: two minutes on the sample texts, to see that it works.
@@ -51,62 +47,47 @@ def study(
         watch: is told how far it is.
 
     Returns:
-        "runs": rows, one an epoch, those of best epochs with the losses of
-        both authors' tests and what the network wrote; "characters": how often
-        each author uses each character; "words": how many of their most
-        frequent words the authors share.
+        "runs": rows, one a run, with what the network wrote; "characters":
+        how often each author uses each character; "words": how many of their
+        most frequent words the authors share.
     """
     books = library(quick)
     first, second = (split(" ".join(read(names)), 0.1) for names in (books.first, books.second))
     texts = {books.authors[0]: first, books.authors[1]: second}
     vocab = Vocab("".join("".join(parts) for parts in texts.values()) + "".join(MARKS))
     mixtures = _mixtures({author: parts[0] for author, parts in texts.items()})
-    recipe: Row = {
-        "num_hiddens": 32 if quick else 256,
-        "dropout": 0.3,
-        "lr": 0.01 if quick else 0.004,
-        "forget_bias": 1.0,
-    }
+    settings = lstm_settings(quick)
+    minibatches = 300 if quick else 3000
     described = {
         "command": "d2l-deeprnn exercise 4" + (" --quick" if quick else ""),
-        "settings": {
-            mixture: {**settings_for(quick, num_minibatches(len(text), quick)), **recipe}
-            for mixture, (text, _) in mixtures.items()
-        },
+        "settings": settings,
+        "minibatches": minibatches,
         "texts": {books.authors[0]: books.first, books.authors[1]: books.second},
         "characters": {author: [len(p) for p in parts] for author, parts in texts.items()},
         "passage": PASSAGE,
     }
 
     def run(mixture: str, seed: int) -> List[Row]:
-        text, readers = mixtures[mixture]
-        marks = dict(zip(texts, MARKS)) if mixture.endswith(MARKED) else {}
-
-        def indices(author: str, part: int) -> Any:
-            words = texts[author][part]
-            return vocab.encode(_mark(words, marks[author]) if marks else words)
-
+        text = mixtures[mixture]
+        marked = MARKS[0] in text
+        held_out = {
+            author: vocab.encode(_mark(parts[2], mark) if marked else parts[2])
+            for (author, parts), mark in zip(texts.items(), MARKS)
+        }
+        indices = vocab.encode(text)
         chosen = TrainSettings(
-            **settings_for(quick, num_minibatches(len(text), quick)),
-            **recipe,
+            **settings,
             corpus=books.first + books.second,
+            num_epochs=epochs_for(minibatches, len(indices), settings),
             seed=seed,
         )
+        unscored = tuple(vocab.encode("".join(MARKS)).tolist())
         model = new_model(chosen, len(vocab), try_gpu())
-        rows = train_to_the_end(
-            chosen,
-            model,
-            vocab.encode(text),
-            np.concatenate([indices(author, 1) for author in readers]),
-            {author: indices(author, 2) for author in texts},
-            unscored=tuple(vocab.encode("".join(MARKS)).tolist()),
-            watch=watch,
-            file=out and out / "networks" / "exercise_4",
-        )
-        best(rows).update(_samples(model, vocab, bool(marks)))
-        return [{"characters": len(text), **row} for row in rows]
+        rows = train_and_score(chosen, model, indices, held_out, unscored=unscored, watch=watch)
+        row = {k: rows[-1][k] for k in ("epoch", "train", *held_out, "seconds")}
+        return [{"characters": len(indices), **row, **_samples(model, vocab, marked)}]
 
-    seeds = [1, 2] if quick else [1, 2, 3]
+    seeds = [1] if quick else [1, 2, 3]
     rows = collect(
         FILES["runs"],
         described,
@@ -114,7 +95,6 @@ def study(
         lambda r: run(r["mixture"], r["seed"]),
         out=out,
         watch=watch,
-        work=lambda r: len(mixtures[r["mixture"]][0]),
     )
     characters = collect(
         FILES["characters"],
@@ -135,59 +115,26 @@ def study(
     return {"runs": rows, "characters": characters, "words": words}
 
 
-def compared(authors: Sequence[str]) -> List[Tuple[str, str, str]]:
-    """What is asked of the mixtures: which, compared with which, on which author's test."""
-    one, two = authors
-    return [
-        # As many characters, half of them by somebody else.
-        *((HALVES, _only(author), author) for author in authors),
-        # All that one author wrote, and all of another beside it.
-        (ALL, _only(one), one),
-        (ALL, _all_of(two), two),
-        *((mixture + MARKED, mixture, author) for mixture in (HALVES, ALL) for author in authors),
-        (_little(one), _only(two), one),
-        *((_balanced(one), _little(one), author) for author in authors),
-    ]
-
-
 def tables(rows: Rows) -> List[Table]:
-    """The matrix of mixtures and authors, what mixing does, what they share, and samples."""
+    """The matrix of mixtures and authors, what the authors share, and samples."""
     authors = _authors(rows)
-    runs = _ends(rows)
-    mixtures = list(dict.fromkeys(column(runs, "mixture")))
-    first = select(runs, seed=runs[0]["seed"])
-    asked = compared(authors)
-    differences = []
-    for one, other, author in asked:
-        nats = [
-            row[author] - select(runs, mixture=other, seed=row["seed"])[0][author]
-            for row in select(runs, mixture=one)
-        ]
-        found = mean_interval(nats)
-        sure = "no" if found.holds(0) else "it harms" if found.middle > 0 else "it helps"
-        bounds = f"{found.low:+.3f} to {found.high:+.3f}"
-        differences.append([one, other, author, f"{found.middle:+.3f}", bounds, sure])
+    mixtures = list(dict.fromkeys(column(rows["runs"], "mixture")))
+    first = select(rows["runs"], seed=rows["runs"][0]["seed"])
     return [
         Table(
             "Test perplexity by author: median (lowest to highest) of the seeds",
-            ["trained on", "characters", "best epoch", *authors],
+            ["trained on", "characters", *authors],
             [
                 [
                     mixture,
-                    f"{select(runs, mixture=mixture)[0]['characters']:,}",
-                    spread(column(select(runs, mixture=mixture), "epoch"), 0),
+                    f"{select(rows['runs'], mixture=mixture)[0]['characters']:,}",
                     *(
-                        spread([perplexity(r[a]) for r in select(runs, mixture=mixture)])
+                        spread([perplexity(r[a]) for r in select(rows["runs"], mixture=mixture)])
                         for a in authors
                     ),
                 ]
                 for mixture in mixtures
             ],
-        ),
-        Table(
-            "Difference of test losses in nats, seed by seed: mean, and the 95 % interval of each",
-            ["trained on", "less trained on", "test", "mean", "interval", "more than noise"],
-            differences,
         ),
         Table(
             "What the authors share",
@@ -208,12 +155,11 @@ def tables(rows: Rows) -> List[Table]:
 def figures(rows: Rows) -> Dict[str, Any]:
     """The matrix as a picture, and how often each author uses each character."""
     authors = _authors(rows)
-    runs = _ends(rows)
-    mixtures = list(dict.fromkeys(column(runs, "mixture")))
+    mixtures = list(dict.fromkeys(column(rows["runs"], "mixture")))
     panels = {}
     for author in authors:
         values = {
-            mixture: [perplexity(r[author]) for r in select(runs, mixture=mixture)]
+            mixture: [perplexity(r[author]) for r in select(rows["runs"], mixture=mixture)]
             for mixture in mixtures
         }
         panels[f"test text by {author}"] = values
@@ -237,17 +183,8 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
-def _ends(rows: Rows) -> List[Row]:
-    """The rows of the best epochs."""
-    return [row for row in rows["runs"] if row.get("known", "") != ""]
-
-
 def _only(author: str) -> str:
     return f"{author} only"
-
-
-def _all_of(author: str) -> str:
-    return f"{author} only, all"
 
 
 def _little(author: str) -> str:
@@ -258,38 +195,25 @@ def _balanced(author: str) -> str:
     return f"both, a tenth of {author}, repeated"
 
 
-def _mixtures(texts: Mapping[str, str]) -> Dict[str, Tuple[str, Tuple[str, ...]]]:
-    """Name -> text to train on, and whose it is.
+def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
+    """Name -> text to train on.
 
     Minibatches of adjacent sampling cut a text into rows side by side, so
     that authors who stand one after the other are both in each minibatch, in
     proportion to their lengths.
-
-    Args:
-        texts: by author, that of the second the longer one.
     """
     one, two = texts
-    first, all_of_second = texts.values()
-    length = len(first)
-    second = all_of_second[:length]
-    half = length // 2
+    length = min(map(len, texts.values()))
+    first, second = (text[:length] for text in texts.values())
     little = first[: length // 10]
-    mixed: Dict[str, Tuple[str, ...]] = {
-        HALVES: (first[:half], second[:half]),
-        ALL: (first, all_of_second),
-    }
-    marked = {
-        name + MARKED: tuple(_mark(text, mark) for text, mark in zip(parts, MARKS))
-        for name, parts in mixed.items()
-    }
-    mixed.update(marked)
-    mixed[_little(one)] = (little, second)
-    mixed[_balanced(one)] = (little * 10, second)
     return {
-        _only(one): (first, (one,)),
-        _only(two): (second, (two,)),
-        _all_of(two): (all_of_second, (two,)),
-        **{name: ("".join(parts), (one, two)) for name, parts in mixed.items()},
+        _only(one): first,
+        _only(two): second,
+        HALVES: first[: length // 2] + second[: length // 2],
+        ALL: first + second,
+        MARKED: _mark(first, MARKS[0]) + _mark(second, MARKS[1]),
+        _little(one): little + second,
+        _balanced(one): little * 10 + second,
     }
 
 

@@ -2,137 +2,84 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import math
 import statistics
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Level, Line, lines_figure
-from ..evidence.intervals import Interval, slope_interval
 from ..evidence.records import Row, Table, column, select, spread
 from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
-from .how_low import adapting, log_probabilities, together
 from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
-from .training import best, load_network, num_minibatches, settings_for, train_to_the_end
+from .training import best, epochs_for, lstm_settings, train_and_score
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
-    "ngrams": "exercise_3_ngrams",
-    "recipes": "exercise_3_recipes",
     "amounts": "exercise_3_amounts",
-    "lowest": "exercise_3_lowest",
+    "sizes": "exercise_3_sizes",
+    "longer": "exercise_3_longer",
+    "ngrams": "exercise_3_ngrams",
 }
-# Ways to get lower; weights are averaged in the same training as ONE.
-ONE, AVERAGED = "one network", "its weights averaged over epochs"
-ADAPTING, TOGETHER = "one network that adapts to the text", "the networks of all seeds together"
-RECIPE = ("num_hiddens", "dropout", "lr")
 
 
 def study(
     *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
 ) -> Rows:
-    """Train on a tenth of a book up to several books, each network to the end.
+    """Train on a tenth of a book up to several books, and networks of several sizes.
 
     What is held out is the same everywhere: the last fifth of the first book,
-    half of it to choose on, half of it for the test. For each amount of text,
-    width, dropout and learning rate are those of a small grid that are best on
-    the validation part; with more than one book, the learning rate is that of
-    one book.
+    half of it to choose the epoch on, half of it for the test. Every network
+    sees about the same number of minibatches, however long its text is: 2,500.
+    That is little for several books, so a wider network with dropout trains on
+    one book, two and all of them for four times as long.
 
     Args:
         quick: two minutes on the sample texts, to see that it works.
-        out: directory of ``exercise_3*.csv``, and in it, in ``networks``, of
-            the networks of "amounts".
+        out: directory of ``exercise_3*.csv``.
         watch: is told how far it is.
 
     Returns:
-        "ngrams": the baseline, a row an amount of text; "recipes": a row for
-        each setting that was tried; "amounts": rows, one an epoch, those of
-        best epochs with the test loss; "lowest": a row for each way to get
-        lower, of networks that go on from all books with those of the author
-        who is asked about.
+        "amounts", "sizes" and "longer": rows, one a run, at the epoch that is
+        best on the validation part; "ngrams": the baseline, a row an amount of
+        text.
     """
-    if out is not None:
-        return _study(quick, out, out / "networks", watch)
-    # Kept for as long as it takes to go on from them.
-    with tempfile.TemporaryDirectory() as networks:
-        return _study(quick, None, Path(networks), watch)
-
-
-def _study(quick: bool, out: Optional[Path], folder: Path, watch: Optional[Watch]) -> Rows:
     books = library(quick)
     names = books.first + books.second
     texts = read(names)
     own, valid, test = split(texts[0])
     vocab = Vocab("".join(texts))
     valid_indices, test_indices = encode(vocab, valid, test)
-    amounts = {
-        name: vocab.encode(text) for name, text in _amounts(names, [own, *texts[1:]]).items()
-    }
-    one_book = list(amounts)[2]  # after two parts of it
-    # Width and dropout; a wide network with little dropout only learns more of the text by heart.
-    up_to_a_book = [(16, 0.2)] if quick else [(w, d) for w in (128, 256) for d in (0.2, 0.5)]
-    more_books = [(24, 0.2)] if quick else [(256, 0.2), (256, 0.5), (512, 0.5)]
-    rates = [0.01, 0.02] if quick else [0.002, 0.004]
-    seeds = [0, 1] if quick else [0, 1, 2]
+    amounts = _amounts(names, [own, *texts[1:]])
+    settings = lstm_settings(quick)
+    minibatches = 300 if quick else 2500
     described = {
         "command": "d2l-deeprnn exercise 3" + (" --quick" if quick else ""),
-        "settings": {a: _settings(quick, len(indices)) for a, indices in amounts.items()},
-        "num_hiddens, dropout": {"up to a book": up_to_a_book, "more": more_books},
-        "rates": rates,
+        "settings": settings,
+        "minibatches": minibatches,
         "texts": list(names),
         "held_out": [len(valid), len(test)],
     }
 
+    def run(amount: str, minibatches: int = minibatches, **changed: Any) -> List[Row]:
+        indices = vocab.encode(amounts[amount])
+        epochs = epochs_for(minibatches, len(indices), settings, least=2)
+        chosen = {**settings, "corpus": names, "num_epochs": epochs, **changed}
+        held_out = {"valid": valid_indices, "test": test_indices}
+        of_run = TrainSettings(**chosen)
+        model = new_model(of_run, len(vocab), try_gpu())
+        rows = train_and_score(of_run, model, indices, held_out, watch=watch)
+        return [{"characters": len(indices), **best(rows), "last_train": rows[-1]["train"]}]
+
     def ngram(amount: str) -> List[Row]:
-        indices = amounts[amount]
+        indices = vocab.encode(amounts[amount])
         order, _ = choose_order(indices, valid_indices, len(vocab))
         model = NGramModel(indices, order, len(vocab))
         losses = {"train": model.loss(indices), "test": model.loss(test_indices)}
         return [{"characters": len(indices), "order": order, **losses}]
-
-    def settings_of(r: Row) -> TrainSettings:
-        return TrainSettings(
-            **_settings(quick, len(amounts[r["amount"]])),
-            corpus=names,
-            forget_bias=1.0,
-            **{name: r[name] for name in (*RECIPE, "seed")},
-        )
-
-    def file_of(r: Row) -> Path:
-        recipe = "_".join(f"{r[name]:g}" for name in RECIPE)
-        return folder / f"exercise_3_{list(amounts).index(r['amount'])}_{recipe}_{r['seed']}"
-
-    def train(r: Row, model: Any, file: Path, **options: Any) -> List[Row]:
-        indices, held_out = amounts[r["amount"]], {"test": test_indices}
-        options = {"watch": watch, "file": file, **options}
-        rows = train_to_the_end(settings_of(r), model, indices, valid_indices, held_out, **options)
-        return [{"characters": len(indices), **row} for row in rows]
-
-    def run(r: Row) -> List[Row]:
-        """Train, or read what was trained when recipes were tried."""
-        model = new_model(settings_of(r), len(vocab), try_gpu())
-        return train(r, model, file_of(r), keep=True)
-
-    def tried(
-        amounts: Sequence[str], networks: Sequence[Tuple[int, float]], rates: Sequence[float]
-    ) -> List[Row]:
-        grid = itertools.product(amounts, networks, rates)
-        return [
-            {"amount": amount, **dict(zip(RECIPE, (*network, rate))), "seed": seeds[0]}
-            for amount, network, rate in grid
-        ]
-
-    def work(run: Row) -> float:
-        return float(len(amounts[run["amount"]]) * run["num_hiddens"] ** 2)
 
     ngrams = collect(
         FILES["ngrams"],
@@ -142,243 +89,159 @@ def _study(quick: bool, out: Optional[Path], folder: Path, watch: Optional[Watch
         out=out,
         watch=watch,
     )
-    few = tried(list(amounts)[:3], up_to_a_book, rates)
-    more: List[Row] = []
-    for runs in (few, more):
-        recipes = collect(
-            FILES["recipes"],
-            described,
-            [*few, *more],
-            lambda r: [best(run(r))],
-            out=out,
-            watch=watch,
-            work=work,
-        )
-        if runs is few:
-            rate = best(select(recipes, amount=one_book))["lr"]
-            more += tried(list(amounts)[3:], more_books, [rate])
+    seeds = [1, 2] if quick else [1, 2, 3]
     by_amount = collect(
         FILES["amounts"],
         described,
+        [{"amount": amount, "seed": seed} for seed in seeds for amount in amounts],
+        lambda r: run(r["amount"], seed=r["seed"]),
+        out=out,
+        watch=watch,
+    )
+    widths = [16, 32] if quick else [64, 128, 256]
+    # Several books by the same author: the other author comes last.
+    several = [name for name in amounts][len(amounts) - 1 - len(books.second)]
+    sizes = collect(
+        FILES["sizes"],
+        described,
         [
-            {"amount": amount, **best_recipe(recipes, amount), "seed": seed}
-            for seed in seeds
-            for amount in amounts
+            {"amount": several, "num_layers": layers, "num_hiddens": width}
+            for width in widths
+            for layers in ([1, 2] if quick else [1, 2, 3])
         ],
-        run,
-        out=out,
-        watch=watch,
-        work=work,
-    )
-    # From the networks that have read all the books, on with those of the author in question.
-    own_books, all_books = list(amounts)[-2:]
-    adapting_rates = [0.03, 0.1] if quick else [0.01, 0.03, 0.1, 0.3]
-
-    def of_all(seed: int) -> Row:
-        return {"amount": all_books, **best_recipe(recipes, all_books), "seed": seed}
-
-    def of_own(seed: int) -> Row:
-        chosen = of_all(seed)
-        return {**chosen, "amount": own_books, "lr": chosen["lr"] / 4}
-
-    def going_on(seed: int) -> Path:
-        return folder / f"exercise_3_lowest_{seed}"
-
-    def network(seed: int) -> Any:
-        """Without dropout, which training mode would have act."""
-        settings = settings_of(of_own(seed))
-        without = dataclasses.replace(settings, dropout=0.0)
-        model = new_model(without, len(vocab), try_gpu(), stacked=True)
-        load_network(model, going_on(seed), settings)
-        return model
-
-    def lowest(way: str, seed: int) -> List[Row]:
-        if way == ONE:
-            model = new_model(settings_of(of_own(seed)), len(vocab), try_gpu())
-            load_network(model, file_of(of_all(seed)), settings_of(of_all(seed)))
-            rows = train(of_own(seed), model, going_on(seed), keep=True, average=True)
-            return [best(rows)]
-        if way == ADAPTING:
-            model = network(seed)
-            tried = {lr: adapting(model, valid_indices, lr) for lr in adapting_rates}
-            lr = min(tried, key=lambda lr: tried[lr])
-            return [{"lr": lr, "valid": tried[lr], "test": adapting(model, test_indices, lr)}]
-        models = [network(seed) for seed in seeds]
-        parts = {"valid": valid_indices, "test": test_indices}
-        return [
-            {
-                name: together([log_probabilities(m, p) for m in models], p)
-                for name, p in parts.items()
-            }
-        ]
-
-    ways = [{"way": way, "seed": seed} for way in (ONE, ADAPTING) for seed in seeds]
-    how_low = collect(
-        FILES["lowest"],
-        {**described, "adapting_rates": adapting_rates},
-        [*ways, {"way": TOGETHER, "seed": 0}],
-        lambda r: lowest(r["way"], r["seed"]),
+        lambda r: run(
+            r["amount"], num_layers=r["num_layers"], num_hiddens=r["num_hiddens"], seed=1
+        ),
         out=out,
         watch=watch,
     )
-    return {"ngrams": ngrams, "recipes": recipes, "amounts": by_amount, "lowest": how_low}
-
-
-def best_recipe(recipes: Sequence[Row], amount: str) -> Row:
-    """Width, dropout and learning rate with the lowest loss on the validation part."""
-    chosen = best(select(recipes, amount=amount))
-    return {name: chosen[name] for name in RECIPE}
-
-
-def power_law(rows: Rows, amounts: Sequence[str]) -> Interval:
-    """The power of the amount of text that the test loss in nats is in proportion to."""
-    points = [
-        (math.log(row["characters"]), math.log(row["test"]))
-        for amount in amounts
-        for row in _ends(rows, amount)
-    ]
-    return slope_interval([x for x, _ in points], [y for _, y in points])
+    wide = {"num_hiddens": 48 if quick else 256, "dropout": 0.3, "seed": 1}
+    longer = collect(
+        FILES["longer"],
+        {**described, "minibatches": 4 * minibatches},
+        # the whole books: the first two amounts are parts of one
+        [{"amount": amount, **wide} for amount in list(amounts)[2:]],
+        lambda r: run(r["amount"], 4 * minibatches, **wide),
+        out=out,
+        watch=watch,
+    )
+    return {"amounts": by_amount, "sizes": sizes, "longer": longer, "ngrams": ngrams}
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Amounts of text, settings tried, and what further text is worth."""
-    by_amount = []
+    """Amounts of text, and sizes of the network."""
+    amounts = []
     for ngram in rows["ngrams"]:
-        found = _ends(rows, ngram["amount"])
-        by_amount.append(
+        found = select(rows["amounts"], amount=ngram["amount"])
+        amounts.append(
             [
                 ngram["amount"],
                 f"{ngram['characters']:,}",
-                _recipe(found[0]),
-                spread(column(found, "epoch"), 0),
-                spread([perplexity(row["known"]) for row in found]),
+                spread([perplexity(row["train"]) for row in found]),
                 spread([perplexity(row["test"]) for row in found]),
+                f"{perplexity(ngram['train']):.3f}",
                 f"{perplexity(ngram['test']):.3f} ({ngram['order']})",
             ]
         )
-    amounts = column(rows["ngrams"], "amount")
-    one_author = amounts[:-1]
-    law = power_law(rows, one_author)
-    factor = [2**power for power in law]
     return [
         Table(
             "Perplexity by amount of text: median (lowest to highest) of the seeds, at the epoch "
             "that is best on the validation part",
-            [
-                "text",
-                "characters",
-                "units, dropout, learning rate",
-                "best epoch",
-                "training text",
-                "test",
-                "n-gram, test (order)",
-            ],
-            by_amount,
+            ["text", "characters", "training", "test", "n-gram, training", "n-gram, test (order)"],
+            amounts,
         ),
         Table(
-            "Settings tried: validation perplexity at the best epoch, with the first seed",
-            ["text", "units, dropout, learning rate", "validation", "best epoch"],
-            [
-                [row["amount"], _recipe(row), f"{perplexity(row['valid']):.3f}", str(row["epoch"])]
-                for row in rows["recipes"]
-            ],
-        ),
-        Table(
-            "How low? Perplexity of networks that go on from all books with those of one author: "
-            "median (lowest to highest) of the seeds",
-            ["what", "validation", "test"],
-            _how_low(rows["lowest"]),
-        ),
-        Table(
-            "What further text by the same author is worth: test loss in nats as a power of the "
-            "number of characters",
-            ["power", "95 % interval", "twice the text multiplies the loss by"],
+            f"Perplexity by size of the network: {rows['sizes'][0]['amount']}",
+            ["layers", "units", "training", "test", "best epoch"],
             [
                 [
-                    f"{law.middle:.3f}",
-                    f"{law.low:.3f} to {law.high:.3f}",
-                    f"{factor[0]:.3f} ({factor[1]:.3f} to {factor[2]:.3f})",
+                    str(row["num_layers"]),
+                    str(row["num_hiddens"]),
+                    f"{perplexity(row['train']):.3f}",
+                    f"{perplexity(row['test']):.3f}",
+                    str(row["epoch"]),
                 ]
+                for row in rows["sizes"]
+            ],
+        ),
+        Table(
+            "Perplexity of a wider network with dropout, trained four times as long",
+            ["text", "characters", "training, dropout acting", "test", "n-gram, test", "epoch"],
+            [
+                [
+                    row["amount"],
+                    f"{row['characters']:,}",
+                    f"{perplexity(row['train']):.3f}",
+                    f"{perplexity(row['test']):.3f}",
+                    f"{perplexity(_ngram(rows, row['amount'])['test']):.3f}",
+                    str(row["epoch"]),
+                ]
+                for row in rows["longer"]
             ],
         ),
     ]
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Perplexity by amount of text, and the curves of the largest amounts."""
+    """Perplexity by amount of text, and by size of the network."""
     ngrams = rows["ngrams"]
     thousands = [_thousands(row) for row in ngrams]
-    values = [[perplexity(row["test"]) for row in _ends(rows, n["amount"])] for n in ngrams]
-    known = [[perplexity(row["known"]) for row in _ends(rows, n["amount"])] for n in ngrams]
-    middle = [statistics.median(v) for v in values]
-    law = power_law(rows, column(ngrams, "amount")[:-1]).middle
-    # Through the middle of the points that it was fitted to.
-    logs = [(math.log(x), math.log(math.log(y))) for x, y in zip(thousands[:-1], middle[:-1])]
-    at = [statistics.mean(axis) for axis in zip(*logs)]
-    fitted = [math.exp(math.exp(at[1] + law * (math.log(x) - at[0]))) for x in thousands]
-    by_amount: Dict[str, Dict[str, Union[Line, Level]]] = {
-        "text never seen (test)": {
-            "LSTM": Line(thousands, middle, [min(v) for v in values], [max(v) for v in values]),
-            "n-gram": Line(thousands, [perplexity(row["test"]) for row in ngrams], style="--"),
-            "power law of one author's": Line(thousands, fitted, style=":"),
-        },
-        "the text trained on": {
+    by_amount: Dict[str, Dict[str, Union[Line, Level]]] = {}
+    for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
+        values = [
+            [perplexity(row[name]) for row in select(rows["amounts"], amount=ngram["amount"])]
+            for ngram in ngrams
+        ]
+        by_amount[title] = {
             "LSTM": Line(
                 thousands,
-                [statistics.median(v) for v in known],
-                [min(v) for v in known],
-                [max(v) for v in known],
+                [statistics.median(v) for v in values],
+                [min(v) for v in values],
+                [max(v) for v in values],
             ),
-            "n-gram": Line(thousands, [perplexity(row["train"]) for row in ngrams], style="--"),
-        },
-    }
-    curves: Dict[str, Dict[str, Line]] = {"training, dropout acting": {}, "validation": {}}
-    for ngram in ngrams[2:]:
-        found = select(rows["amounts"], amount=ngram["amount"], seed=1)
-        for title, name in zip(curves, ("train", "valid")):
+            "n-gram": Line(thousands, [perplexity(row[name]) for row in ngrams], style="--"),
+        }
+        by_amount[title]["LSTM, wider, longer"] = Line(
+            [_thousands(row) for row in rows["longer"]],
+            [perplexity(row[name]) for row in rows["longer"]],
+            style="-.",
+        )
+    last = [_last(rows, ngram["amount"]) for ngram in ngrams]
+    by_amount["the text trained on"]["LSTM, last epoch"] = Line(thousands, last, style=":")
+    sizes = rows["sizes"]
+    ngram = _ngram(rows, sizes[0]["amount"])
+    by_size: Dict[str, Dict[str, Union[Line, Level]]] = {}
+    for title, name in [("the text trained on", "train"), ("text never seen (test)", "test")]:
+        by_size[title] = {}
+        for layers in sorted(set(column(sizes, "num_layers"))):
+            found = select(sizes, num_layers=layers)
+            legend = f"LSTM, {layers} layer{'s' if layers > 1 else ''}"
             ys = [perplexity(row[name]) for row in found]
-            label = f"{ngram['characters']:,} characters"
-            curves[title][label] = Line(column(found, "epoch"), ys)
-    ylabel = "perplexity per character"
+            by_size[title][legend] = Line(column(found, "num_hiddens"), ys)
+        by_size[title]["n-gram"] = Level(perplexity(ngram[name]))
+    pictures = {
+        "exercise_3_amounts": (by_amount, "thousand characters trained on"),
+        "exercise_3_sizes": (by_size, "hidden units a layer"),
+    }
     return {
-        "exercise_3_amounts": lines_figure(
-            by_amount, "thousand characters trained on", ylabel, log_x=True, log_y=True
-        ),
-        "exercise_3_curves": lines_figure(curves, "epoch", ylabel, log_x=True, log_y=True),
+        name: lines_figure(panels, xlabel, "perplexity per character", log_x=True, log_y=True)
+        for name, (panels, xlabel) in pictures.items()
     }
 
 
-def _how_low(rows: Sequence[Row]) -> List[List[str]]:
-    columns = [(ONE, ONE, ""), (AVERAGED, ONE, "averaged_"), (ADAPTING, ADAPTING, "")]
-    return [
-        [
-            what,
-            *(
-                spread([perplexity(row[prefix + name]) for row in select(rows, way=way)])
-                for name in ("valid", "test")
-            ),
-        ]
-        for what, way, prefix in [*columns, (TOGETHER, TOGETHER, "")]
-        if all(row.get(f"{prefix}test", "") != "" for row in select(rows, way=way))
-    ]
-
-
-def _settings(quick: bool, num_chars: int) -> Dict[str, Any]:
-    return settings_for(quick, num_minibatches(num_chars, quick))
-
-
-def _ends(rows: Rows, amount: str) -> List[Row]:
-    """The rows of the best epochs of an amount of text."""
-    return [r for r in select(rows["amounts"], amount=amount) if r.get("test", "") != ""]
-
-
-def _recipe(row: Row) -> str:
-    return ", ".join(f"{row[name]:g}" for name in RECIPE)
+def _ngram(rows: Rows, amount: str) -> Row:
+    (row,) = select(rows["ngrams"], amount=amount)
+    return row
 
 
 def _thousands(row: Row) -> float:
     """Thousands of characters, in the three digits that an axis has room for."""
     return float(f"{row['characters'] / 1000:.3g}")
+
+
+def _last(rows: Rows, amount: str) -> float:
+    found = select(rows["amounts"], amount=amount)
+    return statistics.median(perplexity(row["last_train"]) for row in found)
 
 
 def _amounts(names: Sequence[str], texts: Sequence[str]) -> Dict[str, str]:

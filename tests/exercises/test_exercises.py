@@ -371,24 +371,19 @@ def test_a_network_of_the_same_size_is_the_nearest():
 def test_mixtures_hold_what_they_say():
     one, two = "a" * 3000, "b" * 5000
     mixtures = authors._mixtures({"A": one, "B": two})
-    counts = {name: (text.count("a"), text.count("b")) for name, (text, _) in mixtures.items()}
-    assert counts == {
-        "A only": (3000, 0),
-        "B only": (0, 3000),
-        "B only, all": (0, 5000),
-        "both, half of each": (1500, 1500),
-        "both, all": (3000, 5000),
-        "both, half of each, with author marks": (1500, 1500),
-        "both, all, with author marks": (3000, 5000),
-        "both, a tenth of A": (300, 3000),
-        "both, a tenth of A, repeated": (3000, 3000),
-    }
-    assert all(readers == ("A", "B") for name, (_, readers) in mixtures.items() if "both" in name)
-    marked, _ = mixtures[authors.ALL + authors.MARKED]
-    assert [marked.count(mark) for mark in authors.MARKS] == [6, 10]
+    counts = {name: (text.count("a"), text.count("b")) for name, text in mixtures.items()}
+    assert list(counts.values()) == [
+        (3000, 0),
+        (0, 3000),
+        (1500, 1500),
+        (3000, 3000),
+        (3000, 3000),
+        (300, 3000),
+        (3000, 3000),
+    ]
+    marked = mixtures[authors.MARKED]
+    assert marked.count(authors.MARKS[0]) == marked.count(authors.MARKS[1]) == 6
     assert marked.startswith(authors.MARKS[0] + "a" * 500 + authors.MARKS[0])
-    for one, other, author in authors.compared(["A", "B"]):
-        assert {one, other} <= set(mixtures) and author in "AB"
 
 
 def trained_networks(text, seeds=(1, 2)):
