@@ -24,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.description = """\
 Run the study behind the answer to an exercise, or to the chapter's remark on
-initialisation, and print its tables. In full, exercises 2 to 4 take hours; each
-run is preceded by how long the study will still take. Interrupted, the same
-command with the same --out goes on with the epoch that was interrupted."""
+initialisation, and print its tables. In full they take from ten minutes to a
+day; each run is preceded by how long the study will still take, as soon as that
+can be told. Interrupted, the same command with the same --out goes on where it
+was."""
     parser.add_argument(
         "name",
         choices=list(EXERCISES),
