@@ -80,7 +80,6 @@ def study(
         "rates": rates,
         "dropouts": dropouts,
     }
-    files = out / "begun" if out is not None else None
 
     def run(r: Row) -> List[Row]:
         chosen = {name: r[name] for name in ("num_hiddens", "lr", "dropout", "seed")}
@@ -95,7 +94,7 @@ def study(
             valid,
             {"test": test},
             watch=watch,
-            file=files and files / "exercise_2",
+            file=out and out / "networks" / "exercise_2",
         )
 
     size = _num_params("lstm", width, len(vocab))
