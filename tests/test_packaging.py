@@ -140,6 +140,10 @@ def checkout(tmp_path):
             ".*_cache",
             ".hypothesis",
             ".ipynb_checkpoints",
+            "networks",
+            ".*.lock",
+            "exercise_*.svg",
+            "initialisation_*.svg",
         ),
     )
     return folder
