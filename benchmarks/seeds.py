@@ -24,11 +24,9 @@ import contextlib
 import importlib
 import io
 import json
-import math
 import os
 import random
 import re
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,10 +36,8 @@ import original
 from tqdm import tqdm
 from turns import RESULTS, as_installed, in_a_process, parser, write
 
-from d2l_deeprnn.chapter.book import CHAPTER, PREDICTIONS, PRINTED, judged
+from d2l_deeprnn.chapter.book import CHAPTER, PREDICTIONS, PRINTED, judged, perplexities_of_epochs
 from d2l_deeprnn.files import write_text
-
-MINIBATCHES = 8  # of an epoch, wherever it starts to read
 
 
 def main() -> None:
@@ -101,19 +97,13 @@ def load(out: Path = RESULTS) -> List[Dict[str, Any]]:
     return sorted(found, key=lambda training: training["seed"])
 
 
-def perplexities(losses: Sequence[float]) -> List[float]:
-    """The perplexity of each epoch."""
-    epochs = range(0, len(losses), MINIBATCHES)
-    return [math.exp(statistics.fmean(losses[e : e + MINIBATCHES])) for e in epochs]
-
-
 def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     """The figures at the book's epochs of the trainings that reached all of them."""
     rows = []
     for training in trainings:
         if training["num_epochs"] < CHAPTER.num_epochs:
             continue
-        curve = dict(enumerate(perplexities(training["losses"]), start=1))
+        curve = perplexities_of_epochs(training["losses"])
         predictions = iter(training["predictions"])
         for epoch in (line.epoch for line in PRINTED):
             row = {
@@ -133,7 +123,7 @@ def curves(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     rows = []
     for training in trainings:
         if training["num_epochs"] == CHAPTER.num_epochs:
-            curve = dict(enumerate(perplexities(training["losses"]), start=1))
+            curve = perplexities_of_epochs(training["losses"])
             for epoch, perplexity in curve.items():
                 shown = {"perplexity": perplexity, "judged": judged(curve, epoch)}
                 shown = {name: f"{number:.6f}" for name, number in shown.items()}

@@ -10,7 +10,6 @@ function ``NAME`` below returns. Nothing is trained or measured; called again, i
 from __future__ import annotations
 
 import json
-import math
 import re
 import statistics
 import sys
@@ -24,7 +23,6 @@ from d2l_deeprnn.files import write_text
 
 PAGES = ("README.md", "results/README.md")
 OURS = "d2l_deeprnn"
-MINIBATCHES = 8  # of an epoch of the chapter, wherever it starts to read
 
 
 class Results:
@@ -97,7 +95,7 @@ class Results:
         """How many trainings jump, and what is then judged."""
         found = []
         for trainings in zip(*self._pairs().values()):  # ours, and the original's
-            curves = [_curve(losses) for losses in trainings]
+            curves = [book.perplexities_of_epochs(losses) for losses in trainings]
             jumps = [
                 [e for e in c if e >= book.JUMPS_FROM and book.judged(c, e) < c[e]] for c in curves
             ]
@@ -126,10 +124,7 @@ class Results:
         marks = (100, 200, 300, 500, 1000)
         greatest = [f"{max(max(e[:n]) for e in errors):.1g}" for n in marks]
         printed = [
-            [
-                f"{math.exp(statistics.mean(losses[124 * MINIBATCHES : 125 * MINIBATCHES])):.6f}"
-                for losses in pair
-            ]
+            [f"{book.perplexities_of_epochs(losses)[125]:.6f}" for losses in pair]
             for pair in pairs.values()
         ]
         equal = sum(a == b for a, b in printed)
@@ -486,13 +481,6 @@ def listed(items: Any) -> str:
     """``a, b and c``."""
     *first, last = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _curve(losses: List[float]) -> Dict[int, float]:
-    """Epoch -> its perplexity, from the loss of each minibatch."""
-    starts = range(0, len(losses), MINIBATCHES)
-    means = [statistics.mean(losses[s : s + MINIBATCHES]) for s in starts]
-    return {epoch: math.exp(mean) for epoch, mean in enumerate(means, start=1)}
 
 
 def seeds_named(seeds: Any) -> str:

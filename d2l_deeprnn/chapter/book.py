@@ -6,8 +6,10 @@ edition of spring 2019.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Dict, List, Mapping, NamedTuple, Tuple
+from statistics import fmean
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -45,6 +47,7 @@ def train_settings() -> TrainSettings:
 
 
 VOCAB_SIZE = 44  # of the first 10,000 characters, <unk> included
+MINIBATCHES = 8  # of an epoch, wherever it starts to read
 
 
 class PrintedLine(NamedTuple):
@@ -99,6 +102,17 @@ UNIGRAM_PERPLEXITY = 19.659
 # back after 3 to 6 epochs; see results/chapter_curves.csv. The book's epochs are to be judged also
 # where one falls on a jump: by the median of so many epochs up to it.
 JUMPS_FROM, AROUND_A_JUMP = 250, 15
+
+
+def perplexities_of_epochs(losses: Sequence[float]) -> Dict[int, float]:
+    """Epoch -> its perplexity.
+
+    Args:
+        losses: of each minibatch of a run of the chapter, in nats a character.
+    """
+    starts = range(0, len(losses), MINIBATCHES)
+    means = [fmean(losses[start : start + MINIBATCHES]) for start in starts]
+    return {epoch: math.exp(mean) for epoch, mean in enumerate(means, start=1)}
 
 
 def judged(perplexities: Mapping[int, float], epoch: int) -> float:

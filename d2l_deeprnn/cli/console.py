@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 # DISAGREES is for a run that does not agree with the book, and for nothing else. A signal's
 # status comes from `exit_status`; 70 is EX_SOFTWARE.
 DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, FAULT = 0, 1, 2, 3, 70
-# Between two lines of a training where there is no bar, as in a log.
-SILENCE_SECONDS = 20.0
 # What Ctrl-C, a batch system or `kill`, and a terminal that is closed send.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A terminal and a program in between may both pass on the same Ctrl-C.

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from ..evidence.live import SILENCE_SECONDS
 from ..exercises import EXERCISES, NOTEBOOKS
-from .console import DONE, SILENCE_SECONDS, advance, duration, print_line, print_table
+from .console import DONE, advance, duration, print_line, print_table
 
 if TYPE_CHECKING:
     from ..evidence.records import Row

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
+from ..evidence.live import SILENCE_SECONDS
 from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
     DONE,
-    SILENCE_SECONDS,
     TEXT_MISSING,
     Pace,
     Stop,

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..chapter import book
+from ..evidence.live import SILENCE_SECONDS
 from ..files import read_text
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
 from .console import (
     DONE,
-    SILENCE_SECONDS,
     Pace,
     advance,
     duration,

@@ -9,7 +9,8 @@ from typing import Any, Dict, List
 
 from .._checks import positive_number
 
-SILENCE_SECONDS = 20.0  # between two lines where there is no picture
+# Between two lines of a training where there is neither a picture nor a bar, as in a log.
+SILENCE_SECONDS = 20.0
 
 
 class LivePlot:

@@ -115,6 +115,12 @@ def test_a_network_that_has_learnt_nothing_does_not_agree():
             assert not row.agrees, (epoch, perplexity)
 
 
+def test_the_perplexity_of_an_epoch_is_of_its_minibatches_mean_loss():
+    losses = [float(i) for i in range(2 * book.MINIBATCHES)]
+    found = book.perplexities_of_epochs(losses)
+    assert found == {1: pytest.approx(math.exp(3.5)), 2: pytest.approx(math.exp(11.5))}
+
+
 def test_a_figure_on_a_jump_is_judged_by_those_before_it():
     seconds = dict.fromkeys(range(1, 501), 1.0)
     curve = {**dict.fromkeys(range(1, 501), 1.03), 125: 9.0, 250: 1.06}
