@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -67,10 +68,11 @@ def study(
         watch: is told how far it is.
 
     Returns:
-        "grid": for learning rate, clipping, initialisation and depth, the
-        epoch in which training perplexity first is at most 2; "plateau":
-        what the chapter's network does epoch by epoch; "fast": perplexity by
-        epoch of settings meant to be fast, at the chapter's width.
+        "grid": for learning rate, clipping, initialisation, depth and each of
+        several seeds, the epoch in which training perplexity first is at most
+        2; "plateau": what the chapter's network does epoch by epoch; "fast":
+        perplexity by epoch of settings meant to be fast, at the chapter's
+        width, with several seeds.
     """
     name = library(quick).first[0]
     text = load_text(name, 2000 if quick else CHAPTER.num_examples)
@@ -108,19 +110,21 @@ def study(
             num_layers=r["num_layers"],
             lr=r["lr"],
             clipping_theta=r["clipping_theta"],
-            seed=0,
+            seed=r["seed"],
             **INITS[r["init"]],
         )
         reached = perplexity(rows[-1]["train"]) <= GOAL
         # 0 epochs: not within the limit
         epochs = rows[-1]["epoch"] if reached else 0
-        return [{"epochs": epochs, "lowest": min(perplexity(row["train"]) for row in rows)}]
+        lowest = min(perplexity(row["train"]) for row in rows)
+        return [{"epochs": epochs, "lowest": lowest, "seconds": rows[-1]["seconds"]}]
 
     grid = collect(
         FILES["grid"],
         described,
         [
-            {"init": init, "num_layers": layers, "clipping_theta": theta, "lr": rate}
+            {"init": init, "num_layers": layers, "clipping_theta": theta, "lr": rate, "seed": seed}
+            for seed in ([0, 1] if quick else [0, 1, 2, 3, 4])
             for init in INITS
             for layers in ([1, 2] if quick else [1, 2, 3])
             for theta in thetas
@@ -143,12 +147,16 @@ def study(
     fast = collect(
         FILES["fast"],
         described,
-        [{"setting": setting} for setting in FAST],
+        [
+            {"setting": setting, "seed": seed}
+            for seed in ([0] if quick else [0, 1, 2])
+            for setting in FAST
+        ],
         lambda r: run(
             PRINTED[-1].perplexity,
             limit if quick or FAST[r["setting"]] != CHAPTERS else CHAPTER.num_epochs,
             num_hiddens=widths[1],
-            seed=0,
+            seed=r["seed"],
             **FAST[r["setting"]],
         ),
         out=out,
@@ -176,15 +184,16 @@ def tables(rows: Rows) -> List[Table]:
         done = sorted(row["epochs"] for row in found if row["epochs"])
         return f"{len(done)} of {len(found)}" + (f", first in epoch {done[0]}" if done else "")
 
+    seeds = len(set(column(grid, "seed")))
     return [
         Table(
-            f"Settings of learning rate and clipping that reach perplexity {GOAL:g}",
+            f"Runs that reach perplexity {GOAL:g}: all learning rates and clippings, {seeds} seeds",
             ["initialisation", *(f"{d} layer{'s' if d > 1 else ''}" for d in depths)],
             [[init, *(count(init, depth) for depth in depths)] for init in inits],
         ),
         Table(
-            f"Epochs to the book's last perplexity, {PRINTED[-1].perplexity:.3f} (seed 0)",
-            ["setting", "epochs", "perplexity then"],
+            f"Epochs to the book's last perplexity, {PRINTED[-1].perplexity:.3f}, each seed",
+            ["setting", "epochs", "median"],
             [
                 [setting, *_epochs_to_the_books(select(rows["fast"], setting=setting))]
                 for setting in dict.fromkeys(column(rows["fast"], "setting"))
@@ -200,14 +209,21 @@ def figures(rows: Rows) -> Dict[str, Any]:
     names = ("num_layers", "clipping_theta", "lr")
     depths, thetas, rates = (sorted(set(column(grid, name))) for name in names)
 
-    def values(init: str, depth: int) -> np.ndarray:
-        found = [
-            select(grid, init=init, num_layers=depth, clipping_theta=theta, lr=rate)[0]["epochs"]
-            for theta in thetas
-            for rate in rates
-        ]
-        array = np.array(found, float).reshape(len(thetas), len(rates))
-        return np.where(array > 0, array, np.nan)
+    def values(of_seeds: Callable[[List[int]], float]) -> List[List[Tuple[str, np.ndarray]]]:
+        """What the epochs of a cell's seeds come to, for each depth and initialisation."""
+        panels: List[List[Tuple[str, np.ndarray]]] = []
+        for depth in depths:
+            panels.append([])
+            for init in inits:
+                of_panel = select(grid, init=init, num_layers=depth)
+                found = [
+                    of_seeds(column(select(of_panel, clipping_theta=theta, lr=rate), "epochs"))
+                    for theta in thetas
+                    for rate in rates
+                ]
+                title = f"{init}\n{depth} layer{'s' if depth > 1 else ''}"
+                panels[-1].append((title, np.array(found).reshape(len(thetas), len(rates))))
+        return panels
 
     curves: Dict[str, Union[Line, Level]] = {}
     states = {}
@@ -221,33 +237,35 @@ def figures(rows: Rows) -> Dict[str, Any]:
     hidden = {"size of the upper layer's outputs": states}
     fast: Dict[str, Union[Line, Level]] = {
         setting: Line(
-            column(select(rows["fast"], setting=setting), "epoch"),
-            [_shown(row) for row in select(rows["fast"], setting=setting)],
+            column(select(rows["fast"], setting=setting, seed=0), "epoch"),
+            [_shown(row) for row in select(rows["fast"], setting=setting, seed=0)],
         )
         for setting in dict.fromkeys(column(rows["fast"], "setting"))
     }
     books = PRINTED[-1].perplexity
     fast[f"the book's last perplexity, {books:.3f}"] = Level(books)
     perplexities = "training perplexity per character"
+    axes = (
+        [f"{rate:g}" for rate in rates],
+        [f"{theta:g}" for theta in thetas],
+        "learning rate",
+        "clipping_theta",
+    )
     return {
         "initialisation_grid": heat_figure(
-            [
-                [
-                    (f"{init}\n{depth} layer{'s' if depth > 1 else ''}", values(init, depth))
-                    for init in inits
-                ]
-                for depth in depths
-            ],
-            [f"{rate:g}" for rate in rates],
-            [f"{theta:g}" for theta in thetas],
-            "learning rate",
-            "clipping_theta",
-            f"epochs to perplexity {GOAL:g} (\N{EN DASH}: not reached)",
+            values(_median_of_most),
+            *axes,
+            f"epochs to perplexity {GOAL:g}, median (\N{EN DASH}: most seeds never)",
+        ),
+        "initialisation_share": heat_figure(
+            values(lambda epochs: 100 * sum(map(bool, epochs)) / len(epochs)),
+            *axes,
+            f"% of the seeds that reach perplexity {GOAL:g}",
         ),
         "initialisation_plateau": lines_figure(plateau, "epoch", perplexities, log_y=True),
         "initialisation_hidden": lines_figure(hidden, "epoch", "root mean square of H", log_y=True),
         "initialisation_fast": lines_figure(
-            {f"the chapter's text and width (nothing is drawn above {HIGHEST})": fast},
+            {f"the chapter's text and width, seed 0 (nothing is drawn above {HIGHEST})": fast},
             "epoch",
             perplexities,
             log_x=True,
@@ -263,9 +281,19 @@ def _shown(row: Row) -> float:
 
 
 def _epochs_to_the_books(rows: List[Row]) -> List[str]:
-    last = perplexity(rows[-1]["train"])
-    reached = last <= PRINTED[-1].perplexity
-    return [str(rows[-1]["epoch"]) if reached else f"not within {rows[-1]['epoch']}", f"{last:.3f}"]
+    """The epochs of each seed, and their median; the longest run for one that never gets there."""
+    goal, most = PRINTED[-1].perplexity, max(column(rows, "epoch"))
+    ends = [select(rows, seed=seed)[-1] for seed in sorted(set(column(rows, "seed")))]
+    epochs = [row["epoch"] if perplexity(row["train"]) <= goal else math.inf for row in ends]
+    words = [f"not within {most}" if e == math.inf else str(e) for e in epochs]
+    middle = statistics.median(epochs)
+    return [", ".join(words), f"not within {most}" if middle == math.inf else f"{middle:g}"]
+
+
+def _median_of_most(epochs: List[int]) -> float:
+    """The median, where at least half of the runs have reached the goal; 0 epochs say not."""
+    middle = statistics.median([e or math.inf for e in epochs])
+    return math.nan if middle == math.inf else middle
 
 
 def _train_until(
@@ -285,7 +313,8 @@ def _train_until(
             loss = learner.train_epoch(watch.minibatch).train_loss
         except Diverged:
             loss = math.inf
-        rows.append({"epoch": len(rows) + 1, "train": loss, "hidden": hidden})
+        seconds = learner.history[-1].seconds if learner.history else 0.0
+        rows.append({"epoch": len(rows) + 1, "train": loss, "hidden": hidden, "seconds": seconds})
         if loss == math.inf or perplexity(loss) <= goal:
             break
     return rows

@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import mx, nd
+from d2l_deeprnn.evidence.figures import to_svg
 from d2l_deeprnn.evidence.records import read_rows, select
 from d2l_deeprnn.exercises import (
     EXERCISES,
@@ -498,24 +500,55 @@ def test_the_command_names_what_is_wrong(tmp_path):
     assert run.returncode == 2 and "invalid choice: '5'" in run.stderr
 
 
-def test_the_heat_map_is_in_order_whatever_the_order_of_the_rows():
-    """Rows may come in any order, where a study was gone on with."""
-    from d2l_deeprnn.evidence import figures as figure
-    from d2l_deeprnn.exercises import initialisation
-
-    grid = [
-        {"init": init, "num_layers": 2, "clipping_theta": theta, "lr": lr, "epochs": int(10 * lr)}
-        for lr in (50.0, 5.0, 15.0)
-        for theta in (10.0, 1.0)
-        for init in initialisation.INITS
-    ]
+def rows_of_initialisation(epochs):
+    """Of cells with so many epochs for each seed; ``epochs`` has those of each rate."""
     line = {"epoch": 1, "train": 2.0, "hidden": 0.1}
-    rows = {
-        "grid": grid,
+    return {
+        "grid": [
+            {
+                **{"init": init, "num_layers": 2, "clipping_theta": theta, "lr": lr},
+                **{"seed": seed, "epochs": of_seed},
+            }
+            for lr, of_seeds in epochs.items()
+            for theta in (10.0, 1.0)
+            for seed, of_seed in enumerate(of_seeds)
+            for init in initialisation.INITS
+        ],
         "plateau": [{"init": init, **line} for init in initialisation.INITS],
-        "fast": [{"setting": setting, **line} for setting in initialisation.FAST],
+        "fast": [{"setting": setting, "seed": 0, **line} for setting in initialisation.FAST],
         "unigram": [{"perplexity": 20.0}],
     }
-    svg = figure.to_svg(initialisation.figures(rows)["initialisation_grid"])
+
+
+def test_the_heat_map_is_in_order_whatever_the_order_of_the_rows():
+    """Rows may come in any order, where a study was gone on with."""
+    rows = rows_of_initialisation({50.0: [500], 5.0: [50], 15.0: [150]})
+    svg = to_svg(initialisation.figures(rows)["initialisation_grid"])
     numbers = [svg.index(f"<!-- {number} -->") for number in (50, 150, 500)]
     assert numbers == sorted(numbers)
+
+
+def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
+    # 0 epochs: never. Of two seeds, one is not most.
+    rows = rows_of_initialisation({5.0: [0, 111, 133], 15.0: [0, 0, 99], 50.0: [87, 88, 92]})
+    figures = initialisation.figures(rows)
+    median = to_svg(figures["initialisation_grid"])
+    assert {n for n in ("111", "133", "99", "88") if f"<!-- {n} -->" in median} == {"133", "88"}
+    share = to_svg(figures["initialisation_share"])
+    assert {n for n in range(101) if f"<!-- {n} -->" in share} >= {67, 33, 100}
+    (table, _) = initialisation.tables(rows)
+    assert [row[1] for row in table.rows] == ["12 of 18, first in epoch 87"] * 3
+
+
+def test_the_epochs_to_the_books_perplexity_are_those_of_each_seed():
+    low, high = math.log(1.03), math.log(1.1)
+    ends = {0: (70, low), 1: (200, high), 2: (80, low)}
+    rows = [
+        {"setting": "fast", "seed": seed, "epoch": epoch, "train": train}
+        for seed, (last, end) in ends.items()
+        for epoch, train in ((1, 2.0), (last, end))
+    ]
+    found = initialisation._epochs_to_the_books(rows)
+    assert found == ["70, not within 200, 80", "80"]
+    lost = [row for row in rows if row["seed"] == 1]
+    assert initialisation._epochs_to_the_books(lost) == ["not within 200"] * 2
