@@ -174,7 +174,7 @@ def study(
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Which settings converge, and the fast ones."""
+    """Which settings converge, how long the plateau is, and the fast settings."""
     grid = rows["grid"]
     inits = list(dict.fromkeys(column(grid, "init")))
     depths = sorted(set(column(grid, "num_layers")))
@@ -184,12 +184,34 @@ def tables(rows: Rows) -> List[Table]:
         done = sorted(row["epochs"] for row in found if row["epochs"])
         return f"{len(done)} of {len(found)}" + (f", first in epoch {done[0]}" if done else "")
 
+    frequencies = rows["unigram"][0]["perplexity"]
+    limits = {
+        f"the frequencies' {frequencies:.2f}": frequencies,
+        "nine tenths of it": 0.9 * frequencies,
+        "half of it": frequencies / 2,
+        f"{GOAL:g}": GOAL,
+    }
     seeds = len(set(column(grid, "seed")))
     return [
         Table(
             f"Runs that reach perplexity {GOAL:g}: all learning rates and clippings, {seeds} seeds",
             ["initialisation", *(f"{d} layer{'s' if d > 1 else ''}" for d in depths)],
             [[init, *(count(init, depth) for depth in depths)] for init in inits],
+        ),
+        Table(
+            f"Epochs to perplexity {GOAL:g} with the best setting, each seed",
+            ["initialisation", "layers", "learning rate", "clipping_theta", "epochs", "median"],
+            [
+                [init, str(depth), *_best(select(grid, init=init, num_layers=depth))]
+                for init in inits
+                for depth in depths
+            ],
+        ),
+        Table(
+            "The chapter's learning rate and clipping, seed 0: size of the upper layer's outputs "
+            "before training, and first epoch with a perplexity of at most",
+            ["initialisation", "size", *limits],
+            [[init, *_plateau(select(rows["plateau"], init=init), limits)] for init in inits],
         ),
         Table(
             f"Epochs to the book's last perplexity, {PRINTED[-1].perplexity:.3f}, each seed",
@@ -200,6 +222,30 @@ def tables(rows: Rows) -> List[Table]:
             ],
         ),
     ]
+
+
+def _best(rows: List[Row]) -> List[str]:
+    """The learning rate and clipping that take the fewest epochs, and the epochs of each seed."""
+    cells: Dict[Tuple[float, float], List[float]] = {}
+    for row in rows:
+        cells.setdefault((row["lr"], row["clipping_theta"]), []).append(row["epochs"] or math.inf)
+    # Where most seeds never get there, it is the setting with which the most do.
+    (rate, theta), epochs = min(
+        cells.items(),
+        key=lambda cell: (statistics.median(cell[1]), cell[1].count(math.inf), cell[0]),
+    )
+    if min(epochs) == math.inf:
+        return ["any", "any", "never", "never"]
+    return [f"{rate:g}", f"{theta:g}", *_words(epochs, "never")]
+
+
+def _plateau(rows: List[Row], limits: Dict[str, float]) -> List[str]:
+    """The size of the outputs before training, and the first epoch within each limit."""
+    found = [f"{rows[0]['hidden']:.2g}"]
+    for limit in limits.values():
+        within = [row["epoch"] for row in rows if perplexity(row["train"]) <= limit]
+        found.append(str(within[0]) if within else f"not within {rows[-1]['epoch']}")
+    return found
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
@@ -285,9 +331,16 @@ def _epochs_to_the_books(rows: List[Row]) -> List[str]:
     goal, most = PRINTED[-1].perplexity, max(column(rows, "epoch"))
     ends = [select(rows, seed=seed)[-1] for seed in sorted(set(column(rows, "seed")))]
     epochs = [row["epoch"] if perplexity(row["train"]) <= goal else math.inf for row in ends]
-    words = [f"not within {most}" if e == math.inf else str(e) for e in epochs]
-    middle = statistics.median(epochs)
-    return [", ".join(words), f"not within {most}" if middle == math.inf else f"{middle:g}"]
+    return _words(epochs, f"not within {most}")
+
+
+def _words(epochs: List[float], never: str) -> List[str]:
+    """The epochs of each seed, and their median, in words."""
+    words = [
+        never if epoch == math.inf else f"{epoch:g}"
+        for epoch in [*epochs, statistics.median(epochs)]
+    ]
+    return [", ".join(words[:-1]), words[-1]]
 
 
 def _median_of_most(epochs: List[int]) -> float:

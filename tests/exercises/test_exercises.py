@@ -536,8 +536,35 @@ def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
     assert {n for n in ("111", "133", "99", "88") if f"<!-- {n} -->" in median} == {"133", "88"}
     share = to_svg(figures["initialisation_share"])
     assert {n for n in range(101) if f"<!-- {n} -->" in share} >= {67, 33, 100}
-    (table, _) = initialisation.tables(rows)
-    assert [row[1] for row in table.rows] == ["12 of 18, first in epoch 87"] * 3
+    reached, best, *_ = initialisation.tables(rows)
+    assert [row[1] for row in reached.rows] == ["12 of 18, first in epoch 87"] * 3
+    assert [row[1:] for row in best.rows] == [["2", "50", "1", "87, 88, 92", "88"]] * 3
+
+
+def test_where_most_seeds_never_get_there_the_best_setting_is_that_of_the_most_that_do():
+    rows = rows_of_initialisation({5.0: [0, 0, 0], 15.0: [0, 99, 0]})
+    assert initialisation.tables(rows)[1].rows[0][2:] == ["15", "1", "never, 99, never", "never"]
+    rows = rows_of_initialisation({5.0: [0, 0, 0]})
+    assert initialisation.tables(rows)[1].rows[0][2:] == ["any", "any", "never", "never"]
+
+
+def test_the_plateau_ends_where_the_perplexity_falls_below_that_of_the_frequencies():
+    rows = rows_of_initialisation({5.0: [50]})
+    losses = enumerate([25.0, 19.0, 17.0, 12.0, 9.0], start=1)
+    rows["plateau"] = [
+        {"init": "normal", "epoch": epoch, "train": math.log(p), "hidden": epoch / 100}
+        for epoch, p in losses
+    ]
+    table = initialisation.tables(
+        {**rows, "grid": [{**r, "init": "normal"} for r in rows["grid"]]}
+    )[2]
+    assert list(table.columns[2:]) == [
+        "the frequencies' 20.00",
+        "nine tenths of it",
+        "half of it",
+        "2",
+    ]
+    assert list(table.rows) == [["normal", "0.01", "2", "3", "5", "not within 5"]]
 
 
 def test_the_epochs_to_the_books_perplexity_are_those_of_each_seed():
