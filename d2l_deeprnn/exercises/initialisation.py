@@ -179,11 +179,6 @@ def tables(rows: Rows) -> List[Table]:
     inits = list(dict.fromkeys(column(grid, "init")))
     depths = sorted(set(column(grid, "num_layers")))
 
-    def count(init: str, depth: int) -> str:
-        found = select(grid, init=init, num_layers=depth)
-        done = sorted(row["epochs"] for row in found if row["epochs"])
-        return f"{len(done)} of {len(found)}" + (f", first in epoch {done[0]}" if done else "")
-
     frequencies = rows["unigram"][0]["perplexity"]
     limits = {
         f"the frequencies' {frequencies:.2f}": frequencies,
@@ -194,9 +189,14 @@ def tables(rows: Rows) -> List[Table]:
     seeds = len(set(column(grid, "seed")))
     return [
         Table(
-            f"Runs that reach perplexity {GOAL:g}: all learning rates and clippings, {seeds} seeds",
-            ["initialisation", *(f"{d} layer{'s' if d > 1 else ''}" for d in depths)],
-            [[init, *(count(init, depth) for depth in depths)] for init in inits],
+            f"Learning rates and clippings with which all, some and none of {seeds} seeds reach "
+            f"perplexity {GOAL:g}",
+            ["initialisation", "layers", "all", "some", "none"],
+            [
+                [init, str(depth), *_agreement(select(grid, init=init, num_layers=depth))]
+                for init in inits
+                for depth in depths
+            ],
         ),
         Table(
             f"Epochs to perplexity {GOAL:g} with the best setting, each seed",
@@ -224,14 +224,27 @@ def tables(rows: Rows) -> List[Table]:
     ]
 
 
-def _best(rows: List[Row]) -> List[str]:
-    """The learning rate and clipping that take the fewest epochs, and the epochs of each seed."""
+def _cells(rows: List[Row]) -> Dict[Tuple[float, float], List[float]]:
+    """The epochs of each seed, infinite for never, by learning rate and clipping."""
     cells: Dict[Tuple[float, float], List[float]] = {}
     for row in rows:
         cells.setdefault((row["lr"], row["clipping_theta"]), []).append(row["epochs"] or math.inf)
+    return cells
+
+
+def _agreement(rows: List[Row]) -> List[str]:
+    """With how many learning rates and clippings all seeds get there, some of them, and none."""
+    cells = _cells(rows).values()
+    every = sum(max(epochs) < math.inf for epochs in cells)
+    none = sum(min(epochs) == math.inf for epochs in cells)
+    return [str(every), str(len(cells) - every - none), str(none)]
+
+
+def _best(rows: List[Row]) -> List[str]:
+    """The learning rate and clipping that take the fewest epochs, and the epochs of each seed."""
     # Where most seeds never get there, it is the setting with which the most do.
     (rate, theta), epochs = min(
-        cells.items(),
+        _cells(rows).items(),
         key=lambda cell: (statistics.median(cell[1]), cell[1].count(math.inf), cell[0]),
     )
     if min(epochs) == math.inf:

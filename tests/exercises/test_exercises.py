@@ -536,8 +536,8 @@ def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
     assert {n for n in ("111", "133", "99", "88") if f"<!-- {n} -->" in median} == {"133", "88"}
     share = to_svg(figures["initialisation_share"])
     assert {n for n in range(101) if f"<!-- {n} -->" in share} >= {67, 33, 100}
-    reached, best, *_ = initialisation.tables(rows)
-    assert [row[1] for row in reached.rows] == ["12 of 18, first in epoch 87"] * 3
+    agreement, best, *_ = initialisation.tables(rows)
+    assert [row[1:] for row in agreement.rows] == [["2", "2", "4", "0"]] * 3
     assert [row[1:] for row in best.rows] == [["2", "50", "1", "87, 88, 92", "88"]] * 3
 
 
@@ -545,6 +545,7 @@ def test_where_most_seeds_never_get_there_the_best_setting_is_that_of_the_most_t
     rows = rows_of_initialisation({5.0: [0, 0, 0], 15.0: [0, 99, 0]})
     assert initialisation.tables(rows)[1].rows[0][2:] == ["15", "1", "never, 99, never", "never"]
     rows = rows_of_initialisation({5.0: [0, 0, 0]})
+    assert initialisation.tables(rows)[0].rows[0][2:] == ["0", "0", "2"]
     assert initialisation.tables(rows)[1].rows[0][2:] == ["any", "any", "never", "never"]
 
 
