@@ -22,6 +22,7 @@ from .study import Watch, collect, perplexity
 from .texts import library
 
 Rows = Dict[str, List[Row]]
+Panel = Tuple[str, np.ndarray]  # of a heat map: its title and the cells' values
 FILES = {  # kind of rows -> file
     "grid": "initialisation_grid",
     "plateau": "initialisation_plateau",
@@ -268,21 +269,14 @@ def figures(rows: Rows) -> Dict[str, Any]:
     names = ("num_layers", "clipping_theta", "lr")
     depths, thetas, rates = (sorted(set(column(grid, name))) for name in names)
 
-    def values(of_seeds: Callable[[List[int]], float]) -> List[List[Tuple[str, np.ndarray]]]:
+    def panel(init: str, depth: int, of_seeds: Callable[[List[float]], float]) -> Panel:
+        cells = _cells(select(grid, init=init, num_layers=depth))
+        found = [[of_seeds(cells[rate, theta]) for rate in rates] for theta in thetas]
+        return f"{init}\n{depth} layer{'s' if depth > 1 else ''}", np.array(found)
+
+    def values(of_seeds: Callable[[List[float]], float]) -> List[List[Panel]]:
         """What the epochs of a cell's seeds come to, for each depth and initialisation."""
-        panels: List[List[Tuple[str, np.ndarray]]] = []
-        for depth in depths:
-            panels.append([])
-            for init in inits:
-                of_panel = select(grid, init=init, num_layers=depth)
-                found = [
-                    of_seeds(column(select(of_panel, clipping_theta=theta, lr=rate), "epochs"))
-                    for theta in thetas
-                    for rate in rates
-                ]
-                title = f"{init}\n{depth} layer{'s' if depth > 1 else ''}"
-                panels[-1].append((title, np.array(found).reshape(len(thetas), len(rates))))
-        return panels
+        return [[panel(init, depth, of_seeds) for init in inits] for depth in depths]
 
     curves: Dict[str, Union[Line, Level]] = {}
     states = {}
@@ -317,7 +311,7 @@ def figures(rows: Rows) -> Dict[str, Any]:
             f"epochs to perplexity {GOAL:g}, median (\N{EN DASH}: most seeds never)",
         ),
         "initialisation_share": heat_figure(
-            values(lambda epochs: 100 * sum(map(bool, epochs)) / len(epochs)),
+            values(lambda epochs: 100 * sum(map(math.isfinite, epochs)) / len(epochs)),
             *axes,
             f"% of the seeds that reach perplexity {GOAL:g}",
         ),
@@ -356,9 +350,9 @@ def _words(epochs: List[float], never: str) -> List[str]:
     return [", ".join(words[:-1]), words[-1]]
 
 
-def _median_of_most(epochs: List[int]) -> float:
-    """The median, where at least half of the runs have reached the goal; 0 epochs say not."""
-    middle = statistics.median([e or math.inf for e in epochs])
+def _median_of_most(epochs: List[float]) -> float:
+    """The median, where at least half of the runs have reached the goal."""
+    middle = statistics.median(epochs)
     return math.nan if middle == math.inf else middle
 
 
