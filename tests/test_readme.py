@@ -106,24 +106,38 @@ def settings_of(run):
     return json.loads((ROOT / f"results/{run}/config.json").read_text())["settings"]
 
 
-def test_the_command_beside_tinyshakespeare_is_that_of_the_run():
+def changes(one, other):
+    return {name for name in one if one[name] != other[name]}
+
+
+def test_the_commands_beside_tinyshakespeare_are_those_of_the_runs():
     page = TEXTS["results/README.md"]
     settings = settings_of("tinyshakespeare")
     longer = settings_of("tinyshakespeare_longer")
-    changed = {name for name in settings if settings[name] != longer[name]}
+    decay = settings_of("tinyshakespeare_decay")
+    changed = changes(settings, longer)
     assert changed == {"batch_size", "num_epochs", "lr"}
-    for run, beginning, given in [
-        (settings, "--corpus tinyshakespeare", {"corpus": ["tinyshakespeare"]}),
-        (longer, "--config tinyshakespeare/config.json", {}),
+    changed_again = changes(longer, decay)
+    assert changed_again == {"num_epochs", "dropout", "optimizer_options"}
+    for run, beginning, given, changed_in_it in [
+        (settings, "--corpus tinyshakespeare", {"corpus": ["tinyshakespeare"]}, changed),
+        (longer, "--config tinyshakespeare/config.json", {}, changed),
+        (decay, "--config tinyshakespeare_longer/config.json", {}, changed_again),
     ]:
         words = page.split(f"d2l-deeprnn train {beginning}")[1].split("--out")[0].split()
         for name in (word for word in words if word.startswith("--")):
             value = words[words.index(name) + 1]
             given[name[2:].replace("-", "_")] = True if value.startswith("--") else value
-        assert changed <= given.keys()
+        if "optimizer_option" in given:
+            option, number = given.pop("optimizer_option").split("=")
+            given["optimizer_options"] = {option: float(number)}
+        assert changed_in_it <= given.keys()
         for name, value in given.items():
             assert run[name] == type(run[name])(value), name
     assert settings_of("tinyshakespeare_no_dropout") == {**settings, "dropout": 0.0}
+    for seed in (1, 2):
+        assert settings_of(f"tinyshakespeare_longer_{seed}") == {**longer, "seed": seed}
+        assert settings_of(f"tinyshakespeare_decay_{seed}") == {**decay, "seed": seed}
 
 
 # Words -----------------------------------------------------------------------------------------
