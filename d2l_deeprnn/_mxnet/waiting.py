@@ -18,7 +18,6 @@ import ctypes
 import os
 import threading
 import time
-from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 
 SPIN_VARIABLE = "GOMP_SPINCOUNT"  # turns of the loop, until a thread sleeps
@@ -29,7 +28,7 @@ SPINS, FEW_SPINS = 300_000, 1000
 # What lets a second team be of use.
 SWITCHED = {POLICY_VARIABLE: "active", SPIN_VARIABLE: str(SPINS)}
 
-PROC = Path("/proc")
+PROC = "/proc"
 SECONDS = 0.1  # between two looks, each of which takes a quarter of a millisecond
 # Other programs are in the way if they use so much of the processors, and so many of our threads,
 # on average, could run and have none. Beside one busy program it is 0.7 and 0.7 on two processors,
@@ -87,15 +86,18 @@ def look() -> Optional[Look]:
     """Read what the kernel counts; None where it does not."""
     try:
         own = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        lines = [line.split() for line in (PROC / "stat").read_text().splitlines()]
+        # No Path in here: Python would keep each part of it, such as a thread's number, in a table
+        # that is rebuilt, megabytes of it, once enough of them have come and gone.
+        with open(f"{PROC}/stat") as file:
+            lines = [line.split() for line in file]
         # name, then ticks: user, nice, system, idle, waiting for a disk, ...
         ticks = [list(map(int, line[1:9])) for line in lines if line and line[0] in own]
         busy = sum(sum(cpu) - cpu[3] - cpu[4] for cpu in ticks) / os.sysconf("SC_CLK_TCK")
         waited = {}
-        for name in os.listdir(PROC / "self/task"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads end
-                counts = (PROC / "self/task" / name / "schedstat").read_bytes().split()
-                waited[name] = int(counts[1]) / 1e9
+        for name in os.listdir(f"{PROC}/self/task"):
+            ended = contextlib.suppress(FileNotFoundError, ProcessLookupError)
+            with ended, open(f"{PROC}/self/task/{name}/schedstat", "rb") as file:
+                waited[name] = int(file.read().split()[1]) / 1e9
     except (AttributeError, OSError, ValueError, IndexError):  # other systems, sandboxes
         return None
     if not ticks or not waited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 import pytest
@@ -118,6 +119,14 @@ def test_what_the_kernel_writes_otherwise_counts_for_nothing(stat, task, monkeyp
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
     stat_of(tmp_path, stat, t7=task)
     assert waiting.look() is None
+
+
+@counted
+def test_a_look_leaves_nothing_in_pythons_table_of_strings(monkeypatch):
+    entered = []
+    monkeypatch.setattr(sys, "intern", lambda text: entered.append(text) or text)
+    assert waiting.look()
+    assert not entered
 
 
 def test_other_systems_count_nothing(monkeypatch):
