@@ -49,9 +49,8 @@ def pictures(results: Path) -> Dict[Path, Callable[[], Figure]]:
         rows = results / f"{name}.csv"
         if rows.exists():
             found[rows.with_suffix(".svg")] = functools.partial(benchmark, script, rows)
-    runs = {"chapter": chapter, "tinyshakespeare": training, "tinyshakespeare_longer": training}
-    for name, draw in runs.items():
-        found[results / name / "perplexity.svg"] = functools.partial(draw, results / name)
+    found[results / "chapter" / "perplexity.svg"] = functools.partial(chapter, results / "chapter")
+    found[results / "tinyshakespeare.svg"] = functools.partial(tinyshakespeare, results)
     return found
 
 
@@ -74,9 +73,12 @@ def chapter(directory: Path) -> Figure:
     return report.figure(Run(config["corpus"], CHAPTER, config["seed"], *no_text, history=history))
 
 
-def training(directory: Path) -> Figure:
-    """Draw a run of ``d2l-deeprnn train``."""
-    return training_figure({directory.name: read_history(directory)})
+def tinyshakespeare(results: Path) -> Figure:
+    """Draw the three trainings on tinyshakespeare, the runs with seed 0."""
+    names = {"first": "", "second": "_longer", "third": "_decay"}
+    return training_figure(
+        {kind: read_history(results / f"tinyshakespeare{name}") for kind, name in names.items()}
+    )
 
 
 def main() -> None:
