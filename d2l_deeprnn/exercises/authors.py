@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import math
+import statistics
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.intervals import Interval, mean_interval
 from ..evidence.records import Row, Table, column, select, spread
 from ..generation.generate import generate
 from ..text.vocab import Vocab
@@ -16,7 +18,7 @@ from ..training.learner import new_model
 from ..training.settings import TrainSettings
 from .study import Watch, collect, perplexity
 from .texts import library, read, split
-from .training import epochs_for, lstm_settings, train_and_score
+from .training import PLATEAU, best, num_minibatches, settings_for, train_to_the_end
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -28,7 +30,25 @@ FILES = {  # kind of rows -> file
 MARKS = ("\ue000", "\ue001")
 PASSAGE = 500  # characters
 PREFIXES = ("the time ", "she was ")
-HALVES, ALL, MARKED = "both, half of each", "both, all", "both, all, with author marks"
+SAMPLE = 200  # characters that follow the prefix
+HALVES, ALL = "both, half of each", "both, all"
+
+
+class Difference(NamedTuple):
+    """How much a mixture's test loss is above another's.
+
+    Attributes:
+        mixture, other: names of the two.
+        author: whose test text it is.
+        interval: of the difference in nats a character, taken seed by seed; None with one seed.
+        mean: of the seeds.
+    """
+
+    mixture: str
+    other: str
+    author: str
+    interval: Optional[Interval]
+    mean: float
 
 
 def study(
@@ -36,10 +56,10 @@ def study(
 ) -> Rows:
     """Train on one author, on the other, and on both in several ways; score each on each.
 
-    Every network sees about the same number of minibatches. The remedies are
-    tried on both authors in equal parts and on a mixture that holds a tenth
-    of the first: sampling that shows both equally often, and a mark before
-    every passage that names its author.
+    Every network is trained to the end, by the validation parts of the authors
+    who are read. The remedies are tried too: a mark before every passage that
+    names its author, and, for a mixture that holds a tenth of the first author,
+    sampling that shows both equally often.
 
     Args:
         quick: two minutes on the sample texts, to see that it works.
@@ -47,21 +67,25 @@ def study(
         watch: is told how far it is.
 
     Returns:
-        "runs": rows, one a run, with what the network wrote; "characters":
-        how often each author uses each character; "words": how many of their
-        most frequent words the authors share.
+        "runs": rows, one a run, of its best epoch, with what the network wrote;
+        "characters": how often each author uses each character; "words": how
+        many of their most frequent words the authors share.
     """
     books = library(quick)
     first, second = (split(" ".join(read(names)), 0.1) for names in (books.first, books.second))
     texts = {books.authors[0]: first, books.authors[1]: second}
     vocab = Vocab("".join("".join(parts) for parts in texts.values()) + "".join(MARKS))
     mixtures = _mixtures({author: parts[0] for author, parts in texts.items()})
-    settings = lstm_settings(quick)
-    minibatches = 300 if quick else 3000
+    # What depends on the length of an epoch is left to each mixture.
+    common = {
+        k: v for k, v in settings_for(quick, 1).items() if k not in ("decay_epochs", "patience")
+    }
+    common.update(num_hiddens=32 if quick else 256, dropout=0.0 if quick else 0.3)
+    common.update(lr=0.01 if quick else 0.004)
     described = {
         "command": "d2l-deeprnn exercise 4" + (" --quick" if quick else ""),
-        "settings": settings,
-        "minibatches": minibatches,
+        "settings": common,
+        "plateau": PLATEAU,
         "texts": {books.authors[0]: books.first, books.authors[1]: books.second},
         "characters": {author: [len(p) for p in parts] for author, parts in texts.items()},
         "passage": PASSAGE,
@@ -70,21 +94,30 @@ def study(
     def run(mixture: str, seed: int) -> List[Row]:
         text = mixtures[mixture]
         marked = MARKS[0] in text
-        held_out = {
-            author: vocab.encode(_mark(parts[2], mark) if marked else parts[2])
-            for (author, parts), mark in zip(texts.items(), MARKS)
-        }
+        held_out: Dict[str, Any] = {}
+        valid = ""
+        for (author, (_, of_author, test)), mark in zip(texts.items(), MARKS):
+            held_out[author] = vocab.encode(_mark(test, mark) if marked else test)
+            if author in _read_in(mixture, texts):
+                valid += _mark(of_author, mark) if marked else of_author
         indices = vocab.encode(text)
-        chosen = TrainSettings(
-            **settings,
-            corpus=books.first + books.second,
-            num_epochs=epochs_for(minibatches, len(indices), settings),
-            seed=seed,
+        of_length = settings_for(quick, num_minibatches(len(indices), quick))
+        settings = TrainSettings(
+            **{**of_length, **common}, corpus=books.first + books.second, seed=seed
         )
-        unscored = tuple(vocab.encode("".join(MARKS)).tolist())
-        model = new_model(chosen, len(vocab), try_gpu())
-        rows = train_and_score(chosen, model, indices, held_out, unscored=unscored, watch=watch)
-        row = {k: rows[-1][k] for k in ("epoch", "train", *held_out, "seconds")}
+        model = new_model(settings, len(vocab), try_gpu())
+        row = best(
+            train_to_the_end(
+                settings,
+                model,
+                indices,
+                vocab.encode(valid),
+                held_out,
+                unscored=tuple(vocab.encode("".join(MARKS)).tolist()),
+                watch=watch,
+                file=out and out / "networks" / "exercise_4",
+            )
+        )
         return [{"characters": len(indices), **row, **_samples(model, vocab, marked)}]
 
     seeds = [1] if quick else [1, 2, 3]
@@ -95,6 +128,7 @@ def study(
         lambda r: run(r["mixture"], r["seed"]),
         out=out,
         watch=watch,
+        work=lambda r: len(mixtures[r["mixture"]]),
     )
     characters = collect(
         FILES["characters"],
@@ -115,25 +149,64 @@ def study(
     return {"runs": rows, "characters": characters, "words": words}
 
 
+def differences(rows: Rows) -> List[Difference]:
+    """What helps and what harms: differences of test losses, seed by seed.
+
+    Half of each author against one alone, with as many characters; all of both against all of one;
+    with marks against without; a tenth of the first author against none; and that tenth repeated
+    against once.
+    """
+    one, two = authors = _authors(rows)
+    there = set(column(rows["runs"], "mixture"))
+    as_long = [_cut(a) if _cut(a) in there else _only(a) for a in authors]
+    pairs = [
+        *((HALVES, alone, author) for alone, author in zip(as_long, authors)),
+        *((ALL, _only(author), author) for author in authors),
+        *((_marked(both), both, author) for both in (HALVES, ALL) for author in authors),
+        *((_little(one), as_long[1], author) for author in authors),
+        *((_repeated(one), _little(one), author) for author in authors),
+    ]
+    found = []
+    for mixture, other, author in pairs:
+        ours, theirs = (
+            {row["seed"]: row[author] for row in select(rows["runs"], mixture=name)}
+            for name in (mixture, other)
+        )
+        nats = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        interval = mean_interval(nats) if len(nats) > 1 else None
+        found.append(Difference(mixture, other, author, interval, statistics.mean(nats)))
+    return found
+
+
 def tables(rows: Rows) -> List[Table]:
-    """The matrix of mixtures and authors, what the authors share, and samples."""
+    """The matrix of mixtures and authors, what helps, what the authors share, and samples."""
     authors = _authors(rows)
     mixtures = list(dict.fromkeys(column(rows["runs"], "mixture")))
     first = select(rows["runs"], seed=rows["runs"][0]["seed"])
+    matrix = []
+    for mixture in mixtures:
+        found = select(rows["runs"], mixture=mixture)
+        scores = [spread([perplexity(row[author]) for row in found]) for author in authors]
+        epochs = spread(column(found, "epoch"), 0)
+        matrix.append([mixture, f"{found[0]['characters']:,}", epochs, *scores])
     return [
         Table(
             "Test perplexity by author: median (lowest to highest) of the seeds",
-            ["trained on", "characters", *authors],
+            ["trained on", "characters", "best epoch", *authors],
+            matrix,
+        ),
+        Table(
+            "Difference of test losses in nats, seed by seed: mean, and its 95 % interval",
+            ["trained on", "less that of", "test text", "mean", "interval", "the mixture"],
             [
                 [
-                    mixture,
-                    f"{select(rows['runs'], mixture=mixture)[0]['characters']:,}",
-                    *(
-                        spread([perplexity(r[a]) for r in select(rows["runs"], mixture=mixture)])
-                        for a in authors
-                    ),
+                    found.mixture,
+                    found.other,
+                    found.author,
+                    f"{found.mean:+.3f}",
+                    *_interval_in_words(found.interval),
                 ]
-                for mixture in mixtures
+                for found in differences(rows)
             ],
         ),
         Table(
@@ -183,15 +256,33 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
+def _interval_in_words(interval: Optional[Interval]) -> Tuple[str, str]:
+    """The interval, and what follows from it for the first of the two mixtures."""
+    if interval is None:
+        return "one seed", "may be noise"
+    words = f"{interval.low:+.3f} to {interval.high:+.3f}"
+    if interval.holds(0):
+        return words, "may be noise"
+    return words, "helps" if interval.high < 0 else "harms"
+
+
 def _only(author: str) -> str:
     return f"{author} only"
+
+
+def _cut(author: str) -> str:
+    return f"{author} only, cut to the other's length"
+
+
+def _marked(mixture: str) -> str:
+    return f"{mixture}, with author marks"
 
 
 def _little(author: str) -> str:
     return f"both, a tenth of {author}"
 
 
-def _balanced(author: str) -> str:
+def _repeated(author: str) -> str:
     return f"both, a tenth of {author}, repeated"
 
 
@@ -202,19 +293,27 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     that authors who stand one after the other are both in each minibatch, in
     proportion to their lengths.
     """
-    one, two = texts
     length = min(map(len, texts.values()))
+    mixtures = {}
+    for author, text in texts.items():
+        if len(text) > length:
+            mixtures[_cut(author)] = text[:length]
+        mixtures[_only(author)] = text
+    one, _ = texts
     first, second = (text[:length] for text in texts.values())
     little = first[: length // 10]
-    return {
-        _only(one): first,
-        _only(two): second,
-        HALVES: first[: length // 2] + second[: length // 2],
-        ALL: first + second,
-        MARKED: _mark(first, MARKS[0]) + _mark(second, MARKS[1]),
-        _little(one): little + second,
-        _balanced(one): little * 10 + second,
-    }
+    halves = [text[: length // 2] for text in (first, second)]
+    both = {HALVES: halves, ALL: list(texts.values())}
+    mixtures.update({name: "".join(parts) for name, parts in both.items()})
+    for name, parts in both.items():
+        mixtures[_marked(name)] = "".join(map(_mark, parts, MARKS))
+    return {**mixtures, _little(one): little + second, _repeated(one): little * 10 + second}
+
+
+def _read_in(mixture: str, authors: Iterable[str]) -> List[str]:
+    """Who is read in a mixture."""
+    alone = [author for author in authors if mixture in (_only(author), _cut(author))]
+    return alone or list(authors)
 
 
 def _mark(text: str, mark: str) -> str:
@@ -225,7 +324,7 @@ def _mark(text: str, mark: str) -> str:
 def _samples(model: Any, vocab: Vocab, marked: bool) -> Row:
     """What a network writes; where it knows marks, behind that of the prefix's author."""
     prefixes = [mark + prefix if marked else prefix for mark, prefix in zip(MARKS, PREFIXES)]
-    texts = generate(model, vocab, prefixes, 100, temperature=0.5, seed=1)
+    texts = generate(model, vocab, prefixes, SAMPLE, temperature=0.5, seed=1)
     for mark in MARKS:
         texts = [text.replace(mark, "") for text in texts]
     return {f"sample_{i}": text for i, text in enumerate(texts)}
