@@ -318,13 +318,14 @@ def test_a_training_that_was_killed_goes_on_with_its_epoch(tmp_path):
     times = [row["processor_seconds"] for row in rows]
     assert times == sorted(times) and times[0] > 0
     # Once more, it is only read; so is the network.
-    assert trained(Watch(), file, keep=True)[2] == rows
-    other = new_model(settings, len(vocab), CTX)
-    training.load_network(other, file, settings)
+    _, again, its_rows = trained(Watch(), file, keep=True)
+    assert its_rows == rows
     for name, array in parameters_of(model).items():
-        assert (parameters_of(other)[name] == array).asnumpy().all()
+        assert (parameters_of(again)[name] == array).asnumpy().all()
+    settings = to_the_end(dropout=0.2, num_epochs=5)
     with pytest.raises(StudyError, match="is of other settings"):
-        training.load_network(other, file, to_the_end(dropout=0.2))
+        trained(Watch(), file)
+    settings = to_the_end(dropout=0.3, num_epochs=5)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(StudyError, match="cannot be used: .*; remove it"):
         trained(None, file)
@@ -374,18 +375,230 @@ def test_mixtures_hold_what_they_say():
     one, two = "a" * 3000, "b" * 5000
     mixtures = authors._mixtures({"A": one, "B": two})
     counts = {name: (text.count("a"), text.count("b")) for name, text in mixtures.items()}
-    assert list(counts.values()) == [
-        (3000, 0),
-        (0, 3000),
-        (1500, 1500),
-        (3000, 3000),
-        (3000, 3000),
-        (300, 3000),
-        (3000, 3000),
-    ]
-    marked = mixtures[authors.MARKED]
-    assert marked.count(authors.MARKS[0]) == marked.count(authors.MARKS[1]) == 6
+    assert counts == {
+        "A only": (3000, 0),
+        "B only, cut to the other's length": (0, 3000),
+        "B only": (0, 5000),
+        authors.HALVES: (1500, 1500),
+        authors.ALL: (3000, 5000),
+        f"{authors.HALVES}, with author marks": (1500, 1500),
+        f"{authors.ALL}, with author marks": (3000, 5000),
+        "both, a tenth of A": (300, 3000),
+        "both, a tenth of A, repeated": (3000, 3000),
+    }
+    marked = mixtures[f"{authors.ALL}, with author marks"]
+    assert [marked.count(mark) for mark in authors.MARKS] == [6, 10]
     assert marked.startswith(authors.MARKS[0] + "a" * 500 + authors.MARKS[0])
+    assert mixtures["both, a tenth of A, repeated"].startswith("a" * 3000)
+    # Whoever is longer is cut: the tests of both orders.
+    mixtures = authors._mixtures({"B": two, "A": one})
+    assert mixtures["B only, cut to the other's length"] == "b" * 3000
+    assert mixtures["A only"] == one and "A only, cut to the other's length" not in mixtures
+
+
+def test_only_those_who_are_read_choose_the_epoch(monkeypatch):
+    seen = {}
+
+    def train(settings, model, train_indices, valid_indices, held_out, **how):
+        mixture = len(seen)
+        seen[mixture] = (train_indices, valid_indices, held_out, how["unscored"])
+        scores = {"epoch": 1, "valid": 1.0, "seconds": 1.0, **dict.fromkeys(held_out, 1.0)}
+        return [scores]
+
+    monkeypatch.setattr(authors, "train_to_the_end", train)
+    rows = authors.study(quick=True)
+    parts = [
+        texts.split(" ".join(texts.read(n)), 0.1)
+        for n in (texts.SAMPLES.first, texts.SAMPLES.second)
+    ]
+    lengths = [len(part[1]) for part in parts]
+    by_mixture = dict(zip([row["mixture"] for row in rows["runs"]], seen.values()))
+    assert len(by_mixture) == 9
+    for mixture, (_, valid, held_out, unscored) in by_mixture.items():
+        number = 0 if "tales only" in mixture else 1 if "letters only" in mixture else None
+        marks = np.isin(valid, unscored).sum()
+        assert len(valid) - marks == (sum(lengths) if number is None else lengths[number]), mixture
+        assert bool(marks) == ("marks" in mixture)
+        assert [len(p) - np.isin(p, unscored).sum() for p in held_out.values()] == [
+            len(part[2]) for part in parts
+        ]
+        assert all(np.isin(p, unscored).any() == bool(marks) for p in held_out.values())
+
+
+def rows_of_authors(losses):
+    """Of mixtures with these losses on A and on B for each seed."""
+    return {
+        "runs": [
+            {"mixture": mixture, "seed": seed, "A": a, "B": b, "characters": 10, "epoch": 3}
+            for mixture, of_seeds in losses.items()
+            for seed, (a, b) in enumerate(of_seeds)
+        ],
+        "characters": [{"author": author, "character": "U+0061"} for author in "AB"],
+        "words": [],
+    }
+
+
+def test_what_helps_and_what_harms_is_taken_seed_by_seed():
+    # B is longer. Seeds differ a lot, mixtures by little.
+    seeds = [(1.0, 2.0), (1.5, 2.5), (1.2, 2.1)]
+
+    def shifted(a, b):
+        return [(x + a + 0.001 * (i == 1), y + b) for i, (x, y) in enumerate(seeds)]
+
+    both, tenth = [authors.HALVES, authors.ALL], "both, a tenth of A"
+    rows = rows_of_authors(
+        {
+            "A only": seeds,
+            "B only, cut to the other's length": shifted(0.8, 0.1),
+            "B only": shifted(0.7, 0.0),
+            both[0]: shifted(0.2, 0.2),
+            both[1]: shifted(-0.1, -0.2),
+            f"{both[0]}, with author marks": shifted(0.2, 0.2),
+            f"{both[1]}, with author marks": shifted(-0.2, -0.2),
+            tenth: shifted(0.5, 0.1),
+            f"{tenth}, repeated": shifted(0.4, 0.3),
+        }
+    )
+    found = authors.differences(rows)
+    expected = [
+        (both[0], "A only", "A", 0.2),
+        (both[0], "B only, cut to the other's length", "B", 0.1),
+        (both[1], "A only", "A", -0.1),
+        (both[1], "B only", "B", -0.2),
+        (f"{both[0]}, with author marks", both[0], "A", 0.0),
+        (f"{both[0]}, with author marks", both[0], "B", 0.0),
+        (f"{both[1]}, with author marks", both[1], "A", -0.1),
+        (f"{both[1]}, with author marks", both[1], "B", 0.0),
+        (tenth, "B only, cut to the other's length", "A", -0.3),
+        (tenth, "B only, cut to the other's length", "B", 0.0),
+        (f"{tenth}, repeated", tenth, "A", -0.1),
+        (f"{tenth}, repeated", tenth, "B", 0.2),
+    ]
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    for row, (*_, mean) in zip(found, expected):
+        assert row.mean == pytest.approx(mean, abs=1e-3)
+        assert row.interval.holds(0) is (abs(mean) < 0.01)
+    words = [authors._interval_in_words(row.interval)[1] for row in found]
+    assert words[:5] == ["harms", "harms", "helps", "helps", "may be noise"]
+    one_seed = rows_of_authors({row["mixture"]: seeds[:1] for row in rows["runs"]})
+    assert {row.interval for row in authors.differences(one_seed)} == {None}
+
+
+def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, monkeypatch):
+    trained, train = [], training.train_to_the_end
+
+    def counting(settings, model, *args, **how):
+        if not how["file"].exists():
+            trained.append((how["file"].name, settings))
+        return train(settings, model, *args, **how)
+
+    monkeypatch.setattr(more_books, "train_to_the_end", counting)
+    rows = more_books.study(quick=True, out=tmp_path)
+    names = [name for name, _ in trained]
+    assert len(names) == len(set(names)) == 13 + 5 + 2  # settings, second seeds, going on
+    assert not list((tmp_path / "networks").iterdir())
+    # With seed 0 it is the run that the settings were chosen by.
+    for amount, recipe in more_books.best_recipes(rows["recipes"]).items():
+        (tried,) = select(rows["recipes"], **recipe)
+        (again,) = [r for r in select(rows["amounts"], amount=amount, seed=0) if "test" in r]
+        assert {k: again[k] for k in tried} == tried
+    rate = trained[0][1].lr
+    assert [s.lr for name, s in trained if "_on_" in name] == [rate / 4] * 2
+    # Going on starts from what was learnt, or its first epoch would be as bad as any first one.
+    on, before = (select(rows[kind], epoch=1, seed=1) for kind in ("lowest", "amounts"))
+    assert on[0]["train"] < before[-1]["train"] - 0.1
+    # Without a directory, the same.
+    del trained[:]
+    again = more_books.study(quick=True)
+    assert len(trained) == 20
+
+    def without_times(rows):
+        return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+    for kind, found in again.items():
+        assert without_times(found) == without_times(rows[kind]), kind
+
+
+def test_the_settings_of_an_amount_are_chosen_on_its_validation_part():
+    recipes = [(128, 0.2, 0.004, 0.0), (256, 0.5, 0.002, 0.0), (256, 0.5, 0.002, 1e-5)]
+    rows = [
+        {"amount": amount, **dict(zip(more_books.RECIPE, recipe)), "valid": valid, "test": -valid}
+        for amount, losses in {"one book": (3.0, 2.0, 2.5), "two books": (1.0, 2.0, 0.9)}.items()
+        for recipe, valid in zip(recipes, losses)
+    ]
+    found = more_books.best_recipes(rows)
+    assert [tuple(row.values()) for row in found.values()] == [
+        ("one book", *recipes[1]),
+        ("two books", *recipes[2]),
+    ]
+
+
+AMOUNTS = dict(zip(more_books.PARTS + more_books.BOOKS, (1e3, 3e3, 1e4, 4e4, 1e5)))
+
+
+def rows_of_books(losses, on=((1.1, 1.1),), shifts=(0.0, 0.01, 0.02)):
+    """Of amounts with such losses for the first of three seeds."""
+    recipe = dict(zip(more_books.RECIPE, (8, 0.2, 0.01, 0.0)))
+
+    def ended(loss, shift, **row):
+        losses = dict.fromkeys(("train", "valid", "known", "test"), loss + shift)
+        return {**row, "epoch": 2, **losses, "sample_0": "a", "sample_1": "b"}
+
+    return {
+        "ngrams": [
+            {"amount": a, "characters": n, "order": 3, "known": 1.0, "test": 1.5}
+            for a, n in AMOUNTS.items()
+        ],
+        "recipes": [{"amount": a, **recipe, "valid": 1.0} for a in AMOUNTS],
+        "amounts": [
+            row
+            for (amount, n), loss in zip(AMOUNTS.items(), losses)
+            for seed, shift in enumerate(shifts)
+            for row in (
+                {"amount": amount, "characters": n, **recipe, "seed": seed, "epoch": 1, "test": ""},
+                ended(loss, shift, amount=amount, characters=n, **recipe, seed=seed),
+            )
+        ],
+        "lowest": [
+            {
+                **ended(1.0, shift, way=more_books.GOING_ON, seed=seed),
+                **{"averaged_valid": 0.9 + shift, "averaged_test": 0.9 + shift},
+            }
+            for seed, shift in enumerate(shifts)
+        ],
+    }
+
+
+def test_a_power_law_is_found_again_and_the_other_authors_book_is_not_in_it():
+    losses = [3 * n**-0.1 for n in AMOUNTS.values()]
+    rows = rows_of_books([*losses[:-1], 7.0], shifts=(0.0,))
+    law = more_books.power_law(rows)
+    assert law.power.middle == pytest.approx(-0.1) and law.power.high < -0.0999
+    assert law.loss(1e5) == pytest.approx(losses[-1])
+    assert law.characters(losses[-1]) == pytest.approx(1e5)
+    # With three seeds, their mean: seeds that agree say nothing of how straight the line is.
+    rows = rows_of_books(losses, shifts=(-0.2, 0.0, 0.2))
+    assert more_books.power_law(rows).power == pytest.approx(law.power)
+
+
+def test_what_more_text_and_going_on_bring_is_taken_seed_by_seed():
+    found = {
+        (one, other): interval
+        for one, other, interval in more_books.differences(rows_of_books([5, 4, 3, 2, 1.2]))
+    }
+    lower = {pair: interval.middle for pair, interval in found.items()}
+    assert lower == {
+        **{
+            (f"network, {a}", f"n-gram, {a}"): pytest.approx(loss + 0.01 - 1.5)
+            for a, loss in zip(AMOUNTS, [5, 4, 3, 2, 1.2])
+        },
+        ("network, three books", "network, two books"): pytest.approx(-0.8),
+        (more_books.GOING_ON, more_books.AS_TRAINED): pytest.approx(-0.2),
+        (more_books.AVERAGED, more_books.GOING_ON): pytest.approx(-0.1),
+    }
+    # A shift that all seeds share is no noise; that of the network to the n-gram has some.
+    assert found[more_books.GOING_ON, more_books.AS_TRAINED].high < -0.199
+    assert found["network, one book", "n-gram, one book"].low < 1.49
 
 
 def trained_networks(text, seeds=(1, 2)):
