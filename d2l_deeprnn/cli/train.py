@@ -218,7 +218,7 @@ def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[Train
 
 
 def _thousands(number: float) -> str:
-    return f"{number / 1000:.0f}k" if number >= 10_000 else f"{number:.0f}"
+    return f"{number / 1000:.0f}k" if number >= 9_999.5 else f"{number:.0f}"
 
 
 class _Samples:
@@ -335,12 +335,12 @@ class _Display:
         from ..training.evaluate import perplexity
 
         self._spoke = time.perf_counter()
-        held_out = ""
+        valid = ""
         if record.valid_loss is not None:
             reached = perplexity(record.valid_loss)
-            held_out = f", held out {record.valid_loss:.4f} (perplexity {reached:.3g})"
+            valid = f", valid {record.valid_loss:.4f} (perplexity {reached:.3g})"
         print_line(
-            f"epoch {self._of(record.epoch)}, train {record.train_loss:.4f}{held_out}, "
+            f"epoch {self._of(record.epoch)}, train {record.train_loss:.4f}{valid}, "
             f"{self._speed()} tok/s, {duration(record.seconds)}"
         )
         for line in self._samples.after_epoch(self._learner):

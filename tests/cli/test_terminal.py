@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -102,17 +103,20 @@ def test_lines_fit_a_terminal(tmp_path, capsys):
     out = tmp_path / "run"
     lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", out)
     assert max(len(line) for line in lines if str(out) not in line) <= 80
-    assert any(re.match(r"epoch 2/2, train \d\.\d{4}, held out \d\.\d{4} \(p", ln) for ln in lines)
+    assert any(re.match(r"epoch 2/2, train \d\.\d{4}, valid \d\.\d{4} \(p", ln) for ln in lines)
 
 
-def test_the_longest_line_of_an_epoch_fits(capsys):
+@pytest.mark.parametrize("speed", [9746, 261_000])
+def test_the_longest_line_of_an_epoch_fits(capsys, speed):
     display = train._Display(train._Samples(None, None))
     settings = SimpleNamespace(num_epochs=500)
     display._learner = SimpleNamespace(settings=settings, history=[])
-    display._tokens, display._started = 10**9, 0.0
-    display.epoch(TrainRecord(500, 1.40213, 1.43127, 0.001, 59 * 60.0 + 59))
+    seconds = 9 * 3600.0 + 59 * 60 + 59
+    display._tokens, display._started = round(speed * seconds), time.perf_counter() - seconds
+    display.epoch(TrainRecord(500, 1.40213, 1.43127, 0.001, seconds))
     (line,) = capsys.readouterr().out.splitlines()
     assert len(line) <= 80
+    assert f", {train._thousands(speed)} tok/s, 9:59:59" in line
 
 
 def test_a_log_has_a_line_now_and_then(tmp_path, capsys, monkeypatch):
