@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -130,9 +131,24 @@ def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
     [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
 )
 def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
+    # The third run waits until the signal comes, however late that is.
+    code = """
+        import sys, time
+        from d2l_deeprnn.cli import exercise, main
+
+        begins = exercise._Shown.run
+
+        def run(watch, done, *rest):
+            begins(watch, done, *rest)
+            while done == 2:
+                time.sleep(0.01)
+
+        exercise._Shown.run = run
+        sys.exit(main(sys.argv[1:]))
+    """
     words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "d2l_deeprnn", *words],
+        [sys.executable, "-c", textwrap.dedent(code), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
