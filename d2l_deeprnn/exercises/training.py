@@ -78,7 +78,8 @@ def train_to_the_end(
         watch: is told of each minibatch.
         file: where the training is kept after each epoch, so that one that was interrupted goes
             on from there; nowhere if None.
-        keep: leave the file there at the end, with the parameters, for ``load_network``.
+        keep: leave the file there at the end, with the parameters: what has ended is only read
+            when it is trained once more.
         average: also score the mean of the parameters after each epoch from the first in which the
             learning rate has fallen, under the names of the texts with "averaged_" before them.
 
@@ -143,18 +144,6 @@ def train_to_the_end(
     return rows
 
 
-def load_network(model: gluon.Block, file: Path, settings: TrainSettings) -> None:
-    """Give a model the parameters that ``train_to_the_end`` has kept.
-
-    Raises:
-        StudyError: if there are none, they are of other settings, or damaged.
-    """
-    _, best, _, state = _read(file, settings)
-    if state is not None:
-        raise StudyError(f"the training in {file} has not ended")
-    set_parameters(model, best, try_gpu())
-
-
 def best(rows: Sequence[Row]) -> Row:
     """The row of the epoch that was best on the validation part, of one run."""
     return min(rows, key=lambda row: row["valid"])
@@ -191,74 +180,3 @@ def _read(
         return list(data["rows"]), found, Average(sums, data["averaged"]), state
     except (OSError, CheckpointError, KeyError, TypeError) as error:
         raise StudyError(f"{file} cannot be used: {error}; remove it") from error
-
-
-def train_and_score(
-    settings: TrainSettings,
-    model: gluon.Block,
-    train_indices: np.ndarray,
-    held_out: Mapping[str, np.ndarray],
-    *,
-    unscored: Tuple[int, ...] = (),
-    watch: Optional[Watch] = None,
-) -> List[Row]:
-    """Train a network and score it after each epoch.
-
-    Args:
-        settings: of the run; its texts and fractions are not looked at.
-        model: initialized.
-        train_indices: to learn from.
-        held_out: names and indices of texts to score.
-        unscored: indices that are read and not scored.
-        watch: is told of each minibatch.
-
-    Returns:
-        A row for each epoch: epoch, train and each of the names of
-        ``held_out`` in nats a character, seconds of training.
-        A run that diverges ends with the epoch before.
-    """
-    ctx, watch = try_gpu(), watch or Watch()
-    learner = Learner(settings, model, train_indices, np.array([], np.int32), ctx)
-    rows: List[Row] = []
-    while learner.finished is None:
-        try:
-            record = learner.train_epoch(watch.minibatch)
-        except Diverged:
-            break
-        scores = {
-            name: evaluate(model, indices, ctx, unscored=unscored).nats
-            for name, indices in held_out.items()
-        }
-        rows.append(
-            {
-                "epoch": record.epoch,
-                "train": record.train_loss,
-                **scores,
-                "seconds": record.seconds,
-            }
-        )
-    return rows
-
-
-def lstm_settings(quick: bool) -> Dict[str, Any]:
-    """Settings of the studies that compare texts and not networks."""
-    return {
-        "num_layers": 2,
-        "num_hiddens": 32 if quick else 128,
-        "batch_size": 8 if quick else 32,
-        "num_steps": 35,
-        "init": "xavier",
-        "forget_bias": 1.0,
-        "optimizer": "adam",
-        "lr": 0.01 if quick else 0.004,
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-    }
-
-
-def epochs_for(
-    num_minibatches: int, num_chars: int, settings: Mapping[str, Any], least: int = 1
-) -> int:
-    """How many epochs of a text make so many minibatches, about."""
-    rows, steps = settings["batch_size"], settings["num_steps"]
-    return max(least, round(num_minibatches / max(1, num_chars // (rows * steps))))
