@@ -33,6 +33,12 @@ FILES = {  # kind of rows -> file
     "lowest": "exercise_3_lowest",
 }
 RECIPE = ("num_hiddens", "dropout", "lr", "weight_decay")
+# Where the best of a grid lies at its edge: one step beyond it.
+BEYOND: Dict[str, Dict[Any, Any]] = {
+    "num_hiddens": {16: 8, 32: 48, 128: 64, 256: 512},
+    "dropout": {0.2: 0.0, 0.5: 0.7},
+    "lr": {0.002: 0.001, 0.004: 0.008},
+}
 PARTS = ("a tenth of a book", "three tenths of a book", "one book")
 BOOKS = ("two books", "three books")  # the last one added is by another author
 PREFIXES = ("the time traveller ", "it was ")
@@ -80,9 +86,12 @@ def study(
         "texts": list(names),
         "held_out": [len(valid), len(test)],
     }
-    widths, wider = ((16, 32), (32, 48)) if quick else ((128, 256), (256, 512))
-    dropouts = (0.2,) if quick else (0.2, 0.5)
-    rates = (0.01,) if quick else (0.002, 0.004)
+    grid: Dict[str, Tuple[Any, ...]] = {
+        "num_hiddens": (16, 32) if quick else (128, 256),
+        "dropout": (0.2,) if quick else (0.2, 0.5),
+        "lr": (0.01,) if quick else (0.002, 0.004),
+    }
+    wider = (32, 48) if quick else (256, 512)
     decays = (1e-5,) if quick else (1e-5, 3e-5)
     seeds = (0, 1) if quick else (0, 1, 2)
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -102,15 +111,22 @@ def study(
         runs: List[Row] = [
             {"amount": amount, **dict(zip(RECIPE, (*recipe, 0.0))), "seed": 0}
             for amount in PARTS
-            for recipe in product(widths, dropouts, rates)
+            for recipe in product(*grid.values())
+        ]
+        chosen = best_recipes(tried(runs))
+        rate = chosen[PARTS[-1]]["lr"]  # for the larger networks, not a step beyond
+        runs += [
+            {**chosen[amount], key: BEYOND[key][chosen[amount][key]], "seed": 0}
+            for amount in PARTS
+            for key, values in grid.items()
+            if len(values) > 1
         ]
         chosen = best_recipes(tried(runs))
         runs += [{**chosen[a], "weight_decay": decay, "seed": 0} for a in PARTS for decay in decays]
-        rate = chosen[PARTS[-1]]["lr"]
         runs += [
             {"amount": amount, **dict(zip(RECIPE, (*recipe, rate, 0.0))), "seed": 0}
             for amount in BOOKS
-            for recipe in product(wider, dropouts)
+            for recipe in product(wider, grid["dropout"])
         ]
         recipes = tried(runs)
         chosen = best_recipes(recipes)

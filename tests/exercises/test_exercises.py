@@ -511,8 +511,16 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
     monkeypatch.setattr(more_books, "train_to_the_end", counting)
     rows = more_books.study(quick=True, out=tmp_path)
     names = [name for name, _ in trained]
-    assert len(names) == len(set(names)) == 13 + 5 + 2  # settings, second seeds, going on
+    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, going on
     assert not list((tmp_path / "networks").iterdir())
+    # One step beyond the grid, on the side of the best; weight decay on the best of the three.
+    for amount in more_books.PARTS:
+        tried = select(rows["recipes"], amount=amount)
+        narrow, wide, beyond, decayed = (row["num_hiddens"] for row in tried)
+        losses = [row["valid"] for row in tried]
+        assert (narrow, wide, beyond) == (16, 32, 48 if losses[1] < losses[0] else 8)
+        assert decayed == min(zip(losses, (narrow, wide, beyond)))[1]
+        assert [row["weight_decay"] for row in tried] == [0, 0, 0, 1e-5]
     # With seed 0 it is the run that the settings were chosen by.
     for amount, recipe in more_books.best_recipes(rows["recipes"]).items():
         (tried,) = select(rows["recipes"], **recipe)
@@ -526,7 +534,7 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
     # Without a directory, the same.
     del trained[:]
     again = more_books.study(quick=True)
-    assert len(trained) == 20
+    assert len(trained) == 23
 
     def without_times(rows):
         return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
