@@ -78,7 +78,8 @@ def train_to_the_end(
         watch: is told of each minibatch.
         file: where the training is kept after each epoch, so that one that was interrupted goes
             on from there; nowhere if None.
-        keep: leave the file there at the end, with the parameters, for ``load_network``.
+        keep: leave the file there at the end, with the parameters: what has ended is only read
+            when it is trained once more.
         average: also score the mean of the parameters after each epoch from the first in which the
             learning rate has fallen, under the names of the texts with "averaged_" before them.
 
@@ -141,18 +142,6 @@ def train_to_the_end(
         else:
             file.unlink()
     return rows
-
-
-def load_network(model: gluon.Block, file: Path, settings: TrainSettings) -> None:
-    """Give a model the parameters that ``train_to_the_end`` has kept.
-
-    Raises:
-        StudyError: if there are none, they are of other settings, or damaged.
-    """
-    _, best, _, state = _read(file, settings)
-    if state is not None:
-        raise StudyError(f"the training in {file} has not ended")
-    set_parameters(model, best, try_gpu())
 
 
 def best(rows: Sequence[Row]) -> Row:
