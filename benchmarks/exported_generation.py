@@ -85,10 +85,11 @@ def page(num_hiddens):
 
 def onnx_runtime(num_hiddens):
     import numpy as np
-    import onnxruntime
+
+    from d2l_deeprnn.export.onnx import runtime
 
     path = str(exported(num_hiddens, "onnx"))
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = runtime().InferenceSession(path, providers=["CPUExecutionProvider"])
     tokens, *states = session.get_inputs()
 
     def write(round_):

@@ -68,9 +68,9 @@ class OnnxModel:
     """An exported graph that is called as an ``RNNModel`` is."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
+        from d2l_deeprnn.export.onnx import runtime
 
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self._session = runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self._states = self._session.get_inputs()[1:]
 
     def begin_state(self, batch_size: int, ctx: Any = None) -> List[Any]:

@@ -11,7 +11,10 @@ import shutil
 import stat
 import warnings
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, Union
+
+# What users may give for a path.
+PathLike = Union[str, "os.PathLike[str]"]
 
 
 class InUse(OSError):

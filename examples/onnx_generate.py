@@ -10,10 +10,14 @@ what `d2l-deeprnn generate` writes.
 
 import argparse
 import json
+import os
 import re
 
 import numpy as np
-import onnxruntime
+
+# Else ONNX Runtime reports to its maker which models it opens. It is read at the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime  # noqa: E402
 
 
 def generate(path, prefix, length, temperature=0.0, seed=None):

@@ -17,6 +17,7 @@ settings.register_profile("d2l_deeprnn", deadline=None)
 settings.load_profile("d2l_deeprnn")
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the reason given in export.onnx.runtime
 # One thread for each process, whatever else the machine is doing: OpenMP's threads wait for each
 # other at every step, and where one of them has to wait for a processor, all do. Tests that are
 # about threads set the number for a process of their own.

@@ -12,7 +12,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_file
+from ..files import PathLike, atomic_file
 
 if TYPE_CHECKING:
     from ..nn.model import RNNModel
@@ -34,7 +34,7 @@ class ExportError(RuntimeError):
 def export_model(
     model: RNNModel,
     vocab: Vocab,
-    path: Path,
+    path: PathLike,
     *,
     format: str,
     lower: bool = True,
@@ -86,13 +86,14 @@ def export_model(
     """
     from .network import Export
 
+    path = Path(path)
     check_output(path, format)
     write_export(Export.of(model, vocab, lower, fold_whitespace), path, format, float32=float32)
 
 
 def export_run(
-    directory: Path,
-    path: Path,
+    directory: PathLike,
+    path: PathLike,
     *,
     format: str,
     checkpoint: str = "best",
@@ -114,6 +115,7 @@ def export_run(
     from ..training.runs import load_run
     from .network import Export, source_of_run
 
+    directory, path = Path(directory), Path(path)
     check_output(path, format)
     run = load_run(directory, checkpoint=checkpoint)
     export = Export.of(

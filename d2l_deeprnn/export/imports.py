@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 from .._mxnet import gluon, nd
 from .._mxnet.blocks import set_value
 from .._mxnet.context import try_gpu
-from ..files import new_directory
+from ..files import PathLike, new_directory
 from ..nn.model import RNNModel
 from ..text.vocab import Vocab
 from ..training.learner import build_model
@@ -44,7 +44,7 @@ class ImportedModel(NamedTuple):
     source: Dict[str, Any]
 
 
-def import_model(path: Path) -> ImportedModel:
+def import_model(path: PathLike) -> ImportedModel:
     """Read a model from a safetensors file.
 
     Args:
@@ -75,7 +75,7 @@ def import_model(path: Path) -> ImportedModel:
         >>> bool((same == scores).asnumpy().all()), again.vocab.idx_to_token == vocab.idx_to_token
         (True, True)
     """
-    contents = read(path)
+    contents = read(Path(path))
     network, first = contents.network, contents.network.layers[0]
     kinds = {"lstm": gluon.rnn.LSTM, "gru": gluon.rnn.GRU}
     options: Dict[str, Any] = {"num_layers": len(network.layers), "input_size": len(contents.vocab)}
@@ -87,7 +87,7 @@ def import_model(path: Path) -> ImportedModel:
     return ImportedModel(model, *contents[1:])
 
 
-def import_run(path: Path, out: Path) -> None:
+def import_run(path: PathLike, out: PathLike) -> None:
     """Make a run of a model in a safetensors file, which has the model's loss to the bit.
 
     The run can be evaluated, write, be exported again and, where the file says on
@@ -104,6 +104,7 @@ def import_run(path: Path, out: Path) -> None:
         RunError: if the directory is not empty, or something else is in its place.
         OSError: if a file cannot be written.
     """
+    path, out = Path(path), Path(out)
     contents = read(path)
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise RunError(f"{out} exists and is not an empty directory: choose another")

@@ -20,11 +20,11 @@ import re
 import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Union
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple
 
 import numpy as np
 
-from ..files import atomic_file
+from ..files import PathLike, atomic_file
 
 FORMAT, VERSION = "d2l_deeprnn checkpoint", 1
 
@@ -38,8 +38,6 @@ _SUM_BYTES = 64
 _HEADER_BYTES = 4096
 # Python itself reads integers of at most 4300 digits, which are 14284 bits, since 3.11.
 _INTEGER_BITS, _DEPTH = 14_000, 100
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 class CheckpointError(RuntimeError):

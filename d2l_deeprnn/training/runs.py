@@ -17,7 +17,7 @@ from .._checks import positive_number
 from .._mxnet import mx
 from .._mxnet.context import check_ctx, try_gpu
 from ..evidence.provenance import machine, versions
-from ..files import read_text
+from ..files import PathLike, read_text
 from ..nn.model import RNNModel
 from ..text.corpora import check_kept
 from ..text.token_files import read_tokens
@@ -127,7 +127,7 @@ def read_text_of(settings: TrainSettings) -> TextParts:
 
 def train(
     settings: Optional[TrainSettings],
-    out: Path,
+    out: PathLike,
     *,
     resume: bool = False,
     on_start: Callable[[Learner, TextParts], Any] = lambda learner, text: None,
@@ -179,6 +179,7 @@ def train(
         ValueError: if a number of minutes or seconds is not above 0.
         TypeError: if ``ctx`` is not one device.
     """
+    out = Path(out)
     check_ctx(ctx)
     if checkpoint_minutes is not None:
         positive_number("checkpoint_minutes", checkpoint_minutes)
@@ -275,7 +276,7 @@ def write_run(
 
 
 def load_run(
-    directory: Path, *, checkpoint: str = "best", ctx: Optional[mx.Context] = None
+    directory: PathLike, *, checkpoint: str = "best", ctx: Optional[mx.Context] = None
 ) -> LoadedRun:
     """Load the model of a run.
 
@@ -290,6 +291,7 @@ def load_run(
         ValueError: if ``checkpoint`` is neither.
         TypeError: if ``ctx`` is not one device.
     """
+    directory = Path(directory)
     check_ctx(ctx)
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
@@ -309,13 +311,13 @@ def load_run(
     return LoadedRun(model, vocab, settings, history, ctx)
 
 
-def read_history(directory: Path) -> List[Dict[str, float]]:
+def read_history(directory: PathLike) -> List[Dict[str, float]]:
     """Read the rows of a run's ``metrics.csv``: column -> number, where there is one.
 
     Raises:
         RunError: if there is none, or it is no table of numbers.
     """
-    path = directory / METRICS
+    path = Path(directory) / METRICS
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
         history = [

@@ -19,6 +19,7 @@ from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.run_directory import RunError
+from d2l_deeprnn.training.runs import read_history, train
 
 pytest.importorskip("safetensors", reason="needs the extra 'safetensors'")
 from safetensors import safe_open  # noqa: E402
@@ -97,6 +98,20 @@ def test_an_imported_run_is_the_run(trained, capsys):
     assert d2l.load_run(again).history == d2l.load_run(run).history
     assert d2l.load_run(again).settings == d2l.load_run(run).settings
     assert printed(capsys, "plot", again, "--output", again.parent / "a.svg")
+
+
+def test_paths_may_be_strings(tmp_path):
+    settings = d2l.TrainSettings([SAMPLE_TEXT], num_examples=3000, num_hiddens=8, num_epochs=1)
+    names = ("run", "model.safetensors", "again", "page.html")
+    run, file, again, page = (str(tmp_path / name) for name in names)
+    history = train(settings, run).history
+    assert [row["epoch"] for row in read_history(run)] == [1]
+    d2l.export_run(run, file, format="safetensors")
+    d2l.import_run(file, again)
+    assert d2l.load_run(again).history == history
+    imported = d2l.import_model(file)
+    d2l.export_model(imported.model, imported.vocab, page, format="html")
+    assert os.path.getsize(page) > 1000
 
 
 def test_its_configuration_says_where_it_comes_from(trained):
