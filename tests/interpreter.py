@@ -12,7 +12,10 @@ from d2l_deeprnn._mxnet import repairs, waiting
 
 def python(code, *options, **environment):
     """Run code in a fresh interpreter and return what it printed, on standard output and error."""
-    ours = (repairs.THREADS_VARIABLE, repairs.COPY_VARIABLE, *waiting.SWITCHED)
+    ours = (
+        *(repairs.THREADS_VARIABLE, repairs.COPY_VARIABLE, repairs.LAYOUT_VARIABLE),
+        *waiting.SWITCHED,
+    )
     env = {k: v for k, v in os.environ.items() if k not in ours}
     done = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],

@@ -45,7 +45,7 @@ class Job:
 
     def __init__(self, number, code, *arguments, **environment):
         self._mark = f"D2L_DEEPRNN_TEST={uuid.uuid4().hex}"
-        ours = (repairs.COPY_VARIABLE, *waiting.SWITCHED)
+        ours = (repairs.COPY_VARIABLE, repairs.LAYOUT_VARIABLE, *waiting.SWITCHED)
         env = {k: v for k, v in os.environ.items() if k not in ours}
         name, _, value = self._mark.partition("=")
         env.update({repairs.THREADS_VARIABLE: "1", name: value, **environment})

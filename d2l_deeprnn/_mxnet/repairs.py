@@ -3,7 +3,8 @@
 MXNet was retired in 2023. Its last release still asks NumPy for a name that
 NumPy 1.24 removed, chooses half of the processors as its number of threads,
 has them wait for each other in a way that other programs bring to a standstill,
-and copies large arrays with threads that are then in the way of the others.
+copies large arrays with threads that are then in the way of the others, and
+crashes over large weights that are a part of another array.
 All of it can be put right from outside, and that is all that happens here:
 nothing in this module imports MXNet (that takes seconds), so it is cheap
 enough to run whenever ``d2l_deeprnn`` is imported.
@@ -31,6 +32,7 @@ from . import waiting
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
+LAYOUT_VARIABLE = "MXNET_MKLDNN_FORCE_FC_AB_FORMAT"  # whether large weights keep their layout
 
 # System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
 # that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has
@@ -49,8 +51,9 @@ def prepare() -> None:
     """Make ``import mxnet`` work and give it one thread for each physical core.
 
     Call it before the first ``import mxnet``. A number of threads that the user has set in
-    ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` is left alone
-    if it is set, and so is how threads wait for each other (``waiting``).
+    ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` and
+    ``MXNET_MKLDNN_FORCE_FC_AB_FORMAT`` are left alone if they are set, and so is how threads wait
+    for each other (``waiting``).
 
     Raises:
         CannotImportMXNet: If the installed NumPy is one that MXNet cannot work with.
@@ -76,6 +79,10 @@ def prepare() -> None:
     # computes; GNU's OpenMP then has more threads than processors, and from there on
     # puts every thread to sleep at every barrier: training takes twice the time.
     os.environ.setdefault(COPY_VARIABLE, str(2**31 - 1))
+    # When a layer with weights of 1,024 by 1,024 or more reads 16,384 rows or more at once, MXNet
+    # brings the weights into another layout in place. Where they are a part of a longer array, as
+    # after training, it takes that for the weights, and crashes.
+    os.environ.setdefault(LAYOUT_VARIABLE, "1")
 
 
 _chosen: Optional[bool] = None

@@ -43,6 +43,26 @@ def test_mxnet_may_come_first():
     python(code + textwrap.dedent(TRAIN_A_LITTLE))
 
 
+def test_large_weights_may_be_a_part_of_an_array():
+    """As the parameters are that are trained in one vector. Without the repair, MXNet crashes."""
+    code = """
+        import d2l_deeprnn as d2l
+        import numpy as np
+        d2l.try_gpu()
+        from mxnet import nd
+        n, rows = 1024, 16384
+        vector = nd.random.normal(shape=(2 * n * n,))
+        weights, before = vector[n * n :].reshape((n, n)), vector.asnumpy()
+        inputs = nd.random.normal(shape=(rows, n))
+        for _ in range(2):
+            outputs = nd.FullyConnected(inputs, weights, no_bias=True, num_hidden=n)
+            expected = nd.FullyConnected(inputs[:4], weights, no_bias=True, num_hidden=n)
+            assert np.allclose(outputs[:4].asnumpy(), expected.asnumpy(), atol=1e-3)
+        assert (vector.asnumpy() == before).all()
+    """
+    assert python(code) == ("", "")
+
+
 @counted
 @pytest.mark.parametrize("size, threads_more", [(None, 0), ("1000", 1)], ids=["ours", "the user's"])
 def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, threads_more):
