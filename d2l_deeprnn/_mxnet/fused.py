@@ -145,7 +145,7 @@ class JoinedParameters:
 
         Returns:
             None if a parameter is not float32, is sparse, is on another device, got no
-            gradient, or adds its gradients up.
+            gradient, adds its gradients up, or may be the weight of a convolution.
         """
         params = trainable(model)
         uses = Counter(id(p) for block in blocks_in(model) for p in block._reg_params.values())
@@ -162,6 +162,9 @@ class JoinedParameters:
             and np.dtype(param.dtype) == np.float32
             and param._stype == param._grad_stype == "default"
             and param._data[0]._fresh_grad
+            # Predicting, a convolution brings the array that its weight is a part of into another
+            # layout, in place. Such a weight has three axes or more.
+            and len(param.shape) <= 2
             for param in params
         )
         return cls(model, params, layers) if params and alike else None

@@ -202,6 +202,26 @@ class Embedded(gluon.Block):
         return self.lstm.begin_state(batch_size=batch_size, ctx=ctx)
 
 
+class Convolved(gluon.Block):
+    """A convolution over the channels between the embedding and the layer."""
+
+    def __init__(self, size):
+        super().__init__()
+        with self.name_scope():
+            self.embedding = nn.Embedding(size, 16)
+            self.conv = nn.Conv1D(16, 1, in_channels=16)
+            self.lstm = lstm()
+            self.out = nn.Dense(size)
+
+    def forward(self, inputs, state):
+        Y = self.conv(self.embedding(inputs).transpose((0, 2, 1)))  # (batch, 16, steps)
+        Y, state = self.lstm(Y.transpose((2, 0, 1)), state)
+        return self.out(Y.reshape((-1, H))), state
+
+    def begin_state(self, batch_size, ctx):
+        return self.lstm.begin_state(batch_size=batch_size, ctx=ctx)
+
+
 class Noting(gluon.HybridBlock):
     """Counts its calls in ``hybrid_forward``, which is run once only where it is compiled."""
 
@@ -299,6 +319,7 @@ FAMILY = {
     "two output layers": two_output_layers,
     "embedding": lambda library, size: Embedded(size),
     "sparse embedding": lambda library, size: Embedded(size, sparse_grad=True),
+    "convolution": lambda library, size: Convolved(size),
     "HybridBlock": lambda library, size: Noting(size),
     "compiled HybridBlock": compiled,
     "forward of the object": forward_of_the_object,
