@@ -13,8 +13,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from interpreter import clean_environment
 
-from d2l_deeprnn._mxnet import repairs, waiting
+from d2l_deeprnn._mxnet import repairs
 
 # The one beside this Python belongs to mpi4py's MPI.
 MPIEXEC = shutil.which(
@@ -45,8 +46,7 @@ class Job:
 
     def __init__(self, number, code, *arguments, **environment):
         self._mark = f"D2L_DEEPRNN_TEST={uuid.uuid4().hex}"
-        ours = (repairs.COPY_VARIABLE, repairs.LAYOUT_VARIABLE, *waiting.SWITCHED)
-        env = {k: v for k, v in os.environ.items() if k not in ours}
+        env = clean_environment()
         name, _, value = self._mark.partition("=")
         env.update({repairs.THREADS_VARIABLE: "1", name: value, **environment})
         words = [MPIEXEC, "-n", str(number), sys.executable, "-c", textwrap.dedent(code)]
