@@ -50,7 +50,7 @@ nitpicky = True
 # What other packages document elsewhere: looking it up would need the network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|os|pathlib|matplotlib|mx|mxnet|nd|gluon|np|numpy)\..*|Path"),
-    (r"py:class", r"Batch|Forward|Indices"),  # shorthands for types
+    (r"py:class", r"Batch|Forward|Indices|PathLike"),  # shorthands for types
 ]
 
 html_theme = "furo"
