@@ -18,7 +18,7 @@ from ..training.learner import new_model
 from ..training.settings import TrainSettings
 from .study import Watch, collect, perplexity
 from .texts import library, read, split
-from .training import PLATEAU, best, num_minibatches, settings_for, train_to_the_end
+from .training import PLATEAU, best, common_settings, settings_for, train_to_the_end
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -76,10 +76,7 @@ def study(
     texts = {books.authors[0]: first, books.authors[1]: second}
     vocab = Vocab("".join("".join(parts) for parts in texts.values()) + "".join(MARKS))
     mixtures = _mixtures({author: parts[0] for author, parts in texts.items()})
-    # What depends on the length of an epoch is left to each mixture.
-    common = {
-        k: v for k, v in settings_for(quick, 1).items() if k not in ("decay_epochs", "patience")
-    }
+    common = common_settings(quick)
     common.update(num_hiddens=32 if quick else 256, dropout=0.0 if quick else 0.3)
     common.update(lr=0.01 if quick else 0.004)
     described = {
@@ -101,9 +98,10 @@ def study(
             if author in _read_in(mixture, texts):
                 valid += _mark(of_author, mark) if marked else of_author
         indices = vocab.encode(text)
-        of_length = settings_for(quick, num_minibatches(len(indices), quick))
         settings = TrainSettings(
-            **{**of_length, **common}, corpus=books.first + books.second, seed=seed
+            **{**settings_for(quick, len(indices)), **common},
+            corpus=books.first + books.second,
+            seed=seed,
         )
         model = new_model(settings, len(vocab), try_gpu())
         row = best(

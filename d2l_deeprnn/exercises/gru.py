@@ -19,7 +19,7 @@ from ..training.learner import build_model, new_model
 from ..training.settings import TrainSettings
 from .study import Watch, collect, perplexity
 from .texts import encode, library, read, split
-from .training import best, num_minibatches, settings_for, train_to_the_end
+from .training import best, settings_for, train_to_the_end
 
 Rows = Dict[str, List[Row]]
 FILES = {  # kind of rows -> file
@@ -67,7 +67,7 @@ def study(
     vocab = Vocab("".join(text))
     train, valid, test = encode(vocab, *text)
     width = 32 if quick else 128
-    settings = settings_for(quick, num_minibatches(len(train), quick))
+    settings = settings_for(quick, len(train))
     rates = [0.004, 0.016] if quick else [0.004, 0.008, 0.016]
     dropouts = [0.0] if quick else [0.0, 0.3]
     seeds = [1, 2] if quick else [1, 2, 3, 4, 5]

@@ -27,7 +27,7 @@ PLATEAU = 300
 MOST_EPOCHS = 400  # none of the trainings comes near
 
 
-def settings_for(quick: bool, num_minibatches: int) -> Dict[str, Any]:
+def common_settings(quick: bool) -> Dict[str, Any]:
     """What all networks have in common that are trained to the end.
 
     The learning rate falls to a quarter whenever the validation loss has not become better for a
@@ -35,22 +35,23 @@ def settings_for(quick: bool, num_minibatches: int) -> Dict[str, Any]:
 
     Args:
         quick: a small network for two epochs, to see that it works.
-        num_minibatches: of an epoch.
     """
     common: Dict[str, Any] = {"num_layers": 2, "num_steps": 35, "init": "xavier"}
     common.update(optimizer="adam", schedule="plateau", lr_decay=0.25, warmup_epochs=0.5)
+    common.update(batch_size=8 if quick else 32, num_epochs=2 if quick else MOST_EPOCHS)
+    return common
+
+
+def settings_for(quick: bool, num_chars: int) -> Dict[str, Any]:
+    """``common_settings``, and after how many epochs of a text the loss counts as a plateau.
+
+    Args:
+        num_chars: of the text trained on.
+    """
+    common = common_settings(quick)
+    num_minibatches = num_chars // (common["batch_size"] * common["num_steps"])
     plateau = math.ceil(PLATEAU / max(1, num_minibatches))
-    common.update(decay_epochs=plateau, patience=2 * plateau + 1)
-    return {
-        **common,
-        "batch_size": 8 if quick else 32,
-        "num_epochs": 2 if quick else MOST_EPOCHS,
-    }
-
-
-def num_minibatches(num_chars: int, quick: bool) -> int:
-    """How many minibatches of ``settings_for`` an epoch of a text has, about."""
-    return num_chars // ((8 if quick else 32) * 35)
+    return {**common, "decay_epochs": plateau, "patience": 2 * plateau + 1}
 
 
 def train_to_the_end(
@@ -180,74 +181,3 @@ def _read(
         return list(data["rows"]), found, Average(sums, data["averaged"]), state
     except (OSError, CheckpointError, KeyError, TypeError) as error:
         raise StudyError(f"{file} cannot be used: {error}; remove it") from error
-
-
-def train_and_score(
-    settings: TrainSettings,
-    model: gluon.Block,
-    train_indices: np.ndarray,
-    held_out: Mapping[str, np.ndarray],
-    *,
-    unscored: Tuple[int, ...] = (),
-    watch: Optional[Watch] = None,
-) -> List[Row]:
-    """Train a network and score it after each epoch.
-
-    Args:
-        settings: of the run; its texts and fractions are not looked at.
-        model: initialized.
-        train_indices: to learn from.
-        held_out: names and indices of texts to score.
-        unscored: indices that are read and not scored.
-        watch: is told of each minibatch.
-
-    Returns:
-        A row for each epoch: epoch, train and each of the names of
-        ``held_out`` in nats a character, seconds of training.
-        A run that diverges ends with the epoch before.
-    """
-    ctx, watch = try_gpu(), watch or Watch()
-    learner = Learner(settings, model, train_indices, np.array([], np.int32), ctx)
-    rows: List[Row] = []
-    while learner.finished is None:
-        try:
-            record = learner.train_epoch(watch.minibatch)
-        except Diverged:
-            break
-        scores = {
-            name: evaluate(model, indices, ctx, unscored=unscored).nats
-            for name, indices in held_out.items()
-        }
-        rows.append(
-            {
-                "epoch": record.epoch,
-                "train": record.train_loss,
-                **scores,
-                "seconds": record.seconds,
-            }
-        )
-    return rows
-
-
-def lstm_settings(quick: bool) -> Dict[str, Any]:
-    """Settings of the studies that compare texts and not networks."""
-    return {
-        "num_layers": 2,
-        "num_hiddens": 32 if quick else 128,
-        "batch_size": 8 if quick else 32,
-        "num_steps": 35,
-        "init": "xavier",
-        "forget_bias": 1.0,
-        "optimizer": "adam",
-        "lr": 0.01 if quick else 0.004,
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-    }
-
-
-def epochs_for(
-    num_minibatches: int, num_chars: int, settings: Mapping[str, Any], least: int = 1
-) -> int:
-    """How many epochs of a text make so many minibatches, about."""
-    rows, steps = settings["batch_size"], settings["num_steps"]
-    return max(least, round(num_minibatches / max(1, num_chars // (rows * steps))))

@@ -258,7 +258,12 @@ def short_text(length=3000):
 
 
 def to_the_end(**changed):
-    common = {**training.settings_for(False, 10), "corpus": ("a",), "num_hiddens": 16, "lr": 0.01}
+    common = {
+        **training.settings_for(False, 10_000),
+        "corpus": ("a",),
+        "num_hiddens": 16,
+        "lr": 0.01,
+    }
     return TrainSettings(**{**common, "num_layers": 1, "batch_size": 4, **changed})
 
 
@@ -498,6 +503,131 @@ def test_what_helps_and_what_harms_is_taken_seed_by_seed():
     assert words[:5] == ["harms", "harms", "helps", "helps", "may be noise"]
     one_seed = rows_of_authors({row["mixture"]: seeds[:1] for row in rows["runs"]})
     assert {row.interval for row in authors.differences(one_seed)} == {None}
+
+
+def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, monkeypatch):
+    trained, train = [], training.train_to_the_end
+
+    def counting(settings, model, *args, **how):
+        if not how["file"].exists():
+            trained.append((how["file"].name, settings))
+        return train(settings, model, *args, **how)
+
+    monkeypatch.setattr(more_books, "train_to_the_end", counting)
+    rows = more_books.study(quick=True, out=tmp_path)
+    names = [name for name, _ in trained]
+    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, going on
+    assert not list((tmp_path / "networks").iterdir())
+    # One step beyond the grid, on the side of the best; weight decay on the best of the three.
+    for amount in more_books.PARTS:
+        tried = select(rows["recipes"], amount=amount)
+        narrow, wide, beyond, decayed = (row["num_hiddens"] for row in tried)
+        losses = [row["valid"] for row in tried]
+        assert (narrow, wide, beyond) == (16, 32, 48 if losses[1] < losses[0] else 8)
+        assert decayed == min(zip(losses, (narrow, wide, beyond)))[1]
+        assert [row["weight_decay"] for row in tried] == [0, 0, 0, 1e-5]
+    # With seed 0 it is the run that the settings were chosen by.
+    for amount, recipe in more_books.best_recipes(rows["recipes"]).items():
+        (tried,) = select(rows["recipes"], **recipe)
+        (again,) = [r for r in select(rows["amounts"], amount=amount, seed=0) if "test" in r]
+        assert {k: again[k] for k in tried} == tried
+    rate = trained[0][1].lr
+    assert [s.lr for name, s in trained if "_on_" in name] == [rate / 4] * 2
+    # Going on starts from what was learnt, or its first epoch would be as bad as any first one.
+    on, before = (select(rows[kind], epoch=1, seed=1) for kind in ("lowest", "amounts"))
+    assert on[0]["train"] < before[-1]["train"] - 0.1
+    # Without a directory, the same.
+    del trained[:]
+    again = more_books.study(quick=True)
+    assert len(trained) == 23
+
+    def without_times(rows):
+        return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+    for kind, found in again.items():
+        assert without_times(found) == without_times(rows[kind]), kind
+
+
+def test_the_settings_of_an_amount_are_chosen_on_its_validation_part():
+    recipes = [(128, 0.2, 0.004, 0.0), (256, 0.5, 0.002, 0.0), (256, 0.5, 0.002, 1e-5)]
+    rows = [
+        {"amount": amount, **dict(zip(more_books.RECIPE, recipe)), "valid": valid, "test": -valid}
+        for amount, losses in {"one book": (3.0, 2.0, 2.5), "two books": (1.0, 2.0, 0.9)}.items()
+        for recipe, valid in zip(recipes, losses)
+    ]
+    found = more_books.best_recipes(rows)
+    assert [tuple(row.values()) for row in found.values()] == [
+        ("one book", *recipes[1]),
+        ("two books", *recipes[2]),
+    ]
+
+
+AMOUNTS = dict(zip(more_books.PARTS + more_books.BOOKS, (1e3, 3e3, 1e4, 4e4, 1e5)))
+
+
+def rows_of_books(losses, on=((1.1, 1.1),), shifts=(0.0, 0.01, 0.02)):
+    """Of amounts with such losses for the first of three seeds."""
+    recipe = dict(zip(more_books.RECIPE, (8, 0.2, 0.01, 0.0)))
+
+    def ended(loss, shift, **row):
+        losses = dict.fromkeys(("train", "valid", "known", "test"), loss + shift)
+        return {**row, "epoch": 2, **losses, "sample_0": "a", "sample_1": "b"}
+
+    return {
+        "ngrams": [
+            {"amount": a, "characters": n, "order": 3, "known": 1.0, "test": 1.5}
+            for a, n in AMOUNTS.items()
+        ],
+        "recipes": [{"amount": a, **recipe, "valid": 1.0} for a in AMOUNTS],
+        "amounts": [
+            row
+            for (amount, n), loss in zip(AMOUNTS.items(), losses)
+            for seed, shift in enumerate(shifts)
+            for row in (
+                {"amount": amount, "characters": n, **recipe, "seed": seed, "epoch": 1, "test": ""},
+                ended(loss, shift, amount=amount, characters=n, **recipe, seed=seed),
+            )
+        ],
+        "lowest": [
+            {
+                **ended(1.0, shift, way=more_books.GOING_ON, seed=seed),
+                **{"averaged_valid": 0.9 + shift, "averaged_test": 0.9 + shift},
+            }
+            for seed, shift in enumerate(shifts)
+        ],
+    }
+
+
+def test_a_power_law_is_found_again_and_the_other_authors_book_is_not_in_it():
+    losses = [3 * n**-0.1 for n in AMOUNTS.values()]
+    rows = rows_of_books([*losses[:-1], 7.0], shifts=(0.0,))
+    law = more_books.power_law(rows)
+    assert law.power.middle == pytest.approx(-0.1) and law.power.high < -0.0999
+    assert law.loss(1e5) == pytest.approx(losses[-1])
+    assert law.characters(losses[-1]) == pytest.approx(1e5)
+    # With three seeds, their mean: seeds that agree say nothing of how straight the line is.
+    rows = rows_of_books(losses, shifts=(-0.2, 0.0, 0.2))
+    assert more_books.power_law(rows).power == pytest.approx(law.power)
+
+
+def test_what_more_text_and_going_on_bring_is_taken_seed_by_seed():
+    found = {
+        (one, other): interval
+        for one, other, interval in more_books.differences(rows_of_books([5, 4, 3, 2, 1.2]))
+    }
+    lower = {pair: interval.middle for pair, interval in found.items()}
+    assert lower == {
+        **{
+            (f"network, {a}", f"n-gram, {a}"): pytest.approx(loss + 0.01 - 1.5)
+            for a, loss in zip(AMOUNTS, [5, 4, 3, 2, 1.2])
+        },
+        ("network, three books", "network, two books"): pytest.approx(-0.8),
+        (more_books.GOING_ON, more_books.AS_TRAINED): pytest.approx(-0.2),
+        (more_books.AVERAGED, more_books.GOING_ON): pytest.approx(-0.1),
+    }
+    # A shift that all seeds share is no noise; that of the network to the n-gram has some.
+    assert found[more_books.GOING_ON, more_books.AS_TRAINED].high < -0.199
+    assert found["network, one book", "n-gram, one book"].low < 1.49
 
 
 def trained_networks(text, seeds=(1, 2)):
