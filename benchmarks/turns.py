@@ -211,9 +211,9 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def as_installed() -> None:
     """Undo, before a library starts, what importing ``d2l_deeprnn`` sets."""
-    from d2l_deeprnn._mxnet import repairs, waiting
+    from d2l_deeprnn._mxnet import repairs
 
-    for name in (repairs.THREADS_VARIABLE, repairs.COPY_VARIABLE, *waiting.SWITCHED):
+    for name in repairs.VARIABLES:
         if name not in ENVIRONMENT:
             os.environ.pop(name, None)
 

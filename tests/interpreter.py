@@ -7,14 +7,12 @@ import subprocess
 import sys
 import textwrap
 
-from d2l_deeprnn._mxnet import repairs, waiting
+from d2l_deeprnn._mxnet import repairs
 
 
 def clean_environment():
     """The environment, without what importing the package has set in it."""
-    ours = {repairs.THREADS_VARIABLE, repairs.COPY_VARIABLE, repairs.LAYOUT_VARIABLE}
-    ours.update(waiting.SWITCHED)
-    return {k: v for k, v in os.environ.items() if k not in ours}
+    return {k: v for k, v in os.environ.items() if k not in repairs.VARIABLES}
 
 
 def python(code, *options, **environment):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interpreter import python
 
 from d2l_deeprnn.evidence.records import read_rows
 
@@ -89,6 +90,20 @@ def test_a_whole_process_is_timed_from_the_start_of_python(tmp_path):
     assert [row["round"] for row in rows] == [0, 0, 1, 1]  # the round before is not recorded
     assert {row["calls"] for row in rows} == {1}
     assert all(row["seconds"] > 0.01 for row in rows)  # no Python starts faster
+
+
+def test_the_original_starts_without_what_importing_the_package_sets():
+    code = f"""
+        import os, sys
+        sys.path.insert(0, {str(BENCHMARKS)!r})
+        os.environ.clear()  # of all, lest one that the list lacks was there before
+        import d2l_deeprnn, turns
+        assert os.environ
+        turns.ENVIRONMENT = {{}}
+        turns.as_installed()
+        assert not os.environ, os.environ
+    """
+    python(code)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -33,6 +33,8 @@ from . import waiting
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 LAYOUT_VARIABLE = "MXNET_MKLDNN_FORCE_FC_AB_FORMAT"  # whether large weights keep their layout
+# All that importing the package may set in the environment.
+VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, *waiting.SWITCHED)
 
 # System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
 # that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has

@@ -283,11 +283,8 @@ def power_law(rows: Rows) -> PowerLaw:
 
 def best_recipes(rows: Sequence[Row]) -> Dict[str, Row]:
     """Amount -> the settings with the lowest loss on the validation part, and the amount."""
-    amounts = dict.fromkeys(column(rows, "amount"))
-    return {
-        amount: {key: best(select(rows, amount=amount))[key] for key in ("amount", *RECIPE)}
-        for amount in amounts
-    }
+    lowest = [best(select(rows, amount=a)) for a in dict.fromkeys(column(rows, "amount"))]
+    return {row["amount"]: {key: row[key] for key in ("amount", *RECIPE)} for row in lowest}
 
 
 def ways(rows: Rows) -> Dict[str, List[Row]]:
@@ -310,22 +307,23 @@ def ways(rows: Rows) -> Dict[str, List[Row]]:
 
 def differences(rows: Rows) -> List[Tuple[str, str, Interval]]:
     """Differences of test losses in nats, seed by seed, each with its 95 % interval."""
-    by_amount, by_way = _by_amount(rows), ways(rows)
-    found = []
-    for amount, of_amount in by_amount.items():
+    found, scored = [], ways(rows)
+    for amount, of_amount in _by_amount(rows).items():
         (ngram,) = select(rows["ngrams"], amount=amount)
         nats = [row["test"] - ngram["test"] for row in of_amount]
         found.append((f"network, {amount}", f"n-gram, {amount}", mean_interval(nats)))
-    pairs = [
-        (f"network, {a}", by_amount[a], f"network, {b}", by_amount[b]) for a, b in [BOOKS[::-1]]
-    ]
-    for one, other in [(GOING_ON, AS_TRAINED), (AVERAGED, GOING_ON), (ADAPTING, GOING_ON)]:
-        if one in by_way:
-            pairs.append((one, by_way[one], other, by_way[other]))
-    for one, ours, other, theirs in pairs:
-        of_seed = {row["seed"]: row["test"] for row in theirs}
-        nats = [row["test"] - of_seed[row["seed"]] for row in ours]
-        found.append((one, other, mean_interval(nats)))
+        scored[f"network, {amount}"] = of_amount
+    two_books, three_books = (f"network, {amount}" for amount in BOOKS)
+    for one, other in [
+        (three_books, two_books),
+        (GOING_ON, AS_TRAINED),
+        (AVERAGED, GOING_ON),
+        (ADAPTING, GOING_ON),
+    ]:
+        if one in scored:
+            of_seed = {row["seed"]: row["test"] for row in scored[other]}
+            nats = [row["test"] - of_seed[row["seed"]] for row in scored[one]]
+            found.append((one, other, mean_interval(nats)))
     return found
 
 

@@ -565,7 +565,7 @@ def test_the_settings_of_an_amount_are_chosen_on_its_validation_part():
 AMOUNTS = dict(zip(more_books.PARTS + more_books.BOOKS, (1e3, 3e3, 1e4, 4e4, 1e5)))
 
 
-def rows_of_books(losses, on=((1.1, 1.1),), shifts=(0.0, 0.01, 0.02)):
+def rows_of_books(losses, shifts=(0.0, 0.01, 0.02)):
     """Of amounts with such losses for the first of three seeds."""
     recipe = dict(zip(more_books.RECIPE, (8, 0.2, 0.01, 0.0)))
 
