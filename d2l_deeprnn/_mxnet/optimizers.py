@@ -204,8 +204,8 @@ def parameters(trainer: gluon.Trainer) -> List[gluon.Parameter]:
     return trainer._params
 
 
-def only_subtracts(trainer: gluon.Trainer) -> bool:
-    """Whether a step is to subtract the gradients times the learning rate, and no more."""
+def is_plain_sgd(trainer: gluon.Trainer) -> bool:
+    """Return whether a step only subtracts the gradients times the learning rate."""
     from . import mx
 
     optimizer = trainer._optimizer

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Optional, Sequence
 from .._checks import whole_number
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx
-from .._mxnet.one_step import one_step_at_a_time
+from ..nn.fast import one_step
 from ..nn.model import check_vocab
 from ..text.minibatches import to_onehot
 from ..text.vocab import Vocab
@@ -55,12 +55,12 @@ def predict_rnn_gluon(
     check_ctx(ctx)
     _check_request(prefix, num_chars, vocab)
     check_vocab(model, vocab)
-    one_step = one_step_at_a_time(model)
+    forward = one_step(model)
     state = model.begin_state(batch_size=1, ctx=ctx)
 
     def step(x: nd.NDArray) -> nd.NDArray:
         nonlocal state
-        scores, state = one_step(x, state)
+        scores, state = forward(x, state)
         return scores
 
     return _decode_greedily(prefix, num_chars, step, vocab, ctx)

@@ -10,6 +10,7 @@ from .._mxnet import gluon, init, mx, nd
 from .._mxnet.allocator import keep_freed_memory
 from .._mxnet.blocks import describe
 from .._mxnet.context import check_ctx
+from ..nn.fast import flatten_parameters
 from ..nn.model import check_vocab
 from ..text.minibatches import (
     Indices,
@@ -225,6 +226,7 @@ def train_and_predict_rnn_gluon(
     # Differs: the original always drew new parameters, over any that were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
+        flatten_parameters(model)
     chapters_sgd = {"learning_rate": lr, "momentum": 0, "wd": 0}
 
     def parameters_of_model() -> ModelParameters:
@@ -233,16 +235,16 @@ def train_and_predict_rnn_gluon(
 
     parameters = parameters_of_model()
     trainer = Trainer(
-        Step(model, parameters, clipping_theta),
+        Step(parameters.forward, parameters, clipping_theta),
         lambda: data_iter_consecutive(indices, batch_size, num_steps, ctx),
         lambda: model.begin_state(batch_size=batch_size, ctx=ctx),
     )
 
     def train_epoch() -> float:
         nonlocal parameters
-        if not parameters.are_of(model):  # on_epoch may do anything to it
+        if not parameters.belong_to(model):  # on_epoch may do anything to it
             parameters = parameters_of_model()
-            trainer.step = Step(model, parameters, clipping_theta)
+            trainer.step = Step(parameters.forward, parameters, clipping_theta)
         return trainer.train_epoch()
 
     def predict(prefix: str) -> str:

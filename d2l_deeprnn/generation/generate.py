@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import positive_int, prefix_list, whole_number
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
-from .._mxnet.one_step import one_step_at_a_time
+from ..nn.fast import one_step
 from ..nn.model import check_vocab
 from ..text.vocab import Vocab
 
@@ -95,7 +95,7 @@ def generate(
     given = np.zeros((longest, len(prefixes), 1))
     for row, prefix in enumerate(prefixes):
         given[: len(prefix), row, 0] = vocab.encode(prefix)
-    step = one_step_at_a_time(model)
+    step = one_step(model)
     state = model.begin_state(batch_size=len(prefixes), ctx=ctx)
     current = nd.array(given[0], ctx=ctx)  # indices at the position before i
     waiting: List[Any] = []  # the indices after that, not yet written

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._mxnet import gluon, init, mx, nd
 from .._mxnet.blocks import describe
+from .fast import flatten_parameters
 
 
 def initialize(
@@ -38,6 +39,7 @@ def initialize(
             bias = np.zeros((num_gates, num_hiddens))
             bias[1] = forget_bias
             param.set_data(nd.array(bias.reshape(-1)))
+    flatten_parameters(model)
 
 
 def _xavier(rows: int, columns: int) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import Any, List, Sized, Tuple
 from .._checks import positive_int
 from .._mxnet import gluon, nd
 from .._mxnet.blocks import blocks_in, describe
-from .._mxnet.graphs import expression
 
 State = List[nd.NDArray]
 
@@ -65,9 +64,8 @@ class RNNModel(gluon.Block):
         """
         return self.hybrid_forward(nd, inputs, state)
 
-    @expression("rnn", "dense")
     def hybrid_forward(self, F: Any, inputs: Any, state: Any) -> Tuple[Any, Any]:
-        """What ``forward`` computes; ``F`` is ``nd``, or ``sym`` where it is compiled."""
+        """Compute ``forward`` on arrays (``F`` is ``nd``) or on symbols (``sym``)."""
         X = F.one_hot(F.transpose(inputs), self.vocab_size)  # (num_steps, batch_size, vocab_size)
         if isinstance(self.rnn, gluon.rnn.RecurrentCell):
             num_steps = inputs.shape[1]

@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .._checks import positive_int
 from .._mxnet import autograd, gluon, nd
-from .._mxnet.graphs import expression
 
 LAYERS = {
     "lstm": gluon.rnn.LSTM,
@@ -74,7 +73,6 @@ class StackedRNN(gluon.HybridBlock):
             # axes=(0,): one mask for all time steps
             self.dropout = gluon.nn.Dropout(dropout, axes=(0,))
 
-    @expression("levels", "dropout")
     def hybrid_forward(self, F: Any, inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
         """Inputs (num_steps, batch_size, input_size) and states to outputs and states.
 

@@ -88,10 +88,11 @@ class Learner:
                 if type(block) is StackedRNN:
                     block.share_rows(rows, settings.batch_size)
         self._optimizer = _optimizer(model, settings)
+        parameters = ModelParameters(model, ctx, self._optimizer)
         self._trainer = Trainer(
             Step(
-                model,
-                ModelParameters(model, ctx, self._optimizer),
+                parameters.forward,
+                parameters,
                 settings.clipping_theta,
                 ranks=ranks,
                 weight=len(rows) / settings.batch_size,

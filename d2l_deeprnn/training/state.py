@@ -10,6 +10,7 @@ import numpy as np
 from .._checks import expected_arrays
 from .._mxnet import gluon, mx, nd
 from .._mxnet.blocks import named_parameters
+from ..nn.fast import flatten_parameters
 
 
 class TrainRecord(NamedTuple):
@@ -130,6 +131,7 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
     model.initialize(ctx=ctx, force_reinit=True)
     for name, param in params.items():
         param.set_data(nd.array(values[name]))
+    flatten_parameters(model)
 
 
 def as_numpy(arrays: Mapping[str, nd.NDArray]) -> Dict[str, np.ndarray]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from .._checks import positive_number
 from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import check_ctx
-from .._mxnet.fused import JoinedParameters, trainable
-from .._mxnet.optimizers import only_subtracts, parameters
+from .._mxnet.fast import FlatParameters
+from .._mxnet.optimizers import is_plain_sgd, parameters
+from ..nn.fast import flat_parameters, training_forward
 from .ranks import ALONE, Ranks
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
@@ -58,26 +58,18 @@ class Step:
             need be computed yet.
         """
         state = detach(state)
-        loss, new_state = self._forward_and_backward(X, Y, state)
-        if not self.parameters.gradients_are_right():
-            loss, new_state = self._forward_and_backward(X, Y, state)
+        with autograd.record():
+            output, new_state = self._forward(X, state)
+            loss = self._loss(output, Y)
+            if self._weight != 1:
+                loss = loss * self._weight
+        loss.backward()
         gradients = self.parameters.gradients()
         self._ranks.sum([*gradients, loss])
         factor = clipping_factor(gradients, self._clipping_theta)
         # Another processor, or another number of threads, may round it otherwise.
         self._ranks.take_first([factor])
         self.parameters.update(factor)
-        return loss, new_state
-
-    def _forward_and_backward(
-        self, X: nd.NDArray, Y: nd.NDArray, state: Any
-    ) -> Tuple[nd.NDArray, Any]:
-        with autograd.record(), self.parameters.in_use():
-            output, new_state = self._forward(X, state)
-            loss = self._loss(output, Y)
-            if self._weight != 1:
-                loss = loss * self._weight
-        loss.backward()
         return loss, new_state
 
 
@@ -96,8 +88,8 @@ class _MeanLoss(gluon.HybridBlock):
 class ModelParameters:
     """The parameters of a Gluon model, updated by one of Gluon's optimizers.
 
-    After the first minibatch they are joined to one vector, where that changes nothing: they are
-    then clipped in one pass, and by plain SGD updated in the same.
+    Those of the chapter's own model may lie in one vector (``nn.fast``): it is then clipped in one
+    pass, and plain SGD updates it in one.
 
     Args:
         model: any Gluon model.
@@ -108,50 +100,51 @@ class ModelParameters:
     def __init__(self, model: gluon.Block, ctx: mx.Context, optimizer: gluon.Trainer) -> None:
         self._model, self._ctx = model, ctx
         self.optimizer = optimizer
-        self._joined: Optional[JoinedParameters] = None
-        self._may_be_joined = True
+        self._flat: Optional[FlatParameters] = None
+        self._fast_forward: Optional[Forward] = None
 
-    def are_of(self, model: gluon.Block) -> bool:
-        """Whether the optimizer's parameters are those of a model."""
+    def belong_to(self, model: gluon.Block) -> bool:
+        """Return whether the optimizer's parameters are those of a model."""
         own = {id(param) for param in parameters(self.optimizer)}
         return own == {id(param) for param in model.collect_params().values()}
 
-    def in_use(self) -> contextlib.AbstractContextManager[None]:
-        """What the forward pass runs in."""
-        # Callbacks may do anything to a model between two steps. The optimizer's list is looked at,
-        # since Gluon collects a model's parameters anew, and slowly, at each call.
-        if self._joined is not None and not self._joined.still_of(parameters(self.optimizer)):
-            self._joined = None
-        return contextlib.nullcontext() if self._joined is None else self._joined.in_use()
-
-    def gradients_are_right(self) -> bool:
-        """Whether the backward pass has written each gradient once; if not, repeat it."""
-        return self._joined is None or self._joined.look_after_backward()
+    def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
+        """Call the model, or what computes the same for the chapter's own."""
+        # Asked at every step: callbacks may do anything to a model in between.
+        flat = flat_parameters(self._model)
+        if flat is not self._flat:
+            self._flat = flat
+            self._fast_forward = None if flat is None else training_forward(self._model, flat)
+        return (self._fast_forward or self._model)(X, state)
 
     def gradients(self) -> List[nd.NDArray]:
         """All gradients, after a backward pass."""
-        if self._joined is None and self._may_be_joined:
-            # Differs: the original went from array to array, and had the layer join them.
-            self._joined = JoinedParameters.join(self._model, self._ctx)
-            self._may_be_joined = self._joined is not None
-        if self._joined is not None:
-            return [self._joined.vector.grad]
+        if self._flat is not None:
+            return [self._flat.gradient]
         return [param.grad(self._ctx) for param in trainable(self._model)]
 
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of one number."""
-        joined, lr = self._joined, self.optimizer.learning_rate
-        if joined is not None and only_subtracts(self.optimizer) and joined.take_gradients():
-            vector, gradient = joined.vector, joined.vector.grad
+        flat = self._flat
+        if flat is not None and is_plain_sgd(self.optimizer):
+            # Differs: the original went from array to array.
             # vector -= lr * factor * gradient, in one pass over the memory: the product of a
             # matrix of one number and one of one row, added to another.
-            row = vector.reshape((1, -1))
-            factor = factor.reshape((1, 1))
-            nd.linalg.gemm(factor, gradient.reshape((1, -1)), row, alpha=-lr, beta=1, out=row)
+            row, lr = flat.vector.reshape((1, -1)), self.optimizer.learning_rate
+            factor, gradient = factor.reshape((1, 1)), flat.gradient.reshape((1, -1))
+            nd.linalg.gemm(factor, gradient, row, alpha=-lr, beta=1, out=row)
+            flat.mark_fresh(False)
             return
         for gradient in self.gradients():
             gradient *= factor
+        if flat is not None:
+            flat.mark_fresh(True)  # the backward pass wrote to the vector, not to the arrays
         self.optimizer.step(1)  # the loss is a mean already
+
+
+def trainable(model: gluon.Block) -> List[gluon.Parameter]:
+    """The parameters of a model that have gradients."""
+    return [param for param in model.collect_params().values() if param.grad_req != "null"]
 
 
 class Arrays:
@@ -165,12 +158,6 @@ class Arrays:
     def __init__(self, arrays: Sequence[nd.NDArray], lr: float) -> None:
         self._arrays = arrays
         self._lr = lr
-
-    def in_use(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def gradients_are_right(self) -> bool:
-        return True
 
     def gradients(self) -> List[nd.NDArray]:
         return [array.grad for array in self._arrays]

@@ -1,0 +1,292 @@
+"""Unusual models, compiled in whatever way: trained, scored and decoded as a plain loop does."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import autograd, gluon, init, mx, nd
+from d2l_deeprnn.generation.generate import generate
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.learner import Learner
+
+CTX = mx.cpu()
+H = 8
+EPOCHS, STEPS, LR, THETA, ROWS = 3, 5, 2.0, 0.5, 4
+rnn, nn = gluon.rnn, gluon.nn
+
+FLAGS = {
+    "not compiled": None,
+    "compiled": {},
+    "static memory": {"static_alloc": True},
+    "static shapes": {"static_alloc": True, "static_shape": True},
+}
+
+
+@pytest.fixture(scope="module")
+def text():
+    return d2l.load_corpus(SAMPLE_TEXT, 300)
+
+
+# The models ----------------------------------------------------------------------------------
+
+
+class Hybrid(gluon.HybridBlock):
+    """What the models below share: an embedding, a recurrent layer, an output layer."""
+
+    def __init__(self, size, layer=None, **embedding):
+        super().__init__()
+        self.size = size
+        with self.name_scope():
+            self.embedding = nn.Embedding(size, H, **embedding)
+            self.layer = layer or rnn.GRU(H, input_size=H)
+            self.out = nn.Dense(size, in_units=H, flatten=False)
+
+    def begin_state(self, batch_size, ctx):
+        return self.layer.begin_state(batch_size=batch_size, ctx=ctx)
+
+    def hybrid_forward(self, F, inputs, state):
+        Y, state = self.layer(self.embedding(F.transpose(inputs)), state)
+        return F.reshape(self.out(self.between(F, Y)), (-3, 0)), state
+
+    def between(self, F, Y):
+        return Y
+
+
+class Normed(Hybrid):
+    def __init__(self, size):
+        super().__init__(size)
+        self.norm = nn.LayerNorm(in_channels=H)
+
+    def between(self, F, Y):
+        return self.norm(Y)
+
+
+class UsedTwice(Hybrid):
+    """Its layer reads its own output, with a state of its own."""
+
+    def begin_state(self, batch_size, ctx):
+        return 2 * super().begin_state(batch_size, ctx)
+
+    def hybrid_forward(self, F, inputs, state):
+        Y, (first,) = self.layer(self.embedding(F.transpose(inputs)), state[:1])
+        Y, (second,) = self.layer(Y, state[1:])
+        return F.reshape(self.out(Y), (-3, 0)), [first, second]
+
+
+class WithConstant(Hybrid):
+    def __init__(self, size):
+        super().__init__(size)
+        with self.name_scope():
+            self.scale = self.params.get_constant("scale", nd.arange(1, H + 1) / H)
+
+    def hybrid_forward(self, F, inputs, state, scale):
+        self.now = scale
+        return super().hybrid_forward(F, inputs, state)
+
+    def between(self, F, Y):
+        return F.broadcast_mul(Y, self.now)
+
+
+class Tied(Hybrid):
+    """The embedding's weights are the output layer's."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        with self.name_scope():
+            self.out = nn.Dense(size, in_units=H, flatten=False, params=self.embedding.params)
+
+
+def chapters(layer):
+    return lambda size: d2l.RNNModel(layer(), size)
+
+
+def with_settings(name, value, only=""):
+    def make(size):
+        model = d2l.RNNModel(rnn.LSTM(H, 2, input_size=size), size)
+        for param in model.collect_params(f".*{only}.*").values():
+            setattr(param, name, value)
+        return model
+
+    return make
+
+
+def deep_cells():
+    stack = rnn.SequentialRNNCell()
+    stack.add(rnn.GRUCell(H))
+    stack.add(rnn.ResidualCell(rnn.LSTMCell(H, input_size=H)))
+    return stack
+
+
+def imported(size, folder):
+    """A model that comes from files without its Python code."""
+    model = Hybrid(size)
+    model.initialize(init.Normal(0.5))
+    model.hybridize()
+    model(nd.zeros((1, 2)), model.begin_state(1, CTX))
+    model.export(str(folder / "model"))
+    names = ["data0", "data1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of types that MXNet cannot decide
+        block = gluon.SymbolBlock.imports(
+            str(folder / "model-symbol.json"), names, str(folder / "model-0000.params")
+        )
+
+    class Imported(gluon.Block):
+        def __init__(self):
+            super().__init__()
+            self.block = block
+
+        def forward(self, inputs, state):
+            scores, state = self.block(inputs, *state)
+            return scores, [state]
+
+        def begin_state(self, batch_size, ctx):
+            return [nd.zeros((1, batch_size, H), ctx=ctx)]
+
+    return Imported()
+
+
+MODELS = {
+    "lstm": chapters(lambda: rnn.LSTM(H, 2)),
+    "stacked": lambda size: d2l.RNNModel(d2l.StackedRNN("gru", H, 2, 0.0, size), size),
+    "cell": chapters(lambda: rnn.LSTMCell(H)),
+    "stack of cells": chapters(deep_cells),
+    "clipped": chapters(lambda: rnn.LSTM(H, state_clip_min=-0.1, state_clip_max=0.1)),
+    "own initializers": chapters(
+        lambda: rnn.LSTM(H, i2h_weight_initializer=init.Uniform(0.3), i2h_bias_initializer="ones")
+    ),
+    "other learning rate": with_settings("lr_mult", 0.3, "h2h"),
+    "half frozen": with_settings("grad_req", "null", "l0"),
+    "own": Hybrid,
+    "normed": Normed,
+    "layer used twice": UsedTwice,
+    "constant": WithConstant,
+    "tied": Tied,
+    "sparse": lambda size: Hybrid(size, sparse_grad=True),
+    "dropout": lambda size: Hybrid(size, d2l.StackedRNN("gru", H, 1, 0.3, H)),
+    "imported": imported,
+}
+
+
+def made(name, size, flags, folder):
+    """The same model each time, compiled before the first call, as users do it."""
+    d2l.set_seed(3)
+    model = MODELS[name](size, folder) if name == "imported" else MODELS[name](size)
+    if name == "imported":
+        d2l.set_seed(3)
+        model.initialize(init.Normal(0.5), force_reinit=True)
+    else:
+        model.initialize(init.Normal(0.5))
+    if flags is not None:
+        model.hybridize(**flags)
+    model(nd.zeros((1, 1)), model.begin_state(batch_size=1, ctx=CTX))
+    return model
+
+
+# A plain loop, as Gluon's tutorials have it ---------------------------------------------------------
+
+
+def plain_training(model, indices, optimizer="sgd", lr=LR):
+    trainer = gluon.Trainer(model.collect_params(), optimizer, {"learning_rate": lr, "wd": 0})
+    loss, means = gluon.loss.SoftmaxCrossEntropyLoss(), []
+    params = [p for p in model.collect_params().values() if p.grad_req != "null"]
+    for _ in range(EPOCHS):
+        state, losses = model.begin_state(batch_size=ROWS, ctx=CTX), []
+        for X, Y in d2l.data_iter_consecutive(indices, ROWS, STEPS, CTX):
+            state = [s.detach() for s in state]
+            with autograd.record():
+                output, state = model(X, state)
+                l = loss(output, Y.T.reshape((-1,))).mean()
+            l.backward()
+            norms = [float(p.grad().tostype("default").square().sum().asscalar()) for p in params]
+            factor = min(1, THETA / math.sqrt(sum(norms)))
+            for p in params:
+                p.grad()[:] = p.grad() * factor
+            trainer.step(1)
+            losses.append(l.asscalar())
+        means.append(np.mean(losses))
+    return np.exp(means)
+
+
+def plain_scores(model, indices):
+    state, rows = model.begin_state(batch_size=1, ctx=CTX), []
+    for index in indices:
+        scores, state = model(nd.array([[index]]), state)
+        rows.append(scores.asnumpy()[0])
+    return np.array(rows)
+
+
+def plain_text(model, vocab, prefix, num_chars):
+    state, text = model.begin_state(batch_size=1, ctx=CTX), list(prefix)
+    for i in range(len(prefix) + num_chars - 1):
+        scores, state = model(nd.array([[vocab[text[i]]]]), state)
+        if i >= len(prefix) - 1:
+            text.append(vocab.idx_to_token[int(scores.asnumpy().argmax())])
+    return "".join(text)
+
+
+def check_use(model, text):
+    """That the model is scored and decoded as a plain loop does."""
+    indices, vocab = text
+    scores = plain_scores(model, indices[:60])
+    log_sums = np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1)) + scores.max(1)
+    expected = (log_sums[:-1] - scores[np.arange(59), indices[1:60]]).mean()
+    assert evaluate(model, indices[:60]).nats == pytest.approx(expected, rel=1e-4)
+    expected = plain_text(model, vocab, "the", 12)
+    assert d2l.predict_rnn_gluon("the", 12, model, vocab, CTX) == expected
+    if "<unk>" not in expected:
+        assert generate(model, vocab, ["the"], 12) == [expected]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_chapters_function(name, flags, text, tmp_path):
+    indices, vocab = text
+    reference = made(name, len(vocab), None, tmp_path)
+    d2l.set_seed(5)
+    expected = plain_training(reference, indices)
+    model = made(name, len(vocab), FLAGS[flags], tmp_path)
+    d2l.set_seed(5)
+    history = d2l.train_and_predict_rnn_gluon(
+        *(model, H, indices, vocab, CTX, EPOCHS, STEPS, LR, THETA, ROWS, []),
+        initialize=False,
+        log=lambda line: None,
+    )
+    np.testing.assert_allclose([r.perplexity for r in history], expected, rtol=1e-4)
+    assert expected[-1] < 0.95 * expected[0]
+    check_use(model, text)
+    params = [m.collect_params().values() for m in (model, reference)]
+    for ours, theirs in zip(*params):
+        np.testing.assert_allclose(
+            ours.data().asnumpy(), theirs.data().asnumpy(), rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("flags", ["not compiled", "static shapes"])
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"dropout"}))
+def test_a_learner(name, flags, text, tmp_path):
+    """With Adam, which reads each array's own gradient. (A learner seeds dropout its own way.)"""
+    indices, vocab = text
+    settings = d2l.TrainSettings(
+        corpus=(SAMPLE_TEXT,),
+        num_epochs=EPOCHS,
+        num_steps=STEPS,
+        batch_size=ROWS,
+        lr=0.02,
+        clipping_theta=THETA,
+        optimizer="adam",
+    )
+    reference = made(name, len(vocab), None, tmp_path)
+    d2l.set_seed(settings.seed)
+    expected = plain_training(reference, indices, "adam", 0.02)
+    model = made(name, len(vocab), FLAGS[flags], tmp_path)
+    learner = Learner(settings, model, np.array(indices), np.array(indices[:60]), CTX)
+    records = [learner.train_epoch() for _ in range(EPOCHS)]
+    np.testing.assert_allclose(np.exp([r.train_loss for r in records]), expected, rtol=1e-4)
+    check_use(model, text)
