@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pkgutil
 import re
 import shutil
 import stat
@@ -112,7 +113,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file.
+    """Read a UTF-8 text file, without the byte order mark that some editors write.
 
     Raises:
         OSError: if it cannot be read, or is no regular file: a pipe would be waited for.
@@ -120,7 +121,18 @@ def read_text(path: Path) -> str:
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")
+
+
+def package_data(name: str) -> bytes:
+    """Read a file that is part of this package, also if the package is imported from a zip file.
+
+    Args:
+        name: its path within the package, such as ``evidence/page.css``.
+    """
+    data = pkgutil.get_data(__package__, name)
+    assert data is not None  # for loaders that cannot read data
+    return data
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from interpreter import python
 
 import d2l_deeprnn as d2l
 
@@ -55,6 +58,25 @@ def test_importing_loads_neither_mxnet_nor_matplotlib():
         "assert not {'mxnet', 'matplotlib', 'requests'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_the_package_ships_is_found_in_a_zip_file(tmp_path):
+    root = Path(d2l.__file__).parents[1]
+    archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", root, "d2l_deeprnn")
+    code = f"""
+        import sys
+        sys.path.insert(0, {archive!r})
+        from d2l_deeprnn import cli
+        assert cli.__file__.startswith({archive!r})
+        run = {str(tmp_path / "run")!r}
+        train = "train --corpus the_tide_tables --num-examples 500 --num-hiddens 4 --num-epochs 1"
+        assert cli.main([*train.split(), "--batch-size", "2", "--out", run]) == 0
+        assert cli.main(["report", run, "--output", run + "/report.html"]) == 0
+        assert cli.main(["export", run, "--format", "html", "--output", run + "/page.html"]) == 0
+    """
+    python(code)
+    pages = [(tmp_path / "run" / name).read_text() for name in ("report.html", "page.html")]
+    assert all("<style>" in page and "color-scheme" in page for page in pages)
 
 
 def test_the_chapters_cells_run_from_any_directory(book_dir, tmp_path):

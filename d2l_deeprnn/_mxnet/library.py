@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
-import warnings
 from typing import Any
 
 from . import copying as _copying
@@ -14,15 +13,11 @@ from . import waiting as _waiting
 
 _repairs.prepare()
 
-with warnings.catch_warnings():
-    # MXNet reaches for NumPy and distutils names that are on their way out.
-    # They still work, and nobody will change MXNet any more.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    try:
-        import mxnet as mx
-    except (ImportError, OSError) as error:
-        raise _repairs.CannotImportMXNet(_repairs.explain(error)) from None
+try:
+    import mxnet as mx
     from mxnet import autograd, gluon, init, nd
+except (ImportError, OSError) as error:
+    raise _repairs.CannotImportMXNet(_repairs.explain(error)) from None
 
 __all__ = ["autograd", "gluon", "init", "mx", "nd", "threads"]
 

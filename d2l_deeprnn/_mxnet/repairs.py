@@ -23,8 +23,10 @@ import re
 import subprocess
 import sys
 import warnings
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from typing import Iterator, List, Optional
+from types import ModuleType
+from typing import Any, Iterator, List, Optional
 
 import numpy as np
 
@@ -49,8 +51,31 @@ class CannotImportMXNet(ImportError):
     """MXNet cannot be imported on this system; the message says why, and what to do."""
 
 
+class _QuietFinder:
+    """Finds MXNet for every ``import mxnet``, the user's too, so that importing it is quiet.
+
+    A warnings filter would not do: test runners such as pytest reset the filters for each test.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        spec = PathFinder.find_spec(name) if name == "mxnet" else None
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _QuietLoader(name, spec.loader.path)
+        return spec
+
+
+class _QuietLoader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        # Differs: MXNet uses deprecated names of NumPy and distutils. They still work, and MXNet
+        # is no longer maintained.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            super().exec_module(module)
+
+
 def prepare() -> None:
-    """Make ``import mxnet`` work and give it one thread for each physical core.
+    """Make ``import mxnet`` work, quietly, and give it one thread for each physical core.
 
     Call it before the first ``import mxnet``. A number of threads that the user has set in
     ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` and
@@ -58,13 +83,20 @@ def prepare() -> None:
     for each other (``waiting``).
 
     Raises:
-        CannotImportMXNet: If the installed NumPy is one that MXNet cannot work with.
+        CannotImportMXNet: If MXNet cannot work with the installed NumPy or with ``python -OO``.
     """
     if int(np.__version__.split(".")[0]) >= 2:
         raise CannotImportMXNet(
             f"MXNet 1.9.1 works with NumPy 1 only, and NumPy {np.__version__} is what is imported "
             f"(from {Path(np.__file__).parent}): pip install 'numpy<2'"
         )
+    if sys.flags.optimize > 1:
+        raise CannotImportMXNet(
+            "MXNet 1.9.1 needs its docstrings, which Python's option -OO removes: use -O, or set "
+            "PYTHONOPTIMIZE to 1"
+        )
+    if _QuietFinder not in sys.meta_path:
+        sys.meta_path.insert(0, _QuietFinder)
     # A look into the namespace and not hasattr: NumPy answers a hasattr for
     # this name with a warning.
     if "bool" not in vars(np):

@@ -129,8 +129,9 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
     except TextNotAvailable as error:
         return _fail(error, TEXT_MISSING)
     # Ours are RuntimeErrors (texts, runs, checkpoints), ValueErrors (settings) and, from a
-    # training that diverged, ArithmeticErrors; all are one line that says what to do.
-    except (RuntimeError, ValueError, ArithmeticError, OSError, ImportError) as error:
+    # training that diverged, ArithmeticErrors; all are one line that says what to do. With -W error
+    # our warnings are raised too.
+    except (RuntimeError, ValueError, ArithmeticError, OSError, ImportError, UserWarning) as error:
         return _fail(error, BAD_INPUT)
     except MemoryError as error:
         return _fail(error, BAD_INPUT, "there is not enough memory: ")

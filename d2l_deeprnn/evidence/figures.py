@@ -8,7 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -24,6 +24,17 @@ WIDTH, WIDEST = 7, 8.5
 Curve = Tuple[Sequence[int], Sequence[float]]  # epochs, perplexities
 
 
+def _defaults() -> Any:
+    """Return a context, also a decorator, in which matplotlib has its own defaults.
+
+    Every picture is created, drawn and saved in it, so that neither a user's style nor a
+    matplotlibrc file changes it.
+    """
+    # Without the salt, the same picture would have other ids in each SVG file.
+    return matplotlib.style.context(["default", {"svg.hashsalt": "d2l_deeprnn"}])
+
+
+@_defaults()
 def perplexity_figure(
     curves: Mapping[str, Curve], *, marks: Optional[Mapping[str, Curve]] = None, title: str = ""
 ) -> Figure:
@@ -53,6 +64,7 @@ def perplexity_figure(
     return figure
 
 
+@_defaults()
 def training_figure(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     *,
@@ -108,6 +120,11 @@ class Picture(Figure):
 
     alt = ""
 
+    # IPython draws a figure and asks for its extent without calling savefig.
+    draw = _defaults()(Figure.draw)
+    get_tightbbox = _defaults()(Figure.get_tightbbox)
+    savefig = _defaults()(Figure.savefig)
+
     def _repr_png_(self) -> Tuple[bytes, Dict[str, Any]]:
         buffer = io.BytesIO()
         # Twice the pixels of the size shown, so that lines and letters are sharp.
@@ -116,8 +133,7 @@ class Picture(Figure):
 
 
 def _picture(width: float, height: float) -> Picture:
-    # The background is part of the picture: its letters are dark, and so may be the page.
-    return Picture(figsize=(width, height), layout="constrained", facecolor="white")
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def _sentence(what: str, parts: Sequence[str]) -> str:
@@ -154,6 +170,7 @@ class Level(NamedTuple):
     y: float
 
 
+@_defaults()
 def lines_figure(
     panels: Mapping[str, Mapping[str, Union[Line, Level]]],
     xlabel: Union[str, Sequence[str]],
@@ -252,6 +269,7 @@ def _draw_line(axes: Any, line: Line, colour: str, marker: str, shift: float) ->
     return handle
 
 
+@_defaults()
 def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Figure:
     """Draw each run as a point and the median as a bar, a row for each kind of run.
 
@@ -293,6 +311,7 @@ def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: s
     return figure
 
 
+@_defaults()
 def heat_figure(
     panels: Sequence[Sequence[Tuple[str, np.ndarray]]],
     xticks: Sequence[str],
@@ -399,9 +418,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     known = figure.canvas.get_supported_filetypes()
     if ending not in known:
         raise ValueError(f"{path} must end in one of .{', .'.join(sorted(known))}")
-    # So that the same picture is the same file.
+    # Without a date the same picture is the same file.
     metadata = {"Date": None} if ending.startswith("svg") else None
-    with atomic_file(path) as file, matplotlib.rc_context({"svg.hashsalt": "d2l_deeprnn"}):
+    with atomic_file(path) as file:
         figure.savefig(file, format=ending, dpi=150, metadata=metadata)
 
 
@@ -450,9 +469,7 @@ def _finish(axes: Any, ylabel: str, title: str) -> None:
 def to_svg(figure: Figure) -> str:
     """Return a figure as the text of an SVG element, the same for the same picture."""
     buffer = io.BytesIO()
-    # Without these two every call would put in other identifiers and the date.
-    with matplotlib.rc_context({"svg.hashsalt": "d2l_deeprnn"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue().decode("utf-8")
     # An HTML page takes the element itself, not the XML declaration above it.
     return svg[svg.index("<svg") :]

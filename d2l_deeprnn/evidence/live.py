@@ -9,24 +9,25 @@ from typing import Any, Dict, List
 
 from .._checks import positive_number
 
-# Between two lines of a training where there is neither a picture nor a bar, as in a log.
+# Time between two lines of progress if there is neither a picture nor a bar, as in a log.
 SILENCE_SECONDS = 20.0
 
 
 class LivePlot:
     """Draws training and held-out perplexity in a notebook while a model is trained.
 
-    It is for ``on_epoch`` of the chapter's train functions and of ``runs.train``. There is one
-    picture in the cell's output; it is drawn anew every few seconds, and once more when the cell
-    ends. Outside a notebook, nothing is drawn, and a line every twenty seconds says how far the
-    training is. Where an epoch takes long, ``minibatch`` says so within it, too.
+    Pass it as ``on_epoch`` to the chapter's train functions or to ``runs.train``. Each cell that
+    trains has one picture in its output, which is redrawn every few seconds and once more when the
+    cell ends. If training starts again, so does its curve. Outside a notebook, nothing is drawn;
+    a line every twenty seconds reports the progress. If epochs take long, ``minibatch`` reports
+    the progress within an epoch.
 
     Args:
-        seconds: at least as many lie between two drawings.
-        label: what the legend calls the training.
+        seconds: the least time between two drawings.
+        label: the training's name in the legend.
 
     Attributes:
-        rows: the figures of each epoch, by name; those of the training that was begun last.
+        rows: the values of each epoch, by name, of the training that was begun last.
 
     Raises:
         ValueError: if ``seconds`` is not a number above 0.
@@ -48,19 +49,15 @@ class LivePlot:
         positive_number("seconds", seconds)
         self._seconds = seconds
         self._histories: Dict[str, List[Dict[str, float]]] = {}
-        self._due = 0.0
-        self._is_drawn = True  # all that was noted
-        self._handle: Any = None  # of the picture in the cell's output
-        self._line: Any = None  # the handle of the line about an epoch that is not done
-        self._line_due = 0.0
-        self._shell: Any = None  # as long as it is to say when the cell ends
+        self._shell: Any = None  # the notebook's, while we are registered for the cell's end
+        self._start_cell()
         self.begin(label)
 
     def begin(self, label: str) -> None:
-        """Begin another curve in the same picture: the epochs from here on are another training's.
+        """Begin another curve in the same picture, for the epochs of another training.
 
         Args:
-            label: what the legend calls it. A curve that is called the same gives way.
+            label: the training's name in the legend. A curve of the same name is replaced.
 
         Example:
             >>> import d2l_deeprnn as d2l
@@ -76,27 +73,32 @@ class LivePlot:
         self._spoke = time.monotonic()
 
     def __call__(self, record: Any) -> None:
-        """Note an epoch, and draw if the last picture is old enough.
+        """Add an epoch to the curve, and redraw the picture if it is old enough.
 
         Args:
-            record: of an epoch, as ``on_epoch`` gets it.
+            record: the epoch's record, as ``on_epoch`` receives it.
         """
         values = zip(record._fields, record)
-        self.rows.append({name: x for name, x in values if isinstance(x, (int, float))})
+        row = {name: x for name, x in values if isinstance(x, (int, float))}
+        if self.rows and row["epoch"] <= self.rows[-1]["epoch"]:  # training restarted or resumed
+            before = [known for known in self.rows if known["epoch"] < row["epoch"]]
+            self.begin(self._label)
+            self.rows += before
+        self.rows.append(row)
         self._is_drawn = False
         if not self._in_notebook():
-            figures = "".join(f", {what} {x:.3f}" for what, x in _perplexities(self.rows[-1]))
-            self._say(f"epoch {self.rows[-1]['epoch']}{figures}")
-        elif time.monotonic() >= self._due:
+            perplexities = "".join(f", {name} {x:.3f}" for name, x in _perplexities(row))
+            self._say(f"epoch {row['epoch']}{perplexities}")
+        elif self._is_due("picture"):
             self._draw()
 
     def minibatch(self, progress: Any) -> None:
-        """Say how far an epoch is, in a line that is written anew every few seconds.
+        """Report the progress within an epoch, in a line that is updated every few seconds.
 
-        It is for ``on_minibatch`` of ``runs.train`` and of ``Learner.train_epoch``.
+        Pass it as ``on_minibatch`` to ``runs.train`` or ``Learner.train_epoch``.
 
         Args:
-            progress: of an epoch, as ``on_minibatch`` gets it.
+            progress: the epoch's progress, as ``on_minibatch`` receives it.
 
         Example:
             >>> from pathlib import Path
@@ -113,63 +115,69 @@ class LivePlot:
             >>> [row["epoch"] for row in plot.rows]
             [1, 2]
         """
-        words = f"epoch {progress.epoch}, {progress.minibatch / progress.num_minibatches:.0%}"
+        message = f"epoch {progress.epoch}, {progress.minibatch / progress.num_minibatches:.0%}"
         if not self._in_notebook():
-            self._say(words)
-        elif time.monotonic() >= self._line_due:
-            self._show(words)
-            self._line_due = time.monotonic() + self._seconds
+            self._say(message)
+        elif self._is_due("line"):
+            self._write(message)
+
+    def _start_cell(self) -> None:
+        """Forget the outputs of the last cell: the next one has its own."""
+        self._handles: Dict[str, Any] = {}
+        self._due: Dict[str, float] = {}
+        self._is_drawn = True  # every epoch so far
 
     def _in_notebook(self) -> bool:
-        """Whether there is one; if so, be called when its cell ends."""
+        """Return whether this is a notebook; if so, register for the end of its cell."""
         shell = _notebook()
         if shell is not None and self._shell is None:
             self._shell = shell
             shell.events.register("post_run_cell", self._finish)
         return shell is not None
 
-    def _say(self, words: str) -> None:
-        """Print how far the training is, if nothing has been said for a while."""
+    def _say(self, message: str) -> None:
+        """Print the progress, unless something was printed a short time ago."""
         if time.monotonic() - self._spoke >= SILENCE_SECONDS:
             self._spoke = time.monotonic()
-            print(f"{self._label}: {words}", flush=True)
-
-    def _show(self, words: str) -> None:
-        """Write the line about the epoch."""
-        from IPython.display import display
-
-        data = {"text/plain": f"{self._label}: {words}"}
-        if self._line is None:
-            self._line = display(data, raw=True, display_id=True)
-        else:
-            self._line.update(data, raw=True)
+            print(f"{self._label}: {message}", flush=True)
 
     def _finish(self, *result: Any) -> None:
-        """Draw the epochs since the last picture, and say which is the last: the cell is done."""
+        """Draw the last epochs at the end of a cell."""
         self._shell.events.unregister("post_run_cell", self._finish)
         self._shell = None
         if not self._is_drawn:
             self._draw()
-        if self._line is not None and self.rows:
-            self._show(f"{self.rows[-1]['epoch']} epochs are done")
+        if "line" in self._handles and self.rows:
+            self._write(f"{self.rows[-1]['epoch']} epochs are done")
+        self._start_cell()
 
     def _draw(self) -> None:
-        from IPython.display import display
-
         from .figures import training_figure
 
-        figure = training_figure({name: rows for name, rows in self._histories.items() if rows})
-        if self._handle is None:
-            self._handle = display(figure, display_id=True)
-        else:
-            self._handle.update(figure)
+        histories = {label: rows for label, rows in self._histories.items() if rows}
+        self._show("picture", training_figure(histories))
         self._is_drawn = True
-        # From the end of the drawing, so that it never takes most of the time.
-        self._due = time.monotonic() + self._seconds
+
+    def _write(self, message: str) -> None:
+        self._show("line", {"text/plain": f"{self._label}: {message}"}, raw=True)
+
+    def _is_due(self, output: str) -> bool:
+        return time.monotonic() >= self._due.get(output, 0)
+
+    def _show(self, output: str, content: Any, **options: Any) -> None:
+        """Show an output of the cell, in place of the one before."""
+        from IPython.display import display
+
+        if output in self._handles:
+            self._handles[output].update(content, **options)
+        else:
+            self._handles[output] = display(content, display_id=True, **options)
+        # Counted from the end of the drawing, so that it never takes most of the time.
+        self._due[output] = time.monotonic() + self._seconds
 
 
 def _perplexities(row: Dict[str, float]) -> Any:
-    """Names and values of the perplexities of an epoch."""
+    """Yield the names and values of an epoch's perplexities."""
     if "perplexity" in row:
         yield "training perplexity", row["perplexity"]
     for column, name in ("train_loss", "training perplexity"), ("valid_loss", "held out"):
@@ -178,7 +186,7 @@ def _perplexities(row: Dict[str, float]) -> Any:
 
 
 def _notebook() -> Any:
-    """The shell of the notebook that this runs in; None elsewhere, as in a terminal."""
+    """Return the shell of the notebook that this runs in, or None elsewhere."""
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython

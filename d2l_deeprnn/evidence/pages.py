@@ -9,13 +9,11 @@ import math
 import re
 from datetime import datetime, timezone
 from html import escape
-from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._version import __version__
-from ..files import printable
+from ..files import package_data, printable
 
-STYLE = Path(__file__).with_name("page.css")
 # Most elements of a picture have a style attribute. Nothing else is run, and nothing loaded.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 TEMPLATE = """<!DOCTYPE html>
@@ -73,7 +71,7 @@ def page(title: str, sections: Iterable[str], *, notes: str = "") -> str:
     return TEMPLATE.format(
         title=escape(printable(title)),
         policy=escape(POLICY),
-        style=STYLE.read_text(encoding="utf-8"),
+        style=package_data("evidence/page.css").decode(),
         content="\n".join(sections),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=escape(__version__),

@@ -17,12 +17,11 @@ from typing import Any, BinaryIO, Dict, List, Optional
 import numpy as np
 
 from .._version import __version__
-from ..files import printable
+from ..files import package_data, printable
 from ..text.corpora import KNOWN_TEXTS
 from . import ExportError
 from .network import WEIGHTS, Export, Layer, Network
 
-_PARTS = Path(__file__).resolve().parent / "page"
 # Little-endian, whatever machine writes it.
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 CELLS = {
@@ -116,7 +115,7 @@ def web_page(
 
 
 def _part(name: str) -> str:
-    return (_PARTS / name).read_text(encoding="utf-8")
+    return package_data(f"export/page/{name}").decode()
 
 
 def _filled(template: str, **parts: str) -> str:

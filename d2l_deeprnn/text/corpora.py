@@ -41,7 +41,7 @@ from typing import (
 import numpy as np
 
 from .._checks import positive_int, text_encoding
-from ..files import atomic_file
+from ..files import atomic_file, package_data
 from .cleaning import clean, cut, cut_gutenberg, lines
 from .encoding import NotText, decode_file
 from .tokenizer import encode_pieces
@@ -290,12 +290,14 @@ class TextFile(NamedTuple):
         path: None for standard input.
         encoding: None for UTF-8.
         is_pipe: Whether it can be read only once.
+        data: The bytes of a sample text of this package; None for a file.
     """
 
     name: str
     path: Optional[str]
     encoding: Optional[str]
     is_pipe: bool = False
+    data: Optional[bytes] = None
 
 
 def text_files(
@@ -705,8 +707,9 @@ def _is_known(source: Any) -> bool:
 def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
     """The files of a text, in order."""
     if _is_known(source):
-        path = str(find_text(str(source)))
-        return [TextFile(path, path, None)]
+        text, path = KNOWN_TEXTS[str(source)], str(find_text(str(source)))
+        data = package_data(f"text/samples/{text.filename}") if text.shipped else None
+        return [TextFile(path, path, None, data=data)]
     if source == "-":
         return [TextFile("standard input", None, encoding, is_pipe=True)]
     name = os.fsdecode(source)
@@ -769,6 +772,9 @@ def _opened(file: TextFile) -> Iterator[BinaryIO]:
     """Open a file, unpacked; what comes through a pipe is read first."""
     if file.path is None:
         yield io.BytesIO(_read_standard_input())
+        return
+    if file.data is not None:
+        yield io.BytesIO(file.data)
         return
     with open(file.path, "rb") as raw:
         if file.is_pipe:

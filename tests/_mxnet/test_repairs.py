@@ -30,8 +30,11 @@ def test_mxnet_is_usable_after_import_and_nothing_is_said():
     assert python(code + textwrap.dedent(TRAIN_A_LITTLE)) == ("", "")
 
 
-def test_no_warning_even_where_warnings_are_errors():
-    python("import d2l_deeprnn as d2l\nd2l.try_gpu()", "-W", "error")
+@pytest.mark.parametrize("use", ["d2l_deeprnn.try_gpu()", "from mxnet import nd"])
+def test_no_warning_even_where_warnings_are_errors(use):
+    # pytest resets the filters for each test.
+    reset = "import warnings\nwarnings.resetwarnings()\nwarnings.simplefilter('error')"
+    python(f"import d2l_deeprnn\n{reset}\n{use}", "-W", "error")
 
 
 @pytest.mark.skipif(
@@ -204,11 +207,13 @@ BROKEN = {
         import sys
         sys.modules["mxnet"] = None
     """,
+    "docstrings": "",  # removed by the option
 }
 REASONS = {
     "NumPy 2": ["MXNet 1.9.1 works with NumPy 1 only, and NumPy 2.1.3 is", "pip install 'numpy<2'"],
     "a library": ["needs the system library libgomp.so.1", "install libgomp1", "install libgomp\n"],
     "MXNet": ["MXNet is not installed: pip install mxnet==1.9.1"],
+    "docstrings": ["MXNet 1.9.1 needs its docstrings", "-OO removes: use -O,"],
 }
 IMPORT, USE = "import d2l_deeprnn", "import d2l_deeprnn\nd2l_deeprnn.try_gpu()"
 on_this_system = pytest.mark.skipif(
@@ -222,11 +227,12 @@ def broken(request, tmp_path):
     """A system on which MXNet cannot be imported: call it with arguments for Python."""
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(BROKEN[request.param]))
     path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    level = "2" if request.param == "docstrings" else ""
 
     def run(*arguments):
         return subprocess.run(
             [sys.executable, *arguments],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONOPTIMIZE": level},
             capture_output=True,
             text=True,
         )

@@ -154,6 +154,7 @@ def test_a_broken_stream_is_left_alone_from_then_on():
         (ValueError("wrong"), 2, "wrong"),
         (OSError(28, "No space left on device", "a.csv"), 2, "a.csv: No space left on device"),
         (ImportError("MXNet needs libgomp1"), 2, "MXNet needs libgomp1"),
+        (UserWarning("a.txt looks like cp1252"), 2, "a.txt looks like cp1252"),
         (MemoryError(), 2, "there is not enough memory"),
         (RuntimeError("Traceback (most\n  File x\nMXNetError: shapes"), 2, "MXNetError: shapes"),
         (KeyError("l0_i2h"), 70, "a fault in d2l_deeprnn (set D2L_DEEPRNN_DEBUG=1 to see where)"),

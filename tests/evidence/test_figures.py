@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import sys
 from xml.etree import ElementTree
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.lines import Line2D
@@ -127,6 +128,35 @@ def test_a_picture_has_a_light_background_of_its_own(tmp_path):
         figure.save_figure(picture, tmp_path / "picture.svg")
     background = re.search(r'<g id="patch_1">.*?</g>', (tmp_path / "picture.svg").read_text(), re.S)
     assert "fill: #ffffff" in background.group() and "opacity" not in background.group()
+
+
+PICTURES = {
+    "perplexity": lambda: figure.perplexity_figure({"a": ([1, 2], [3.0, 2.0])}, title="a title"),
+    "training": lambda: figure.training_figure({"a": [{"epoch": 1, "train_loss": 2.0}] * 2}),
+    "lines": lambda: figure.lines_figure({"": {"a": LINE}}, "x", "y", log_x=True, log_y=True),
+    "points": lambda: figure.points_figure({"": {"a": [1.0, 20.0]}}, "loss"),
+    "heat": lambda: figure.heat_figure([[("", np.array([[1.0]]))]], ["1"], ["1"], "x", "y", "z"),
+}
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
+def test_a_style_of_the_user_changes_nothing(tmp_path, draw):
+    """Neither where a picture is created, nor where it is saved, nor where Jupyter draws it."""
+
+    def save():
+        picture, png, jupyters = draw(), io.BytesIO(), io.BytesIO()
+        picture.savefig(png, format="png")
+        # Called by IPython once pyplot is imported.
+        picture.canvas.print_figure(jupyters, format="png", dpi=100, bbox_inches="tight")
+        figure.save_figure(draw(), tmp_path / "picture.svg")
+        svg = (tmp_path / "picture.svg").read_text()
+        return png.getvalue(), jupyters.getvalue(), draw()._repr_png_(), svg, figure.to_svg(draw())
+
+    expected = save()
+    # TeX would have to be installed, and would set the letters otherwise.
+    users = {"text.usetex": True, "savefig.transparent": True, "font.size": 20}
+    with matplotlib.style.context(["dark_background", users]):
+        assert save() == expected
 
 
 def test_a_saved_picture_is_the_same_file_each_time(tmp_path):

@@ -1,4 +1,4 @@
-"""``LivePlot``: one picture, drawn anew from time to time, and nothing outside a notebook."""
+"""``LivePlot``: one picture a cell, redrawn from time to time; nothing outside a notebook."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Notebook:
 
     def __init__(self):
         self.shown, self.updated, self.callbacks, self.now = [], [], [], 0.0
-        self.lines = []  # each in place of the one before
+        self.lines, self.num_lines = [], 0  # texts, and outputs that they were written to
         self.kernel, self.events = object(), self
 
     def register(self, event, callback):
@@ -36,6 +36,7 @@ class Notebook:
         assert display_id is True
         if raw:
             self.lines.append(figure["text/plain"])
+            self.num_lines += 1
             return SimpleNamespace(update=lambda data, raw: self.lines.append(data["text/plain"]))
         self.shown.append(epochs(figure))
         return SimpleNamespace(update=lambda figure: self.updated.append(epochs(figure)))
@@ -93,10 +94,33 @@ def test_what_is_drawn_is_not_drawn_again(notebook, undrawn):
     train(plot, notebook, [10, 12])
     notebook.end_cell()
     assert len(notebook.updated) == 1
-    # A further cell goes on in the same picture.
-    train(plot, notebook, [13])
+
+
+def test_each_cell_has_a_picture_of_its_own(notebook, undrawn):
+    plot = d2l.LivePlot(seconds=2)
+    plot.minibatch(Progress(1, 1, 5, None))
+    train(plot, notebook, [10, 12])
     notebook.end_cell()
-    assert len(notebook.shown) == 1 and notebook.updated[-1] == {"run": [1, 2, 3]}
+    # The next cell resumes the training. It may be the same one, whose output Jupyter clears.
+    plot.minibatch(Progress(3, 1, 5, None))
+    train(plot, notebook, [12.5])
+    notebook.end_cell()
+    assert notebook.shown == [{"run": [1]}, {"run": [1, 2, 3]}]
+    assert notebook.updated == [{"run": [1, 2]}] and notebook.num_lines == 2
+
+
+@pytest.mark.parametrize("epochs", [[1, 2], [3]], ids=["from the start", "from a checkpoint"])
+def test_a_curve_starts_again_with_its_training(notebook, undrawn, epochs):
+    plot = d2l.LivePlot(label="ours")
+    train(plot, notebook, [10, 10.1, 10.2, 10.3])
+    first = plot.rows
+    notebook.end_cell()
+    for epoch in epochs:
+        plot(d2l.EpochRecord(epoch, 5.0, 0.1, ()))
+    notebook.end_cell()
+    assert [row["epoch"] for row in plot.rows] == list(range(1, epochs[-1] + 1))
+    assert plot.rows[-1]["perplexity"] == 5.0 and notebook.updated[1:] in ([{"ours": [1, 2]}], [])
+    assert [row["epoch"] for row in first] == [1, 2, 3, 4]
 
 
 def test_held_out_perplexity_is_a_curve_of_its_own(notebook):
@@ -133,7 +157,7 @@ def test_several_trainings_are_curves_of_one_picture(notebook, undrawn):
     assert plot.rows == []
     train(plot, notebook, [11.6])
     notebook.end_cell()
-    assert notebook.updated[-1] == {"LSTM": [1], "GRU": [1]}
+    assert notebook.shown[-1] == {"LSTM": [1], "GRU": [1]}
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(events=None)], ids=["Python", "terminal"])

@@ -1,5 +1,6 @@
 """A run's directory: begun, stopped, gone on with, refused; through the real command line."""
 
+import codecs
 import errno
 import fcntl
 import json
@@ -603,6 +604,18 @@ def test_a_picture_into_a_missing_directory(finished, tmp_path, capsys):
     assert main(["plot", str(finished), "--output", str(tmp_path / "taken.svg")]) == 2
     line = one_error_line(capsys)
     assert "taken.svg" in line and ".part" not in line
+
+
+def test_files_that_an_editor_gave_a_byte_order_mark_are_read(run, capsys):
+    for name in ("config.json", "metrics.csv"):
+        (run / name).write_bytes(codecs.BOM_UTF8 + (run / name).read_bytes())
+    assert main(["runs", str(run)]) == 0
+    assert "finished" in capsys.readouterr().out
+    curves, config = str(run / "curves.svg"), str(run / "config.json")
+    assert main(["plot", str(run), "--output", curves]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["train", "--config", config, "--num-epochs", "1", "--out", str(run / "new")]) == 0
+    assert main(["train", "--resume", "--out", str(run)]) == 0
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
