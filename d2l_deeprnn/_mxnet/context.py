@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+import threading
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -72,7 +74,7 @@ def _usable(ctx: mx.Context) -> bool:
 
 
 def device_of(model: Any) -> mx.Context:
-    """Device of a model's parameters; the CPU where it has none."""
+    """Return the device of a model's parameters, or the CPU if it has none."""
     for param in model.collect_params().values() if hasattr(model, "collect_params") else ():
         return param.list_ctx()[0]
     return mx.cpu()
@@ -116,6 +118,34 @@ def set_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     mx.random.seed(seed)
+
+
+_generators = threading.RLock()
+
+
+class GeneratorsInUse(RuntimeError):
+    """A training in another thread draws from the random generators."""
+
+
+@contextlib.contextmanager
+def exclusive_generators() -> Iterator[None]:
+    """Reserve the random generators for one training; a process has them only once.
+
+    Also usable as a decorator. A thread may enter it again.
+
+    Raises:
+        GeneratorsInUse: if a training in another thread has reserved them.
+    """
+    if not _generators.acquire(blocking=False):
+        raise GeneratorsInUse(
+            "another training is running in this process, in another thread: both would draw from "
+            "the same random generators, and neither would give what its seed promises. Train one "
+            "after the other, or each in a process of its own"
+        )
+    try:
+        yield
+    finally:
+        _generators.release()
 
 
 def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from .._mxnet import gluon, mx, nd
-from .._mxnet.context import check_ctx, random_state, set_random_state, set_seed, try_gpu
+from .._mxnet.context import check_ctx, exclusive_generators, random_state, set_random_state, set_seed, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import printable, read_text, remove_leftovers
 from ..nn.model import RNNModel
@@ -267,6 +267,7 @@ def _note_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDire
         out.change(len(run.history), what, {name: new[name] for name in changed})
 
 
+@exclusive_generators()
 def train_run(
     run: Run,
     *,

@@ -13,7 +13,13 @@ from .._checks import expected_arrays, token_indices
 from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.allocator import keep_freed_memory
 from .._mxnet.blocks import blocks_in
-from .._mxnet.context import check_ctx, random_state, set_random_state, set_seed
+from .._mxnet.context import (
+    check_ctx,
+    exclusive_generators,
+    random_state,
+    set_random_state,
+    set_seed,
+)
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
@@ -33,7 +39,8 @@ class Diverged(ArithmeticError):
 class Learner:
     """A model that is being trained, and everything that its training goes on from.
 
-    All random generators start from the settings' seed.
+    All random generators start from the settings' seed. As a process has them only once, only one
+    thread at a time may train.
 
     Args:
         settings: of the training; what they say of the model is not looked at.
@@ -53,8 +60,10 @@ class Learner:
             is not in the vocabulary, or the optimizer or one of its options
             is unknown.
         TypeError: if ``ctx`` is not one device.
+        GeneratorsInUse: if a training is running in another thread.
     """
 
+    @exclusive_generators()
     def __init__(
         self,
         settings: TrainSettings,
@@ -138,6 +147,7 @@ class Learner:
                 return f"no better validation loss for {waited} epochs"
         return None
 
+    @exclusive_generators()
     def train_epoch(
         self,
         on_minibatch: Callable[[Progress], Any] = lambda progress: None,
@@ -194,6 +204,7 @@ class Learner:
             random=random_state(self._random_state),
         )
 
+    @exclusive_generators()
     def restore(self, state: TrainingState) -> None:
         """Go on from what ``capture`` gave.
 
@@ -256,6 +267,7 @@ class Learner:
         )
 
 
+@exclusive_generators()
 def new_model(
     settings: TrainSettings, vocab_size: int, ctx: mx.Context, *, stacked: bool = False
 ) -> RNNModel:
@@ -289,6 +301,7 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
     return model
 
 
+@exclusive_generators()
 def untrained_state(
     settings: TrainSettings, model: gluon.Block, history: List[TrainRecord]
 ) -> TrainingState:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._checks import positive_number
 from .._mxnet import mx
-from .._mxnet.context import check_ctx, try_gpu
+from .._mxnet.context import check_ctx, exclusive_generators, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import PathLike, read_text
 from ..nn.model import RNNModel
@@ -125,6 +125,7 @@ def read_text_of(settings: TrainSettings) -> TextParts:
     return TextParts(text.vocab, *parts, text.sha256)
 
 
+@exclusive_generators()
 def train(
     settings: Optional[TrainSettings],
     out: PathLike,
@@ -176,6 +177,7 @@ def train(
             checkpoint is kept.
         OSError: if a checkpoint cannot be written; the one before is kept.
         RanksError: if several processes cannot train together.
+        GeneratorsInUse: if a training is running in another thread of this process.
         ValueError: if a number of minutes or seconds is not above 0.
         TypeError: if ``ctx`` is not one device.
     """

@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import gluon, mx, nd
+from d2l_deeprnn._mxnet.context import GeneratorsInUse
+from d2l_deeprnn.chapter.reproduce import prepare, train_run
 from d2l_deeprnn.nn.scratch import ScratchModel, deep_gru
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
 from d2l_deeprnn.text.vocab import Vocab
+from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Diverged, Learner, build_model, new_model
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
@@ -493,3 +497,30 @@ def test_the_smallest_learning_rates_are_learning_rates(text, optimizer):
 def test_a_short_text_says_what_would_fit(text):
     with pytest.raises(ValueError, match="the text has 1500 characters, but one minibatch"):
         learner(text, batch_size=1000)
+
+
+def test_a_training_in_another_thread_is_refused(text, tmp_path):
+    """Both would draw from the same generators; and the first one is not disturbed."""
+    settings = TrainSettings(**{**SMALL, "sampling": "random", "dropout": 0.3})
+    alone = runs.train(settings, tmp_path / "alone").history
+    messages = []
+
+    def train_others():
+        for begin in (
+            lambda: runs.train(settings, tmp_path / "other"),
+            lambda: learner(text),
+            lambda: train_run(prepare(SAMPLE_TEXT, 1, 0)),
+        ):
+            with pytest.raises(GeneratorsInUse) as error:
+                begin()
+            messages.append(str(error.value))
+
+    def on_epoch(record):
+        thread = threading.Thread(target=train_others)
+        thread.start()
+        thread.join()
+
+    beside = runs.train(settings, tmp_path / "first", on_epoch=on_epoch).history
+    assert len(messages) == 6 and "another training is running in this process" in messages[0]
+    assert [record[:3] for record in beside] == [record[:3] for record in alone]
+    assert not (tmp_path / "other").exists()
