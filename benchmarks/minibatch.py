@@ -42,16 +42,16 @@ class _Vocab:
 def theirs(epochs=EPOCHS):
     as_installed()
     d2l, train = original.load()
-    return _chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon, epochs)
+    return chapter(d2l.RNNModel, train.train_and_predict_rnn_gluon, epochs)
 
 
 def ours(epochs=EPOCHS):
     import d2l_deeprnn as d2l
 
-    return _chapter(d2l.RNNModel, d2l.train_and_predict_rnn_gluon, epochs)
+    return chapter(d2l.RNNModel, d2l.train_and_predict_rnn_gluon, epochs)
 
 
-def _chapter(model_class, train, epochs):
+def chapter(model_class, train, epochs):
     import mxnet as mx
     from mxnet.gluon import rnn
 

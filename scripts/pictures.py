@@ -34,6 +34,7 @@ BENCHMARKS = {
     "exported_generation": "exported_generation",
     "generation": "generation",
     "minibatch": "minibatch",
+    "own_models": "own_models",
     "ranks_model": "links",
     "scaling": "scaling",
     "time_to_perplexity": "time_to_perplexity",

@@ -349,6 +349,22 @@ class Results:
             f"{spread([a / b for a, b in zip(several, one)], 2)} times as long."
         )
 
+    def own_models(self) -> str:
+        found = self.rows("own_models")
+
+        def times(task: str, other: str = "") -> str:
+            seconds = [
+                column(select(found, contestant=f"{task}, {name}"), "seconds")
+                for name in (f"own{other}", "the chapter's")
+            ]
+            return spread([a / b for a, b in zip(*seconds)], 2)
+
+        rows = [
+            [task, times(task), times(task, ", d2l 0.9.1")] for task in ("training", "decoding")
+        ]
+        columns = ["time, as a multiple of the fast path's", "plain path", "d2l 0.9.1, all threads"]
+        return table(columns, rows)
+
     def memory(self) -> str:
         rows = [
             [f"{row['minibatches']:,}", f"{row['resident_mib']:.1f}"]

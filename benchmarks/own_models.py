@@ -1,0 +1,99 @@
+"""How much longer does a model of one's own take than the chapter's? Training and decoding.
+
+Only the chapter's own model takes the fast path. The model of one's own is the chapter's as a
+subclass that changes nothing, so both compute the same; the library of 2019 (``d2l`` 0.9.1, all
+threads) trains and decodes that one too. Writes ``results/own_models.csv`` and ``.json``.
+
+    python benchmarks/own_models.py
+
+It needs the extra ``test``. Seconds are those of 120 minibatches, or of 500 characters.
+"""
+
+from __future__ import annotations
+
+import minibatch
+import original
+from turns import Contest, as_installed
+
+from d2l_deeprnn._mxnet.repairs import available_cores
+
+NUM_CHARS = 500
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "
+HIDDENS, LAYERS = 256, 2
+
+
+def _libraries():
+    as_installed()
+    return original.load()
+
+
+def _train(library, train, model_class):
+    work = minibatch.chapter(model_class(library), train, minibatch.EPOCHS)
+    return lambda round_: work(round_) or ["training"]
+
+
+def _decode(library, predict, model_class):
+    import mxnet as mx
+    from mxnet.gluon import rnn
+
+    model = model_class(library)(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
+    model.initialize(mx.init.Normal(0.3))
+    vocab = library.Vocab(list(ALPHABET))
+    return lambda round_: predict("a", NUM_CHARS, model, vocab, mx.cpu()) and ["decoding"]
+
+
+def chapters(library):
+    return library.RNNModel
+
+
+def own(library):
+    class Own(library.RNNModel):
+        pass
+
+    return Own
+
+
+def ours(work, function, model_class):
+    def start():
+        import d2l_deeprnn as d2l
+
+        return work(d2l, getattr(d2l, function), model_class)
+
+    return start
+
+
+def theirs(work, function):
+    def start():
+        d2l, train = _libraries()
+        return work(d2l, getattr(train, function), own)
+
+    return start
+
+
+TRAIN, PREDICT = "train_and_predict_rnn_gluon", "predict_rnn_gluon"
+CONTESTANTS = {
+    "training, the chapter's": ours(_train, TRAIN, chapters),
+    "training, own": ours(_train, TRAIN, own),
+    "training, own, d2l 0.9.1": theirs(_train, TRAIN),
+    "decoding, the chapter's": ours(_decode, PREDICT, chapters),
+    "decoding, own": ours(_decode, PREDICT, own),
+    "decoding, own, d2l 0.9.1": theirs(_decode, PREDICT),
+}
+
+CONTEST = Contest(
+    __file__,
+    CONTESTANTS,
+    xlabel="seconds",
+    shown=lambda row: row["seconds"],
+    panel=lambda row: row["task"],
+    label=lambda row: row["contestant"].partition(", ")[2],
+    columns=["task"],
+    variables={
+        name: {"OMP_NUM_THREADS": str(available_cores())} for name in CONTESTANTS if "d2l" in name
+    },
+    packages=["d2l"],
+    settings={"minibatches": minibatch.MINIBATCHES, "num_chars": NUM_CHARS},
+)
+
+if __name__ == "__main__":
+    CONTEST.main(__doc__)
