@@ -13,11 +13,13 @@ import warnings
 from pathlib import Path
 from typing import BinaryIO, Iterator, Union
 
+from .errors import D2LError
+
 # What users may give for a path.
 PathLike = Union[str, "os.PathLike[str]"]
 
 
-class InUse(OSError):
+class InUse(D2LError, OSError):
     """Another process holds a lock."""
 
 

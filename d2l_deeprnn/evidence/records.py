@@ -9,13 +9,14 @@ import statistics
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
+from ..errors import D2LError
 from ..files import read_text, write_text
 from .provenance import machine, versions
 
 Row = Dict[str, Any]
 
 
-class RecordError(ValueError):
+class RecordError(D2LError, ValueError):
     """A file of rows cannot be used."""
 
 

@@ -12,6 +12,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import D2LError
 from ..files import PathLike, atomic_file
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ FORMATS = {
 }
 
 
-class ExportError(RuntimeError):
+class ExportError(D2LError, RuntimeError):
     """A model cannot be exported or imported; the message says why."""
 
 

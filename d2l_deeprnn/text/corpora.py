@@ -41,6 +41,7 @@ from typing import (
 import numpy as np
 
 from .._checks import positive_int, text_encoding
+from ..errors import D2LError
 from ..files import atomic_file
 from .cleaning import clean, cut, cut_gutenberg, lines
 from .encoding import NotText, decode_file
@@ -62,7 +63,7 @@ _SHIPPED_AUTHOR = "d2l_deeprnn (original sample text)"
 _GUTENBERG = "https://www.gutenberg.org/ebooks/"
 
 
-class CorpusError(RuntimeError):
+class CorpusError(D2LError, RuntimeError):
     """A text cannot be used; the message says which, why, and what to do."""
 
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple
 
 import numpy as np
 
+from ..errors import D2LError
 from ..files import PathLike, atomic_file
 
 FORMAT, VERSION = "d2l_deeprnn checkpoint", 1
@@ -40,7 +41,7 @@ _HEADER_BYTES = 4096
 _INTEGER_BITS, _DEPTH = 14_000, 100
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(D2LError, RuntimeError):
     """A checkpoint cannot be loaded; the message says which, what is wrong, and what to do."""
 
 

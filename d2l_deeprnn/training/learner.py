@@ -14,6 +14,7 @@ from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.allocator import keep_freed_memory
 from .._mxnet.blocks import blocks_in
 from .._mxnet.context import check_ctx, random_state, set_random_state, set_seed
+from ..errors import D2LError
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
@@ -26,7 +27,7 @@ from .step import ModelParameters, Step
 from .trainer import Progress, Trainer
 
 
-class Diverged(ArithmeticError):
+class Diverged(D2LError, ArithmeticError):
     """The loss is no number any more, or infinite."""
 
 

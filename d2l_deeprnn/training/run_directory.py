@@ -21,6 +21,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from ..errors import D2LError
 from ..files import InUse, locked, read_text, remove_leftovers, write_text
 from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
@@ -29,7 +30,7 @@ CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "b
 TRAIN, REPRODUCE = "train", "reproduce"  # commands that have such a directory
 
 
-class RunError(RuntimeError):
+class RunError(D2LError, RuntimeError):
     """A directory cannot be used for what was asked."""
 
 

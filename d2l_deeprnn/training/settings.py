@@ -25,11 +25,12 @@ from .._checks import (
     whole_number,
 )
 from .._mxnet import optimizers
+from ..errors import D2LError
 
 SGD_LR = 5.0  # the learning rate of the default optimizer
 
 
-class SettingsError(ValueError):
+class SettingsError(D2LError, ValueError):
     """A setting cannot be used, or does not go with another one."""
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.cli import COMMANDS, console, main, plot
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.checkpoint import load_checkpoint
+from d2l_deeprnn.training.learner import Diverged
 
 COMMAND = [sys.executable, "-m", "d2l_deeprnn"]
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10", "--num-epochs=2"]
@@ -155,11 +158,14 @@ def test_a_broken_stream_is_left_alone_from_then_on():
         (OSError(28, "No space left on device", "a.csv"), 2, "a.csv: No space left on device"),
         (ImportError("MXNet needs libgomp1"), 2, "MXNet needs libgomp1"),
         (MemoryError(), 2, "there is not enough memory"),
-        (RuntimeError("Traceback (most\n  File x\nMXNetError: shapes"), 2, "MXNetError: shapes"),
+        (mx.MXNetError("Traceback (most\n  File x\nMXNetError: shapes"), 2, "MXNetError: shapes"),
+        (d2l.D2LError("a message"), 2, "error: a message"),
+        (Diverged("lower the rate"), 2, "error: lower the rate"),
+        (RuntimeError("no running loop"), 70, "RuntimeError: no running loop"),
         (KeyError("l0_i2h"), 70, "a fault in d2l_deeprnn (set D2L_DEEPRNN_DEBUG=1 to see where)"),
         (AssertionError(), 70, "AssertionError"),
-        (RecursionError("too deep"), 2, "too deep"),
-        (ZeroDivisionError("division by zero"), 2, "division by zero"),
+        (RecursionError("too deep"), 70, "RecursionError: too deep"),
+        (ZeroDivisionError("division by zero"), 70, "ZeroDivisionError: division by zero"),
         (TypeError("a\nb"), 70, "TypeError: a"),
     ],
 )
