@@ -19,6 +19,18 @@ from .errors import D2LError
 PathLike = Union[str, "os.PathLike[str]"]
 
 
+def user_path(path: PathLike) -> Path:
+    """Return a path that a user gave, with the home directory in place of ``~`` or ``~name``.
+
+    No shell does that for ``--out=~/runs``, for a command in a Makefile or for a string in Python.
+    As in a shell, ``./~`` is a file of that name, and ``~name`` is left alone if there is no such
+    user.
+    """
+    expanded = Path(os.path.expanduser(path))
+    # Path has dropped the dot of ./~, and a second call would expand the rest.
+    return expanded.absolute() if str(expanded).startswith("~") else expanded
+
+
 class InUse(D2LError, OSError):
     """Another process holds a lock."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Tuple
 
-from ..files import printable
+from ..files import printable, user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, print_line
 from .options import add_checkpoint, add_device, add_setting, device
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Score the held-out parts of a run's text, or another text: nats and bits per
 character, perplexity. Every character but the first is scored once."""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add(
         "--corpus",
         nargs="+",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, List
 
+from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, fitting
 from .options import add_checkpoint, add_device, add_setting, device, whole_number
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Continue a prefix with the model of a run; greedily, as the book does, unless a
 temperature is given."""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add(
         "--prefix",
         action="append",

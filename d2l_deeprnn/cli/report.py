@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
+from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, duration, print_line
 from .evaluate import add_baseline, baseline
@@ -41,10 +42,10 @@ Write a run into one HTML file that needs no network: curves, held-out loss,
 texts that the model writes, settings, machine, versions and command. For a run
 of `reproduce`, it is the comparison with the book."""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add(
         "--output",
-        type=Path,
+        type=user_path,
         default=None,
         metavar="FILE",
         help=f"page to write (default: {NAME} in DIR)",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
 from ..evidence.live import SILENCE_SECONDS
+from ..files import user_path
 from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
@@ -55,7 +56,7 @@ agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
         add_setting(parser, name, settings[name])
     parser.add_argument(
         "--out",
-        type=Path,
+        type=user_path,
         default=None,
         metavar="DIR",
         help="directory for checkpoint, figures, picture, report.html and model.html, a page on "

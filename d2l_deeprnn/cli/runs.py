@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from ..files import InUse, locked, printable
+from ..files import InUse, locked, printable, user_path
 from .console import DONE, print_table
 from .options import changed
 
@@ -22,7 +22,7 @@ List the runs in a directory and below: epochs, best loss in nats a character
 (held out, where there is such a part), state, and settings other than defaults."""
     parser.add_argument(
         "directory",
-        type=Path,
+        type=user_path,
         nargs="?",
         default=Path(),
         metavar="DIR",

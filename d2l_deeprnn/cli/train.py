@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..chapter import book
 from ..evidence.live import SILENCE_SECONDS
-from ..files import read_text
+from ..files import read_text, user_path
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
 from .console import (
@@ -86,13 +86,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     )
     start.add_argument(
         "--config",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="start from the settings in the config.json of a run, or in a JSON object of "
         "settings; options given beside it override them (default: none)",
     )
     add = groups["run"].add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="directory of the run")
+    add("--out", type=user_path, required=True, metavar="DIR", help="directory of the run")
     add(
         "--resume",
         action="store_true",

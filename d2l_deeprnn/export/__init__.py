@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import D2LError
-from ..files import PathLike, atomic_file
+from ..files import PathLike, atomic_file, user_path
 
 if TYPE_CHECKING:
     from ..nn.model import RNNModel
@@ -87,7 +87,7 @@ def export_model(
     """
     from .network import Export
 
-    path = Path(path)
+    path = user_path(path)
     check_output(path, format)
     write_export(Export.of(model, vocab, lower, fold_whitespace), path, format, float32=float32)
 
@@ -116,7 +116,7 @@ def export_run(
     from ..training.runs import load_run
     from .network import Export, source_of_run
 
-    directory, path = Path(directory), Path(path)
+    directory, path = user_path(directory), user_path(path)
     check_output(path, format)
     run = load_run(directory, checkpoint=checkpoint)
     export = Export.of(

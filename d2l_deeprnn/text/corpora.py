@@ -42,7 +42,7 @@ import numpy as np
 
 from .._checks import positive_int, text_encoding
 from ..errors import D2LError
-from ..files import atomic_file
+from ..files import atomic_file, user_path
 from .cleaning import clean, cut, cut_gutenberg, lines
 from .encoding import NotText, decode_file
 from .tokenizer import encode_pieces
@@ -368,7 +368,7 @@ def check_kept(texts: Sequence[Source]) -> None:
     for source in texts:
         if _is_known(source):
             continue
-        name = os.fsdecode(source)
+        name = _path(source)
         if source == "-" or name.startswith(("/dev/", "/proc/")) or _is_pipe(name):
             raise CorpusError(
                 f"{name!r} can be read only once, and a run needs its text again when it is "
@@ -471,15 +471,16 @@ def data_directory() -> Optional[Path]:
     value = os.environ.get(DATA_VARIABLE)
     if not value:
         return None
-    if not os.path.isdir(value):
+    path = user_path(value)
+    if not path.is_dir():
         raise CorpusError(
             f"{DATA_VARIABLE} is set to {value!r}, which is not a directory: set it to the "
             "directory that holds the texts, or unset it"
         )
     # A directory that may not be entered looks as if it held nothing.
-    if not os.access(value, os.R_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK):
         raise CorpusError(f"{DATA_VARIABLE} is set to {value!r}, a directory that cannot be read")
-    return Path(value)
+    return path
 
 
 def cache_directory() -> Optional[Path]:
@@ -703,6 +704,10 @@ def _is_known(source: Any) -> bool:
     return isinstance(source, str) and source in KNOWN_TEXTS
 
 
+def _path(source: Source) -> str:
+    return os.path.expanduser(os.fsdecode(source))
+
+
 def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
     """The files of a text, in order."""
     if _is_known(source):
@@ -710,7 +715,7 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
         return [TextFile(path, path, None)]
     if source == "-":
         return [TextFile("standard input", None, encoding, is_pipe=True)]
-    name = os.fsdecode(source)
+    name = _path(source)
     mode = _mode(name)
     if mode is None:
         raise _unknown(name)

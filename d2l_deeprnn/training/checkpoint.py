@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple
 import numpy as np
 
 from ..errors import D2LError
-from ..files import PathLike, atomic_file
+from ..files import PathLike, atomic_file, user_path
 
 FORMAT, VERSION = "d2l_deeprnn checkpoint", 1
 
@@ -85,7 +85,7 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
         raise TypeError(f"data must be a dictionary, not {type(data).__name__}")
     _check_json("data", data)
     try:
-        with atomic_file(Path(path)) as file:
+        with atomic_file(user_path(path)) as file:
             _write(file, arrays, data)
     except OSError as error:
         # The error of a full disk names no file, and others name the temporary one.
@@ -165,7 +165,7 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
         CheckpointError: If it is missing, damaged, cut short, of another format or version, or
             in any way not what ``save_checkpoint`` writes.
     """
-    file = Path(path)
+    file = user_path(path)
     try:
         return _load(file)
     # There is no list of what zipfile, json and NumPy raise over bytes that make no sense.

@@ -22,7 +22,15 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 import numpy as np
 
 from ..errors import D2LError
-from ..files import InUse, locked, read_text, remove_leftovers, write_text
+from ..files import (
+    InUse,
+    PathLike,
+    locked,
+    read_text,
+    remove_leftovers,
+    user_path,
+    write_text,
+)
 from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
@@ -136,7 +144,7 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDirectory]:
+def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[RunDirectory]:
     """Take a directory for a run of a command, as long as the ``with`` block lasts.
 
     Args:
@@ -147,6 +155,7 @@ def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDire
     Raises:
         RunError: if it holds something else, or cannot be used.
     """
+    path = user_path(path)
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -186,13 +195,13 @@ def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDire
         yield RunDirectory(path, command, config)
 
 
-def read_config(directory: Path) -> Optional[Dict[str, Any]]:
+def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
     """Read a run's configuration; None where there is none.
 
     Raises:
         RunError: if it is there and cannot be used.
     """
-    path = directory / CONFIG
+    path = user_path(directory) / CONFIG
     try:
         config = json.loads(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:

@@ -17,7 +17,7 @@ from .._checks import positive_number
 from .._mxnet import mx
 from .._mxnet.context import check_ctx, try_gpu
 from ..evidence.provenance import machine, versions
-from ..files import PathLike, read_text
+from ..files import PathLike, read_text, user_path
 from ..nn.model import RNNModel
 from ..text.corpora import check_kept
 from ..text.token_files import read_tokens
@@ -179,7 +179,7 @@ def train(
         ValueError: if a number of minutes or seconds is not above 0.
         TypeError: if ``ctx`` is not one device.
     """
-    out = Path(out)
+    out = user_path(out)
     check_ctx(ctx)
     if checkpoint_minutes is not None:
         positive_number("checkpoint_minutes", checkpoint_minutes)
@@ -232,7 +232,7 @@ def train(
 
 
 def write_run(
-    out: Path,
+    out: PathLike,
     settings: TrainSettings,
     model: RNNModel,
     vocab: Vocab,
@@ -291,7 +291,7 @@ def load_run(
         ValueError: if ``checkpoint`` is neither.
         TypeError: if ``ctx`` is not one device.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     check_ctx(ctx)
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
@@ -317,7 +317,7 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
     Raises:
         RunError: if there is none, or it is no table of numbers.
     """
-    path = Path(directory) / METRICS
+    path = user_path(directory) / METRICS
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
         history = [
@@ -340,13 +340,14 @@ def settings_of(config: Dict[str, Any]) -> TrainSettings:
     return dataclasses.replace(settings, corpus=corpus)
 
 
-def read_own_text(directory: Path) -> TextParts:
+def read_own_text(directory: PathLike) -> TextParts:
     """Read the text of the run in a directory, if it is still what it was.
 
     Raises:
         RunError: if there is no run, or the text has changed.
         CorpusError: if the text cannot be found or used.
     """
+    directory = user_path(directory)
     config = _trained(directory)
     _check_text_known(config, directory)
     settings = settings_of(config)

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import math
 import numbers
+import os
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
@@ -271,7 +272,7 @@ class TrainSettings:
         if self.lr is None:
             rate = 1 if self.optimizer == "adadelta" else SGD_LR
             object.__setattr__(self, "lr", _DefaultRate(rate))
-        object.__setattr__(self, "corpus", tuple(self.corpus))
+        object.__setattr__(self, "corpus", tuple(map(os.path.expanduser, self.corpus)))
         _set_options(self, self.optimizer_options)
         for name in declared(self):
             object.__setattr__(self, name, _plain(getattr(self, name)))
