@@ -67,13 +67,13 @@ of `reproduce`, it is the comparison with the book."""
 def run(arguments: argparse.Namespace) -> int:
     """Write the page of a run; gives the exit status."""
     from ..files import write_text
-    from ..training.run_directory import CONFIG, REPRODUCE, RunError, command_of, read_config
+    from ..training.run_directory import REPRODUCE, RunError, command_of, no_run, read_config
 
     directory = arguments.directory
     output = directory / NAME if arguments.output is None else arguments.output
     config = read_config(directory)
     if config is None:
-        raise RunError(f"{directory} holds no run: there is no {CONFIG}")
+        raise no_run(directory)
     if not output.parent.is_dir():
         raise RunError(
             f"--output {output} cannot be written: there is no directory {output.parent}; make "

@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ..chapter import report
     from ..chapter import reproduce as chapter
+    from ..training.run_directory import nothing_to_resume, read_config
 
     out, what = arguments.out, given(arguments, ("corpus", *SHARED))
     ctx = device(arguments)
@@ -89,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
         run = chapter.prepare(**{**defaults, **what}, ctx=ctx)
         return _finish(run, None, _train(run, None))
+    if arguments.resume and read_config(out) is None:
+        print_line(f"{nothing_to_resume(out)}: it begins")
     with chapter.directory(out, resume=arguments.resume, ctx=ctx, **what) as (run, directory):
         stop = _train(run, directory)
         status = _finish(run, out, stop)

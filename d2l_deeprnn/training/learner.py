@@ -21,7 +21,7 @@ from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
 from .ranks import ALONE, Ranks
-from .settings import SettingsError, TrainSettings, learning_rate
+from .settings import SettingsError, TrainSettings, learning_rate, why_finished
 from .state import TrainingState, TrainRecord, as_numpy, parameters_of, set_parameters
 from .step import ModelParameters, Step
 from .trainer import Progress, Trainer
@@ -129,14 +129,7 @@ class Learner:
     @property
     def finished(self) -> Optional[str]:
         """Why there is no further epoch, if there is none."""
-        if len(self.history) >= self.settings.num_epochs:
-            return f"all {self.settings.num_epochs} epochs are done"
-        patience = self.settings.patience
-        if patience is not None and self.best is not None:
-            waited = len(self.history) - self.best.epoch
-            if waited >= patience:
-                return f"no better validation loss for {waited} epochs"
-        return None
+        return why_finished(self.settings, [record.loss for record in self.history])
 
     def train_epoch(
         self,

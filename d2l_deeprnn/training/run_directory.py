@@ -11,6 +11,7 @@ Each run has an identifier, which stands in its configuration and in its checkpo
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import uuid
@@ -218,6 +219,23 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
         raise RunError(f"{path} cannot be used: {reason}") from error
 
 
+def no_run(directory: Path) -> RunError:
+    """Make the error that a directory holds no run."""
+    return RunError(f"{directory} holds no run: there is no {CONFIG}{similar(directory)}")
+
+
+def nothing_to_resume(directory: Path) -> str:
+    """Say that a directory holds no run to resume."""
+    return f"there is no run to resume in {directory}{similar(directory)}"
+
+
+def similar(directory: Path) -> str:
+    """Suggest the run beside a directory whose name is most like its own, if one is."""
+    names = [path.parent.name for path in directory.parent.glob(f"*/{CONFIG}")]
+    close = difflib.get_close_matches(directory.name, names, n=1)
+    return f" (did you mean {directory.parent / close[0]}?)" if close else ""
+
+
 def command_of(config: Mapping[str, Any]) -> str:
     """Which command a run is of; the versions before this one did not write it down."""
     command = config.get("command", REPRODUCE if "is_the_books_text" in config else TRAIN)
@@ -233,12 +251,18 @@ def load_own(path: Path, run: str) -> Checkpoint:
         CheckpointError: if it is missing, damaged or of another run.
     """
     loaded = load_checkpoint(path)
-    if loaded.data.get("run") != run:
+    check_own(path, loaded.data, run)
+    return loaded
+
+
+def check_own(path: Path, data: Dict[str, Any], run: str) -> Dict[str, Any]:
+    """Return the JSON values of a checkpoint if it belongs to a run; else raise CheckpointError."""
+    if data.get("run") != run:
         raise CheckpointError(
-            f"{path} is of another run ({loaded.data.get('run')}) than the {CONFIG} beside it "
+            f"{path} is of another run ({data.get('run')}) than the {CONFIG} beside it "
             f"({run}): put back the file that belongs here"
         )
-    return loaded
+    return data
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ from .learner import Diverged, Learner, build_model, new_model, untrained_state
 from .ranks import Ranks, together
 from .run_directory import (
     BEST,
-    CONFIG,
     LAST,
     METRICS,
     TRAIN,
@@ -40,6 +39,8 @@ from .run_directory import (
     fitting,
     load_own,
     located,
+    no_run,
+    nothing_to_resume,
     places,
     read_config,
     run_directory,
@@ -187,7 +188,7 @@ def train(
         files = _Files(out, ranks)
         config = files.take(stack, resume)
         if config is None and settings is None:
-            raise RunError(f"{out} holds no run to resume: say what to train on")
+            raise RunError(f"{nothing_to_resume(out)}; to begin one, give its settings")
         if config is not None:
             settings = _gone_on_with(config, settings, out)
         assert settings is not None
@@ -317,7 +318,8 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
     Raises:
         RunError: if there is none, or it is no table of numbers.
     """
-    path = user_path(directory) / METRICS
+    directory = user_path(directory)
+    path = directory / METRICS
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
         history = [
@@ -328,6 +330,8 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
             raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
         return history
     except (FileNotFoundError, NotADirectoryError):
+        if read_config(directory) is None:
+            raise no_run(directory) from None
         raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
@@ -361,7 +365,7 @@ def _trained(directory: Path) -> Dict[str, Any]:
     """The configuration of a run of ``train``."""
     config = read_config(directory)
     if config is None:
-        raise RunError(f"{directory} holds no run: there is no {CONFIG}")
+        raise no_run(directory)
     if command_of(config) != TRAIN:
         raise RunError(
             f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"

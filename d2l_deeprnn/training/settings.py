@@ -13,7 +13,18 @@ import math
 import numbers
 import os
 from dataclasses import MISSING, dataclass, field
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -444,6 +455,21 @@ def learning_rate(
         factor = 1
     # Far from the numbers at which MXNet's operators fail.
     return min(max(settings.lr * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
+
+
+def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[str]:
+    """Say why a training is finished, or return None if it is not.
+
+    Args:
+        losses: of each epoch that is done: of the validation part, or of the training without one.
+    """
+    if len(losses) >= settings.num_epochs:
+        return f"all {settings.num_epochs} epochs are done"
+    if settings.patience is not None and losses:
+        waited = len(losses) - 1 - losses.index(min(losses))
+        if waited >= settings.patience:
+            return f"no better validation loss for {waited} epochs"
+    return None
 
 
 def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
