@@ -148,6 +148,37 @@ def test_a_broken_stream_is_left_alone_from_then_on():
         strict.write("a")
 
 
+class FakeTerminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_no_control_characters_of_others(monkeypatch, capsys):
+    written = "a\tb\n\x1b]0;title\x07 \x1b[31m\x1b[8mhidden\r\x00\x7f\x9b1m \u202e\u2066 \xe9\n"
+
+    def work(arguments):
+        print(written, end="")
+        print(f"{written}\r\x1b[A", end="", file=sys.stderr)
+        raise d2l.D2LError(written)
+
+    monkeypatch.setattr(plot, "run", work)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert main(["plot", "a"]) == 2
+    out, err = capsys.readouterr()  # not a terminal
+    assert out == written and err.startswith(written)
+    with monkeypatch.context() as streams:
+        for name in "stdout", "stderr":
+            streams.setattr(sys, name, FakeTerminal())
+        assert main(["plot", "a"]) == 2
+        out, err = sys.stdout.getvalue(), sys.stderr.getvalue()
+    rest = r"\x00\x7f\x9b1m \u202e\u2066" + " \xe9\n"
+    assert out == "a\tb\n" + r"\x1b]0;title\x07 \x1b[31m\x1b[8mhidden\r" + rest
+    ours, error = err.split("\r\x1b[A")  # of a progress bar
+    assert ours == "a\tb\n" + r"\x1b]0;title\x07 " + "\x1b[31m" + r"\x1b[8mhidden" + f"\r{rest}"
+    assert error.startswith("d2l-deeprnn: \x1b[31merror:\x1b[0m a") and error.count("\x1b") == 2
+
+
 # Exit statuses.
 
 
