@@ -147,14 +147,18 @@ def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
         print(fitting(words, sys.stderr), file=sys.stderr)
     if not cleaned:
         raise SettingsError("a prefix is empty: give at least one character to start from")
-    unknown = sorted(set(cleaned) - set(vocab.token_to_idx))
+    check_known("prefix", cleaned, vocab)
+    return cleaned
+
+
+def check_known(name: str, text: str, vocab: Vocab) -> None:
+    """Raise a SettingsError if a character of a text is not in the run's vocabulary."""
+    from ..text.vocab import describe_unknown
+
+    unknown = describe_unknown(name, text, vocab)
     if unknown:
         known = "".join(token for token in vocab.idx_to_token[1:] if token != "<unk>")
-        raise SettingsError(
-            f"not in the vocabulary: {unknown} in prefix {cleaned!r}; the run's text has "
-            f"{_some(known)}"
-        )
-    return cleaned
+        raise SettingsError(f"not in the vocabulary: {unknown}; the run's text has {_some(known)}")
 
 
 def _some(characters: str, most: int = 100) -> str:

@@ -14,7 +14,7 @@ from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
 from .._mxnet.one_step import one_step_at_a_time
 from ..nn.model import check_vocab
-from ..text.vocab import Vocab
+from ..text.vocab import Vocab, describe_unknown
 
 # Greedy decoding reads so many characters at once from the device: often
 # enough for somebody who watches, seldom enough not to wait for each.
@@ -193,9 +193,7 @@ def _check(
             raise TypeError(f"prefixes must hold strings, not {prefix!r}")
         if not prefix:
             raise ValueError("a prefix is empty: give at least one character to start from")
-        unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
-        if unknown:
-            raise ValueError(f"not in the vocabulary: {unknown} in prefix {prefix!r}")
+        check_known("prefix", prefix, vocab)
     check_vocab(model, vocab)
     whole_number("num_chars", num_chars, 0)
     if not _is_number(temperature) or not 0 <= temperature < math.inf:
@@ -208,6 +206,13 @@ def _check(
         raise ValueError("top_k and top_p need a temperature above 0: at 0 nothing is drawn")
     if seed is not None:
         whole_number("seed", seed, 0)
+
+
+def check_known(name: str, text: str, vocab: Vocab) -> None:
+    """Raise a ValueError if a character of a text is not in the vocabulary."""
+    unknown = describe_unknown(name, text, vocab)
+    if unknown:
+        raise ValueError(f"not in the vocabulary: {unknown}")
 
 
 def _is_number(value: Any) -> bool:
