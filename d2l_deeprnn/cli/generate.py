@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   d2l-deeprnn generate runs/novel --prefix 'It was'
-  d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1"""
+  d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1
+  d2l-deeprnn generate runs/novel --prefix 'It was' --stop . --stop '?'"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,15 @@ temperature is given."""
         type=whole_number(0),
         default=200,
         metavar="N",
-        help="number of characters to write (default: %(default)s)",
+        help="number of characters to write, at most if --stop is given (default: %(default)s)",
+    )
+    add(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end a text as soon as this has been added to it, and keep it; may be repeated; in a "
+        "shell, a line break is $'\\n' (default: write all characters)",
     )
     add(
         "--temperature",
@@ -85,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         given = arguments.prefix or [start(run.vocab)]
         prefixes = [clean_prefix(prefix, run.settings, run.vocab) for prefix in given]
+        for stop in arguments.stop:
+            check_known("stop text", stop, run.vocab)
         _continue(prefixes, run, arguments, ranks)
     return DONE
 
@@ -112,6 +123,7 @@ def _continue(
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         seed=arguments.seed,
+        stop=arguments.stop,
         ctx=run.ctx,
         on_text=show if streams else None,
         rows=ranks.part(len(prefixes)),

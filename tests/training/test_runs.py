@@ -578,6 +578,17 @@ def test_what_would_help_with_an_unknown_character(finished, capsys):
     assert re.search("the run's text has the characters ' e[a-z]", line) and "unk" not in line
 
 
+def test_generate_ends_a_text_with_a_stop_text(finished, tmp_path, capsys):
+    words = ["generate", str(finished), "--temperature=1", "--seed=1", "--prefix=the "]
+    assert main(words) == 0
+    text = capsys.readouterr().out.rstrip("\n")
+    assert main([*words, "--stop=tt", "--stop", " "]) == 0
+    assert capsys.readouterr().out == re.match("the .*?(tt| )", text)[0] + "\n"
+    assert main([*words, "--stop", "\n"]) == 2  # which this text has folded
+    line = one_error_line(capsys)
+    assert r"not in the vocabulary: ['\n'] in stop text '\n'; the run's text has" in line
+
+
 def test_a_text_with_other_accents_than_the_runs(tmp_path, capsys):
     text = "le caf\u00e9 du g\u00e9n\u00e9ral est ferm\u00e9. " * 60
     for form in "NFC", "NFD":
