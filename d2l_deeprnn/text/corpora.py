@@ -52,6 +52,7 @@ DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 # Seconds for connecting, for each wait on the server, and for a whole download.
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
 CHUNK_BYTES = 1024
+SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a directory that can be written to"
 # More than ten times the largest known text: a server that never stops must not fill the disk.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
 # What comes through a pipe has no length that could be looked at first.
@@ -509,7 +510,9 @@ def _download(text: KnownText) -> Path:
         raise _not_available(text, "no server is known to have this very file")
     directory = cache_directory()
     if directory is None:
-        raise _not_available(text, "no download, for want of a home directory to keep it in")
+        raise _not_available(
+            text, f"not downloaded: there is no home directory for the cache; {SET_CACHE}"
+        )
     target = directory / text.filename
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -519,7 +522,7 @@ def _download(text: KnownText) -> Path:
         raise _not_available(text, f"{text.url} ({error})") from None
     except OSError as error:
         raise _not_available(
-            text, f"{text.url} into {directory} ({error.strerror or error})"
+            text, f"{text.url} into {directory} ({error.strerror or error}; {SET_CACHE})"
         ) from None
     return target
 
