@@ -10,6 +10,14 @@ class D2LError(Exception):
 
     Each error class of this package derives from it, and from the built-in exception that fits.
     Wrong arguments are plain ValueErrors and TypeErrors.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> try:
+        ...     d2l.load_run("runs/of/nobody")
+        ... except d2l.D2LError as error:
+        ...     print(error)
+        runs/of/nobody holds no run: there is no config.json
     """
 
 
