@@ -31,6 +31,7 @@ except _repairs.CannotImportMXNet:
 
 # Public name -> module that defines it.
 _HOME = {
+    "D2LError": "errors",
     "Vocab": "text.vocab",
     "load_corpus": "text.corpora",
     "load_data_time_machine": "text.corpora",
@@ -83,6 +84,7 @@ if TYPE_CHECKING:  # what editors and type checkers read
         train_and_predict_rnn,
         train_and_predict_rnn_gluon,
     )
+    from .errors import D2LError
     from .evidence.figures import use_svg_display
     from .evidence.live import LivePlot
     from .export import export_model, export_run

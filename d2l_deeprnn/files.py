@@ -14,11 +14,25 @@ import warnings
 from pathlib import Path
 from typing import BinaryIO, Iterator, Union
 
+from .errors import D2LError
+
 # What users may give for a path.
 PathLike = Union[str, "os.PathLike[str]"]
 
 
-class InUse(OSError):
+def user_path(path: PathLike) -> Path:
+    """Return a path that a user gave, with the home directory in place of ``~`` or ``~name``.
+
+    No shell does that for ``--out=~/runs``, for a command in a Makefile or for a string in Python.
+    As in a shell, ``./~`` is a file of that name, and ``~name`` is left alone if there is no such
+    user.
+    """
+    expanded = Path(os.path.expanduser(path))
+    # Path has dropped the dot of ./~, and a second call would expand the rest.
+    return expanded.absolute() if str(expanded).startswith("~") else expanded
+
+
+class InUse(D2LError, OSError):
     """Another process holds a lock."""
 
 

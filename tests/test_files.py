@@ -188,3 +188,22 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a")
     with pytest.raises(OSError, match="not a regular file"):
         files.read_text(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("~", "{home}"),
+        ("~/a", "{home}/a"),
+        ("a/~", "a/~"),
+        ("./~", "{here}/~"),
+        ("./~/a", "{here}/~/a"),
+        ("~nobody-of-this-name/a", "{here}/~nobody-of-this-name/a"),
+    ],
+)
+def test_the_path_that_a_user_gave(tmp_path, monkeypatch, given, expected):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    path = files.user_path(given)
+    assert str(path) == expected.format(home=tmp_path / "home", here=tmp_path)
+    assert files.user_path(path) == path

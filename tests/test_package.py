@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,15 @@ d2l.train_and_predict_rnn_gluon(model, num_hiddens, corpus_indices, vocab, ctx,
     lines = done.stdout.splitlines()
     assert lines[0].startswith("epoch 1, perplexity ")
     assert [len(line) for line in lines[1:]] == [3 + 9 + 50, 3 + 14 + 50]
+
+
+def test_every_error_class_is_a_d2l_error():
+    """So that callers and the command can tell them from faults."""
+    package = Path(d2l.__file__).parent
+    classes = []
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for name in re.findall(r"^class ([A-Z]\w*Error|Diverged|InUse)\b", path.read_text(), re.M):
+            classes.append(getattr(import_module(module.replace(".__init__", "")), name))
+    assert len(classes) > 10
+    assert [found for found in classes if not issubclass(found, d2l.D2LError)] == []

@@ -15,7 +15,8 @@ MODULES = {
 # The rooms, floor by floor. A module may import from its own room and from the rooms of lower
 # floors: what is general knows nothing of what is special.
 FLOORS = [
-    {"_version", "_checks", "files"},
+    {"_version", "errors"},
+    {"_checks", "files"},
     {"_mxnet"},
     {"evidence"},
     {"text", "nn"},

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
+from ..errors import D2LError
 from . import mx, nd
 
 MAX_SEED = 2**31 - 1  # MXNet takes a C int
@@ -123,7 +124,7 @@ def set_seed(seed: int) -> None:
 _generators = threading.RLock()
 
 
-class GeneratorsInUse(RuntimeError):
+class GeneratorsInUse(D2LError, RuntimeError):
     """A training in another thread draws from the random generators."""
 
 

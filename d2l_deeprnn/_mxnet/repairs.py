@@ -30,6 +30,7 @@ from typing import Any, Iterator, List, Optional
 
 import numpy as np
 
+from ..errors import D2LError
 from . import waiting
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
@@ -47,7 +48,7 @@ LIBRARIES = {
 }
 
 
-class CannotImportMXNet(ImportError):
+class CannotImportMXNet(D2LError, ImportError):
     """MXNet cannot be imported on this system; the message says why, and what to do."""
 
 

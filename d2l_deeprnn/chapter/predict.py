@@ -11,7 +11,7 @@ from .._mxnet.context import check_ctx
 from ..nn.fast import one_step
 from ..nn.model import check_vocab
 from ..text.minibatches import to_onehot
-from ..text.vocab import Vocab
+from ..text.vocab import Vocab, describe_unknown
 
 # Characters after which the queue of the asynchronous engine is emptied, so
 # that a long text does not fill the memory with steps still to be computed.
@@ -150,9 +150,6 @@ def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:
     if len(prefix) == 0:
         raise ValueError("prefix is empty: give at least one character to start from")
     whole_number("num_chars", num_chars, 0)
-    unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
+    unknown = describe_unknown("prefix", prefix, vocab)
     if unknown:
-        warnings.warn(
-            f"not in the vocabulary and read as <unk>: {unknown} in prefix {prefix!r}",
-            stacklevel=3,
-        )
+        warnings.warn(f"not in the vocabulary and read as <unk>: {unknown}", stacklevel=3)

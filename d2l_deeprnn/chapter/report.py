@@ -11,7 +11,7 @@ from ..evidence import pages
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
-from ..files import printable, write_text
+from ..files import PathLike, printable, user_path, write_text
 from ..training.run_directory import REPRODUCE, read_config
 from . import book
 from .reproduce import PAGE, PICTURE, REPORT, Run
@@ -166,7 +166,7 @@ def figure(run: Run) -> Figure:
     )
 
 
-def save(run: Run, out: Path, model: RNNModel) -> None:
+def save(run: Run, out: PathLike, model: RNNModel) -> None:
     """Write ``perplexity.svg``, ``model.html`` and ``report.html``.
 
     The numbers of the report wait neither for its picture nor for the model's page.
@@ -180,6 +180,7 @@ def save(run: Run, out: Path, model: RNNModel) -> None:
         OSError: if a file cannot be written.
         Exception: what matplotlib raises; the report is then written without a picture.
     """
+    out = user_path(out)
     page = _save_page(run, out, model)
     config = read_config(out) or {}
     pictures = ""

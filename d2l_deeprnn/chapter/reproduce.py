@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,9 +15,16 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from .._mxnet import gluon, mx, nd
-from .._mxnet.context import check_ctx, exclusive_generators, random_state, set_random_state, set_seed, try_gpu
+from .._mxnet.context import (
+    check_ctx,
+    exclusive_generators,
+    random_state,
+    set_random_state,
+    set_seed,
+    try_gpu,
+)
 from ..evidence.provenance import machine, versions
-from ..files import printable, read_text, remove_leftovers
+from ..files import PathLike, printable, read_text, remove_leftovers, user_path
 from ..nn.model import RNNModel
 from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
 from ..text.vocab import Vocab
@@ -134,7 +142,7 @@ def prepare(
         TypeError: if ``ctx`` is not one device.
     """
     check_ctx(ctx)
-    missing = None
+    corpus, missing = os.path.expanduser(corpus), None
     if corpus == AUTO:
         corpus, missing = resolve_auto()
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
@@ -146,7 +154,7 @@ def prepare(
 
 @contextlib.contextmanager
 def directory(
-    out: Path,
+    out: PathLike,
     *,
     resume: bool = False,
     corpus: str = AUTO,
@@ -174,6 +182,7 @@ def directory(
         CheckpointError: if the run's checkpoint cannot be used.
     """
     check_ctx(ctx)
+    out = user_path(out)
     with run_directory(out, REPRODUCE, resume=resume) as taken:
         for name in (PICTURE, REPORT, PAGE):
             remove_leftovers(out / name)
@@ -195,7 +204,7 @@ def _go_on(
     encoding: Optional[str],
     ctx: mx.Context,
 ) -> Run:
-    config = out.config
+    config, corpus = out.config, os.path.expanduser(corpus)
     assert config is not None
     try:
         own, text, missing = config["corpus"], config["text"], config.get("missing")
@@ -398,11 +407,11 @@ def _set_parameters(model: RNNModel, checkpoint: Checkpoint, ctx: mx.Context) ->
     set_parameters(model, parameters_in(checkpoint.arrays), ctx)
 
 
-def is_the_chapters(directory: Path) -> bool:
+def is_the_chapters(directory: PathLike) -> bool:
     """Whether a run, of ``train`` or of ``reproduce``, is the chapter's, so that the book's
     figures can be drawn beside it."""
     try:
-        config = json.loads(read_text(directory / CONFIG))
+        config = json.loads(read_text(user_path(directory) / CONFIG))
         if "is_the_books_text" in config:
             return bool(config["is_the_books_text"])
         settings = from_dict(config["settings"])

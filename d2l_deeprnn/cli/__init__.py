@@ -14,6 +14,7 @@ import traceback
 from typing import Any, List, NoReturn, Optional, Sequence
 
 from .. import __version__
+from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
 from . import console
@@ -128,17 +129,14 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
         return DONE
     except TextNotAvailable as error:
         return _fail(error, TEXT_MISSING)
-    # Ours are RuntimeErrors (texts, runs, checkpoints), ValueErrors (settings) and, from a
-    # training that diverged, ArithmeticErrors; all are one line that says what to do. With -W error
-    # our warnings are raised too.
-    except (RuntimeError, ValueError, ArithmeticError, OSError, ImportError, UserWarning) as error:
-        return _fail(error, BAD_INPUT)
     except MemoryError as error:
         return _fail(error, BAD_INPUT, "there is not enough memory: ")
     except KeyboardInterrupt as error:
         print("d2l-deeprnn: interrupted", file=sys.stderr)
         return console.exit_status(getattr(error, "number", signal.SIGINT))
     except Exception as error:
+        if is_bad_input(error):
+            return _fail(error, BAD_INPUT)
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
         return _fail(error, FAULT, f"{where}{type(error).__name__}: ")
 

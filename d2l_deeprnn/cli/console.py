@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import sys
@@ -12,7 +13,7 @@ import textwrap
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Pattern
 
 from ..files import printable
 
@@ -269,26 +270,45 @@ def _handled(handlers: Dict[signal.Signals, Callable[[int, Any], None]]) -> Iter
             signal.signal(number, previous)
 
 
+# Characters that a terminal obeys, so that a stranger's model or text could hide what is on it: C0
+# except tab and line feed, DEL, C1, and those that change the direction of writing.
+_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+CONTROLS = re.compile(_CONTROLS)
+# Our own colours and the moves of tqdm's bars, which go to standard error. Text from elsewhere goes
+# there through `printable` only.
+CONTROLS_BUT_OURS = re.compile(rf"(?!\r|\x1b\[(?:A|0m|{RED}m|{YELLOW}m)){_CONTROLS}")
+
+
 class Stream:
     """A standard stream that outlives its reader, and a terminal that lacks a character.
+
+    On a terminal, control characters are shown as escapes such as ``\\x1b``.
+
+    Args:
+        stream: the stream itself.
+        controls: matches the characters that are shown as escapes.
 
     Attributes:
         strict: whether what cannot be written is an error; else it is dropped.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, controls: Pattern[str] = CONTROLS) -> None:
         self._stream = stream
+        self._controls = controls if stream.isatty() else None
         self._gone = False
         self.strict = False
 
     def write(self, text: str) -> int:
+        shown = text
+        if self._controls is not None:
+            shown = self._controls.sub(lambda found: printable(found[0]), text)
         if not self._gone:
             try:
                 try:
-                    self._stream.write(text)
+                    self._stream.write(shown)
                 except UnicodeEncodeError:
                     encoding = self._stream.encoding or "ascii"
-                    escaped = text.encode(encoding, "backslashreplace")
+                    escaped = shown.encode(encoding, "backslashreplace")
                     self._stream.write(escaped.decode(encoding))
             except (OSError, ValueError) as error:
                 self._lose(error)
@@ -327,8 +347,8 @@ def standard_streams() -> Iterator[Stream]:
     _open_the_closed()
     before = sys.stdout, sys.stderr, warnings.formatwarning
     output, errors = (
-        Stream(stream if stream is not None else open(os.devnull, "w"))  # noqa: SIM115
-        for stream in (sys.stdout, sys.stderr)
+        Stream(open(os.devnull, "w") if stream is None else stream, controls)  # noqa: SIM115
+        for stream, controls in ((sys.stdout, CONTROLS), (sys.stderr, CONTROLS_BUT_OURS))
     )
     sys.stdout, sys.stderr = output, errors  # type: ignore[assignment]
     warnings.formatwarning = _one_line

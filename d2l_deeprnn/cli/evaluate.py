@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Tuple
 
-from ..files import printable
+from ..files import printable, user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, print_line
 from .options import add_checkpoint, add_device, add_setting, device
@@ -14,7 +13,7 @@ from .options import add_checkpoint, add_device, add_setting, device
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
     from ..training.ranks import Ranks
-    from ..training.runs import TextParts
+    from ..training.runs import LoadedRun, TextParts
 
 EXAMPLES = """\
   d2l-deeprnn evaluate runs/novel --baseline ngram
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Score the held-out parts of a run's text, or another text: nats and bits per
 character, perplexity. Every character but the first is scored once."""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add(
         "--corpus",
         nargs="+",
@@ -95,11 +94,36 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
         print_line(f"{printable(name)}: {_words(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
-            print_line(f"    {unknown} characters of it are not in the run's vocabulary")
+            print_line(
+                f"    {unknown} characters of it are not in the run's vocabulary"
+                f"{_unknown(arguments, run)}"
+            )
         if arguments.baseline:
             assert text is not None
             order, counted = baseline(text, indices, len(run.vocab))
             print_line(f"    n-gram of order {order}: {_words(counted)}")
+
+
+def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
+    """Read a text again to name the characters that are not in the run's vocabulary."""
+    from ..text.corpora import text_files, text_pieces
+    from ..text.vocab import FORMS, unknown_characters
+
+    files = text_files(arguments.corpus, arguments.encoding) if arguments.corpus else []
+    if not files or any(file.is_pipe for file in files):
+        return ""
+    cleaning = {
+        "lower": not run.settings.keep_case,
+        "fold_whitespace": not run.settings.keep_whitespace,
+    }
+    unknown = unknown_characters(text_pieces(files, **cleaning), run.vocab)
+    words = f": {unknown.listed}{unknown.names}"
+    if unknown.form is None:
+        return words
+    return (
+        f"{words}; the run's text has {FORMS[unknown.form]}: convert this one, for instance "
+        f"with `uconv -x {unknown.form.lower()}`"
+    )
 
 
 def _words(result: Evaluation) -> str:

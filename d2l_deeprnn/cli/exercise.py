@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..evidence.live import SILENCE_SECONDS
 from ..exercises import EXERCISES, NOTEBOOKS
+from ..files import user_path
 from .console import DONE, advance, duration, print_line, print_table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ was."""
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=user_path,
         metavar="DIR",
         help="directory for the rows (CSV) and pictures (default: they are not kept)",
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..export import FORMATS
+from ..files import user_path
 from .console import DONE, print_line
 from .options import add_checkpoint
 
@@ -25,11 +25,11 @@ before it is written. Formats:
 
 {formats}"""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add("--format", choices=FORMATS, required=True, help="format of the file")
     add(
         "--output",
-        type=Path,
+        type=user_path,
         required=True,
         metavar="FILE",
         help="file to write; it must not exist",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, List
 
+from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, fitting
 from .options import add_checkpoint, add_device, add_setting, device, whole_number
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   d2l-deeprnn generate runs/novel --prefix 'It was'
-  d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1"""
+  d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1
+  d2l-deeprnn generate runs/novel --prefix 'It was' --stop . --stop '?'"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Continue a prefix with the model of a run; greedily, as the book does, unless a
 temperature is given."""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add(
         "--prefix",
         action="append",
@@ -41,7 +42,15 @@ temperature is given."""
         type=whole_number(0),
         default=200,
         metavar="N",
-        help="number of characters to write (default: %(default)s)",
+        help="number of characters to write, at most if --stop is given (default: %(default)s)",
+    )
+    add(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end a text as soon as this has been added to it, and keep it; may be repeated; in a "
+        "shell, a line break is $'\\n' (default: write all characters)",
     )
     add(
         "--temperature",
@@ -85,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         given = arguments.prefix or [start(run.vocab)]
         prefixes = [clean_prefix(prefix, run.settings, run.vocab) for prefix in given]
+        for stop in arguments.stop:
+            check_known("stop text", stop, run.vocab)
         _continue(prefixes, run, arguments, ranks)
     return DONE
 
@@ -112,6 +123,7 @@ def _continue(
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         seed=arguments.seed,
+        stop=arguments.stop,
         ctx=run.ctx,
         on_text=show if streams else None,
         rows=ranks.part(len(prefixes)),
@@ -147,14 +159,18 @@ def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
         print(fitting(words, sys.stderr), file=sys.stderr)
     if not cleaned:
         raise SettingsError("a prefix is empty: give at least one character to start from")
-    unknown = sorted(set(cleaned) - set(vocab.token_to_idx))
+    check_known("prefix", cleaned, vocab)
+    return cleaned
+
+
+def check_known(name: str, text: str, vocab: Vocab) -> None:
+    """Raise a SettingsError if a character of a text is not in the run's vocabulary."""
+    from ..text.vocab import describe_unknown
+
+    unknown = describe_unknown(name, text, vocab)
     if unknown:
         known = "".join(token for token in vocab.idx_to_token[1:] if token != "<unk>")
-        raise SettingsError(
-            f"not in the vocabulary: {unknown} in prefix {cleaned!r}; the run's text has "
-            f"{_some(known)}"
-        )
-    return cleaned
+        raise SettingsError(f"not in the vocabulary: {unknown}; the run's text has {_some(known)}")
 
 
 def _some(characters: str, most: int = 100) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ..files import user_path
 from .console import DONE, print_line
 
 EXAMPLES = """\
@@ -20,10 +20,10 @@ has written anew with the metadata of one. The run can be evaluated, write, be
 exported again and, if the file names its text, be trained further; the
 optimizer then starts anew."""
     add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="file to read")
+    add("file", type=user_path, metavar="FILE", help="file to read")
     add(
         "--out",
-        type=Path,
+        type=user_path,
         required=True,
         metavar="DIR",
         help="directory of the run; it must not exist, or be empty",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..files import user_path
 from .console import DONE, print_line
 
 EXAMPLES = """\
@@ -18,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Draw training and held-out perplexity of one or several runs, with nats on the
 axis on the right."""
     parser.add_argument(
-        "directories", type=Path, nargs="+", metavar="DIR", help="directory of a run"
+        "directories", type=user_path, nargs="+", metavar="DIR", help="directory of a run"
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         default=Path("perplexity.svg"),
         metavar="FILE",
         help="picture to write: .svg, .png or .pdf (default: %(default)s)",

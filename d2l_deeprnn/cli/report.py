@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
+from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, duration, print_line
 from .evaluate import add_baseline, baseline
@@ -41,10 +42,10 @@ Write a run into one HTML file that needs no network: curves, held-out loss,
 texts that the model writes, settings, machine, versions and command. For a run
 of `reproduce`, it is the comparison with the book."""
     add = parser.add_argument
-    add("directory", type=Path, metavar="DIR", help="directory of the run")
+    add("directory", type=user_path, metavar="DIR", help="directory of the run")
     add(
         "--output",
-        type=Path,
+        type=user_path,
         default=None,
         metavar="FILE",
         help=f"page to write (default: {NAME} in DIR)",
@@ -66,13 +67,13 @@ of `reproduce`, it is the comparison with the book."""
 def run(arguments: argparse.Namespace) -> int:
     """Write the page of a run; gives the exit status."""
     from ..files import write_text
-    from ..training.run_directory import CONFIG, REPRODUCE, RunError, command_of, read_config
+    from ..training.run_directory import REPRODUCE, RunError, command_of, no_run, read_config
 
     directory = arguments.directory
     output = directory / NAME if arguments.output is None else arguments.output
     config = read_config(directory)
     if config is None:
-        raise RunError(f"{directory} holds no run: there is no {CONFIG}")
+        raise no_run(directory)
     if not output.parent.is_dir():
         raise RunError(
             f"--output {output} cannot be written: there is no directory {output.parent}; make "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
 from ..evidence.live import SILENCE_SECONDS
+from ..files import user_path
 from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
@@ -55,7 +56,7 @@ agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
         add_setting(parser, name, settings[name])
     parser.add_argument(
         "--out",
-        type=Path,
+        type=user_path,
         default=None,
         metavar="DIR",
         help="directory for checkpoint, figures, picture, report.html and model.html, a page on "
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ..chapter import report
     from ..chapter import reproduce as chapter
+    from ..training.run_directory import nothing_to_resume, read_config
 
     out, what = arguments.out, given(arguments, ("corpus", *SHARED))
     ctx = device(arguments)
@@ -88,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
         run = chapter.prepare(**{**defaults, **what}, ctx=ctx)
         return _finish(run, None, _train(run, None))
+    if arguments.resume and read_config(out) is None:
+        print_line(f"{nothing_to_resume(out)}: it begins")
     with chapter.directory(out, resume=arguments.resume, ctx=ctx, **what) as (run, directory):
         stop = _train(run, directory)
         status = _finish(run, out, stop)

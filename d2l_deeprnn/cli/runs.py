@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from ..files import InUse, locked, printable
+from ..files import InUse, locked, printable, user_path
 from .console import DONE, print_table
 from .options import changed
 
@@ -22,7 +23,7 @@ List the runs in a directory and below: epochs, best loss in nats a character
 (held out, where there is such a part), state, and settings other than defaults."""
     parser.add_argument(
         "directory",
-        type=Path,
+        type=user_path,
         nargs="?",
         default=Path(),
         metavar="DIR",
@@ -34,11 +35,11 @@ List the runs in a directory and below: epochs, best loss in nats a character
 def run(arguments: argparse.Namespace) -> int:
     """List runs; gives the exit status."""
     from ..evidence.records import Table
-    from ..training.run_directory import CONFIG, RunError
+    from ..training.run_directory import CONFIG, RunError, similar
 
     directory = arguments.directory
     if not directory.is_dir():
-        raise RunError(f"{directory} is not a directory")
+        raise RunError(f"{directory} is not a directory{similar(directory)}")
     found = sorted(path.parent for path in directory.rglob(CONFIG))
     rows = [row for path in found for row in [_row(path, directory)] if row is not None]
     if not rows:
@@ -49,52 +50,69 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(path: Path, directory: Path) -> Optional[List[str]]:
-    """What is shown of a run; None for a file that is only called like a configuration."""
-    from ..training.run_directory import LOCK, RunError, command_of, read_config
+    """Describe a run; None for a file of another program that is only called like ours."""
+    from ..training.checkpoint import CheckpointError
+    from ..training.run_directory import BEST, LAST, LOCK, METRICS, RunError, read_config
 
     name = printable(str(path.relative_to(directory)))
+    epochs = best = words = ""
     try:
         config = read_config(path)
         assert config is not None
-        words = _words(command_of(config), config)
-    except RunError:
-        return None
-    except ValueError as error:  # of a later version
-        return [name, "", "", printable(str(error)), ""]
-    epochs, best = _history(path)
-    wanted = config["settings"].get("num_epochs")
+        settings, words = _settings(config)
+        losses = _losses(path, config)
+        epochs = f"{len(losses)}/{settings.num_epochs}"
+        best = f"{min(losses):.4f}" if losses else ""
+        state = _state(path, settings, losses)
+    except (RunError, CheckpointError, ValueError, KeyError, TypeError, AttributeError) as error:
+        # Damaged, or of a later version.
+        if not any((path / file).exists() for file in (LOCK, METRICS, LAST, BEST)):
+            return None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        state = printable(reason.replace(f"{path}/", ""))
+    return [name, epochs, best, state, words]
+
+
+def _state(path: Path, settings: Any, losses: List[float]) -> str:
+    from ..training.run_directory import LAST, LOCK, METRICS
+    from ..training.settings import why_finished
+
     if _is_locked(path / LOCK):
-        state = "training"
-    elif wanted is not None and epochs >= wanted:
-        state = "finished"
-    else:
-        state = "can go on"
-    return [
-        name,
-        f"{epochs}/{wanted}",
-        "" if best is None else f"{best:.4f}",
-        state,
-        words,
-    ]
+        return "training"
+    if why_finished(settings, losses) is not None:
+        return "finished" if len(losses) >= settings.num_epochs else "stopped early"
+    # Without METRICS, the run was killed during its first checkpoint, and BEST is that.
+    if (path / METRICS).exists() and not (path / LAST).exists():
+        return f"{LAST} is gone"
+    return "can go on"
 
 
-def _history(path: Path) -> Any:
-    """How many epochs a run has done, and its best loss."""
+def _losses(path: Path, config: Dict[str, Any]) -> List[float]:
+    """The loss of each epoch that a run has done, as the checkpoint has it.
+
+    A run from which only the figures were kept has them in ``metrics.csv``.
+    """
     import math
 
-    from ..training.runs import RunError, read_history
+    from ..training.checkpoint import load_data
+    from ..training.run_directory import BEST, LAST, METRICS, TRAIN, check_own, command_of
+    from ..training.runs import read_history
+    from ..training.state import TrainRecord
 
-    try:
-        history = read_history(path)
-    except RunError:  # no epoch is finished
-        return 0, None
-    losses = [
+    for name in (LAST, BEST):
+        if (path / name).exists():
+            data = check_own(path / name, load_data(path / name), config["run"])
+            if command_of(config) == TRAIN:
+                return [TrainRecord(*record).loss for record in data["learner"]["history"]]
+            return [math.log(perplexity) for _, perplexity, *_ in data["history"]]
+    if not (path / METRICS).exists():
+        return []
+    return [
         row.get(
             "valid_loss", row["train_loss"] if "train_loss" in row else math.log(row["perplexity"])
         )
-        for row in history
+        for row in read_history(path)
     ]
-    return len(history), min(losses)
 
 
 def _is_locked(path: Path) -> bool:
@@ -107,16 +125,21 @@ def _is_locked(path: Path) -> bool:
         return True
 
 
-def _words(command: str, config: Dict[str, Any]) -> str:
-    """The text, and the settings that are not the defaults."""
+def _settings(config: Dict[str, Any]) -> Tuple[Any, str]:
+    """The settings of a run; its text and the settings that are not the defaults, in words."""
+    from ..chapter import book
+    from ..training.run_directory import TRAIN, command_of
     from ..training.settings import from_dict
 
-    if command == "reproduce":
+    if command_of(config) != TRAIN:
         name = Path(config.get("corpus", "")).name
-        return printable(f"{name}, the chapter's, seed {config.get('seed', 0)}")
+        own = dataclasses.replace(
+            book.train_settings(), num_epochs=config["settings"]["num_epochs"]
+        )
+        return own, printable(f"{name}, the chapter's, seed {config.get('seed', 0)}")
     settings = from_dict(config["settings"])
     words = [" + ".join(Path(text).name for text in settings.corpus)]
     for name, value in changed(settings).items():
         if name not in ("corpus", "num_epochs"):
             words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
-    return printable(", ".join(words))
+    return settings, printable(", ".join(words))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..chapter import book
 from ..evidence.live import SILENCE_SECONDS
-from ..files import read_text
+from ..files import read_text, user_path
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
 from .console import (
@@ -86,13 +86,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     )
     start.add_argument(
         "--config",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="start from the settings in the config.json of a run, or in a JSON object of "
         "settings; options given beside it override them (default: none)",
     )
     add = groups["run"].add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="directory of the run")
+    add("--out", type=user_path, required=True, metavar="DIR", help="directory of the run")
     add(
         "--resume",
         action="store_true",
@@ -203,7 +203,13 @@ def _read_settings(path: Path) -> Dict[str, Any]:
 
 def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:
     """The settings of a new run; or those of the one that is there, with what is to change."""
-    from ..training.run_directory import TRAIN, command_of, read_config
+    from ..training.run_directory import (
+        TRAIN,
+        RunError,
+        command_of,
+        nothing_to_resume,
+        read_config,
+    )
     from ..training.runs import settings_of
 
     if resume:
@@ -212,6 +218,9 @@ def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[Train
             return None
         if config is not None:
             return dataclasses.replace(settings_of(config), **chosen)
+        if "corpus" not in chosen:
+            raise RunError(f"{nothing_to_resume(out)}; to begin one, name its text with --corpus")
+        print_line(f"{nothing_to_resume(out)}: it begins")
     if "corpus" not in chosen:
         raise SettingsError("--corpus is missing: give a known name or a file")
     return TrainSettings(**chosen)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from itertools import cycle
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import matplotlib.style
@@ -14,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from ..files import atomic_file, printable
+from ..files import PathLike, atomic_file, printable, user_path
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -407,13 +406,14 @@ def _number(value: float) -> str:
     return f"{value:,.7g}"  # 1,000,000, but 1e+07
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: PathLike) -> None:
     """Save a figure in one atomic step, in the format of the file's ending.
 
     Raises:
         ValueError: if matplotlib does not know the ending.
         OSError: if the file cannot be written.
     """
+    path = user_path(path)
     ending = path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()
     if ending not in known:

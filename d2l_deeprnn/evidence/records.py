@@ -6,16 +6,16 @@ import csv
 import io
 import json
 import statistics
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
-from ..files import read_text, write_text
+from ..errors import D2LError
+from ..files import PathLike, read_text, user_path, write_text
 from .provenance import machine, versions
 
 Row = Dict[str, Any]
 
 
-class RecordError(ValueError):
+class RecordError(D2LError, ValueError):
     """A file of rows cannot be used."""
 
 
@@ -46,7 +46,7 @@ class Table(NamedTuple):
         return f"**{self.title}**\n\n{self.markdown()}"
 
 
-def write_record(path: Path, rows: Sequence[Row], **made_with: Any) -> None:
+def write_record(path: PathLike, rows: Sequence[Row], **made_with: Any) -> None:
     """Write rows and what they were made with, each file in one atomic step.
 
     Args:
@@ -55,17 +55,19 @@ def write_record(path: Path, rows: Sequence[Row], **made_with: Any) -> None:
         made_with: command, seeds, settings: whatever it takes to make the rows again. ``versions``
             and ``machine`` are those of this process unless they are given.
     """
+    path = user_path(path)
     # The description first: a study does not go on from rows that have none.
     write_description(path.with_suffix(".json"), **made_with)
     write_text(path.with_suffix(".csv"), as_csv(rows))
 
 
-def write_description(path: Path, **made_with: Any) -> None:
+def write_description(path: PathLike, **made_with: Any) -> None:
     """Write the JSON file of ``write_record``."""
     described = {**made_with}
     for name, here in ("versions", versions), ("machine", machine):
         if name not in described:
             described[name] = here()
+    path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(described, indent=2) + "\n")
 
@@ -80,14 +82,14 @@ def as_csv(rows: Sequence[Row]) -> str:
     return table.getvalue()
 
 
-def read_rows(path: Path) -> List[Row]:
+def read_rows(path: PathLike) -> List[Row]:
     """Read the rows of a CSV file: numbers as numbers, words as words.
 
     Raises:
         RecordError: if there is no such file, or it is damaged or empty.
     """
     try:
-        table = io.StringIO(read_text(path), newline="")
+        table = io.StringIO(read_text(user_path(path)), newline="")
         rows = [
             {name: _value(word) for name, word in row.items()}
             for row in csv.DictReader(table, strict=True)
@@ -99,7 +101,7 @@ def read_rows(path: Path) -> List[Row]:
     return rows
 
 
-def read_files(files: Mapping[str, str], directory: Path) -> Dict[str, List[Row]]:
+def read_files(files: Mapping[str, str], directory: PathLike) -> Dict[str, List[Row]]:
     """Read the rows of several files.
 
     Args:
@@ -109,6 +111,7 @@ def read_files(files: Mapping[str, str], directory: Path) -> Dict[str, List[Row]
     Raises:
         RecordError: as ``read_rows``.
     """
+    directory = user_path(directory)
     return {kind: read_rows(directory / f"{name}.csv") for kind, name in files.items()}
 
 

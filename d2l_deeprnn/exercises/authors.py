@@ -12,6 +12,7 @@ from .._mxnet.context import try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
 from ..evidence.intervals import Interval, mean_interval
 from ..evidence.records import Row, Table, column, select, spread
+from ..files import user_path
 from ..generation.generate import generate
 from ..text.vocab import Vocab
 from ..training.learner import new_model
@@ -71,6 +72,7 @@ def study(
         "characters": how often each author uses each character; "words": how
         many of their most frequent words the authors share.
     """
+    out = out and user_path(out)
     books = library(quick)
     first, second = (split(" ".join(read(names)), 0.1) for names in (books.first, books.second))
     texts = {books.authors[0]: first, books.authors[1]: second}

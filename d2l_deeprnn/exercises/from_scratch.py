@@ -14,6 +14,7 @@ from ..chapter.book import CHAPTER
 from ..chapter.train import train_and_predict_rnn, train_and_predict_rnn_gluon
 from ..evidence.figures import Line, lines_figure
 from ..evidence.records import Row, Table, column, select, spread
+from ..files import user_path
 from ..nn.convert import params_from_gluon, params_to_gluon
 from ..nn.deepgates import deep_gate_lstm
 from ..nn.model import RNNModel
@@ -57,6 +58,7 @@ def study(
         "training": a row an epoch of one layer, two layers, deeper gates, and
         Gluon's two layers from the parameters that the two began with.
     """
+    out = out and user_path(out)
     name = library(quick).first[0]
     corpus_indices, vocab = load_corpus(name, 2000 if quick else CHAPTER.num_examples)
     width, epochs = (16, 4) if quick else (128, 150)

@@ -13,6 +13,7 @@ from .._mxnet.context import set_seed, try_gpu
 from ..evidence.figures import Line, lines_figure, points_figure
 from ..evidence.intervals import mean_interval
 from ..evidence.records import Row, Table, column, select, spread
+from ..files import user_path
 from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from ..training.learner import build_model, new_model
@@ -62,6 +63,7 @@ def study(
         "recipes": a row for each setting that was tried; "runs": rows, one an
         epoch, those of best epochs with the test loss; see ``tables``.
     """
+    out = out and user_path(out)
     name = library(quick).first[0]
     text = split(read([name])[0])
     vocab = Vocab("".join(text))

@@ -14,6 +14,7 @@ from .._mxnet.context import try_gpu
 from ..chapter.book import CHAPTER, PRINTED
 from ..evidence.figures import Level, Line, heat_figure, lines_figure
 from ..evidence.records import Row, Table, column, select
+from ..files import user_path
 from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
@@ -75,6 +76,7 @@ def study(
         perplexity by epoch of settings meant to be fast, at the chapter's
         width, with several seeds.
     """
+    out = out and user_path(out)
     name = library(quick).first[0]
     text = load_text(name, 2000 if quick else CHAPTER.num_examples)
     vocab = Vocab(text)

@@ -14,6 +14,7 @@ from .._mxnet.context import try_gpu
 from ..evidence.figures import Level, Line, lines_figure, points_figure
 from ..evidence.intervals import Interval, mean_interval, slope_interval
 from ..evidence.records import Row, Table, column, select, spread
+from ..files import user_path
 from ..generation.generate import generate
 from ..text.vocab import Vocab
 from ..training.learner import build_model, new_model
@@ -72,6 +73,7 @@ def study(
         those of best epochs with the test loss and what the network wrote;
         "lowest": the same of the networks that go on, and rows of what goes further.
     """
+    out = out and user_path(out)
     books = library(quick)
     names = books.first + books.second
     texts = read(names)

@@ -8,12 +8,13 @@ import math
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional, Sequence
 
+from ..errors import D2LError
 from ..evidence.records import RecordError, Row, matches, read_rows, write_record
 from ..files import InUse, locked, read_text, remove_leftovers
 from ..training.trainer import Progress
 
 
-class StudyError(RuntimeError):
+class StudyError(D2LError, RuntimeError):
     """The rows of a study cannot be used."""
 
 

@@ -12,7 +12,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import PathLike, atomic_file
+from ..errors import D2LError
+from ..files import PathLike, atomic_file, user_path
 
 if TYPE_CHECKING:
     from ..nn.model import RNNModel
@@ -27,7 +28,7 @@ FORMATS = {
 }
 
 
-class ExportError(RuntimeError):
+class ExportError(D2LError, RuntimeError):
     """A model cannot be exported or imported; the message says why."""
 
 
@@ -86,7 +87,7 @@ def export_model(
     """
     from .network import Export
 
-    path = Path(path)
+    path = user_path(path)
     check_output(path, format)
     write_export(Export.of(model, vocab, lower, fold_whitespace), path, format, float32=float32)
 
@@ -115,7 +116,7 @@ def export_run(
     from ..training.runs import load_run
     from .network import Export, source_of_run
 
-    directory, path = Path(directory), Path(path)
+    directory, path = user_path(directory), user_path(path)
     check_output(path, format)
     run = load_run(directory, checkpoint=checkpoint)
     export = Export.of(

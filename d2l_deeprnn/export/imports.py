@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numbers
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from .._mxnet import gluon, nd
 from .._mxnet.blocks import set_value
 from .._mxnet.context import try_gpu
-from ..files import PathLike, new_directory
+from ..files import PathLike, new_directory, user_path
 from ..nn.model import RNNModel
 from ..text.vocab import Vocab
 from ..training.learner import build_model
@@ -75,7 +74,7 @@ def import_model(path: PathLike) -> ImportedModel:
         >>> bool((same == scores).asnumpy().all()), again.vocab.idx_to_token == vocab.idx_to_token
         (True, True)
     """
-    contents = read(Path(path))
+    contents = read(user_path(path))
     network, first = contents.network, contents.network.layers[0]
     kinds = {"lstm": gluon.rnn.LSTM, "gru": gluon.rnn.GRU}
     options: Dict[str, Any] = {"num_layers": len(network.layers), "input_size": len(contents.vocab)}
@@ -104,7 +103,7 @@ def import_run(path: PathLike, out: PathLike) -> None:
         RunError: if the directory is not empty, or something else is in its place.
         OSError: if a file cannot be written.
     """
-    path, out = Path(path), Path(out)
+    path, out = user_path(path), user_path(out)
     contents = read(path)
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise RunError(f"{out} exists and is not an empty directory: choose another")

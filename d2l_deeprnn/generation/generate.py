@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-from typing import Any, Callable, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
 from ..nn.fast import one_step
 from ..nn.model import check_vocab
-from ..text.vocab import Vocab
+from ..text.vocab import Vocab, describe_unknown
 
 # Greedy decoding reads so many characters at once from the device: often
 # enough for somebody who watches, seldom enough not to wait for each.
@@ -31,6 +31,7 @@ def generate(
     top_k: Optional[int] = None,
     top_p: Optional[float] = None,
     seed: Optional[int] = None,
+    stop: Union[str, Iterable[str]] = (),
     ctx: Optional[mx.Context] = None,
     on_text: Optional[Callable[[int, str], Any]] = None,
     rows: Optional[range] = None,
@@ -43,7 +44,7 @@ def generate(
         model: an ``RNNModel``, or what takes and returns the same.
         vocab: the vocabulary that it was trained with.
         prefixes: beginnings of texts, each of at least one character.
-        num_chars: characters to add to each, 0 or more.
+        num_chars: characters to add to each, 0 or more; with ``stop``, at most.
         temperature: 0 takes the most likely character each time, as the book
             does. Above 0, a character is drawn from softmax(scores /
             temperature): 1 is what the model has learnt, less is safer.
@@ -53,6 +54,8 @@ def generate(
             2020). After ``top_k``, where both are given.
         seed: the same number gives the same texts. The random generators of
             the caller are not used.
+        stop: a text, or several. A row ends as soon as one of them has been added
+            to it, and keeps it: ``"."`` ends a row after its first full stop.
         ctx: device of the model; that of its parameters if None.
         on_text: called with the row of a prefix and what was added to it, as
             it comes.
@@ -60,18 +63,19 @@ def generate(
             does not depend on it, so that processes can share them.
 
     Returns:
-        Each of these prefixes and ``num_chars`` more characters.
+        Each of these prefixes and the characters added to it.
 
     Raises:
-        ValueError: if a prefix is empty or has an unknown character, if a
+        ValueError: if a prefix or a stop text is empty or has an unknown character, if a
             number or a row is out of its range, if the model was made for another
             vocabulary, or if its scores are not finite.
-        TypeError: if ``prefixes`` does not hold strings, or is one, or if ``ctx`` is
-            not one device.
+        TypeError: if ``prefixes`` does not hold strings, or is one, if ``stop`` holds
+            something else, or if ``ctx`` is not one device.
     """
     check_ctx(ctx)
     prefixes = prefix_list(prefixes)
-    _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed)
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed, stops)
     ctx = ctx or device_of(model)
     # One generator a row: what is drawn for a prefix does not depend on the others.
     seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
@@ -82,6 +86,8 @@ def generate(
             )
         prefixes, seeds = [prefixes[row] for row in rows], [seeds[row] for row in rows]
     texts = list(prefixes)
+    ended = [False] * len(texts)
+    longest_stop = max(map(len, stops), default=0)
     if num_chars == 0 or not texts:
         return texts
     letters = np.array([isinstance(t, str) and len(t) == 1 for t in vocab.idx_to_token])
@@ -132,16 +138,36 @@ def generate(
             first = i + 1 - len(waiting)
             waiting = []
             for row, start in enumerate(starts):
+                if ended[row]:
+                    continue
                 begin = max(start - first, 0)
                 new = indices[begin : max(start + num_chars - first, 0), row]
                 # The most likely of scores that are no numbers is a forbidden one.
                 if not letters[new].all():
                     raise _not_finite()
                 piece = "".join(vocab.to_tokens(new.tolist()))
+                # A stop text may have begun in what was added before.
+                before = texts[row][max(start, len(texts[row]) - longest_stop) :]
+                end_of_row = _end_of_stop(before, piece, stops)
+                piece = piece[:end_of_row]
                 texts[row] += piece
+                ended[row] = end_of_row is not None or len(texts[row]) == start + num_chars
                 if piece and on_text is not None:
                     on_text(row, piece)
+            if all(ended):
+                break
     return texts
+
+
+def _end_of_stop(before: str, piece: str, stops: Sequence[str]) -> Optional[int]:
+    """Find where in a piece the first stop text ends, if one does; it may begin before."""
+    ends = []
+    for stop in stops:
+        begin = max(len(before) + 1 - len(stop), 0)
+        found = (before + piece).find(stop, begin)
+        if found >= 0:
+            ends.append(found + len(stop) - len(before))
+    return min(ends, default=None)
 
 
 def _draw(
@@ -185,6 +211,7 @@ def _check(
     top_k: Optional[int],
     top_p: Optional[float],
     seed: Optional[int],
+    stops: Sequence[str],
 ) -> None:
     if not prefixes:
         raise ValueError("prefixes is empty: give at least one")
@@ -193,9 +220,13 @@ def _check(
             raise TypeError(f"prefixes must hold strings, not {prefix!r}")
         if not prefix:
             raise ValueError("a prefix is empty: give at least one character to start from")
-        unknown = sorted({char for char in prefix if char not in vocab.token_to_idx})
-        if unknown:
-            raise ValueError(f"not in the vocabulary: {unknown} in prefix {prefix!r}")
+        check_known("prefix", prefix, vocab)
+    for stop in stops:
+        if not isinstance(stop, str):
+            raise TypeError(f"stop must hold strings, not {stop!r}")
+        if not stop:
+            raise ValueError("a stop text is empty: give at least one character")
+        check_known("stop text", stop, vocab)
     check_vocab(model, vocab)
     whole_number("num_chars", num_chars, 0)
     if not _is_number(temperature) or not 0 <= temperature < math.inf:
@@ -208,6 +239,13 @@ def _check(
         raise ValueError("top_k and top_p need a temperature above 0: at 0 nothing is drawn")
     if seed is not None:
         whole_number("seed", seed, 0)
+
+
+def check_known(name: str, text: str, vocab: Vocab) -> None:
+    """Raise a ValueError if a character of a text is not in the vocabulary."""
+    unknown = describe_unknown(name, text, vocab)
+    if unknown:
+        raise ValueError(f"not in the vocabulary: {unknown}")
 
 
 def _is_number(value: Any) -> bool:

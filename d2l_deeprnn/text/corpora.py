@@ -41,7 +41,8 @@ from typing import (
 import numpy as np
 
 from .._checks import positive_int, text_encoding
-from ..files import atomic_file, package_data
+from ..errors import D2LError
+from ..files import atomic_file, package_data, user_path
 from .cleaning import clean, cut, cut_gutenberg, lines
 from .encoding import NotText, decode_file
 from .tokenizer import encode_pieces
@@ -51,6 +52,7 @@ DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 # Seconds for connecting, for each wait on the server, and for a whole download.
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
 CHUNK_BYTES = 1024
+SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a directory that can be written to"
 # More than ten times the largest known text: a server that never stops must not fill the disk.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
 # What comes through a pipe has no length that could be looked at first.
@@ -62,7 +64,7 @@ _SHIPPED_AUTHOR = "d2l_deeprnn (original sample text)"
 _GUTENBERG = "https://www.gutenberg.org/ebooks/"
 
 
-class CorpusError(RuntimeError):
+class CorpusError(D2LError, RuntimeError):
     """A text cannot be used; the message says which, why, and what to do."""
 
 
@@ -369,7 +371,7 @@ def check_kept(texts: Sequence[Source]) -> None:
     for source in texts:
         if _is_known(source):
             continue
-        name = os.fsdecode(source)
+        name = _path(source)
         if source == "-" or name.startswith(("/dev/", "/proc/")) or _is_pipe(name):
             raise CorpusError(
                 f"{name!r} can be read only once, and a run needs its text again when it is "
@@ -472,15 +474,16 @@ def data_directory() -> Optional[Path]:
     value = os.environ.get(DATA_VARIABLE)
     if not value:
         return None
-    if not os.path.isdir(value):
+    path = user_path(value)
+    if not path.is_dir():
         raise CorpusError(
             f"{DATA_VARIABLE} is set to {value!r}, which is not a directory: set it to the "
             "directory that holds the texts, or unset it"
         )
     # A directory that may not be entered looks as if it held nothing.
-    if not os.access(value, os.R_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK):
         raise CorpusError(f"{DATA_VARIABLE} is set to {value!r}, a directory that cannot be read")
-    return Path(value)
+    return path
 
 
 def cache_directory() -> Optional[Path]:
@@ -509,7 +512,9 @@ def _download(text: KnownText) -> Path:
         raise _not_available(text, "no server is known to have this very file")
     directory = cache_directory()
     if directory is None:
-        raise _not_available(text, "no download, for want of a home directory to keep it in")
+        raise _not_available(
+            text, f"not downloaded: there is no home directory for the cache; {SET_CACHE}"
+        )
     target = directory / text.filename
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -519,7 +524,7 @@ def _download(text: KnownText) -> Path:
         raise _not_available(text, f"{text.url} ({error})") from None
     except OSError as error:
         raise _not_available(
-            text, f"{text.url} into {directory} ({error.strerror or error})"
+            text, f"{text.url} into {directory} ({error.strerror or error}; {SET_CACHE})"
         ) from None
     return target
 
@@ -704,6 +709,10 @@ def _is_known(source: Any) -> bool:
     return isinstance(source, str) and source in KNOWN_TEXTS
 
 
+def _path(source: Source) -> str:
+    return os.path.expanduser(os.fsdecode(source))
+
+
 def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
     """The files of a text, in order."""
     if _is_known(source):
@@ -712,7 +721,7 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
         return [TextFile(path, path, None, data=data)]
     if source == "-":
         return [TextFile("standard input", None, encoding, is_pipe=True)]
-    name = os.fsdecode(source)
+    name = _path(source)
     mode = _mode(name)
     if mode is None:
         raise _unknown(name)

@@ -12,6 +12,8 @@ import re
 import warnings
 from typing import BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from ..errors import D2LError
+
 # A file of up to so many bytes is decoded at once, a longer one in pieces. What is said of bytes
 # that cannot be decoded is founded on so many of them.
 WHOLE_BYTES = 2**24
@@ -72,7 +74,7 @@ _KINDS: Tuple[Tuple[int, bytes, str, str], ...] = (
 )
 
 
-class NotText(ValueError):
+class NotText(D2LError, ValueError):
     """A file is not text in the encoding; the message names it."""
 
 

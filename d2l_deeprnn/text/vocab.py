@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import operator
-from typing import Any, Dict, Iterable, List, Sequence
+import unicodedata
+from typing import Any, Dict, Iterable, List, Literal, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
@@ -156,3 +157,86 @@ class Vocab:
                 f"index {position} is outside the vocabulary: valid are 0 to {len(self) - 1}"
             )
         return self.idx_to_token[position]
+
+
+# How many unknown characters are shown, and of how many the names.
+LISTED, NAMED = 20, 5
+Form = Literal["NFC", "NFD"]
+FORMS: Dict[Form, str] = {
+    "NFC": "composed characters (NFC)",
+    "NFD": "decomposed characters (NFD)",
+}
+
+
+class Unknown(NamedTuple):
+    """Characters of a text that are not in a vocabulary.
+
+    Attributes:
+        characters: These, in order.
+        form: The Unicode normalization of the text in which fewer would be unknown, if any.
+    """
+
+    characters: List[str]
+    form: Optional[Form]
+
+    @property
+    def listed(self) -> str:
+        """The characters as a list."""
+        shown = [ascii(c) if unicodedata.combining(c) else repr(c) for c in self.characters]
+        return f"[{_first(shown, LISTED)}]"
+
+    @property
+    def names(self) -> str:
+        """The Unicode names of those outside ASCII, which may look like others, in parentheses."""
+        names = [
+            f"U+{ord(char):04X} {unicodedata.name(char, '')}".rstrip()
+            for char in self.characters
+            if not char.isascii()
+        ]
+        return f" ({_first(names, NAMED)})" if names else ""
+
+
+def _first(words: List[str], most: int) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if words[most:] else "")
+
+
+def unknown_characters(pieces: Iterable[str], vocab: Vocab) -> Unknown:
+    """Find the characters of a text that are not in a vocabulary.
+
+    Args:
+        pieces: The text, in pieces of any length.
+    """
+    known = set(vocab.token_to_idx)
+    unknown: Dict[Optional[Form], Set[str]] = {None: set(), "NFC": set(), "NFD": set()}
+    for piece in pieces:
+        if not known.issuperset(piece):
+            for form, found in unknown.items():
+                found.update(unicodedata.normalize(form, piece) if form else piece)
+                found -= known
+    form = min(unknown, key=lambda form: len(unknown[form]))
+    return Unknown(sorted(unknown[None]), form)
+
+
+def describe_unknown(name: str, text: str, vocab: Vocab) -> str:
+    """Describe the characters of a short text that are not in a vocabulary; empty if all are.
+
+    Args:
+        name: What the text is, such as "prefix".
+    """
+    unknown = unknown_characters([text], vocab)
+    if not unknown.characters:
+        return ""
+    words = f"{unknown.listed} in {name} {text!r}{unknown.names}"
+    if unknown.form:
+        spelt = "".join(map(_escaped, unicodedata.normalize(unknown.form, text)))
+        words += (
+            f"; the vocabulary has {FORMS[unknown.form]}: write '{spelt}', in a shell $'{spelt}'"
+        )
+    return words
+
+
+def _escaped(char: str) -> str:
+    """Spell a character as Python and shells read it within quotes."""
+    if char.isascii() and char.isprintable() and char not in "'\\":
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

@@ -24,7 +24,8 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple
 
 import numpy as np
 
-from ..files import PathLike, atomic_file
+from ..errors import D2LError
+from ..files import PathLike, atomic_file, user_path
 
 FORMAT, VERSION = "d2l_deeprnn checkpoint", 1
 
@@ -40,7 +41,7 @@ _HEADER_BYTES = 4096
 _INTEGER_BITS, _DEPTH = 14_000, 100
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(D2LError, RuntimeError):
     """A checkpoint cannot be loaded; the message says which, what is wrong, and what to do."""
 
 
@@ -84,7 +85,7 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
         raise TypeError(f"data must be a dictionary, not {type(data).__name__}")
     _check_json("data", data)
     try:
-        with atomic_file(Path(path)) as file:
+        with atomic_file(user_path(path)) as file:
             _write(file, arrays, data)
     except OSError as error:
         # The error of a full disk names no file, and others name the temporary one.
@@ -164,15 +165,35 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
         CheckpointError: If it is missing, damaged, cut short, of another format or version, or
             in any way not what ``save_checkpoint`` writes.
     """
-    file = Path(path)
+    file = user_path(path)
     try:
         return _load(file)
-    # There is no list of what zipfile, json and NumPy raise over bytes that make no sense.
     except Exception as error:
-        raise CheckpointError(
-            f"checkpoint {file} cannot be loaded: {_reason(error)}; go back to another one, or "
-            "train from the start"
-        ) from error
+        raise _cannot_be_loaded(file, error) from error
+
+
+def load_data(path: PathLike) -> Dict[str, Any]:
+    """Load the JSON values of a checkpoint only, whatever the size of its arrays.
+
+    Args, Raises: As ``load_checkpoint``; damage in the arrays is not noticed.
+    """
+    file = user_path(path)
+    try:
+        _check_regular(file)
+        with zipfile.ZipFile(file) as archive:
+            _check_sizes(archive.infolist(), file.stat().st_size)
+            data: Dict[str, Any] = _manifest(archive)["data"]
+            return data
+    except Exception as error:
+        raise _cannot_be_loaded(file, error) from error
+
+
+def _cannot_be_loaded(path: Path, error: Exception) -> CheckpointError:
+    # There is no list of what zipfile, json and NumPy raise over bytes that make no sense.
+    return CheckpointError(
+        f"checkpoint {path} cannot be loaded: {_reason(error)}; go back to another one, or "
+        "train from the start"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -181,18 +202,20 @@ def _reason(error: Exception) -> str:
     return " ".join(words.split())[:600]
 
 
-def _load(path: Path) -> Checkpoint:
+def _check_regular(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise ValueError("it is not a regular file")
+
+
+def _load(path: Path) -> Checkpoint:
+    _check_regular(path)
     # Read once, so that the bytes that are checked are those that are used.
     raw = path.read_bytes()
     if not zipfile.is_zipfile(io.BytesIO(raw)):
         raise ValueError("it is cut short, or was never a checkpoint" if raw else "it is empty")
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         _check_sizes(archive.infolist(), len(raw))
-        with _blaming(_MANIFEST):
-            manifest = json.loads(archive.read(_MANIFEST))
-        _check_manifest(manifest)
+        manifest = _manifest(archive)
         table = manifest["arrays"]
         listed = Counter(archive.namelist())
         expected = Counter([_MANIFEST, *(f"{name}.npy" for name in table)])
@@ -220,7 +243,9 @@ def _check_sizes(parts: List[zipfile.ZipInfo], size: int) -> None:
         raise ValueError("its parts are listed with more bytes than it has")
 
 
-def _check_manifest(manifest: Any) -> None:
+def _manifest(archive: zipfile.ZipFile) -> Dict[str, Any]:
+    with _blaming(_MANIFEST):
+        manifest = json.loads(archive.read(_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"part {_MANIFEST!r} does not say that it is a {FORMAT}")
     version = manifest.get("version")
@@ -236,6 +261,8 @@ def _check_manifest(manifest: Any) -> None:
             raise ValueError("its data or its table of arrays is no dictionary")
         for name in table:
             _check_name(name)
+    checked: Dict[str, Any] = manifest
+    return checked
 
 
 @contextlib.contextmanager

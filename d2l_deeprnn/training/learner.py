@@ -20,19 +20,20 @@ from .._mxnet.context import (
     set_random_state,
     set_seed,
 )
+from ..errors import D2LError
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
 from .ranks import ALONE, Ranks
-from .settings import SettingsError, TrainSettings, learning_rate
+from .settings import SettingsError, TrainSettings, learning_rate, why_finished
 from .state import TrainingState, TrainRecord, as_numpy, parameters_of, set_parameters
 from .step import ModelParameters, Step
 from .trainer import Progress, Trainer
 
 
-class Diverged(ArithmeticError):
+class Diverged(D2LError, ArithmeticError):
     """The loss is no number any more, or infinite."""
 
 
@@ -138,14 +139,7 @@ class Learner:
     @property
     def finished(self) -> Optional[str]:
         """Why there is no further epoch, if there is none."""
-        if len(self.history) >= self.settings.num_epochs:
-            return f"all {self.settings.num_epochs} epochs are done"
-        patience = self.settings.patience
-        if patience is not None and self.best is not None:
-            waited = len(self.history) - self.best.epoch
-            if waited >= patience:
-                return f"no better validation loss for {waited} epochs"
-        return None
+        return why_finished(self.settings, [record.loss for record in self.history])
 
     @exclusive_generators()
     def train_epoch(

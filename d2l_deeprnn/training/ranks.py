@@ -24,6 +24,7 @@ from .._checks import positive_number
 from .._mxnet import mx, nd, repairs, threads
 from .._mxnet.context import try_all_gpus, try_gpu
 from .._mxnet.memory import in_memory
+from ..errors import D2LError, is_bad_input
 from ..files import printable
 from .launcher import TIMEOUT, launched, say
 
@@ -35,11 +36,11 @@ BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, as the command has 
 T = TypeVar("T")
 
 
-class RanksError(RuntimeError):
+class RanksError(D2LError, RuntimeError):
     """The ranks cannot train together; the message says which of them, and why."""
 
 
-class FirstRankFailed(RuntimeError):
+class FirstRankFailed(D2LError, RuntimeError):
     """Rank 0, which does some things for all, could not do one; it says itself which."""
 
 
@@ -324,8 +325,8 @@ class _MPIRanks(Ranks):
             if time.monotonic() > end:
                 _say(self.rank, f"{error or type(error).__name__}")
                 interrupted = isinstance(error, KeyboardInterrupt)
-                expected = isinstance(error, Exception)
-                self._world.Abort(INTERRUPTED if interrupted else BAD_INPUT if expected else FAULT)
+                status = BAD_INPUT if is_bad_input(error) else FAULT
+                self._world.Abort(INTERRUPTED if interrupted else status)
             time.sleep(0.01)
 
     def _share(self, value: Any) -> Any:

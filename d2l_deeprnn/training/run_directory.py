@@ -11,6 +11,7 @@ Each run has an identifier, which stands in its configuration and in its checkpo
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import uuid
@@ -21,7 +22,16 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..files import InUse, locked, read_text, remove_leftovers, write_text
+from ..errors import D2LError
+from ..files import (
+    InUse,
+    PathLike,
+    locked,
+    read_text,
+    remove_leftovers,
+    user_path,
+    write_text,
+)
 from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
@@ -29,7 +39,7 @@ CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "b
 TRAIN, REPRODUCE = "train", "reproduce"  # commands that have such a directory
 
 
-class RunError(RuntimeError):
+class RunError(D2LError, RuntimeError):
     """A directory cannot be used for what was asked."""
 
 
@@ -135,7 +145,7 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDirectory]:
+def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[RunDirectory]:
     """Take a directory for a run of a command, as long as the ``with`` block lasts.
 
     Args:
@@ -146,6 +156,7 @@ def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDire
     Raises:
         RunError: if it holds something else, or cannot be used.
     """
+    path = user_path(path)
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -185,13 +196,13 @@ def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDire
         yield RunDirectory(path, command, config)
 
 
-def read_config(directory: Path) -> Optional[Dict[str, Any]]:
+def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
     """Read a run's configuration; None where there is none.
 
     Raises:
         RunError: if it is there and cannot be used.
     """
-    path = directory / CONFIG
+    path = user_path(directory) / CONFIG
     try:
         config = json.loads(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
@@ -206,6 +217,23 @@ def read_config(directory: Path) -> Optional[Dict[str, Any]]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path} cannot be used: {reason}") from error
+
+
+def no_run(directory: Path) -> RunError:
+    """Make the error that a directory holds no run."""
+    return RunError(f"{directory} holds no run: there is no {CONFIG}{similar(directory)}")
+
+
+def nothing_to_resume(directory: Path) -> str:
+    """Say that a directory holds no run to resume."""
+    return f"there is no run to resume in {directory}{similar(directory)}"
+
+
+def similar(directory: Path) -> str:
+    """Suggest the run beside a directory whose name is most like its own, if one is."""
+    names = [path.parent.name for path in directory.parent.glob(f"*/{CONFIG}")]
+    close = difflib.get_close_matches(directory.name, names, n=1)
+    return f" (did you mean {directory.parent / close[0]}?)" if close else ""
 
 
 def command_of(config: Mapping[str, Any]) -> str:
@@ -223,12 +251,18 @@ def load_own(path: Path, run: str) -> Checkpoint:
         CheckpointError: if it is missing, damaged or of another run.
     """
     loaded = load_checkpoint(path)
-    if loaded.data.get("run") != run:
+    check_own(path, loaded.data, run)
+    return loaded
+
+
+def check_own(path: Path, data: Dict[str, Any], run: str) -> Dict[str, Any]:
+    """Return the JSON values of a checkpoint if it belongs to a run; else raise CheckpointError."""
+    if data.get("run") != run:
         raise CheckpointError(
-            f"{path} is of another run ({loaded.data.get('run')}) than the {CONFIG} beside it "
+            f"{path} is of another run ({data.get('run')}) than the {CONFIG} beside it "
             f"({run}): put back the file that belongs here"
         )
-    return loaded
+    return data
 
 
 @contextlib.contextmanager

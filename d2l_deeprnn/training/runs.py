@@ -17,7 +17,7 @@ from .._checks import positive_number
 from .._mxnet import mx
 from .._mxnet.context import check_ctx, exclusive_generators, try_gpu
 from ..evidence.provenance import machine, versions
-from ..files import PathLike, read_text
+from ..files import PathLike, read_text, user_path
 from ..nn.model import RNNModel
 from ..text.corpora import check_kept
 from ..text.token_files import read_tokens
@@ -28,7 +28,6 @@ from .learner import Diverged, Learner, build_model, new_model, untrained_state
 from .ranks import Ranks, together
 from .run_directory import (
     BEST,
-    CONFIG,
     LAST,
     METRICS,
     TRAIN,
@@ -40,6 +39,8 @@ from .run_directory import (
     fitting,
     load_own,
     located,
+    no_run,
+    nothing_to_resume,
     places,
     read_config,
     run_directory,
@@ -181,7 +182,7 @@ def train(
         ValueError: if a number of minutes or seconds is not above 0.
         TypeError: if ``ctx`` is not one device.
     """
-    out = Path(out)
+    out = user_path(out)
     check_ctx(ctx)
     if checkpoint_minutes is not None:
         positive_number("checkpoint_minutes", checkpoint_minutes)
@@ -189,7 +190,7 @@ def train(
         files = _Files(out, ranks)
         config = files.take(stack, resume)
         if config is None and settings is None:
-            raise RunError(f"{out} holds no run to resume: say what to train on")
+            raise RunError(f"{nothing_to_resume(out)}; to begin one, give its settings")
         if config is not None:
             settings = _gone_on_with(config, settings, out)
         assert settings is not None
@@ -234,7 +235,7 @@ def train(
 
 
 def write_run(
-    out: Path,
+    out: PathLike,
     settings: TrainSettings,
     model: RNNModel,
     vocab: Vocab,
@@ -293,7 +294,7 @@ def load_run(
         ValueError: if ``checkpoint`` is neither.
         TypeError: if ``ctx`` is not one device.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     check_ctx(ctx)
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
@@ -319,7 +320,8 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
     Raises:
         RunError: if there is none, or it is no table of numbers.
     """
-    path = Path(directory) / METRICS
+    directory = user_path(directory)
+    path = directory / METRICS
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
         history = [
@@ -330,6 +332,8 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
             raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
         return history
     except (FileNotFoundError, NotADirectoryError):
+        if read_config(directory) is None:
+            raise no_run(directory) from None
         raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
@@ -342,13 +346,14 @@ def settings_of(config: Dict[str, Any]) -> TrainSettings:
     return dataclasses.replace(settings, corpus=corpus)
 
 
-def read_own_text(directory: Path) -> TextParts:
+def read_own_text(directory: PathLike) -> TextParts:
     """Read the text of the run in a directory, if it is still what it was.
 
     Raises:
         RunError: if there is no run, or the text has changed.
         CorpusError: if the text cannot be found or used.
     """
+    directory = user_path(directory)
     config = _trained(directory)
     _check_text_known(config, directory)
     settings = settings_of(config)
@@ -362,7 +367,7 @@ def _trained(directory: Path) -> Dict[str, Any]:
     """The configuration of a run of ``train``."""
     config = read_config(directory)
     if config is None:
-        raise RunError(f"{directory} holds no run: there is no {CONFIG}")
+        raise no_run(directory)
     if command_of(config) != TRAIN:
         raise RunError(
             f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"

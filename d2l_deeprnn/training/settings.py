@@ -11,8 +11,20 @@ import dataclasses
 import inspect
 import math
 import numbers
+import os
 from dataclasses import MISSING, dataclass, field
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -25,11 +37,12 @@ from .._checks import (
     whole_number,
 )
 from .._mxnet import optimizers
+from ..errors import D2LError
 
 SGD_LR = 5.0  # the learning rate of the default optimizer
 
 
-class SettingsError(ValueError):
+class SettingsError(D2LError, ValueError):
     """A setting cannot be used, or does not go with another one."""
 
 
@@ -270,7 +283,7 @@ class TrainSettings:
         if self.lr is None:
             rate = 1 if self.optimizer == "adadelta" else SGD_LR
             object.__setattr__(self, "lr", _DefaultRate(rate))
-        object.__setattr__(self, "corpus", tuple(self.corpus))
+        object.__setattr__(self, "corpus", tuple(map(os.path.expanduser, self.corpus)))
         _set_options(self, self.optimizer_options)
         for name in declared(self):
             object.__setattr__(self, name, _plain(getattr(self, name)))
@@ -442,6 +455,21 @@ def learning_rate(
         factor = 1
     # Far from the numbers at which MXNet's operators fail.
     return min(max(settings.lr * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
+
+
+def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[str]:
+    """Say why a training is finished, or return None if it is not.
+
+    Args:
+        losses: of each epoch that is done: of the validation part, or of the training without one.
+    """
+    if len(losses) >= settings.num_epochs:
+        return f"all {settings.num_epochs} epochs are done"
+    if settings.patience is not None and losses:
+        waited = len(losses) - 1 - losses.index(min(losses))
+        if waited >= settings.patience:
+            return f"no better validation loss for {waited} epochs"
+    return None
 
 
 def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from .._checks import LARGEST_FLOAT
+from ..files import PathLike, user_path
 from .evaluate import perplexity
 from .learner import Learner
 from .runs import TextParts
@@ -30,7 +30,7 @@ class TensorBoard:
         ImportError: if tensorboardX is missing.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: PathLike) -> None:
         # Not SummaryWriter, which hands events to a thread: a full disk ends the thread, and the
         # training would wait for it for ever.
         try:
@@ -43,7 +43,7 @@ class TensorBoard:
                 "pip install 'd2l_deeprnn[tensorboard]'"
             ) from error
         self._new_writer, self._event, self._summary = EventsWriter, Event, Summary
-        self._directory = directory
+        self._directory = user_path(directory)
         self._writer: Any = None
 
     def __enter__(self) -> TensorBoard:

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.cli import COMMANDS, console, main, plot
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.checkpoint import load_checkpoint
+from d2l_deeprnn.training.learner import Diverged
 
 COMMAND = [sys.executable, "-m", "d2l_deeprnn"]
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10", "--num-epochs=2"]
@@ -145,6 +148,37 @@ def test_a_broken_stream_is_left_alone_from_then_on():
         strict.write("a")
 
 
+class FakeTerminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_no_control_characters_of_others(monkeypatch, capsys):
+    written = "a\tb\n\x1b]0;title\x07 \x1b[31m\x1b[8mhidden\r\x00\x7f\x9b1m \u202e\u2066 \xe9\n"
+
+    def work(arguments):
+        print(written, end="")
+        print(f"{written}\r\x1b[A", end="", file=sys.stderr)
+        raise d2l.D2LError(written)
+
+    monkeypatch.setattr(plot, "run", work)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert main(["plot", "a"]) == 2
+    out, err = capsys.readouterr()  # not a terminal
+    assert out == written and err.startswith(written)
+    with monkeypatch.context() as streams:
+        for name in "stdout", "stderr":
+            streams.setattr(sys, name, FakeTerminal())
+        assert main(["plot", "a"]) == 2
+        out, err = sys.stdout.getvalue(), sys.stderr.getvalue()
+    rest = r"\x00\x7f\x9b1m \u202e\u2066" + " \xe9\n"
+    assert out == "a\tb\n" + r"\x1b]0;title\x07 \x1b[31m\x1b[8mhidden\r" + rest
+    ours, error = err.split("\r\x1b[A")  # of a progress bar
+    assert ours == "a\tb\n" + r"\x1b]0;title\x07 " + "\x1b[31m" + r"\x1b[8mhidden" + f"\r{rest}"
+    assert error.startswith("d2l-deeprnn: \x1b[31merror:\x1b[0m a") and error.count("\x1b") == 2
+
+
 # Exit statuses.
 
 
@@ -156,11 +190,14 @@ def test_a_broken_stream_is_left_alone_from_then_on():
         (ImportError("MXNet needs libgomp1"), 2, "MXNet needs libgomp1"),
         (UserWarning("a.txt looks like cp1252"), 2, "a.txt looks like cp1252"),
         (MemoryError(), 2, "there is not enough memory"),
-        (RuntimeError("Traceback (most\n  File x\nMXNetError: shapes"), 2, "MXNetError: shapes"),
+        (mx.MXNetError("Traceback (most\n  File x\nMXNetError: shapes"), 2, "MXNetError: shapes"),
+        (d2l.D2LError("a message"), 2, "error: a message"),
+        (Diverged("lower the rate"), 2, "error: lower the rate"),
+        (RuntimeError("no running loop"), 70, "RuntimeError: no running loop"),
         (KeyError("l0_i2h"), 70, "a fault in d2l_deeprnn (set D2L_DEEPRNN_DEBUG=1 to see where)"),
         (AssertionError(), 70, "AssertionError"),
-        (RecursionError("too deep"), 2, "too deep"),
-        (ZeroDivisionError("division by zero"), 2, "division by zero"),
+        (RecursionError("too deep"), 70, "RecursionError: too deep"),
+        (ZeroDivisionError("division by zero"), 70, "ZeroDivisionError: division by zero"),
         (TypeError("a\nb"), 70, "TypeError: a"),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, reproduce
 from d2l_deeprnn.cli import COMMANDS, _parser, main
 from d2l_deeprnn.cli.train import PRESETS, add_settings
@@ -378,3 +379,45 @@ def test_reproduce_shares_the_options_of_train(capsys):
     assert "(default: 500)" in text
     line = refused(capsys, "reproduce", "--corpus", SAMPLE_TEXT, "--encoding", "hex")
     assert "encoding must be an encoding that Python knows" in line
+
+
+def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch, capsys):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "book.txt").write_text("time traveller and more words. " * 100)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(home))
+    words = ["--num-hiddens=8", "--batch-size=4", "--num-epochs=1", "--out=~/run"]
+    assert main(["train", "--corpus", "~/book.txt", *words]) == 0
+    assert f"Checkpoints and history: {home}/run\n" in capsys.readouterr().out
+    assert main(["evaluate", "~/run", "--corpus", "~/book.txt"]) == 0
+    assert main(["train", "--config=~/run/config.json", "--out=~/again"]) == 0
+    assert main(["plot", "~/run", "~/again", "--output=~/curves.svg"]) == 0
+    assert main(["report", "~/run"]) == main(["runs", "~"]) == 0
+    assert main(["reproduce", "--corpus=~/book.txt", "--num-epochs=1", "--out=~/chapter"]) == 0
+    assert main(["reproduce", "--corpus=~/book.txt", "--resume", "--out=~/chapter"]) == 0
+    capsys.readouterr()
+    assert main(["generate", "~/none"]) == 2
+    assert f"{home}/none holds no run" in capsys.readouterr().err
+    # From Python, where there is no shell either.
+    settings = TrainSettings(("~/book.txt",), num_hiddens=8, batch_size=4, num_epochs=1)
+    runs.train(settings, "~/third")
+    loaded = d2l.load_run("~/third")
+    assert runs.read_own_text("~/third").vocab.idx_to_token == loaded.vocab.idx_to_token
+    assert len(d2l.load_corpus(Path("~/book.txt"))[0]) == len(d2l.load_corpus(["~/book.txt"])[0])
+    assert len(runs.read_history("~/third")) == 1
+    d2l.export_model(loaded.model, loaded.vocab, "~/model.html", format="html")
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", "~/run")
+    assert main(["corpora"]) == 0
+    assert sorted(path.name for path in home.iterdir() if path.name[0] != ".") == [
+        "again", "book.txt", "chapter", "curves.svg", "model.html", "run", "third"
+    ]  # fmt: skip
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_takes_a_path_as_it_is(command):
+    (commands,) = (a for a in _parser([command])._actions if a.choices)
+    actions = commands.choices[command]._actions
+    assert [action.dest for action in actions if action.type is Path] == []

@@ -6,11 +6,13 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -218,6 +220,67 @@ def test_runs_are_listed(tmp_path, capsys):
     assert re.search(r"^deep/b +2/2 +\d\.\d{4} +finished", shown, re.M) and "other" not in shown
     with locked(tmp_path / "a" / ".lock"):
         assert re.search(r"^a .* training ", "\n".join(lines_of(capsys, "runs", tmp_path)), re.M)
+
+
+def test_a_run_is_listed_as_training_takes_it(tmp_path, capsys):
+    words = [*TRAIN, "--num-epochs=200", "--patience=1", "--batch-size=4", "--optimizer=adam"]
+    lines_of(capsys, *words, "--lr=0.3", "--out", tmp_path / "early")
+    ended = lines_of(capsys, "train", "--resume", "--out", tmp_path / "early")
+    assert any(line.startswith("Ended: no better validation loss for 1") for line in ended)
+    done = "early +([0-9]+/200 +[0-9.]+ +stopped early) "
+    (line,) = re.findall(done, "\n".join(lines_of(capsys, "runs", tmp_path)))
+    for name in "semicolons", "slip", "gone", "damaged", "figures":
+        shutil.copytree(tmp_path / "early", tmp_path / name)
+    # A spreadsheet with a comma for the decimal point.
+    metrics = tmp_path / "semicolons" / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace(",", ";"))
+    config = tmp_path / "slip" / "config.json"
+    config.write_text(config.read_text().replace('"seed": 0,', '"seed": 0,,'))
+    (tmp_path / "gone" / "last.zip").unlink()
+    (tmp_path / "damaged" / "last.zip").write_bytes(b"PK")
+    for name in "last.zip", "best.zip":
+        (tmp_path / "figures" / name).unlink()
+    shown = {row.split()[0]: row for row in lines_of(capsys, "runs", tmp_path)[3:]}
+    assert line in shown["semicolons"] and line in shown["figures"]
+    assert "  config.json cannot be used: Expecting property name" in shown["slip"]
+    assert "  last.zip is gone  " in shown["gone"]
+    assert "  checkpoint last.zip cannot be loaded: " in shown["damaged"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--resume", "--num-epochs=80", "--out"],
+        ["evaluate"],
+        ["generate"],
+        ["plot"],
+        ["report"],
+        ["export", "--format=html", "--output=a.html"],
+        ["runs"],
+    ],
+)
+def test_a_slip_in_the_name_of_a_run(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/novel").mkdir(parents=True)
+    Path("runs/novel/config.json").write_text("{}")
+    assert main([*words, "runs/novle"]) == 2
+    err = capsys.readouterr().err
+    assert "runs/novle" in err and "(did you mean runs/novel?)" in err and "--corpus is" not in err
+    assert main([*words, "poems"]) == 2
+    err = capsys.readouterr().err
+    assert "poems" in err and "did you mean" not in err
+    assert sorted(os.listdir()) == ["runs"] and os.listdir("runs") == ["novel"]
+
+
+def test_a_slip_shows_where_resuming_begins_a_run(tmp_path, capsys):
+    words = ["--num-epochs=1", "--resume", "--out", tmp_path / "run"]
+    begins = f"there is no run to resume in {tmp_path / 'run'}: it begins"
+    assert begins in lines_of(capsys, *TRAIN, *words)
+    assert begins not in lines_of(capsys, *TRAIN, *words)
+    begins = begins.replace("/run:", "/runs (did you mean " + str(tmp_path / "run") + "?):")
+    words = ["reproduce", "--corpus", SAMPLE_TEXT, *words[:-1], tmp_path / "runs"]
+    assert begins in lines_of(capsys, *words)
+    assert begins not in lines_of(capsys, *words)
 
 
 def test_a_list_that_is_too_wide_is_shown_run_by_run(tmp_path, capsys):

@@ -218,3 +218,49 @@ def test_another_vocabulary_is_an_error():
 def test_bad_requests_are_named(prefixes, num_chars, options, error, words):
     with pytest.raises(error, match=words):
         written(prefixes, num_chars, **options)
+
+
+def test_a_row_ends_with_the_first_stop_text_that_was_added_to_it():
+    # The prefixes hold the stop texts too: only what was added counts.
+    prefixes, whole = ["a", "cd", "dab"], ["abcdabcdabcd", "cdabcdabcdabc", "dabcdabcdabcda"]
+    assert written(prefixes, 11) == whole
+    for stop, expected in [
+        ("d", ["abcd", "cdabcd", "dabcd"]),
+        ("cda", ["abcda", "cdabcda", "dabcda"]),
+        (["cdabcd", "bcda"], ["abcda", "cdabcda", "dabcdabcd"]),
+        (("bb", "da"), ["abcda", "cdabcda", "dabcda"]),
+        ("bb", whole),
+    ]:
+        assert written(prefixes, 11, stop=stop) == expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_stop_text_changes_nothing_before_it_and_ends_decoding(temperature, monkeypatch):
+    steps, shown, step = [], {0: "", 1: ""}, TableModel.__call__
+    monkeypatch.setattr(TableModel, "__call__", lambda *given: steps.append(1) or step(*given))
+    drawn = {"temperature": temperature, "seed": 2}
+    whole = written(["a", "cd"], 500, **drawn)
+    assert len(steps) == 501
+
+    def show(row, piece):
+        shown[row] += piece
+
+    steps.clear()
+    texts = written(["a", "cd"], 500, stop="dab", on_text=show, **drawn)
+    assert len(steps) < 100
+    for row, prefix in enumerate(["a", "cd"]):
+        end = whole[row].index("dab", len(prefix)) + 3
+        assert texts[row] == whole[row][:end] == prefix + shown[row]
+
+
+@pytest.mark.parametrize(
+    "stop, error, words",
+    [
+        ("\n", ValueError, r"not in the vocabulary: \['\\n'\] in stop text '\\n'"),
+        (["a", ""], ValueError, "a stop text is empty"),
+        ([1], TypeError, "stop must hold strings, not 1"),
+    ],
+)
+def test_a_stop_text_that_cannot_come_is_refused(stop, error, words):
+    with pytest.raises(error, match=words):
+        written(["a"], 5, stop=stop)

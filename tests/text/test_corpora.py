@@ -271,7 +271,9 @@ def test_without_a_home_directory_nothing_is_downloaded(book, server, monkeypatc
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TextNotAvailable, match="for want of a home directory"):
+    with pytest.raises(
+        TextNotAvailable, match="no home directory for the cache; set XDG_CACHE_HOME"
+    ):
         corpora.find_text("time_machine")
     assert server.requests == [] and listing(tmp_path) == []
 
@@ -611,7 +613,7 @@ READ_ONLY = OSError(errno.EROFS, "Read-only file system")
 def test_cache_that_cannot_be_written(book, cache, monkeypatch, place, operation, error, reason):
     name = "open" if operation == "write" else operation
     monkeypatch.setattr(place, name, failing(operation, error), raising=place is not files)
-    assert_not_available(cache, f"into {re.escape(str(cache))} .{reason}")
+    assert_not_available(cache, f"into {re.escape(str(cache))} .{reason}; set XDG_CACHE_HOME to")
 
 
 def test_cache_directory_that_cannot_be_made(book, cache, server):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2l_deeprnn.text.vocab import Vocab
+from d2l_deeprnn.text.vocab import Vocab, describe_unknown, unknown_characters
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 WORDS = st.lists(st.text(max_size=3) | st.sampled_from(SPECIAL), max_size=60)
@@ -115,6 +115,37 @@ def test_from_tokens_begins_with_unk(tokens):
 def test_from_tokens_refuses_a_token_that_stands_there_twice(tokens):
     with pytest.raises(ValueError, match="idx_to_token holds a token twice"):
         Vocab.from_tokens(tokens)
+
+
+@pytest.mark.parametrize(
+    "known, text, words",
+    [
+        ("cafe", "cafes", "['s'] in prefix 'cafes'"),
+        (
+            "caf\u00e9",
+            "cafe\u0301",
+            r"['e', '\u0301'] in prefix 'cafe" + "\u0301' (U+0301 COMBINING ACUTE ACCENT); the "
+            r"vocabulary has composed characters (NFC): write 'caf\u00e9', in a shell $'caf\u00e9'",
+        ),
+        (
+            "cafe\u0301",
+            "\u00e9\n",
+            "['\\n', '\u00e9'] in prefix '\u00e9\\n' (U+00E9 LATIN SMALL LETTER E WITH ACUTE); the "
+            r"vocabulary has decomposed characters (NFD): write 'e\u0301\u000a', in a shell "
+            r"$'e\u0301\u000a'",
+        ),
+        ("cafe", "c\u0430fe", "['\u0430'] in prefix 'c\u0430fe' (U+0430 CYRILLIC SMALL LETTER A)"),
+    ],
+)
+def test_characters_that_look_alike_are_told_apart(known, text, words):
+    vocab = Vocab(known)
+    assert describe_unknown("prefix", text, vocab) == words
+    assert describe_unknown("prefix", known, vocab) == ""
+
+
+def test_of_many_unknown_characters_some_are_named():
+    unknown = unknown_characters([chr(0x4E00 + i) for i in range(100)], Vocab("a"))
+    assert unknown.listed.endswith(" and 80 more]") and unknown.names.endswith(" and 95 more)")
 
 
 ANY_TEXT = st.text(st.characters(), max_size=60) | st.text("ab\0\ud800\uffff\U0001f600\U0010ffff")

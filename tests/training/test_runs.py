@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -576,6 +577,32 @@ def test_what_would_help_with_an_unknown_character(finished, capsys):
     line = one_error_line(capsys)
     assert "not in the vocabulary: ['\u00e9'] in prefix 'caf\u00e9'" in line
     assert re.search("the run's text has the characters ' e[a-z]", line) and "unk" not in line
+
+
+def test_generate_ends_a_text_with_a_stop_text(finished, tmp_path, capsys):
+    words = ["generate", str(finished), "--temperature=1", "--seed=1", "--prefix=the "]
+    assert main(words) == 0
+    text = capsys.readouterr().out.rstrip("\n")
+    assert main([*words, "--stop=tt", "--stop", " "]) == 0
+    assert capsys.readouterr().out == re.match("the .*?(tt| )", text)[0] + "\n"
+    assert main([*words, "--stop", "\n"]) == 2  # which this text has folded
+    line = one_error_line(capsys)
+    assert r"not in the vocabulary: ['\n'] in stop text '\n'; the run's text has" in line
+
+
+def test_a_text_with_other_accents_than_the_runs(tmp_path, capsys):
+    text = "le caf\u00e9 du g\u00e9n\u00e9ral est ferm\u00e9. " * 60
+    for form in "NFC", "NFD":
+        (tmp_path / form).write_text(unicodedata.normalize(form, text), encoding="utf-8")
+    run = str(tmp_path / "run")
+    assert main(["train", "--corpus", str(tmp_path / "NFC"), *WORDS[2:], "--out", run]) == 0
+    assert main(["generate", run, "--prefix", "cafe\u0301"]) == 2
+    line = one_error_line(capsys)
+    assert "(NFC): write 'caf\\u00e9', in a shell $'caf\\u00e9'; the run's text has" in line
+    assert main(["evaluate", run, "--corpus", str(tmp_path / "NFD")]) == 0
+    out = capsys.readouterr().out
+    assert r"not in the run's vocabulary: ['\u0301'] (U+0301 COMBINING ACUTE ACCENT)" in out
+    assert "the run's text has composed characters (NFC): convert this one" in out
 
 
 @pytest.mark.parametrize("keep, start", [(False, " "), (True, "\n")])

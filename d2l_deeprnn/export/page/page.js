@@ -50,9 +50,13 @@ function beginning() {
   const characters = Array.from(read);
   const unknown = [...new Set(characters.filter((character) => !indices.has(character)))];
   const names = unknown.map((character) => `“${shown(character)}”`).join(", ");
+  // The same letters may be composed (NFC) in one text and decomposed (NFD) in another.
+  const form = ["NFC", "NFD"].find((name) => Array.from(read.normalize(name)).every((c) => indices.has(c)));
   return {
     characters,
-    problem: unknown.length ? `The text that the model learnt from does not have ${names}.` : "",
+    problem: unknown.length
+      ? `The text that the model learnt from does not have ${names}${form ? `, but has it in Unicode's form ${form}` : ""}.`
+      : "",
     remark: typed === "" ? `Left empty, the model starts from a ${spoken(start)}.`
       : read !== typed ? `Read as “${Array.from(read, shown).join("").replaceAll("␣", " ")}”, as the model's text was.`
       : "",
