@@ -126,7 +126,6 @@ def read_text_of(settings: TrainSettings) -> TextParts:
     return TextParts(text.vocab, *parts, text.sha256)
 
 
-@exclusive_generators()
 def train(
     settings: Optional[TrainSettings],
     out: PathLike,
@@ -186,7 +185,9 @@ def train(
     check_ctx(ctx)
     if checkpoint_minutes is not None:
         positive_number("checkpoint_minutes", checkpoint_minutes)
-    with together(rank_timeout) as ranks, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exclusive_generators())
+        ranks = stack.enter_context(together(rank_timeout))
         files = _Files(out, ranks)
         config = files.take(stack, resume)
         if config is None and settings is None:

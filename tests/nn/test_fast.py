@@ -1,4 +1,4 @@
-"""The fast path: the same numbers, for the chapter's own model only, and nothing of it is changed."""
+"""The fast path: the same numbers, for the chapter's own model only, which it does not change."""
 
 import copy
 import multiprocessing

@@ -189,7 +189,7 @@ def made(name, size, flags, folder):
     return model
 
 
-# A plain loop, as Gluon's tutorials have it ---------------------------------------------------------
+# A plain loop, as Gluon's tutorials have it -------------------------------------------------------
 
 
 def plain_training(model, indices, optimizer="sgd", lr=LR):
