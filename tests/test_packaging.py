@@ -84,7 +84,7 @@ def test_version_is_everywhere_the_same(metadata):
     from d2l_deeprnn import __version__
 
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## (\S+)", changelog, re.MULTILINE).group(1)
+    newest = re.search(r"^## (\d\S*)", changelog, re.MULTILINE).group(1)
     assert metadata["version"] == newest == __version__
 
 
