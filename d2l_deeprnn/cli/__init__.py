@@ -100,8 +100,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         compared; 130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP; 70
         a fault in this package. ``$D2L_DEEPRNN_DEBUG`` shows where it is.
     """
-    if launcher.number() > 0:  # what several processes would say alike, the first one says
-        launcher.keep_quiet()
+    try:
+        if launcher.number() > 0:  # the first process prints for all
+            launcher.keep_quiet()
+    except ValueError as error:
+        return _fail(error, BAD_INPUT)
     with console.standard_streams() as output, console.interruptions():
         return _run(argv, output)
 
@@ -115,16 +118,22 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
             argcomplete.autocomplete(_parser())
     arguments = _parser(given).parse_args(given)
     if launcher.launched() > 1 and arguments.command not in TOGETHER:
-        words = f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}"
+        words = (
+            f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}. To do "
+            f"it in each process separately, set {launcher.ONE_EACH}=1"
+        )
         return _fail(ValueError(words), BAD_INPUT)
     # Where what is printed is all that there will be, to lose it is an error.
     output.strict = arguments.only_prints
     from ..text.corpora import TextNotAvailable
 
     try:
-        status = arguments.run(arguments)
-        output.flush()
-        return status
+        with contextlib.ExitStack() as stack:
+            if launcher.launched() > 1:
+                _join(stack, getattr(arguments, "rank_timeout", launcher.TIMEOUT))
+            status = arguments.run(arguments)
+            output.flush()
+            return status
     except console.ReaderGone:  # it has read all that it wanted
         return DONE
     except TextNotAvailable as error:
@@ -139,6 +148,20 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
             return _fail(error, BAD_INPUT)
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
         return _fail(error, FAULT, f"{where}{type(error).__name__}: ")
+
+
+def _join(stack: contextlib.ExitStack, timeout: float) -> None:
+    """Work together with the other processes until the stack is closed."""
+    try:
+        from ..training.ranks import start_mpi, together
+
+        start_mpi(timeout)
+    except BaseException as error:
+        # The others may not have this error, and without MPI they cannot be told.
+        if launcher.number() > 0:
+            launcher.say(f"d2l-deeprnn: error: {launcher.process_name()}: {_words(error)}")
+        raise
+    stack.enter_context(together(timeout))
 
 
 def _fail(error: BaseException, status: int, prefix: str = "") -> int:

@@ -74,14 +74,16 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None
     if arguments.corpus is None or arguments.baseline:
-        text = runs.read_own_text(arguments.directory)
+        text = ranks.first_before_others(lambda: runs.read_own_text(arguments.directory))
     if arguments.corpus is not None:
-        corpus = read_tokens(
-            arguments.corpus,
-            lower=not run.settings.keep_case,
-            fold_whitespace=not run.settings.keep_whitespace,
-            encoding=arguments.encoding,
-            vocab=run.vocab,
+        corpus = ranks.first_before_others(
+            lambda: read_tokens(
+                arguments.corpus,
+                lower=not run.settings.keep_case,
+                fold_whitespace=not run.settings.keep_whitespace,
+                encoding=arguments.encoding,
+                vocab=run.vocab,
+            )
         )
         parts = [(" + ".join(arguments.corpus), corpus.indices)]
     else:
@@ -100,7 +102,8 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             )
         if arguments.baseline:
             assert text is not None
-            order, counted = baseline(text, indices, len(run.vocab))
+            with ranks.working():
+                order, counted = baseline(text, indices, len(run.vocab))
             print_line(f"    n-gram of order {order}: {_words(counted)}")
 
 

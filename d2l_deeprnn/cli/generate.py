@@ -114,20 +114,21 @@ def _continue(
             begun.append(row)
         print(piece, end="", flush=True)
 
-    texts = generate(
-        run.model,
-        run.vocab,
-        prefixes,
-        arguments.length,
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        seed=arguments.seed,
-        stop=arguments.stop,
-        ctx=run.ctx,
-        on_text=show if streams else None,
-        rows=ranks.part(len(prefixes)),
-    )
+    with ranks.working():
+        texts = generate(
+            run.model,
+            run.vocab,
+            prefixes,
+            arguments.length,
+            temperature=arguments.temperature,
+            top_k=arguments.top_k,
+            top_p=arguments.top_p,
+            seed=arguments.seed,
+            stop=arguments.stop,
+            ctx=run.ctx,
+            on_text=show if streams else None,
+            rows=ranks.part(len(prefixes)),
+        )
     texts = [text for part in ranks.all_of(texts) for text in part]
     if begun:
         print()

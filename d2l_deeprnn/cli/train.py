@@ -31,6 +31,7 @@ from .options import add_device, add_setting, device, given, whole_number
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
+    from ..training.ranks import Ranks
     from ..training.runs import TextParts
     from ..training.state import TrainRecord
     from ..training.trainer import Progress
@@ -55,7 +56,8 @@ Train a character-level language model on any text, with a checkpoint after each
 epoch. The defaults are the chapter's settings, but for the whole text in place
 of its first 10,000 characters, a tenth of it held out, and 50 epochs. Where an
 option also takes none, that is its default. Started several times by mpiexec,
-it trains one model with all of these processes."""
+it trains one model with all of these processes; with D2L_DEEPRNN_RANKS=1 in the
+environment, each process trains a model of its own."""
     parser.usage = """\
 %(prog)s --corpus NAME|FILE [NAME|FILE ...] --out DIR [options]
        %(prog)s (--preset NAME | --config FILE) --out DIR [options]
@@ -133,7 +135,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         type=float,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="with mpiexec, end all processes if one waits for another for so long (default: "
+        help="with mpiexec, end all processes if one does not answer for so long (default: "
         "%(default)g)",
     )
 
@@ -141,10 +143,11 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on training, and show how it goes; gives the exit status."""
     from ..training import runs
+    from ..training.ranks import together
 
     out = arguments.out
-    settings = _settings(_chosen(arguments), out, arguments.resume)
-    with contextlib.ExitStack() as stack:
+    with together(arguments.rank_timeout) as ranks, contextlib.ExitStack() as stack:
+        settings = _settings(_chosen(arguments), out, arguments.resume, ranks)
         display = stack.enter_context(_Display(_Samples(arguments.sample_every, arguments.prefix)))
         watchers: List[Any] = [display]
         if arguments.log is not None:
@@ -201,7 +204,9 @@ def _read_settings(path: Path) -> Dict[str, Any]:
         raise SettingsError(f"--config {path} cannot be used: {reason}") from None
 
 
-def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[TrainSettings]:
+def _settings(
+    chosen: Dict[str, Any], out: Path, resume: bool, ranks: Ranks
+) -> Optional[TrainSettings]:
     """The settings of a new run; or those of the one that is there, with what is to change."""
     from ..training.run_directory import (
         TRAIN,
@@ -212,8 +217,9 @@ def _settings(chosen: Dict[str, Any], out: Path, resume: bool) -> Optional[Train
     )
     from ..training.runs import settings_of
 
+    # Only rank 0 needs the directory.
+    config = ranks.first(lambda: read_config(out) if resume else None)
     if resume:
-        config = read_config(out)
         if config is not None and (not chosen or command_of(config) != TRAIN):
             return None
         if config is not None:

@@ -114,25 +114,26 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
-    for step in range(0, warm_up + length if part else 0, NUM_STEPS):
-        columns = np.arange(step, min(step + NUM_STEPS, warm_up + length))
-        positions = starts[:, None] + columns  # (rows, columns)
-        # The last row may be shorter: what stands beyond the end is not counted.
-        counted = (columns >= own) & (positions < num_chars)
-        positions = np.minimum(positions, num_chars - 1)
-        followers = indices[positions + 1]
-        if len(skipped):
-            counted &= ~np.isin(followers, skipped)
-        scores, state = model(nd.array(indices[positions], ctx=ctx), state)
-        if step == 0:  # a model of any kind shows now how many tokens it knows
-            token_indices("corpus_indices", checked, scores.shape[-1])
-        # scores go time step by time step: (columns * rows, vocab_size)
-        targets = nd.array(followers.T.reshape(-1), ctx=ctx)
-        log_likelihood = nd.pick(nd.log_softmax(scores), targets)
-        sums.append((log_likelihood * nd.array(counted.T.reshape(-1), ctx=ctx)).sum())
-        if len(sums) > 4:  # not to fill the device's queue; see train
-            losses.append(sums.pop(0).asscalar())
-    losses.extend(s.asscalar() for s in sums)
+    with ranks.working():
+        for step in range(0, warm_up + length if part else 0, NUM_STEPS):
+            columns = np.arange(step, min(step + NUM_STEPS, warm_up + length))
+            positions = starts[:, None] + columns  # (rows, columns)
+            # The last row may be shorter: what stands beyond the end is not counted.
+            counted = (columns >= own) & (positions < num_chars)
+            positions = np.minimum(positions, num_chars - 1)
+            followers = indices[positions + 1]
+            if len(skipped):
+                counted &= ~np.isin(followers, skipped)
+            scores, state = model(nd.array(indices[positions], ctx=ctx), state)
+            if step == 0:  # a model of any kind shows now how many tokens it knows
+                token_indices("corpus_indices", checked, scores.shape[-1])
+            # scores go time step by time step: (columns * rows, vocab_size)
+            targets = nd.array(followers.T.reshape(-1), ctx=ctx)
+            log_likelihood = nd.pick(nd.log_softmax(scores), targets)
+            sums.append((log_likelihood * nd.array(counted.T.reshape(-1), ctx=ctx)).sum())
+            if len(sums) > 4:  # not to fill the device's queue; see train
+                losses.append(sums.pop(0).asscalar())
+        losses.extend(s.asscalar() for s in sums)
     (total,) = ranks.sum_numbers(np.array([math.fsum(losses)]))
     nats = -float(total) / num_scored
     return Evaluation(nats, num_scored)

@@ -1,15 +1,21 @@
-"""Processes that train one model together, started by ``mpiexec``; each of them is a rank.
+"""Processes that ``mpiexec`` started and that train one model together. Each process is a rank.
 
-Each rank has the whole model and some rows of every minibatch. What a rank computes from its rows
-is summed over all of them, and each then takes the same step. Without ``mpiexec`` there is one
-rank, ``ALONE``, for which all of this is nothing, and MPI is not imported.
+Each rank has the whole model and some rows of every minibatch. Gradients are summed over all
+ranks, and each rank then takes the same step. Without ``mpiexec`` there is one rank, ``ALONE``,
+whose methods do nothing, and MPI is not imported.
 
-Nothing is pickled: ranks send each other numbers, and JSON.
+Ranks exchange numbers and JSON. Nothing is pickled.
+
+Every wait for another rank polls a non-blocking call of MPI. So it can end, and name the ranks that
+did not answer. A rank counts as answering if it waits too, or works inside ``Ranks.working``.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -26,22 +32,29 @@ from .._mxnet.context import try_all_gpus, try_gpu
 from .._mxnet.memory import in_memory
 from ..errors import D2LError, is_bad_input
 from ..files import printable
-from .launcher import TIMEOUT, launched, say
+from .launcher import ONE_EACH, TIMEOUT, launched, number, process_name, say
 
-# Seconds that ranks give each other to fail for the same reason. One that fails alone ends all.
-GRACE = 2.0
+GRACE = 2.0  # seconds for all ranks to fail together; a rank that fails alone ends the job
+NOTICE = 10.0  # seconds after which a rank says whom it waits for at the start
+SPINNING = 1.0  # seconds for which a wait takes a whole core, to add nothing to a short one
+PULSES = 8  # messages during a time limit by which a rank shows that it is alive
 PASSING_ON = 0.5  # seconds for mpiexec to show a line
+# Tags of empty messages between two ranks. The first ones go through COMM_WORLD, as a user's may.
+HERE, WAITING, WORKING, FAILED = range(32_001, 32_005)
+_ALL_OR_EACH = (
+    f"Let all processes make the same call or, to train one model per process, set {ONE_EACH}=1"
+)
 BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, as the command has them
 
 T = TypeVar("T")
 
 
 class RanksError(D2LError, RuntimeError):
-    """The ranks cannot train together; the message says which of them, and why."""
+    """The ranks cannot train together. The message names the rank and the reason."""
 
 
 class FirstRankFailed(D2LError, RuntimeError):
-    """Rank 0, which does some things for all, could not do one; it says itself which."""
+    """An operation that rank 0 performs for all ranks failed; rank 0 reports it."""
 
 
 class Ranks:
@@ -101,8 +114,15 @@ class Ranks:
         return dict(arrays)
 
     def first_before_others(self, function: Callable[[], T]) -> T:
-        """Call a function on rank 0, and when it is done, on the others, each for itself."""
+        """Call a function on rank 0 and then on all others. It may take any time."""
         return function()
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which this rank may work for any time while others wait for it.
+
+        No method of the ranks may be called in it.
+        """
+        return contextlib.nullcontext()
 
     def check_same(self, what: Mapping[str, Any]) -> None:
         """Make sure that all ranks were started alike.
@@ -135,25 +155,28 @@ ALONE = Ranks()
 
 @contextlib.contextmanager
 def together(timeout: float = TIMEOUT) -> Iterator[Ranks]:
-    """Work together with the other ranks, if there are any, as long as the ``with`` block lasts.
+    """Work together with the other ranks, if there are any, inside the ``with`` block.
+
+    All ranks have to enter it. It may be entered again, also inside itself.
 
     Args:
-        timeout: seconds that a rank waits for the others, until it ends them.
+        timeout: seconds after which a rank that does not answer is named and all ranks end.
 
     Returns:
-        A context manager that gives the ranks. An exception on all of them is raised as ever;
-        a rank that raises one alone prints it and ends the others.
+        A context manager that gives the ranks. An exception on all ranks is raised as usual.
+        A rank that raises one alone prints it and ends the others.
 
     Raises:
         RanksError: if there are several, and MPI cannot be used.
+        ValueError: if ``D2L_DEEPRNN_RANKS`` has another value than 1.
     """
     positive_number("rank_timeout", timeout)
     if launched() == 1:
         yield ALONE
         return
-    ranks = _MPIRanks(timeout)
+    ranks = _mpi_ranks(start_mpi(timeout))
     try:
-        ranks.choose_threads()
+        ranks.meet(timeout)
         yield ranks
     except BaseException as error:
         ranks.fail(error)
@@ -198,53 +221,67 @@ class _MPIRanks(Ranks):
     """Several ranks.
 
     Args:
-        timeout: seconds that a rank waits for the others.
+        mpi: the module ``mpi4py.MPI``.
     """
 
-    def __init__(self, timeout: float) -> None:
-        self._mpi = _import_mpi()
-        world = self._mpi.COMM_WORLD
-        self.rank, self.size = world.Get_rank(), world.Get_size()
+    def __init__(self, mpi: Any) -> None:
+        self._mpi = mpi
+        self._comm = mpi.COMM_WORLD  # until ``meet`` replaces it
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         if self.size != launched():
+            library = str(mpi.Get_library_version()).splitlines()[0].strip("\0 ")
             raise RanksError(
                 f"{launched()} processes were started, but mpi4py's MPI knows of {self.size}: it "
-                f"is another MPI than that of the launcher ({self._library()}). Use the launcher "
+                f"is another MPI than that of the launcher ({library}). Use the launcher "
                 "that belongs to it, or an mpi4py that was built for this launcher's MPI"
             )
-        self._world = world
-        self._failures = world.Dup()
-        host = world.Split_type(self._mpi.COMM_TYPE_SHARED)
-        self._local_rank, self._local_size = host.Get_rank(), host.Get_size()
-        self._host = host
-        self._watch = _Watch(self.rank, timeout)
-        self._watch.start()
+        self._others = [rank for rank in range(self.size) if rank != self.rank]
+        self._hosts: Dict[int, str] = {}
+        self._nothing = [None, 0, mpi.BYTE]
+        self._heard = dict.fromkeys(self._others, 0.0)  # times of the last messages
+        self._heard_working = 0.0
 
-    def _library(self) -> str:
-        return str(self._mpi.Get_library_version()).splitlines()[0].strip("\0 ")
-
-    def choose_threads(self) -> None:
-        """Share the processors of the host, unless the user has chosen how many threads."""
-        if repairs.threads_are_chosen() or not hasattr(os, "sched_getaffinity"):
-            return
-        own = sorted(os.sched_getaffinity(0))
-        of_host = self._all_of(self._host, own)
-        threads(threads_of(repairs.available_cores(), own, of_host))
+    def meet(self, timeout: float) -> None:
+        """Wait until all ranks have called this, and share the processors of each host."""
+        self._timeout = min(timeout, threading.TIMEOUT_MAX)
+        coming = self._announce(HERE)
+        missing = self._missing(coming, min(NOTICE, timeout))
+        if missing and timeout > NOTICE:
+            if self.rank == min(set(range(self.size)) - set(missing)):
+                say(f"d2l-deeprnn: {process_name()} waits for {self._names(missing)}")
+            missing = self._missing(coming, timeout - NOTICE)
+        if missing:
+            raise RanksError(
+                f"of {self.size} ranks, {self._names(missing)} did not come within {timeout:g} "
+                f"seconds. {_ALL_OR_EACH}"
+            )
+        if self._comm == self._mpi.COMM_WORLD:
+            # Messages of the user must not be mistaken for ours, nor ours for theirs.
+            comm, request = self._comm.Idup()
+            self._wait(request)
+            self._comm = comm
+        can_be_bound = hasattr(os, "sched_getaffinity")
+        own = sorted(os.sched_getaffinity(0)) if can_be_bound else []
+        everywhere = self.all_of([socket.gethostname(), own])
+        self._hosts = {rank: host for rank, (host, _) in enumerate(everywhere)}
+        if can_be_bound and not repairs.threads_are_chosen():
+            of_host = [its for host, its in everywhere if host == self._hosts[self.rank]]
+            threads(threads_of(repairs.available_cores(), own, of_host))
 
     def sum(self, arrays: Sequence[nd.NDArray]) -> None:
         for array in arrays:
-            with in_memory(array) as numbers, self._watch:
-                self._world.Allreduce(self._mpi.IN_PLACE, numbers)
+            with in_memory(array) as numbers:
+                self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, numbers))
 
     def sum_numbers(self, numbers: np.ndarray) -> np.ndarray:
         sums = numbers.copy()
-        with self._watch:
-            self._world.Allreduce(self._mpi.IN_PLACE, sums)
+        self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, sums))
         return sums
 
     def take_first(self, arrays: Sequence[nd.NDArray]) -> None:
         for array in arrays:
-            with in_memory(array) as numbers, self._watch:
-                self._world.Bcast(numbers)
+            with in_memory(array) as numbers:
+                self._wait(self._comm.Ibcast(numbers))
 
     def any(self, *wishes: bool) -> List[bool]:
         return [number > 0 for number in self.sum_numbers(np.array(wishes, float))]
@@ -256,12 +293,20 @@ class _MPIRanks(Ranks):
         row_size = own[0].size
         counts = [len(self.part(num_rows, rank)) * row_size for rank in range(self.size)]
         whole = np.empty((num_rows, *own.shape[1:]), own.dtype)
-        with self._watch:
-            self._world.Gatherv(own, [whole, counts] if self.rank == 0 else None)
+        self._wait(self._comm.Igatherv(own, [whole, counts] if self.rank == 0 else None))
         return np.ascontiguousarray(np.moveaxis(whole, 0, axis)) if self.rank == 0 else array
 
     def all_of(self, value: Any) -> List[Any]:
-        return self._all_of(self._world, value)
+        own = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
+        lengths = np.empty(self.size, np.int64)
+        self._wait(self._comm.Iallgather(np.array([len(own)], np.int64), lengths))
+        everything = np.empty(lengths.sum(), np.uint8)
+        self._wait(self._comm.Iallgatherv(own, [everything, lengths.tolist()]))
+        ends = np.cumsum(lengths)
+        return [
+            json.loads(everything[end - length : end].tobytes())
+            for end, length in zip(ends, lengths)
+        ]
 
     def first(self, function: Callable[[], Any]) -> Any:
         outcome: Dict[str, Any] = {}
@@ -281,24 +326,43 @@ class _MPIRanks(Ranks):
         given = {}
         for name, (dtype, shape) in kinds.items():
             array = np.ascontiguousarray(arrays[name]) if self.rank == 0 else np.empty(shape, dtype)
-            with self._watch:
-                self._world.Bcast(array.reshape(-1).view(np.uint8))
+            self._wait(self._comm.Ibcast(array.reshape(-1).view(np.uint8)))
             given[name] = array
         return given
 
     def first_before_others(self, function: Callable[[], T]) -> T:
+        def work() -> T:
+            with self.working():
+                return function()
+
         done: List[T] = []
-        self.first(lambda: done.append(function()))
-        return done[0] if done else function()
+        self.first(lambda: done.append(work()))
+        return done[0] if done else work()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        is_over = threading.Event()
+
+        def tell() -> None:
+            while not is_over.wait(self._timeout / PULSES):
+                self._tell(WORKING)
+
+        thread = threading.Thread(target=tell, name="d2l_deeprnn ranks", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def check_same(self, what: Mapping[str, Any]) -> None:
-        (_, there), *others = self.all_of([socket.gethostname(), dict(what)])
-        for rank, (host, here) in enumerate(others, start=1):
+        there, *others = self.all_of(dict(what))
+        for rank, here in enumerate(others, start=1):
             for name in there:
                 if here.get(name) != there[name]:
                     raise RanksError(
-                        f"rank {rank} on {host} was started with another {name} than rank 0: "
-                        f"{here.get(name)!r} and not {there[name]!r}; start all ranks alike"
+                        f"{self._names([rank])} was started with another {name} than rank 0: "
+                        f"{here.get(name)!r} and not {there[name]!r}. {_ALL_OR_EACH}"
                     )
 
     def check_equal(self, arrays: Mapping[str, nd.NDArray], when: str) -> None:
@@ -315,89 +379,123 @@ class _MPIRanks(Ranks):
                 )
 
     def device(self) -> mx.Context:
-        return device_of(self._local_rank, self._local_size, try_all_gpus())
+        own = self._hosts[self.rank]
+        of_host = [rank for rank, host in self._hosts.items() if host == own]
+        return device_of(of_host.index(self.rank), len(of_host), try_all_gpus())
 
     def fail(self, error: BaseException) -> None:
-        """Tell the others that this rank cannot go on, and end them unless they cannot either."""
-        failed = self._failures.Ibarrier()
-        end = time.monotonic() + GRACE
-        while not failed.Test():
-            if time.monotonic() > end:
-                _say(self.rank, f"{error or type(error).__name__}")
-                interrupted = isinstance(error, KeyboardInterrupt)
-                status = BAD_INPUT if is_bad_input(error) else FAULT
-                self._world.Abort(INTERRUPTED if interrupted else status)
-            time.sleep(0.01)
+        """Return if all ranks fail now. If only some do, print the error and end all ranks."""
+        missing = self._missing(self._announce(FAILED), GRACE)
+        if not missing:
+            return
+        # One after the other: the first to print its error ends the others.
+        failing = [rank for rank in range(self.size) if rank not in missing]
+        time.sleep(2 * PASSING_ON * failing.index(self.rank))
+        expected = isinstance(error, Exception)
+        _complain((str(error) if expected else "") or repr(error))
+        interrupted = isinstance(error, KeyboardInterrupt)
+        status = INTERRUPTED if interrupted else BAD_INPUT if is_bad_input(error) else FAULT
+        self._comm.Abort(status)
+        os._exit(status)  # MPICH's Abort may return
 
     def _share(self, value: Any) -> Any:
         """What rank 0 gives, for all."""
         words = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
         length = np.array([len(words)], np.int64)
-        with self._watch:
-            self._world.Bcast(length)
-            if self.rank:
-                words = np.empty(length[0], np.uint8)
-            self._world.Bcast(words)
+        self._wait(self._comm.Ibcast(length))
+        if self.rank:
+            words = np.empty(length[0], np.uint8)
+        self._wait(self._comm.Ibcast(words))
         return json.loads(words.tobytes())
 
-    def _all_of(self, ranks: Any, value: Any) -> List[Any]:
-        """What each of some ranks gives, for all of them."""
-        own = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
-        lengths = np.empty(ranks.Get_size(), np.int64)
-        with self._watch:
-            ranks.Allgather(np.array([len(own)], np.int64), lengths)
-            everything = np.empty(lengths.sum(), np.uint8)
-            ranks.Allgatherv(own, [everything, lengths.tolist()])
-        ends = np.cumsum(lengths)
-        return [
-            json.loads(everything[end - length : end].tobytes())
-            for end, length in zip(ends, lengths)
-        ]
+    def _wait(self, request: Any) -> None:
+        """Wait until a request is complete.
 
-
-class _Watch(threading.Thread):
-    """Ends this rank, and so the others, if it waits for them for too long.
-
-    It waits in ``with`` blocks. A rank that hangs answers nobody, and MPI would wait for ever.
-
-    Args:
-        rank: number of this one.
-        timeout: seconds.
-    """
-
-    def __init__(self, rank: int, timeout: float) -> None:
-        super().__init__(name="d2l_deeprnn ranks", daemon=True)
-        self._rank = rank
-        self._timeout = timeout
-        self._since: Optional[float] = None
-
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-
-    def __exit__(self, *error: Any) -> None:
-        self._since = None
-
-    def run(self) -> None:
-        while True:
-            time.sleep(min(1.0, self._timeout / 4))
-            since = self._since
-            # One after the other: the first to say so ends the others.
-            if since is not None and time.monotonic() - since > self._timeout + 0.2 * self._rank:
-                _say(
-                    self._rank,
-                    f"waited for {self._timeout:g} seconds for another rank, which hangs or has "
-                    "ended; the last checkpoint is kept",
+        Raises:
+            RanksError: if a rank does not answer any more, or all wait and none works.
+        """
+        began = told = time.monotonic()
+        while not request.Test():
+            now = time.monotonic()
+            if now - began < SPINNING:
+                continue
+            time.sleep(0.001)
+            if now - told > self._timeout / PULSES:
+                told = now
+                self._tell(WAITING)
+            self._listen()
+            silent = [
+                r for r, heard in self._heard.items() if now - max(began, heard) > self._timeout
+            ]
+            if silent:
+                raise RanksError(
+                    f"{self._names(silent)} did not answer for {self._timeout:g} "
+                    "seconds: it hangs, has ended, or is busy for longer than --rank-timeout. The "
+                    "last checkpoint is kept"
                 )
-                os._exit(FAULT)
+            if now - max(began, self._heard_working) > self._timeout:
+                raise RanksError(
+                    f"all ranks wait for each other for {self._timeout:g} seconds: they have not "
+                    "made the same calls. The last checkpoint is kept"
+                )
+
+    def _tell(self, tag: int) -> None:
+        """Send an empty message to all other ranks."""
+        for rank in self._others:
+            self._comm.Isend(self._nothing, rank, tag).Free()
+
+    def _listen(self) -> None:
+        """Note from which ranks a message came that shows that they are alive."""
+        for tag in (WAITING, WORKING):
+            status = self._mpi.Status()
+            while self._comm.Iprobe(tag=tag, status=status):
+                self._comm.Recv(self._nothing, status.Get_source(), tag)
+                self._heard[status.Get_source()] = now = time.monotonic()
+                if tag == WORKING:
+                    self._heard_working = now
+
+    def _announce(self, tag: int) -> Dict[int, Any]:
+        """Send all other ranks a message, and begin to receive theirs: a request per rank."""
+        coming = {rank: self._comm.Irecv(self._nothing, rank, tag) for rank in self._others}
+        self._tell(tag)
+        return coming
+
+    def _missing(self, coming: Dict[int, Any], seconds: float) -> List[int]:
+        """Wait for the messages of all ranks; return those from which none came."""
+        end = time.monotonic() + seconds
+        while coming and time.monotonic() < end:
+            time.sleep(0.001)
+            for rank in [rank for rank, request in coming.items() if request.Test()]:
+                del coming[rank]
+        return list(coming)
+
+    def _names(self, ranks: Sequence[int]) -> str:
+        return ", ".join(
+            f"rank {rank} on {self._hosts[rank]}" if rank in self._hosts else f"rank {rank}"
+            for rank in ranks
+        )
 
 
-def _say(rank: int, words: str) -> None:
-    say(f"d2l-deeprnn: error: rank {rank} on {socket.gethostname()}: {printable(words)}")
+def _complain(words: str) -> None:
+    say(f"d2l-deeprnn: error: {process_name()}: {printable(words)}")
     # What mpiexec has not passed on when all is ended is lost.
     time.sleep(PASSING_ON)
 
 
-def _import_mpi() -> Any:
+@functools.lru_cache(maxsize=None)
+def _mpi_ranks(mpi: Any) -> _MPIRanks:
+    """The ranks of this process: one object, since MPI has a limited number of communicators."""
+    return _MPIRanks(mpi)
+
+
+def start_mpi(timeout: float) -> Any:
+    """Import MPI and start it, unless that is done; return the module.
+
+    Raises:
+        RanksError: if MPI cannot be imported.
+        ValueError: if ``timeout`` is not above 0.
+    """
+    positive_number("rank_timeout", timeout)
     try:
         import mpi4py
     except ImportError:
@@ -405,9 +503,38 @@ def _import_mpi() -> Any:
             f"{launched()} processes were started together, and mpi4py, with which they work "
             "together, is not installed: pip install 'd2l_deeprnn[mpi]'"
         ) from None
-    mpi4py.rc.thread_level = "serialized"
+    mpi4py.rc.initialize = False  # does nothing if the user has imported MPI
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError, OSError) as error:
         raise RanksError(f"mpi4py cannot be used: {' '.join(str(error).split())}") from None
+    if not MPI.Is_initialized():
+        _start(MPI, timeout)
     return MPI
+
+
+def _start(mpi: Any, timeout: float) -> None:
+    """Start MPI, which waits until all processes start it."""
+    # By ctypes, since mpi4py holds Python's lock in the meantime, and in a thread, so that neither
+    # the time limit nor a signal has to wait.
+    start = ctypes.CDLL(mpi.__file__).MPI_Init_thread
+    arguments = None, None, mpi.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int())
+    thread = threading.Thread(target=start, args=arguments, daemon=True)
+    thread.start()
+    status = BAD_INPUT
+    message = (
+        f"MPI did not start within {timeout:g} seconds, since not all of the {launched()} "
+        f"processes started it. {_ALL_OR_EACH}"
+    )
+    try:
+        thread.join(min(timeout, threading.TIMEOUT_MAX))
+    except KeyboardInterrupt as error:
+        if not thread.is_alive():
+            raise
+        status, message = INTERRUPTED, repr(error)
+    if thread.is_alive():
+        time.sleep(2 * PASSING_ON * number())  # the first to complain ends the others
+        _complain(message)
+        os._exit(status)  # Python would take MPI apart while it starts
+    mpi.COMM_WORLD.Set_errhandler(mpi.ERRORS_RETURN)  # errors become exceptions
+    atexit.register(lambda: mpi.Is_finalized() or mpi.Finalize())

@@ -141,10 +141,11 @@ def train(
 ) -> Result:
     """Train a model in a directory, with a checkpoint after each epoch.
 
-    Where ``mpiexec`` or the like has started several processes that call this, they train together:
-    each computes its part of the rows of every minibatch. They get the losses, up to rounding, that
-    one gets, and any number of them can go on with the run. What is shown and written, the first of
-    them does.
+    If ``mpiexec`` or the like started several processes, all have to call this, and they train one
+    model: each computes its part of the rows of every minibatch. The losses are those of one
+    process, up to rounding, and any number of processes can resume the run. Only the first process
+    reads and writes ``out`` and calls the callbacks. If ``D2L_DEEPRNN_RANKS`` is 1, each process
+    trains a model of its own.
 
     A run that was stopped or killed at any moment and is resumed ends with the
     parameters, to the bit, of one that never was (on the same machine, with
@@ -164,8 +165,8 @@ def train(
         should_stop: asked after each minibatch. Where it says yes, a
             checkpoint of that place is written and ``train`` returns.
         checkpoint_minutes: write a checkpoint as often as that, in the middle of an epoch too.
-        rank_timeout: seconds for which one of several processes waits for the others, before it
-            ends all of them.
+        rank_timeout: seconds after which all processes end if one of them does not answer. Reading
+            a text and scoring may take longer, but no callback may.
         ctx: device; if None, that of ``try_gpu`` or, of several processes, a GPU for each.
 
     Raises:
@@ -188,6 +189,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_generators())
         ranks = stack.enter_context(together(rank_timeout))
+        ranks.check_same({"out": str(out), "resume": resume})
         files = _Files(out, ranks)
         config = files.take(stack, resume)
         if config is None and settings is None:

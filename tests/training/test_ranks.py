@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from mpi import COMMAND, Job, mpiexec, needs_mpi
 
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.cli import main
+from d2l_deeprnn.nn.model import RNNModel
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import launcher, ranks
 from d2l_deeprnn.training.checkpoint import load_checkpoint
@@ -57,6 +59,7 @@ def test_each_rank_needs_a_row():
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, 1, 2),
         ({"PMIX_RANK": "3", "SLURM_STEP_NUM_TASKS": "8"}, 3, 8),
         ({"PMIX_RANK": "3"}, 0, 1),
+        ({"PMI_RANK": "2", "PMI_SIZE": "4", "D2L_DEEPRNN_RANKS": "1"}, 0, 1),
         ({"PMI_RANK": "x", "PMI_SIZE": "4"}, 0, 1),
     ],
 )
@@ -296,7 +299,7 @@ def test_what_one_process_does_is_not_done_by_several(monkeypatch, tmp_path, cap
     "code, words",
     [
         ("sys.argv += ['--lr', '0.5'] if launcher.number() else []", "another lr than rank 0: 0.5"),
-        ("sys.argv += ['--num-examples', '2900'] if launcher.number() else []", "num_examples"),
+        ("sys.argv += ['--out', 'other'] if launcher.number() else []", "another out than rank 0"),
     ],
 )
 def test_ranks_that_were_started_differently_are_refused(code, words, tmp_path):
@@ -304,7 +307,7 @@ def test_ranks_that_were_started_differently_are_refused(code, words, tmp_path):
     status, _, errors = Job(2, code, "train", "--out", tmp_path / "run", *WORDS).wait()
     assert status == 2
     (line,) = our_lines(errors)
-    assert "rank 1 on" in line and words in line
+    assert "rank 1 on" in line and words in line and "set D2L_DEEPRNN_RANKS=1" in line
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -388,18 +391,125 @@ def wait_for_checkpoint(job, out):
         time.sleep(0.02)
 
 
-@linux
 @needs_mpi
-def test_a_rank_that_hangs_is_noticed(tmp_path):
-    out = tmp_path / "run"
-    job = Job(2, COMMAND, "train", "--out", out, *WORDS, *LONG, "--rank-timeout", 3)
-    wait_for_checkpoint(job, out)
-    os.kill(job.ranks()[1], signal.SIGSTOP)
-    status, _, errors = job.wait()
-    assert status != 0
+@pytest.mark.parametrize(
+    "others, words",
+    [
+        ("from mpi4py import MPI; MPI.COMM_WORLD.Barrier()", "of 2 ranks, rank 1 did not come"),
+        ("pass", "not all of the 2 processes started it"),
+    ],
+)
+def test_a_rank_that_takes_no_part_is_named(others, words, tmp_path):
+    code = f"""
+    import sys
+    from d2l_deeprnn.training import launcher
+    if launcher.number():
+        {others}
+        sys.exit()
+    if {"MPI" in others}:
+        from mpi4py import MPI
+    from d2l_deeprnn.training import runs
+    runs.train(None, sys.argv[1], rank_timeout=2)
+    """
+    status, _, errors = Job(2, code, tmp_path / "run").wait()
+    assert status == 2
     (line,) = our_lines(errors)
-    assert "rank 0 on" in line and "waited for 3 seconds" in line
-    job.wait_until_gone()
+    assert "rank 0 on" in line and words in line and "within 2 seconds" in line
+    assert "to train one model per process, set D2L_DEEPRNN_RANKS=1" in line
+
+
+@needs_mpi
+def test_a_rank_that_hangs_is_named_and_one_that_works_is_waited_for():
+    code = """
+    import os, signal, time
+    from d2l_deeprnn.training.ranks import together
+    for _ in range(2):
+        with together(3) as ranks:
+            ranks.first_before_others(lambda: time.sleep(4))
+            with ranks.working():
+                time.sleep(4 * ranks.rank)
+            if ranks.all_of(ranks.rank) == [0, 1] and ranks.rank == 0:
+                print("waited", flush=True)
+    with together(3) as ranks:
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        ranks.all_of(0)
+    """
+    job = Job(2, code)
+    status, output, errors = job.wait()
+    assert status == 2 and output.split() == ["waited", "waited"]
+    (line,) = our_lines(errors)
+    assert re.search(r"rank 0 on \S+: rank 1 on \S+ did not answer for 3 seconds", line)
+    if sys.platform == "linux":
+        job.wait_until_gone()
+
+
+def test_scoring_and_generating_may_take_any_time(tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "run")
+    assert main(["train", *WORDS, "--num-epochs=1", "--out", out]) == 0
+    depth, seen = [], []
+
+    @contextlib.contextmanager
+    def working(self):
+        depth.append(1)
+        yield
+        depth.pop()
+
+    forward = RNNModel.forward
+
+    def recording(self, *args):
+        seen.append(len(depth))
+        return forward(self, *args)
+
+    monkeypatch.setattr(Ranks, "working", working)
+    monkeypatch.setattr(RNNModel, "forward", recording)
+    for command in ["evaluate", out], ["generate", out, "--length=3"]:
+        assert main(command) == 0
+        assert set(seen) == {1}, command
+        seen.clear()
+
+
+@needs_mpi
+def test_only_the_first_host_needs_the_directory_of_a_training(tmp_path):
+    for rank in 0, 1:
+        (tmp_path / str(rank)).mkdir()
+    assert main(["train", *WORDS, "--num-epochs=1", "--out", str(tmp_path / "0" / "run")]) == 0
+    code = """
+    import os, sys
+    from d2l_deeprnn.cli import main
+    from d2l_deeprnn.training import launcher
+    os.chdir(os.path.join(sys.argv[1], str(launcher.number())))
+    assert main(["train", "--resume", "--num-epochs=2", "--out=run"]) == 0
+    sys.exit(main(["evaluate", "run"]))
+    """
+    status, output, errors = Job(2, code, tmp_path).wait()
+    assert "Ended: all 2 epochs are done" in output and status == 2
+    (line,) = our_lines(errors)
+    assert "rank 1 on" in line and "run holds no run: there is no config.json" in line
+
+
+def test_what_only_one_process_cannot_import_is_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setattr(launcher, "keep_quiet", lambda: None)
+    monkeypatch.setattr(launcher, "say", said.append)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    (line,) = said
+    assert re.match("d2l-deeprnn: error: rank 1 on .* mpi4py, .* is not installed", line)
+
+
+def test_each_process_may_work_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("D2L_DEEPRNN_RANKS", "1")
+    assert main(["train", *WORDS, "--num-epochs=1", "--out", str(tmp_path / "run")]) == 0
+    assert "Ended: all 1 epochs are done" in capsys.readouterr().out
+    assert main(["runs", str(tmp_path)]) == 0
+    monkeypatch.setenv("D2L_DEEPRNN_RANKS", "4")
+    assert main(["runs", str(tmp_path)]) == 2
+    assert "D2L_DEEPRNN_RANKS is '4', and can only be 1" in capsys.readouterr().err
 
 
 @linux
