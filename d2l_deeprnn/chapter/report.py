@@ -11,7 +11,7 @@ from ..evidence import pages
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
-from ..files import printable, write_text
+from ..files import printable, remove, write_text
 from ..training.run_directory import REPRODUCE, read_config
 from . import book
 from .reproduce import PAGE, PICTURE, REPORT, Run
@@ -204,7 +204,7 @@ def _save_page(run: Run, out: Path, model: RNNModel) -> str:
             beginning=run.settings.prefixes[0],
         )
     except ExportError as error:
-        (out / PAGE).unlink(missing_ok=True)  # it would be of an earlier epoch
+        remove(out / PAGE)  # it would be of an earlier epoch
         return pages.paragraph(f"There is no page of the model: {printable(str(error))}.")
     write_text(out / PAGE, page)
     return (

@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..files import InUse, locked, read_text, remove_leftovers, write_text
+from ..files import InUse, Moved, locked, read_text, remove_leftovers, write_text
 from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
@@ -144,9 +144,11 @@ def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDire
         resume: whether to go on with the run that is there.
 
     Raises:
-        RunError: if it holds something else, or cannot be used.
+        RunError: if it holds something else, or cannot be used; or if it was moved or replaced
+            before the end of the ``with`` block, when something was to be written into it.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_explaining_moves(path))
         try:
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path / LOCK))  # the lock goes with the process
@@ -183,6 +185,20 @@ def run_directory(path: Path, command: str, *, resume: bool) -> Iterator[RunDire
                 "one in another directory"
             )
         yield RunDirectory(path, command, config)
+
+
+@contextlib.contextmanager
+def _explaining_moves(path: Path) -> Iterator[None]:
+    """Say where the run in a directory is now, if another one has taken its place."""
+    try:
+        yield
+    except Moved as error:
+        place = error.place
+        where = f"in {place}" if place else "where that directory is now, if it still exists"
+        raise RunError(
+            f"{path} was moved, removed or replaced during the run, and nothing more was written "
+            f"there: the run's last checkpoint is {where}; resume the run in that place"
+        ) from error
 
 
 def read_config(directory: Path) -> Optional[Dict[str, Any]]:

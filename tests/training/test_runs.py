@@ -175,6 +175,24 @@ def test_two_processes_do_not_train_in_one_directory(run):
             runs.train(None, run, resume=True)
 
 
+def test_a_run_whose_directory_is_replaced_leaves_the_other_run_alone(run, tmp_path, capsys):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    other = {}
+
+    def replace(record):
+        if record.epoch == 2:
+            out.rename(moved)
+            shutil.copytree(run, out)
+            other.update({path: path.read_bytes() for path in out.iterdir()})
+
+    with pytest.raises(RunError, match=f"{out} was moved, .* checkpoint is in {moved}; resume"):
+        runs.train(settings(), out, on_epoch=replace)
+    assert other == {path: path.read_bytes() for path in out.iterdir()}
+    assert len(load_checkpoint(moved / runs.LAST).data["learner"]["history"]) == 2
+    assert main(["train", "--resume", "--out", str(moved)]) == 0
+    assert_same_arrays(arrays(run), arrays(moved))
+
+
 def test_resuming_with_other_settings_shows_the_difference(run, capsys):
     assert main(["train", "--resume", "--lr", "0.02", "--out", str(run)]) == 2
     assert "lr: 0.01 there, 0.02 here" in one_error_line(capsys)
