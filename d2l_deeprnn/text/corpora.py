@@ -41,7 +41,7 @@ from typing import (
 import numpy as np
 
 from .._checks import positive_int, text_encoding
-from ..files import atomic_file
+from ..files import atomic_file, private_directory
 from .cleaning import clean, cut, cut_gutenberg, lines
 from .encoding import NotText, decode_file
 from .tokenizer import encode_pieces
@@ -510,14 +510,16 @@ def _download(text: KnownText) -> Path:
         raise _not_available(text, "no download, for want of a home directory to keep it in")
     target = directory / text.filename
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with atomic_file(target) as file:
+        private_directory(directory)
+        with atomic_file(target, mode=0o600) as file:
             _fetch(text, text.url, file)
     except _TransferFailed as error:
         raise _not_available(text, f"{text.url} ({error})") from None
     except OSError as error:
         raise _not_available(
-            text, f"{text.url} into {directory} ({error.strerror or error})"
+            text,
+            f"{text.url} into {directory} ({error.strerror or error}; XDG_CACHE_HOME can name "
+            "another place)",
         ) from None
     return target
 
