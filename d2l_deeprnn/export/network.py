@@ -33,7 +33,7 @@ TOLERANCE = 1e-5
 # computing in float32 does, whatever its weights.
 PERTURBATION = 2.0**-17
 # Scores that are compared at a time; they decide memory, not results.
-NUM_SCORES = 2**23
+NUM_SCORES = 2**22
 FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
 STACKS = (gluon.rnn.SequentialRNNCell, gluon.rnn.HybridSequentialRNNCell)
 WEIGHTS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
@@ -132,7 +132,7 @@ class Network(NamedTuple):
             Scores (batch_size, num_steps, vocab_size), and the new state.
         """
         new = [array.astype(np.float64) for array in state]
-        scores = []
+        outputs = []
         for column in tokens.T:
             X, begin = np.empty(0), 0
             for layer in self.layers:
@@ -146,8 +146,11 @@ class Network(NamedTuple):
                 else:
                     X = new[begin]
                 begin = end
-            scores.append(X @ self.dense_weight.T + self.dense_bias)
-        return np.stack(scores, axis=1), new
+            outputs.append(X)
+        # All steps at once: NumPy makes a copy of the weight in float64 for each product.
+        scores = np.concatenate(outputs) @ self.dense_weight.T
+        scores += self.dense_bias
+        return scores.reshape(*tokens.T.shape, self.vocab_size).swapaxes(0, 1), new
 
     def perturbed(self, random: np.random.RandomState) -> Network:
         """Return the network with errors in its parameters that exceed those of float32.

@@ -17,7 +17,7 @@ from .ranks import ALONE, Ranks
 # not begin at the text's beginning.
 WARM_UP = 512
 # Columns of a minibatch, at most, and scores in one. They decide memory, not results.
-NUM_STEPS, NUM_SCORES = 256, 2**22
+NUM_STEPS, NUM_SCORES = 256, 2**24
 # Characters that are looked at at a time, where a whole text is counted.
 PIECE = 2**20
 
