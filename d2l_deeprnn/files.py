@@ -12,12 +12,16 @@ import shutil
 import stat
 import warnings
 from pathlib import Path
-from typing import BinaryIO, Iterator, Union
+from typing import BinaryIO, Dict, Iterator, Optional, Union
 
 from .errors import D2LError
 
 # What users may give for a path.
 PathLike = Union[str, "os.PathLike[str]"]
+
+
+# The locks that this process holds: descriptor -> absolute path of the lock's file.
+_held: Dict[int, str] = {}
 
 
 def user_path(path: PathLike) -> Path:
@@ -36,8 +40,18 @@ class InUse(D2LError, OSError):
     """Another process holds a lock."""
 
 
+class Moved(D2LError, OSError):
+    """A directory that this process has locked is no longer at its path.
+
+    Attributes:
+        place: The path of the directory now; None if it is not known.
+    """
+
+    place: Optional[str] = None
+
+
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of ``path`` in one step when all is written.
 
     A reader finds the old file or the new one, whatever happens meanwhile. An exception in the
@@ -46,24 +60,33 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: The file to make or to replace; a symbolic link is itself replaced.
+        mode: The permissions of the file, less those that the umask takes away. The temporary
+            file has them from the start.
 
     Returns:
         A context manager that gives the file, open for writing and for reading back.
 
     Raises:
+        Moved: If ``path`` lies in a directory that was locked, and is now in another one.
         OSError: If the file cannot be written; the old one is then still there. It names ``path``.
     """
+    check_in_place(path)
     # A name of its own, so that two that write at once do not meet; beside the target, because
     # only within one file system is replacing atomic.
     temporary = os.fspath(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
     with _naming(path, temporary):
         # Not tempfile, whose files only their owner can read: "x" makes it with the umask's mode.
-        file = open(temporary, "x+b")  # noqa: SIM115  closed below, before it is moved
+        file = open(  # noqa: SIM115  closed below, before it is moved
+            temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode)
+        )
         try:
             with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            # Again: to write a large file takes time. If the directory is replaced from here on,
+            # the temporary file is missing in the new one, and os.replace fails.
+            check_in_place(path)
             os.replace(temporary, path)
         except BaseException:
             # It is no longer there if the exception came just after it had been moved.
@@ -150,13 +173,16 @@ def package_data(name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, mode: int = 0o666) -> Iterator[None]:
     """Hold a lock that other processes respect, as long as the ``with`` block or the process lasts.
 
-    Where the file system has no locks, a warning says so, and nothing is held.
+    If the directory of the lock's file is moved or replaced meanwhile, ``atomic_file`` and
+    ``remove`` no longer change anything below its path: they raise ``Moved``. Where the file system
+    has no locks, a warning says so, and nothing is held.
 
     Args:
         path: The lock's file, made where it is missing. Nothing is written to it.
+        mode: The permissions of the file if it is made, less those that the umask takes away.
 
     Raises:
         InUse: If another process holds it.
@@ -166,7 +192,7 @@ def locked(path: Path) -> Iterator[None]:
     # Asked first, since to open a device may do something to it.
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, mode)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
@@ -180,9 +206,74 @@ def locked(path: Path) -> Iterator[None]:
                 "works in that directory",
                 stacklevel=2,
             )
+        _held[descriptor] = os.path.abspath(path)
         yield
     finally:
+        _held.pop(descriptor, None)
         os.close(descriptor)
+
+
+def check_in_place(path: Path) -> None:
+    """Make sure that a file's directory is still the one that this process locked.
+
+    Args:
+        path: A file that is going to be changed, directly or anywhere below a locked directory.
+
+    Raises:
+        Moved: If the directory was moved or removed, or another one has taken its place.
+    """
+    wanted = os.path.abspath(path)
+    for descriptor, lock in list(_held.items()):
+        directory = os.path.dirname(lock)
+        if os.path.commonpath([directory, wanted]) != directory:
+            continue
+        there = os.fstat(descriptor)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.stat(lock), there):
+                continue
+        error = Moved(errno.ESTALE, "it was moved, removed or replaced while in use", directory)
+        if there.st_nlink:
+            with contextlib.suppress(OSError):  # only Linux tells where an open file is now
+                error.place = os.path.dirname(os.readlink(f"/proc/self/fd/{descriptor}"))
+        raise error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        Moved: As ``atomic_file``.
+        OSError: If it cannot be removed.
+    """
+    check_in_place(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory that only this user can enter, if it is missing; see ``check_private``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(0o700)
+    check_private(path)
+
+
+def check_private(path: Path) -> None:
+    """Make sure that a directory is this user's, and close it to all others.
+
+    Raises:
+        OSError: If it is missing, belongs to another user, or cannot be closed to others.
+    """
+    found = os.stat(path)
+    # A link has an owner too: it must not be another user's choice where files go.
+    if {found.st_uid, os.lstat(path).st_uid} != {os.getuid()}:
+        raise PermissionError(errno.EPERM, f"{path} belongs to another user", os.fspath(path))
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(path))
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+        if path.stat().st_mode & 0o022:  # a file system without permissions
+            raise PermissionError(errno.EPERM, f"others can write to {path}", os.fspath(path))
 
 
 def printable(words: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 
 import pytest
@@ -76,6 +77,13 @@ def test_the_mode_is_what_the_umask_gives(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_private_file_is_private_from_the_start(tmp_path):
+    with files.atomic_file(tmp_path / "a", mode=0o600):
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
 
 
 def test_leftovers_are_removed_where_the_file_never_came_to_be(tmp_path):
@@ -172,6 +180,38 @@ def test_a_lock_is_a_regular_file(tmp_path, make):
     with refused, files.locked(tmp_path / ".lock"):
         pytest.fail("was locked")
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("moment", ["before", "while"])
+@pytest.mark.parametrize("then", ["replaced", "moved", "removed"])
+def test_nothing_is_written_into_another_directory_than_the_locked_one(tmp_path, moment, then):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    (out / "below").mkdir(parents=True)
+
+    def move():
+        out.rename(moved)
+        if then == "replaced":
+            shutil.copytree(moved, out)
+            (out / "below" / "a").write_text("another's")
+        if then == "removed":
+            shutil.rmtree(moved)
+
+    with files.locked(out / ".lock"):
+        with pytest.raises(files.Moved) as raised:
+            if moment == "before":
+                move()
+            with files.atomic_file(out / "below" / "a"):
+                move()
+        place = raised.value.place  # None off Linux
+        assert place in (None, str(moved)) and (place is None or then != "removed")
+        if then == "replaced":
+            with pytest.raises(files.Moved):
+                files.remove(out / "below" / "a")
+            assert (out / "below" / "a").read_text() == "another's"
+            assert os.listdir(out / "below") == ["a"]
+        files.write_text(tmp_path / "beside", "is not in the locked directory")
+    (out / "below").mkdir(parents=True, exist_ok=True)
+    files.write_text(out / "below" / "a", "the lock is given back")
 
 
 @pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])

@@ -11,7 +11,7 @@ from ..evidence import pages
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
-from ..files import PathLike, printable, user_path, write_text
+from ..files import PathLike, printable, remove, user_path, write_text
 from ..training.run_directory import REPRODUCE, read_config
 from . import book
 from .reproduce import PAGE, PICTURE, REPORT, Run
@@ -205,7 +205,7 @@ def _save_page(run: Run, out: Path, model: RNNModel) -> str:
             beginning=run.settings.prefixes[0],
         )
     except ExportError as error:
-        (out / PAGE).unlink(missing_ok=True)  # it would be of an earlier epoch
+        remove(out / PAGE)  # it would be of an earlier epoch
         return pages.paragraph(f"There is no page of the model: {printable(str(error))}.")
     write_text(out / PAGE, page)
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib import metadata
@@ -38,6 +39,11 @@ def machine() -> Dict[str, Union[str, int]]:
         "physical_cores_available": available_cores(),
         "threads": str(threads()),
     }
+
+
+def physical_memory() -> int:
+    """The memory of the machine in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _processor() -> str:

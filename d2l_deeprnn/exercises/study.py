@@ -6,11 +6,11 @@ import contextlib
 import json
 import math
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 
 from ..errors import D2LError
 from ..evidence.records import RecordError, Row, matches, read_rows, write_record
-from ..files import InUse, locked, read_text, remove_leftovers
+from ..files import InUse, Moved, locked, read_text, remove_leftovers
 from ..training.trainer import Progress
 
 
@@ -63,13 +63,13 @@ def collect(
 
     Raises:
         StudyError: if the files there are of other settings, damaged, or in
-            use by another process.
+            use by another process, or if ``out`` is moved or replaced meanwhile.
     """
     described = json.loads(json.dumps(settings))  # as it will be read again
     command = described.pop("command", None)
     with contextlib.ExitStack() as stack:
         if out is not None:
-            _take(name, out, stack)
+            stack.enter_context(_locked_study(name, out))
         rows = _read_begun(name, described, out) if out is not None else []
         for number, run in enumerate(runs):
             if any(matches(row, run) for row in rows):
@@ -101,15 +101,23 @@ def _seconds_left(
     return seconds / done * left if seconds else None
 
 
-def _take(name: str, out: Path, stack: contextlib.ExitStack) -> None:
+@contextlib.contextmanager
+def _locked_study(name: str, out: Path) -> Iterator[None]:
     """Keep other processes from the same study, and clear away what a killed one left."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(locked(out / f".{name}.lock"))
+        with locked(out / f".{name}.lock"):
+            for kind in ("csv", "json"):
+                remove_leftovers(out / f"{name}.{kind}")
+            yield
     except InUse:
         raise StudyError(f"another process is at work on {name} in {out}") from None
-    for kind in ("csv", "json"):
-        remove_leftovers(out / f"{name}.{kind}")
+    except Moved as error:
+        where = f"in {error.place}" if error.place else "where that directory is now, if it exists"
+        raise StudyError(
+            f"{out} was moved, removed or replaced during the study, and nothing more was written "
+            f"there: the rows so far are {where}; continue with that place as --out"
+        ) from error
 
 
 def _read_begun(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:

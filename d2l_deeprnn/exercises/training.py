@@ -12,6 +12,7 @@ import numpy as np
 from .._mxnet import gluon
 from .._mxnet.context import try_gpu
 from ..evidence.records import Row
+from ..files import remove
 from ..training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
@@ -141,7 +142,7 @@ def train_to_the_end(
         if keep:
             _write(file, settings, rows, best, Average({}, 0), None)
         else:
-            file.unlink()
+            remove(file)
     return rows
 
 

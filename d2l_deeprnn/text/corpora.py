@@ -42,7 +42,7 @@ import numpy as np
 
 from .._checks import positive_int, text_encoding
 from ..errors import D2LError
-from ..files import atomic_file, package_data, user_path
+from ..files import atomic_file, package_data, private_directory, user_path
 from .cleaning import clean, cut, cut_gutenberg, lines
 from .encoding import NotText, decode_file
 from .tokenizer import encode_pieces
@@ -517,8 +517,8 @@ def _download(text: KnownText) -> Path:
         )
     target = directory / text.filename
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with atomic_file(target) as file:
+        private_directory(directory)
+        with atomic_file(target, mode=0o600) as file:
             _fetch(text, text.url, file)
     except _TransferFailed as error:
         raise _not_available(text, f"{text.url} ({error})") from None

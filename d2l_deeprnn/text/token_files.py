@@ -3,6 +3,8 @@
 A token file lies in the user's cache directory, under a name that follows from the paths of the
 texts and from how they are cleaned. In it stands what size and times the texts had, so that it is
 made anew when one of them has changed.
+A token file is as good as its text: only its user can read it, and one that somebody else owns or
+could have written to is not used.
 
     16 bytes      what file it is
     the indices   unsigned integers of 1, 2 or 4 bytes
@@ -42,7 +44,14 @@ from typing import (
 import numpy as np
 
 from .._checks import known_indices, positive_int
-from ..files import InUse, atomic_file, locked, remove_leftovers
+from ..files import (
+    InUse,
+    atomic_file,
+    check_private,
+    locked,
+    private_directory,
+    remove_leftovers,
+)
 from .corpora import CorpusError, Source, TextFile, cache_directory, text_files, text_pieces
 from .tokenizer import Numbering, join, smallest_type
 from .vocab import Vocab
@@ -219,10 +228,11 @@ def _found_or_made(
     Raises:
         OSError: If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for directory in (path.parent.parent, path.parent):
+        private_directory(directory)
     while True:
         try:
-            with locked(path.with_suffix(".lock")):
+            with locked(path.with_suffix(".lock"), mode=0o600):
                 found = find()
                 if found is not None:
                     return found
@@ -243,7 +253,7 @@ def _make(
 ) -> Tokens:
     encoder = _Encoder(vocab)
     dtype, length = np.dtype(np.uint8), 0
-    with atomic_file(path) as file:
+    with atomic_file(path, mode=0o600) as file:
         file.write(_MAGIC)
         for piece in text:
             numbers = encoder.add(piece)
@@ -310,11 +320,14 @@ def _cuts(length: int) -> List[Tuple[int, int]]:
 def _read(
     path: Path, request: Dict[str, Any], state: List[List[int]], vocab: Optional[Vocab]
 ) -> Optional[Tokens]:
-    """Map a token file; None if there is none, or it is another text's, or damaged."""
-    with contextlib.suppress(OSError, ValueError, struct.error), open(path, "rb") as file:
+    """Map a token file; None if it is missing, damaged, another text's, or not this user's."""
+    with contextlib.suppress(OSError, ValueError, struct.error), _opened(path) as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.getuid() or found.st_mode & 0o022:  # anybody may have written it
+            return None
         if file.read(len(_MAGIC)) != _MAGIC:
             return None
-        size = os.fstat(file.fileno()).st_size
+        size = found.st_size
         file.seek(size - _END.size)
         length, checksum = _END.unpack(file.read())
         file.seek(size - _END.size - length)
@@ -340,6 +353,13 @@ def _read(
         indices = _map(file, dtype, described["length"])
         return Tokens(known_indices(indices, len(vocab)), vocab, described["sha256"])
     return None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a token file in the cache, whose directories must be private."""
+    for directory in (path.parent.parent, path.parent):
+        check_private(directory)
+    return open(path, "rb")
 
 
 def _map(file: BinaryIO, dtype: np.dtype, length: int) -> np.ndarray:

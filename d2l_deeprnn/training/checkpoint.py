@@ -84,12 +84,8 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
     if not isinstance(data, dict):
         raise TypeError(f"data must be a dictionary, not {type(data).__name__}")
     _check_json("data", data)
-    try:
-        with atomic_file(user_path(path)) as file:
-            _write(file, arrays, data)
-    except OSError as error:
-        # The error of a full disk names no file, and others name the temporary one.
-        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+    with atomic_file(user_path(path)) as file:
+        _write(file, arrays, data)
 
 
 def _check_name(name: Any) -> None:

@@ -16,8 +16,8 @@ from .ranks import ALONE, Ranks
 # Characters that a row reads, unscored, to get into the text, where it does
 # not begin at the text's beginning.
 WARM_UP = 512
-# Columns of a minibatch; they decide memory, not results.
-NUM_STEPS = 256
+# Columns of a minibatch, at most, and scores in one. They decide memory, not results.
+NUM_STEPS, NUM_SCORES = 256, 2**24
 # Characters that are looked at at a time, where a whole text is counted.
 PIECE = 2**20
 
@@ -114,9 +114,13 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
+    vocab_size = getattr(model, "vocab_size", None)
+    step, end = 0, warm_up + length if part else 0
     with ranks.working():
-        for step in range(0, warm_up + length if part else 0, NUM_STEPS):
-            columns = np.arange(step, min(step + NUM_STEPS, warm_up + length))
+        while step < end:
+            # A first minibatch of one column shows the vocabulary's size of a model of any kind.
+            width = 1 if vocab_size is None else max(1, NUM_SCORES // (len(part) * vocab_size))
+            columns = np.arange(step, min(step + min(width, NUM_STEPS), end))
             positions = starts[:, None] + columns  # (rows, columns)
             # The last row may be shorter: what stands beyond the end is not counted.
             counted = (columns >= own) & (positions < num_chars)
@@ -125,8 +129,10 @@ def evaluate(
             if len(skipped):
                 counted &= ~np.isin(followers, skipped)
             scores, state = model(nd.array(indices[positions], ctx=ctx), state)
-            if step == 0:  # a model of any kind shows now how many tokens it knows
-                token_indices("corpus_indices", checked, scores.shape[-1])
+            if step == 0:
+                vocab_size = scores.shape[-1]
+                token_indices("corpus_indices", checked, vocab_size)
+            step = columns[-1] + 1
             # scores go time step by time step: (columns * rows, vocab_size)
             targets = nd.array(followers.T.reshape(-1), ctx=ctx)
             log_likelihood = nd.pick(nd.log_softmax(scores), targets)

@@ -21,6 +21,7 @@ from .._mxnet.context import (
     set_seed,
 )
 from ..errors import D2LError
+from ..evidence.provenance import physical_memory
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
@@ -146,12 +147,15 @@ class Learner:
         self,
         on_minibatch: Callable[[Progress], Any] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
+        before_scoring: Callable[[], Any] = lambda: None,
     ) -> TrainRecord:
-        """Train to the end of the running epoch, and evaluate.
+        """Train to the end of the running epoch, and score the validation part.
 
         Args:
             on_minibatch: called after each minibatch.
             should_stop: asked after each minibatch.
+            before_scoring: called after the last minibatch, if there is a validation part. What
+                ``capture`` then returns resumes with the scoring.
 
         Raises:
             Stopped: if ``should_stop`` said so; ``capture`` then gives the
@@ -161,15 +165,19 @@ class Learner:
         started = time.perf_counter()
         random.setstate(self._random_state)
         try:
-            train_loss = self._trainer.train_epoch(on_minibatch, should_stop)
+            train_loss = self._trainer.train_minibatches(on_minibatch, should_stop)
             self._ranks.check_equal(parameters_of(self.model), f"after epoch {self.epoch}")
             self._check_parameters()
             valid_loss = None
             if len(self._valid_indices):
+                self._seconds += time.perf_counter() - started
+                before_scoring()
+                started = time.perf_counter()
                 scored = evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks)
                 valid_loss = scored.nats
         finally:
             self._seconds += time.perf_counter() - started
+        self._trainer.end_epoch()
         rate = self._optimizer.learning_rate
         record = TrainRecord(self.epoch, train_loss, valid_loss, rate, self._seconds)
         self.history.append(record)
@@ -280,6 +288,9 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
 
     Args:
         stacked: always take a ``StackedRNN``, as versions before 0.3 did.
+
+    Raises:
+        SettingsError: if its parameters alone take more memory than the machine has.
     """
     if settings.dropout or stacked:
         layer: gluon.Block = StackedRNN(
@@ -292,6 +303,14 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
     model = RNNModel(layer, vocab_size)
     # RNNModel leaves it open, as the chapter does; known, parameters have shapes at once.
     model.dense.weight.shape = (vocab_size, settings.num_hiddens)
+    num_params = sum(math.prod(param.shape) for param in model.collect_params().values())
+    num_bytes, memory = 4 * num_params, physical_memory()
+    if num_bytes > memory:
+        raise SettingsError(
+            f"num_hiddens {settings.num_hiddens} and num_layers {settings.num_layers} make a model "
+            f"of {num_params:,} parameters, which take {num_bytes / 2**30:,.1f} GiB; this machine "
+            f"has {memory / 2**30:,.1f} GiB: choose smaller ones"
+        )
     return model
 
 

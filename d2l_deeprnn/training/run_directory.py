@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import D2LError
 from ..files import (
     InUse,
+    Moved,
     PathLike,
     locked,
     read_text,
@@ -154,10 +155,12 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
         resume: whether to go on with the run that is there.
 
     Raises:
-        RunError: if it holds something else, or cannot be used.
+        RunError: if it holds something else, or cannot be used; or if it was moved or replaced
+            before the end of the ``with`` block, when something was to be written into it.
     """
     path = user_path(path)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_explaining_moves(path))
         try:
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path / LOCK))  # the lock goes with the process
@@ -194,6 +197,20 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
                 "one in another directory"
             )
         yield RunDirectory(path, command, config)
+
+
+@contextlib.contextmanager
+def _explaining_moves(path: Path) -> Iterator[None]:
+    """Say where the run in a directory is now, if another one has taken its place."""
+    try:
+        yield
+    except Moved as error:
+        place = error.place
+        where = f"in {place}" if place else "where that directory is now, if it still exists"
+        raise RunError(
+            f"{path} was moved, removed or replaced during the run, and nothing more was written "
+            f"there: the run's last checkpoint is {where}; resume the run in that place"
+        ) from error
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:

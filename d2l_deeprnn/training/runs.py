@@ -46,9 +46,12 @@ from .run_directory import (
     run_directory,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
-from .state import TrainingState, TrainRecord, parameters_in, set_parameters
+from .state import TrainingState, TrainRecord, check_parameters, parameters_in, set_parameters
 from .trainer import Progress, Stopped
 
+# If training has taken so long since the last checkpoint, one is written before scoring too: a
+# process that is killed while it scores, for instance for want of memory, loses no more than this.
+SAVE_SECONDS = 5.0
 COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
 # What may be changed when a run goes on: it decides about what is still to come or, the last, how
 # the same text is read.
@@ -203,6 +206,8 @@ def train(
         if config is not None:
             check_text(config, text.sha256, settings.corpus, out)
         ctx = ctx or ranks.device()
+        if config is not None:
+            files.load(settings, len(text.vocab))
         model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
         learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
@@ -213,10 +218,18 @@ def train(
         if is_first:
             on_start(learner, text)
         pause = _Pause(should_stop, checkpoint_minutes, ranks)
+
+        def save_before_scoring() -> None:
+            if pause.is_overdue(SAVE_SECONDS):
+                files.save(learner, text)
+                pause.over()
+
         while learner.finished is None:
             try:
                 record = learner.train_epoch(
-                    on_minibatch if is_first else lambda progress: None, pause.is_due
+                    on_minibatch if is_first else lambda progress: None,
+                    pause.is_due,
+                    save_before_scoring,
                 )
             except Stopped as stopped:
                 files.save(learner, text)
@@ -494,6 +507,10 @@ class _Pause:
         """A checkpoint was written just now."""
         self._since = time.monotonic()
 
+    def is_overdue(self, seconds: float) -> bool:
+        """Whether the last checkpoint is so old, on any rank."""
+        return self._ranks.any(time.monotonic() - self._since >= seconds)[0]
+
     def is_due(self) -> bool:
         """Whether a rank wishes to stop."""
         late = time.monotonic() - self._since >= self._seconds
@@ -508,6 +525,8 @@ class _Files:
         self._out = out
         self._ranks = ranks
         self._directory: Any = None  # on rank 0 a RunDirectory
+        self._name: Optional[str] = None  # of the checkpoint that was loaded
+        self._loaded = Checkpoint({}, {})
 
     def take(self, stack: contextlib.ExitStack, resume: bool) -> Optional[Dict[str, Any]]:
         """Lock the directory for as long as the stack lasts; give the configuration in there."""
@@ -529,21 +548,30 @@ class _Files:
         state = learner.capture()
         self._ranks.first(lambda: _save(state, learner.best, text, self._directory))
 
-    def restore(self, learner: Learner, text: TextParts, settings: TrainSettings) -> None:
-        """Go on from the checkpoint that the run wrote last, and put right what is beside it."""
-        ranks, loaded = self._ranks, Checkpoint({}, {})
+    def load(self, settings: TrainSettings, vocab_size: int) -> None:
+        """Load the checkpoint that the run wrote last, if its parameters are of these sizes."""
 
         def load() -> Any:
-            nonlocal loaded
-            name = _to_go_on_from(self._directory)
+            directory = self._directory
+            name = _to_go_on_from(directory)
             if name is not None:
-                loaded = self._directory.load(name)
-            return name, loaded.data
+                self._loaded = directory.load(name)
+                with fitting(self._out / name):
+                    stacked = _is_stacked(directory.config)
+                    model = build_model(settings, vocab_size, stacked=stacked)
+                    check_parameters(model, parameters_in(self._loaded.arrays))
+            return name, self._loaded.data
 
-        name, data = ranks.first(load)
+        self._name, data = self._ranks.first(load)
+        self._loaded = self._loaded._replace(data=data)
+
+    def restore(self, learner: Learner, text: TextParts, settings: TrainSettings) -> None:
+        """Resume from the checkpoint that was loaded, and repair the files beside it."""
+        ranks, name, data = self._ranks, self._name, self._loaded.data
         begun = 0
         if name is not None:
-            arrays = ranks.first_arrays(loaded.arrays)
+            arrays = ranks.first_arrays(self._loaded.arrays)
+            self._loaded = Checkpoint({}, {})  # the learner has copies
             with fitting(self._out / name):
                 learner.restore(TrainingState.from_checkpoint(arrays, data["learner"]))
                 in_epoch = data["learner"]["position"] > 0

@@ -223,7 +223,7 @@ class TrainSettings:
         "fraction held out for testing, at the end of the text")
     cell: str = setting("lstm", "model", _one_of("lstm", "gru", "rnn"),
         "recurrent cell; rnn is the one with tanh")
-    num_layers: int = setting(2, "model", COUNT, "number of recurrent layers")
+    num_layers: int = setting(2, "model", _whole(1, 1000), "number of recurrent layers")
     num_hiddens: int = setting(256, "model", COUNT, "number of hidden units in each layer")
     dropout: float = setting(0.0, "model", FRACTION,
         "fraction of each layer's outputs that training sets to 0, the same units at every time "

@@ -125,13 +125,21 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
     Raises:
         ValueError: if one is missing, unexpected, or has another shape.
     """
-    params = named_parameters(model)
-    shapes = {name: param.shape for name, param in params.items()}
-    values = expected_arrays("params/", values, shapes)
+    params, values = named_parameters(model), check_parameters(model, values)
     model.initialize(ctx=ctx, force_reinit=True)
     for name, param in params.items():
         param.set_data(nd.array(values[name]))
     flatten_parameters(model)
+
+
+def check_parameters(model: gluon.Block, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Return the values in the model's order, if they have the names and shapes that it needs.
+
+    Raises:
+        ValueError: as ``set_parameters``, before anything of the model's size is allocated.
+    """
+    shapes = {name: param.shape for name, param in named_parameters(model).items()}
+    return expected_arrays("params/", values, shapes)
 
 
 def as_numpy(arrays: Mapping[str, nd.NDArray]) -> Dict[str, np.ndarray]:

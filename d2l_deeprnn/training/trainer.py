@@ -71,12 +71,18 @@ class Trainer:
         self.losses: List[float] = []
         self.state: Any = None
 
-    def train_epoch(
+    def train_epoch(self) -> float:
+        """Train to the end of the running epoch; return the mean loss of its minibatches."""
+        mean = self.train_minibatches()
+        self.end_epoch()
+        return mean
+
+    def train_minibatches(
         self,
         on_minibatch: Callable[[Progress], Any] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> float:
-        """Train to the end of the running epoch.
+        """Train on the rest of the running epoch's minibatches; ``end_epoch`` then ends it.
 
         Args:
             on_minibatch: called after each minibatch.
@@ -105,10 +111,12 @@ class Trainer:
                 late.finish()
                 raise Stopped(f"in epoch {self.epoch}, after minibatch {self.position}")
         late.finish()
-        mean = math.fsum(self.losses) / len(self.losses)
+        return math.fsum(self.losses) / len(self.losses)
+
+    def end_epoch(self) -> None:
+        """Go to the beginning of the next epoch."""
         self.epoch += 1
         self.position, self.losses, self.state = 0, [], None
-        return mean
 
     def _take_loss(self, loss: float) -> None:
         self.losses.append(loss)

@@ -105,6 +105,23 @@ def test_two_processes_do_not_write_the_same_rows(tmp_path):
     assert (tmp_path / "study.csv").read_bytes() == before
 
 
+def test_a_study_whose_directory_is_replaced_leaves_the_other_study_alone(tmp_path):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+
+    def compute_elsewhere(run):
+        if not moved.exists():
+            out.rename(moved)
+            out.mkdir()
+            (out / "study.csv").write_text("of another study")
+        return compute(run)
+
+    collect("study", {}, RUNS[:2], compute, out=out)
+    with pytest.raises(StudyError, match=f"{out} was moved, .* rows so far are in {moved};"):
+        collect("study", {}, RUNS, compute_elsewhere, out=out)
+    assert [path.read_text() for path in out.iterdir()] == ["of another study"]
+    assert len(collect("study", {}, RUNS, compute, out=moved)) == 8
+
+
 def test_what_a_killed_study_left_is_cleared_away(tmp_path):
     left = tmp_path / ".study.csv.0123456789abcdef.part"
     left.touch()

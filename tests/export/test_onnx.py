@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exported import ALL, HIDDENS, VOCAB, fused, model_of, scores_of, some_tokens, stacked
-from recurrent import NUM_STATES, assert_close
+from recurrent import NUM_STATES, assert_close, fused_layer, random_array
 from test_export import mixed_cells
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn._mxnet import gluon, nd
+from d2l_deeprnn._mxnet import gluon, init, nd
+from d2l_deeprnn._mxnet.context import set_seed
 from d2l_deeprnn.export import ExportError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
@@ -137,6 +138,45 @@ def test_a_gru_is_what_gluon_means_by_it(tmp_path):
     (node,) = [node for node in gru.graph.node if node.op_type == "GRU"]
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     assert attributes == {"hidden_size": HIDDENS, "linear_before_reset": 1}
+
+
+def small_network(seed, scale):
+    """Three layers of two to four units, with weights of one size."""
+    set_seed(seed)
+    model = d2l.RNNModel(fused_layer("rnn_tanh", 3, len(VOCAB), 2 + seed % 3), len(VOCAB))
+    model.initialize(init.Normal(scale))
+    model(nd.array([[1]]), model.begin_state(batch_size=1))
+    for param in model.collect_params().values():
+        param.set_data(random_array(*param.shape, scale=scale))
+    return model
+
+
+@pytest.mark.parametrize("scale", [0.01, 10])
+def test_rounding_is_not_taken_for_an_error(tmp_path, scale):
+    """Numbers may be smaller than the errors of tanh; large weights make rounding larger."""
+    for seed in range(6):
+        (tmp_path / str(seed)).mkdir()
+        assert exported(small_network(seed, scale), tmp_path / str(seed)).stat().st_size
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 10])
+@pytest.mark.parametrize("wrong", ["layers", "bias"])
+def test_a_small_graph_that_is_wrong_is_not_taken_for_rounding(tmp_path, monkeypatch, scale, wrong):
+    from d2l_deeprnn.export import onnx as module
+
+    right = module._model
+
+    def other(network):
+        first, second, third = network.layers
+        if wrong == "layers":
+            return right(network._replace(layers=[first, third, second]))
+        second = second._replace(i2h_bias=np.zeros_like(second.i2h_bias))
+        return right(network._replace(layers=[first, second, third]))
+
+    monkeypatch.setattr(module, "_model", other)
+    for seed in range(3):
+        with pytest.raises(ExportError, match="the ONNX graph does not compute"):
+            exported(small_network(seed, scale), tmp_path)
 
 
 @pytest.mark.parametrize("wrong", ["gates", "residual", "dense"])

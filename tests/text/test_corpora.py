@@ -297,6 +297,7 @@ def test_download_is_verified_kept_and_not_repeated(book, cache, server):
     path = corpora.find_text("time_machine")
     assert path == cache / "timemachine.txt" and path.read_bytes() == BODY
     assert listing(cache) == ["timemachine.txt"]
+    assert [place.stat().st_mode & 0o777 for place in (cache, path)] == [0o700, 0o600]
     assert corpora.find_text("time_machine") == corpora.locate_text("time_machine") == path
     assert len(server.requests) == 1
     assert corpora.resolve_auto() == ("time_machine", None)

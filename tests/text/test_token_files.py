@@ -290,6 +290,53 @@ def test_what_killed_processes_left_is_removed(path, made):
     assert not left.exists() and made[0].exists()
 
 
+# A cache that others can read or write.
+
+
+def modes(directory):
+    return {entry.stat().st_mode & 0o777 for entry in [directory, *directory.rglob("*")]}
+
+
+def test_the_cache_is_its_users_alone(path, made, monkeypatch):
+    end, seen = token_files._Encoder.end, set()
+
+    def note_modes_and_end(encoder):
+        seen.update(modes(corpora.cache_directory()))  # the temporary file is being written
+        return end(encoder)
+
+    monkeypatch.setattr(token_files._Encoder, "end", note_modes_and_end)
+    read_tokens(path)
+    assert seen == modes(corpora.cache_directory()) == {0o600, 0o700}
+    # An earlier version made it as the umask gave it.
+    for place in (corpora.cache_directory(), made[0].parent):
+        place.chmod(0o775)
+    assert_is(read_tokens(path), path)
+    assert len(made) == 1 and modes(corpora.cache_directory()) == {0o600, 0o700}
+
+
+@pytest.mark.parametrize("kind", ["file", "writable", "tokens", "cache"])
+def test_tokens_that_another_user_may_have_written_are_not_believed(path, made, monkeypatch, kind):
+    read_tokens(path)
+    places = {"file": made[0], "tokens": made[0].parent, "cache": corpora.cache_directory()}
+    if kind == "writable":
+        made[0].chmod(0o666)
+    elif kind == "cache":
+        monkeypatch.setattr(os, "getuid", lambda: os.stat(path).st_uid + 1)
+    elif os.getuid() == 0:
+        os.chown(places[kind], 12345, -1)
+    else:
+        pytest.skip("only root can give a file to another user")
+    if kind in ("file", "writable"):
+        assert_is(read_tokens(path), path)
+        assert len(made) == 2 and made[0].stat().st_uid == os.getuid()
+        assert made[0].stat().st_mode & 0o777 == 0o600
+    else:
+        words = f"{places[kind]} belongs to another user.* kept in memory .*: set XDG_CACHE_HOME"
+        with pytest.warns(UserWarning, match=words):
+            assert_is(read_tokens(path), path)
+        assert len(made) == 1
+
+
 # A cache that cannot be written.
 
 

@@ -1,5 +1,6 @@
 """The file format of checkpoints: exact, atomic, and nothing but what was saved ever comes back."""
 
+import copy
 import errno
 import hashlib
 import io
@@ -273,7 +274,7 @@ def test_a_save_that_fails_keeps_the_old_one(path, monkeypatch, operation, error
     before = path.read_bytes()
 
     def fail(*args):
-        raise error
+        raise copy.copy(error)  # the error gets the name of this test's file
 
     monkeypatch.setattr(os, operation, fail)
     with pytest.raises(type(error)) as caught:

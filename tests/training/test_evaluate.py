@@ -138,6 +138,25 @@ def test_every_division_into_rows_and_minibatches_scores_each_once(monkeypatch, 
         assert_exact(counter(3), np.arange(length) % 3, [1, 2, 5, 8])
 
 
+@pytest.mark.parametrize("vocab_size", [None, VOCAB_SIZE])
+def test_a_large_vocabulary_gets_fewer_columns_and_the_same_loss(monkeypatch, vocab_size):
+    text, model, shapes = random_text(5000), bigrams(), []
+    expected = evaluate(model, text)
+    monkeypatch.setattr(module, "NUM_SCORES", 8 * 5 * VOCAB_SIZE)
+    monkeypatch.setattr(Known, "vocab_size", vocab_size, raising=False)
+    call = Known.__call__
+
+    def note(self, inputs, state):
+        shapes.append(inputs.shape)
+        return call(self, inputs, state)
+
+    monkeypatch.setattr(Known, "__call__", note)
+    found = evaluate(model, text, batch_size=8)
+    assert found.num_chars == expected.num_chars
+    assert found.nats == pytest.approx(expected.nats, rel=1e-5)
+    assert max(rows * columns for rows, columns in shapes) == 8 * 5
+
+
 def test_rows_that_would_begin_beyond_the_end():
     """530 rows of one character more than the warm-up are more than the text has."""
     model, text = bigrams(), random_text(530 * WARM_UP + 2)

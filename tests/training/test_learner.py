@@ -202,6 +202,25 @@ def test_going_on_from_any_minibatch_is_exact(text, optimizer, sampling):
     assert_same(whole, trained_with_interruptions(text, 3, **changed))
 
 
+@pytest.mark.parametrize("sampling", ["adjacent", "random"])
+def test_going_on_before_an_epoch_is_scored_is_exact(text, sampling):
+    whole = trained(learner(text, dropout=0.3, sampling=sampling))
+    here, positions = learner(text, dropout=0.3, sampling=sampling), []
+    while not here.finished:
+        captured = []
+        here.train_epoch(before_scoring=lambda: captured.append(capture(here)))  # noqa: B023
+        ((arrays, data),) = captured
+        positions.append(data["position"])
+        here = learner(text, dropout=0.3, sampling=sampling)
+        d2l.set_seed(12345)
+        restore(here, arrays, data)
+        trained_on = []
+        here.train_epoch(trained_on.append)
+        assert not trained_on
+    assert all(positions)
+    assert_same(here, whole)
+
+
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 def test_other_cells_go_on_exactly_too(text, cell):
     whole = trained(learner(text, cell=cell, dropout=0.3))

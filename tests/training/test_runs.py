@@ -20,7 +20,7 @@ import pytest
 from d2l_deeprnn import files
 from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text
-from d2l_deeprnn.training import runs
+from d2l_deeprnn.training import learner, runs
 from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Diverged
@@ -112,6 +112,57 @@ def test_stopped_in_an_epoch_and_resumed_it_ends_the_same(finished, tmp_path):
     assert strip == [{**row, "seconds": 0} for row in runs.read_history(finished)]
 
 
+def test_an_epoch_that_could_not_be_scored_is_not_lost(finished, tmp_path, monkeypatch):
+    def no_memory(*args, **kwargs):
+        raise MemoryError("no room for scores")
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(runs, "SAVE_SECONDS", 0)
+    for epoch in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(learner, "evaluate", no_memory)
+            with pytest.raises(MemoryError):
+                runs.train(settings(), out, resume=True)
+        data = load_checkpoint(out / runs.LAST).data["learner"]
+        assert len(data["history"]) == epoch - 1 and data["position"] == len(data["losses"]) > 0
+        stopped = runs.train(settings(), out, resume=True, should_stop=lambda: True)
+        assert len(stopped.history) == epoch
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    for name in (runs.LAST, runs.BEST):
+        assert_same_arrays(arrays(finished, name), arrays(out, name))
+    strip = [{**row, "seconds": 0} for row in runs.read_history(out)]
+    assert strip == [{**row, "seconds": 0} for row in runs.read_history(finished)]
+
+
+@pytest.mark.parametrize(
+    "name, value", [("num_layers", 10**9), ("num_hiddens", 10**9), ("num_layers", 1000)]
+)
+def test_sizes_in_a_strangers_configuration_take_no_memory(
+    run, tmp_path, capsys, monkeypatch, name, value
+):
+    config = json.loads((run / "config.json").read_text())
+    config["settings"][name] = value
+    (run / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(runs, "new_model", None)  # it would allocate the parameters
+    for command in (
+        ["generate", str(run)],
+        ["evaluate", str(run)],
+        ["export", str(run), "--format=html", f"--output={tmp_path / 'model.html'}"],
+        ["train", "--resume", f"--out={run}"],
+    ):
+        assert main(command) == 2
+        line = one_error_line(capsys)
+        assert name in line or "params/" in line
+    with pytest.raises(CheckpointError, match=f"best.zip does not fit its run: ({name}|params/)"):
+        runs.load_run(run)
+
+
+def test_a_model_that_is_larger_than_the_memory_is_refused(tmp_path, capsys):
+    words = [word for word in WORDS if "hiddens" not in word]
+    assert main(["train", *words, "--num-hiddens=10000000", "--out", str(tmp_path / "run")]) == 2
+    assert re.search(r"num_hiddens 10000000 .* this machine has .* GiB", one_error_line(capsys))
+
+
 def test_killed_before_the_first_checkpoint_it_begins_again(run, finished):
     for name in (runs.LAST, runs.BEST, runs.METRICS):
         (run / name).unlink()
@@ -175,6 +226,24 @@ def test_two_processes_do_not_train_in_one_directory(run):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another process"):
             runs.train(None, run, resume=True)
+
+
+def test_a_run_whose_directory_is_replaced_leaves_the_other_run_alone(run, tmp_path, capsys):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    other = {}
+
+    def replace(record):
+        if record.epoch == 2:
+            out.rename(moved)
+            shutil.copytree(run, out)
+            other.update({path: path.read_bytes() for path in out.iterdir()})
+
+    with pytest.raises(RunError, match=f"{out} was moved, .* checkpoint is in {moved}; resume"):
+        runs.train(settings(), out, on_epoch=replace)
+    assert other == {path: path.read_bytes() for path in out.iterdir()}
+    assert len(load_checkpoint(moved / runs.LAST).data["learner"]["history"]) == 2
+    assert main(["train", "--resume", "--out", str(moved)]) == 0
+    assert_same_arrays(arrays(run), arrays(moved))
 
 
 def test_resuming_with_other_settings_shows_the_difference(run, capsys):
