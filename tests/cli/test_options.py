@@ -158,7 +158,7 @@ def test_every_option_reaches_the_settings(asked):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--num-layers", "0"], "--num-layers: must be a whole number of at least 1, not '0'"),
+        (["--num-layers", "0"], "--num-layers: must be a whole number from 1 to 1000, not '0'"),
         (["--seed", str(2**31)], "--seed: must be a whole number from 0 to 2147483647, not '"),
         (["--cell", "lstn"], "--cell: invalid choice: 'lstn'"),
         (["--lr", "fast"], "--lr: invalid float value: 'fast'"),

@@ -595,7 +595,10 @@ def failing(operation, error):
     class FileThatCannotBeWritten(io.BufferedRandom):
         write = fail
 
-    return lambda path, mode: FileThatCannotBeWritten(io.FileIO(path, mode.replace("b", "")))
+    def open_file(path, mode, opener):
+        return FileThatCannotBeWritten(io.FileIO(path, mode.replace("b", ""), opener=opener))
+
+    return open_file
 
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
