@@ -1,9 +1,9 @@
-"""Gluon's models can be copied and pickled, and the copies can be trained.
+"""Gluon's models can be copied, pickled and sent to other processes, and the copies can be trained.
 
-MXNet 1.9.1 can do neither with a model that was compiled (hybridized), since its
-graph is a pointer into the library. Of one that was not, the copy's parameters
-have lost their link to their gradients. And a model takes the trainer that it was
-last given to along, with all of its arrays.
+MXNet 1.9.1 cannot copy or pickle a compiled (hybridized) model, since its graph is a pointer into
+the library. The parameters of other copies lose the link to their gradients. A model takes along
+the trainer that it was last given to, with all of its arrays. ``multiprocessing`` puts arrays on a
+device of their own (``cpu_shared``), and a compiled graph accepts only arrays of one device.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ def prepare(mx: Any) -> None:
     def without_trainer(param: Any) -> Dict[str, Any]:
         return {**vars(param), "_trainer": None}
 
+    def out_of_shared_memory(array: Any) -> Any:
+        shared = array.context.device_type == "cpu_shared"
+        return array.copyto(mx.cpu()) if shared else array
+
     def with_gradients(param: Any, state: Dict[str, Any]) -> None:
         vars(param).update(state)
+        if param._data is not None:
+            param._data = [out_of_shared_memory(array) for array in param._data]
         if param._grad is not None:
+            param._grad = [out_of_shared_memory(array) for array in param._grad]
             mx.autograd.mark_variables(param._data, param._grad, param.grad_req)
 
     copyreg.pickle(mx.nd.CachedOp, without_graph)

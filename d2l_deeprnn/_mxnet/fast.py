@@ -82,10 +82,7 @@ def are_alike(params: Sequence[gluon.Parameter]) -> bool:
         are_float32(params)
         and all(param._stype == param._grad_stype == "default" for param in params)
         and sum(len(param._data) for param in params) == len(params)
-        # A model that came through multiprocessing has its arrays in shared memory, which a
-        # compiled graph does not take together with other arrays.
         and len(devices) == 1
-        and devices.pop().device_type in ("cpu", "gpu")
     )
 
 
@@ -193,6 +190,31 @@ class LayerOfCells:
         # and back
         outputs = F.expand_dims(outputs, axis=0)
         return outputs, [F.stack(*kind, axis=0) for kind in zip(*new_states)]
+
+
+def is_compiled(model: Any) -> bool:
+    """Return whether a block of a model runs as a compiled graph."""
+    return any(
+        getattr(block, "_active", False) or isinstance(block, gluon.SymbolBlock)
+        for block in blocks_in(model)
+    )
+
+
+_calling = threading.RLock()
+
+
+def called_by_one_thread(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls a compiled model while no other thread does.
+
+    A graph queues several operations as one. MXNet 1.9.1 can deadlock if two threads do so at the
+    same time and the operations share several arrays. Only queueing takes turns, not computing.
+    """
+
+    def call(*args: Any) -> Any:
+        with _calling:
+            return model(*args)
+
+    return call
 
 
 # Tracing a block opens its scope of names, which threads that trace it at once would mix up.

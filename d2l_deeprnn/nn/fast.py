@@ -22,7 +22,9 @@ from .._mxnet.fast import (
     LayerOnVector,
     are_alike,
     are_float32,
+    called_by_one_thread,
     is_basic,
+    is_compiled,
     is_untouched,
     layer_parameters,
     methods_of,
@@ -102,18 +104,18 @@ def one_step(model: Any) -> Forward:
     computes with the parameters as they are now.
 
     Args:
-        model: of any kind; all but the chapter's own are returned as they are.
+        model: of any kind; any but the chapter's own is called as it is.
     """
     if not _is_chapters(model) or not are_alike(_parameters(model)):
-        return model
+        return called_by_one_thread(model) if is_compiled(model) else model
 
     def forward(inputs: Any, state: Any) -> Any:
         cells = [LayerOfCells(layer) for layer in _fused_layers(model)]
         return _with_layers(model, cells).hybrid_forward(mx.sym, inputs, state)
 
-    # A graph with static shapes holds its arrays for writing when it is freed, and MXNet 1.9.1 can
-    # wait for ever if two threads push operations that share several such arrays. So the graph has
-    # arrays that nobody else uses, and operations that share at most one (a temporary space).
+    # MXNet 1.9.1 can deadlock if two threads queue operations that share several arrays. Freeing a
+    # graph with static shapes is such an operation on all of its arrays. So the graph gets arrays
+    # of its own and queues each operation alone: it shares at most one array, a temporary space.
     flags = {"static_alloc": True, "static_shape": True, "forward_bulk_size": 1}
     return CompiledFunction(forward, snapshot(_parameters(model)), **flags)
 

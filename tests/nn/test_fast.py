@@ -11,10 +11,12 @@ from recurrent import MODES, assert_close, fused_layer
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import autograd, gluon, mx, nd
+from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.nn import fast
 from d2l_deeprnn.nn.fast import flat_parameters, flatten_parameters, one_step, training_forward
 from d2l_deeprnn.nn.stacked import StackedRNN
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training.evaluate import evaluate
 
 CTX = mx.cpu()
 V, H = 7, 5
@@ -212,7 +214,7 @@ def test_any_other_model_is_left_as_it_is(kind):
     flatten_parameters(model)
     assert flat_parameters(model) is None
     assert all(param.data() is array for param, array in zip(params, before))
-    assert (one_step(model) is model) == (kind not in DECODED)
+    assert isinstance(one_step(model), fast.CompiledFunction) == (kind in DECODED)
 
 
 CHANGES = {
@@ -304,16 +306,21 @@ def test_decoding_changes_nothing_of_a_model():
 # Threads and processes ----------------------------------------------------------------------------
 
 
-def test_threads_that_share_a_model_get_right_texts():
-    """MXNet waits for ever if graphs that are made and freed share arrays."""
+@pytest.mark.parametrize("kind", ["chapter's", "compiled"])
+def test_threads_that_share_a_model_get_right_texts(kind):
+    """MXNet can wait for ever if threads queue operations that share arrays."""
     model, vocab = model_of(gluon.rnn.LSTM(16, 2)), d2l.Vocab("abcdef")
+    calls, num_chars = 60, 6  # a graph is made and freed for each text
+    if kind == "compiled":
+        model.hybridize(static_alloc=True, static_shape=True)
+        calls, num_chars = 15, 60
     model(nd.zeros((1, 1)), model.begin_state(1))
-    expected, found = d2l.predict_rnn_gluon("a", 6, model, vocab, CTX), []
+    expected, found = d2l.predict_rnn_gluon("a", num_chars, model, vocab, CTX), []
 
     def answer():
-        for _ in range(60):
+        for _ in range(calls):
             try:
-                found.append(d2l.predict_rnn_gluon("a", 6, model, vocab, CTX))
+                found.append(d2l.predict_rnn_gluon("a", num_chars, model, vocab, CTX))
             except Exception as error:
                 found.append(error)
 
@@ -322,21 +329,26 @@ def test_threads_that_share_a_model_get_right_texts():
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [expected] * 360
+    assert found == [expected] * 6 * calls
 
 
 def predicted(model):
     return d2l.predict_rnn_gluon("a", 5, model, d2l.Vocab("abcdef"), CTX)
 
 
-def test_a_model_that_came_through_a_queue_predicts_and_trains():
-    model, vocab = model_of(gluon.rnn.LSTM(H, 2)), d2l.Vocab("abcdef")
+@pytest.mark.parametrize("flags", [None, {}, {"static_alloc": True, "static_shape": True}])
+@pytest.mark.parametrize("kind", [d2l.RNNModel, Subclass])
+def test_a_model_that_came_through_a_queue_predicts_and_trains(kind, flags):
+    model, vocab = model_of(gluon.rnn.LSTM(H, 2), kind), d2l.Vocab("abcdef")
+    if flags is not None:
+        model.hybridize(**flags)
     expected = predicted(model)
     queue = multiprocessing.Queue()
     queue.put(model)
     model = queue.get()
-    assert model.dense.weight.data().context.device_type == "cpu_shared"
     assert predicted(model) == expected
+    assert generate(model, vocab, ["a"], 5)[0].startswith("a")
+    assert evaluate(model, [1, 2, 3] * 5).num_chars == 14
     history = d2l.train_and_predict_rnn_gluon(
         *(model, H, [1, 2, 3] * 30, vocab, CTX, 2, 5, 1, 1, 4, ["a"]),
         initialize=False,
