@@ -22,10 +22,7 @@ class D2LError(Exception):
 
 
 def is_bad_input(error: BaseException) -> bool:
-    """Tell whether the user of the command can do something about an error.
-
-    Other exceptions are faults of this package.
-    """
+    """Return whether an error is the user's to fix; any other is a fault of this package."""
     mxnet = sys.modules.get("mxnet")
     # MXNet raises its own where a size that the user chose is beyond its limits or the memory.
     # Under -W error, our warnings are raised too.

@@ -89,7 +89,7 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             check_in_place(path)
             os.replace(temporary, path)
         except BaseException:
-            # It is no longer there if the exception came just after it had been moved.
+            # It is already gone if the exception came right after it was moved.
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
@@ -126,7 +126,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming(path: Path, temporary: str) -> Iterator[None]:
-    """Have errors name what was asked for: a full disk names nothing, others the temporary one."""
+    """Name ``path`` in errors that name the temporary file or, as for a full disk, no file."""
     try:
         yield
     except OSError as error:

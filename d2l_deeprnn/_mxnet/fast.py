@@ -2,8 +2,8 @@
 
 A fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``) has an array for each weight and bias, but
 its kernel takes one vector of all of them. Gluon concatenates the arrays in every call and splits
-the vector's gradient in every backward pass. That is a good part of a minibatch, and nearly all of
-one decoded character. ``nn.fast`` decides which models do without; nothing here changes a block.
+the vector's gradient in every backward pass. That takes a good part of a minibatch's time, and most
+of a decoded character's. ``nn.fast`` decides which models use these parts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def snapshot(params: Sequence[gluon.Parameter]) -> List[gluon.Parameter]:
 
 
 def methods_of(classes: Sequence[type]) -> List[Any]:
-    """The methods that compute, class by class; they differ if one was replaced."""
+    """Return the forward methods of classes, to find out whether one has been replaced."""
     return [getattr(cls, name, None) for cls in classes for name in _METHODS]
 
 
@@ -47,7 +47,7 @@ def is_untouched(model: gluon.Block) -> bool:
 
 
 def is_basic(layer: gluon.Block) -> bool:
-    """Return whether a fused layer is one of Gluon's, without its rarer options."""
+    """Return whether a layer is one of Gluon's fused layers, without projection or the like."""
     if type(layer) not in FUSED:
         return False
     described = describe(layer)
@@ -89,8 +89,8 @@ def are_alike(params: Sequence[gluon.Parameter]) -> bool:
 class FlatParameters:
     """Parameters whose arrays are views of one vector, and their gradients views of another.
 
-    The parameters get new arrays. A view that somebody took of the arrays before would no longer
-    follow them: use this only for parameters that were drawn or loaded just now.
+    The parameters get new arrays, which views of the old ones do not follow. Use it only right
+    after drawing or loading them, which makes new arrays too.
 
     Args:
         params: in the order of the vector; ``are_alike``, each with a gradient of its own.
@@ -134,7 +134,10 @@ class FlatParameters:
         )
 
     def mark_fresh(self, fresh: bool) -> None:
-        """Tell Gluon whether the gradients have been computed since the last update."""
+        """Tell Gluon whether the gradients are newer than the last update.
+
+        ``gluon.Trainer.step`` refuses gradients that are not.
+        """
         for data, _ in self._arrays:
             data._fresh_grad = fresh
 

@@ -47,8 +47,8 @@ _flat: weakref.WeakKeyDictionary[Any, FlatParameters] = weakref.WeakKeyDictionar
 def flatten_parameters(model: Any) -> None:
     """Keep the parameters of the chapter's own model in one vector, so that it trains faster.
 
-    Call it right after the parameters were drawn or loaded. They get new arrays, as drawing them
-    does: a view that somebody took of an older array no longer follows.
+    Call it right after drawing or loading the parameters: like that, it gives them new arrays,
+    which views of the old ones do not follow.
 
     Args:
         model: of any kind; only the chapter's own changes.
@@ -57,7 +57,7 @@ def flatten_parameters(model: Any) -> None:
         return
     params, ctx = _parameters(model), model.dense.weight.list_ctx()[0]
     if any(0 in param.shape for param in params):
-        # Gluon draws these when it learns their shapes, from the first inputs.
+        # Gluon draws these when it learns their shapes, from the first inputs; any will do.
         model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
     trained = all(param.grad_req == "write" for param in params)
     if trained and are_alike(params) and len(model.collect_params().keys()) == len(params):
@@ -91,8 +91,8 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
         on_vectors = [LayerOnVector(layer, vector) for layer, vector in zip(layers, vectors)]
         return _with_layers(model, on_vectors).hybrid_forward(mx.sym, inputs, state)
 
-    # Without static_alloc, with which MXNet 1.9.1 aborts now and then where gradients go back
-    # through several calls of a graph.
+    # Not with static_alloc: MXNet 1.9.1 then sometimes aborts in a backward pass through several
+    # calls of a graph.
     compiled = CompiledFunction(forward, list(model.dense.collect_params().values()))
     return lambda inputs, state: compiled(inputs, state, parts)
 
@@ -107,7 +107,7 @@ def one_step(model: Any) -> Forward:
         model: of any kind; any but the chapter's own is called as it is.
     """
     if not _is_chapters(model) or not are_alike(_parameters(model)):
-        return called_by_one_thread(model) if is_compiled(model) else model
+        return thread_safe(model)
 
     def forward(inputs: Any, state: Any) -> Any:
         cells = [LayerOfCells(layer) for layer in _fused_layers(model)]
@@ -118,6 +118,11 @@ def one_step(model: Any) -> Forward:
     # of its own and queues each operation alone: it shares at most one array, a temporary space.
     flags = {"static_alloc": True, "static_shape": True, "forward_bulk_size": 1}
     return CompiledFunction(forward, snapshot(_parameters(model)), **flags)
+
+
+def thread_safe(model: Any) -> Forward:
+    """Return a function that calls a model, and that several threads may call at once."""
+    return called_by_one_thread(model) if is_compiled(model) else model
 
 
 def _is_chapters(model: Any) -> bool:
@@ -152,7 +157,7 @@ def _parameters(model: RNNModel) -> List[gluon.Parameter]:
 def _with_layers(model: RNNModel, layers: Sequence[Any]) -> RNNModel:
     """A shallow copy of a model with other functions in place of its fused layers."""
     copied = copy.copy(model)
-    # Past Gluon's own attributes, which take blocks only, and would list them with the model's.
+    # Gluon's __setattr__ accepts only blocks here, and would register them with the model.
     if type(model.rnn) is StackedRNN:
         stack = copy.copy(model.rnn)
         stack.__dict__["levels"] = layers

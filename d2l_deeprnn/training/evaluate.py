@@ -11,6 +11,7 @@ import numpy as np
 from .._checks import positive_int, token_indices
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
+from ..nn.fast import thread_safe
 from .ranks import ALONE, Ranks
 
 # Characters that a row reads, unscored, to get into the text, where it does
@@ -114,6 +115,7 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
+    forward = thread_safe(model)
     vocab_size = getattr(model, "vocab_size", None)
     step, end = 0, warm_up + length if part else 0
     with ranks.working():
@@ -128,7 +130,7 @@ def evaluate(
             followers = indices[positions + 1]
             if len(skipped):
                 counted &= ~np.isin(followers, skipped)
-            scores, state = model(nd.array(indices[positions], ctx=ctx), state)
+            scores, state = forward(nd.array(indices[positions], ctx=ctx), state)
             if step == 0:
                 vocab_size = scores.shape[-1]
                 token_indices("corpus_indices", checked, vocab_size)

@@ -36,9 +36,9 @@ from .launcher import ONE_EACH, TIMEOUT, launched, number, process_name, say
 
 GRACE = 2.0  # seconds for all ranks to fail together; a rank that fails alone ends the job
 NOTICE = 10.0  # seconds after which a rank says whom it waits for at the start
-SPINNING = 1.0  # seconds for which a wait takes a whole core, to add nothing to a short one
+SPINNING = 1.0  # seconds of busy waiting before sleeping, so that short waits stay short
 PULSES = 8  # messages during a time limit by which a rank shows that it is alive
-PASSING_ON = 0.5  # seconds for mpiexec to show a line
+PASSING_ON = 0.5  # seconds for mpiexec to print a line before the job ends
 # Tags of empty messages between two ranks. The first ones go through COMM_WORLD, as a user's may.
 HERE, WAITING, WORKING, FAILED = range(32_001, 32_005)
 _ALL_OR_EACH = (
@@ -58,7 +58,7 @@ class FirstRankFailed(D2LError, RuntimeError):
 
 
 class Ranks:
-    """The ranks, as one of them sees them; of this class itself, the only one.
+    """All ranks, as one of them sees them. This base class is a single process without MPI.
 
     Attributes:
         rank: number of this one, from 0 on.
@@ -69,7 +69,7 @@ class Ranks:
     size = 1
 
     def part(self, num_rows: int, rank: Optional[int] = None) -> range:
-        """The rows that a rank has, this one if None: as many as others, or one more."""
+        """Return the rows of a rank (default: this one). Ranks differ by at most one row."""
         rank = self.rank if rank is None else rank
         # Rounded up: of a single row, rank 0 has it.
         return range(-(-num_rows * rank // self.size), -(-num_rows * (rank + 1) // self.size))
@@ -84,9 +84,9 @@ class Ranks:
     def take_first(self, arrays: Sequence[nd.NDArray]) -> None:
         """Replace arrays of each rank by those of rank 0."""
 
-    def any(self, *wishes: bool) -> List[bool]:
-        """For each of some wishes, whether a rank has it."""
-        return list(wishes)
+    def any(self, *flags: bool) -> List[bool]:
+        """For each flag, return whether any rank has set it."""
+        return list(flags)
 
     def gather(self, array: np.ndarray, axis: int) -> np.ndarray:
         """The parts of an array along an axis, put together on rank 0; the part itself elsewhere.
@@ -98,11 +98,11 @@ class Ranks:
         return array
 
     def all_of(self, value: Any) -> List[Any]:
-        """What each rank gives, which JSON can hold, in the order of the ranks, for all of them."""
+        """Gather one JSON value from every rank, on every rank, in rank order."""
         return [value]
 
     def first(self, function: Callable[[], Any]) -> Any:
-        """Call a function on rank 0 only; give what it returns, which JSON can hold, to all.
+        """Call a function on rank 0 and return its result, a JSON value, on every rank.
 
         Raises:
             FirstRankFailed: on the other ranks, where the function raised something on rank 0.
@@ -283,8 +283,8 @@ class _MPIRanks(Ranks):
             with in_memory(array) as numbers:
                 self._wait(self._comm.Ibcast(numbers))
 
-    def any(self, *wishes: bool) -> List[bool]:
-        return [number > 0 for number in self.sum_numbers(np.array(wishes, float))]
+    def any(self, *flags: bool) -> List[bool]:
+        return [number > 0 for number in self.sum_numbers(np.array(flags, float))]
 
     def gather(self, array: np.ndarray, axis: int) -> np.ndarray:
         rows = self.sum_numbers(np.array([float(array.shape[axis])]))
@@ -522,12 +522,14 @@ def _start(mpi: Any, timeout: float) -> None:
     thread = threading.Thread(target=start, args=arguments, daemon=True)
     thread.start()
     status = BAD_INPUT
-    message = (
-        f"MPI did not start within {timeout:g} seconds, since not all of the {launched()} "
-        f"processes started it. {_ALL_OR_EACH}"
-    )
+    # MPI itself knows nothing of who is missing before it has started.
+    missing = f"rank {1 - number()}" if launched() == 2 else f"some of the {launched()} processes"
+    message = f"{missing} did not start MPI within {timeout:g} seconds. {_ALL_OR_EACH}"
     try:
-        thread.join(min(timeout, threading.TIMEOUT_MAX))
+        thread.join(min(NOTICE, timeout))
+        if thread.is_alive() and timeout > NOTICE:
+            say(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
+            thread.join(min(timeout - NOTICE, threading.TIMEOUT_MAX))
     except KeyboardInterrupt as error:
         if not thread.is_alive():
             raise

@@ -19,13 +19,13 @@ class Step:
     """What training does with one minibatch.
 
     Args:
-        forward: ``forward(X, state) -> (scores, state)``: a model, or what is called like one;
-            X of shape (batch_size, num_steps), scores (num_steps * batch_size, vocab_size), time
-            step by time step.
-        parameters: what the gradients are of, and how they are updated.
+        forward: ``forward(X, state) -> (scores, state)``: a model, or a function with the same
+            signature; X of shape (batch_size, num_steps), scores (num_steps * batch_size,
+            vocab_size), time step by time step.
+        parameters: the parameters to update, and the update rule.
         clipping_theta: the largest L2 norm of all gradients together; infinite for no clipping.
         ranks: those that share each minibatch.
-        weight: of this rank's rows among all of the minibatch.
+        weight: this rank's share of the minibatch's rows.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Step:
 
         Args:
             X, Y: indices of the inputs and of the characters after them, (batch_size, num_steps);
-                of several ranks, each has its rows.
-            state: what the model's hidden state was after the minibatch before.
+                with several ranks, only this rank's rows.
+            state: the hidden state after the previous minibatch.
 
         Returns:
             The mean loss of all rows, in nats a character, shape (1,), and the new state. Neither
@@ -67,7 +67,7 @@ class Step:
         gradients = self.parameters.gradients()
         self._ranks.sum([*gradients, loss])
         factor = clipping_factor(gradients, self._clipping_theta)
-        # Another processor, or another number of threads, may round it otherwise.
+        # All ranks use rank 0's factor: another machine may round it differently.
         self._ranks.take_first([factor])
         self.parameters.update(factor)
         return loss, new_state
@@ -128,8 +128,8 @@ class ModelParameters:
         flat = self._flat
         if flat is not None and is_plain_sgd(self.optimizer):
             # Differs: the original went from array to array.
-            # vector -= lr * factor * gradient, in one pass over the memory: the product of a
-            # matrix of one number and one of one row, added to another.
+            # vector -= lr * factor * gradient in one pass over the memory, as a matrix product of
+            # shapes (1, 1) and (1, n) that is added to the vector.
             row, lr = flat.vector.reshape((1, -1)), self.optimizer.learning_rate
             factor, gradient = factor.reshape((1, 1)), flat.gradient.reshape((1, -1))
             nd.linalg.gemm(factor, gradient, row, alpha=-lr, beta=1, out=row)
@@ -174,8 +174,8 @@ def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
     Args:
         params: arrays with an attached gradient.
         lr: learning rate.
-        batch_size: what the gradients are divided by: the number of examples
-            if the loss was a sum, 1 if it was a mean.
+        batch_size: divisor of the gradients: the number of examples if the
+            loss was a sum, 1 if it was a mean.
 
     Source: ``d2l.sgd`` of the chapter.
 
@@ -201,8 +201,8 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
     Args:
         params: arrays with an attached gradient.
         theta: the largest norm, above 0; infinite for no clipping.
-        ctx: device of the parameters. It is where the chapter had it; the
-            gradients themselves say the same.
+        ctx: device of the parameters. It is checked but not used: the
+            chapter's signature has it.
 
     Raises:
         ValueError: if theta is not above 0.
@@ -235,7 +235,7 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
 def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> None:
     """Clip the gradients of a Gluon model; see ``grad_clipping``.
 
-    Parameters that are not trained (``grad_req="null"``) have none, and count for nothing.
+    Parameters that are not trained (``grad_req="null"``) are skipped.
 
     Source: ``d2l.grad_clipping_gluon`` of the chapter.
 
@@ -257,7 +257,7 @@ def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> No
 
 
 def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray:
-    """What gradients are to be multiplied by so that their joint L2 norm is at most theta."""
+    """Return the factor that scales gradients to a joint L2 norm of at most theta."""
     if len(gradients) == 1 and gradients[0].ndim == 1:
         norm = nd.dot(gradients[0], gradients[0]).sqrt()  # by several threads
     else:
@@ -268,7 +268,7 @@ def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray
 
 
 def detach(state: Any) -> Any:
-    """Cut a state, of whatever structure, off the minibatch that it comes from."""
+    """Detach every array of a state, nested or not, from the previous minibatch's graph."""
     # Differs: the original called detach and kept the array it was called on.
     if isinstance(state, nd.NDArray):
         return state.detach()
