@@ -14,10 +14,11 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from . import autograd, gluon, mx, nd
-from .blocks import blocks_in, describe
+from .blocks import blocks_in, describe, is_as_its_class
 
 FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
-_METHODS = ("__call__", "forward", "hybrid_forward", "_forward_kernel")
+_METHODS = ("__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
+_PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def snapshot(params: Sequence[gluon.Parameter]) -> List[gluon.Parameter]:
@@ -37,13 +38,18 @@ def methods_of(classes: Sequence[type]) -> List[Any]:
 
 def is_untouched(model: gluon.Block) -> bool:
     """Return whether no block has hooks, methods of its own instance, or a compiled graph."""
-    return not any(
-        block._forward_hooks
-        or block._forward_pre_hooks
-        or getattr(block, "_active", False)
-        or not vars(block).keys().isdisjoint(_METHODS)
+    return all(
+        is_as_its_class(block) and not getattr(block, "_active", False)
         for block in blocks_in(model)
     )
+
+
+def structure(model: gluon.Block) -> List[Tuple[gluon.Block, List[Any]]]:
+    """The blocks of a model with their settings, such as a rate of dropout, to notice changes."""
+    return [
+        (block, [value for value in vars(block).values() if isinstance(value, _PLAIN)])
+        for block in blocks_in(model)
+    ]
 
 
 def is_basic(layer: gluon.Block) -> bool:
@@ -106,6 +112,7 @@ class FlatParameters:
         with autograd.pause():
             self.vector = nd.concat(*[param.data().reshape((-1,)) for param in params], dim=0)
             self.gradient = nd.zeros_like(self.vector)
+            self._one = nd.ones((1, 1), ctx=self.vector.context)
             for param, begin, end in zip(params, [0, *self._ends], self._ends):
                 data, gradient = self._view(begin, end, param.shape)
                 param._data, param._grad = [data], [gradient]
@@ -132,6 +139,14 @@ class FlatParameters:
             and param._grad[0] is gradient
             for param, (data, gradient) in zip(params, self._arrays)
         )
+
+    def subtract_gradient(self, factor: nd.NDArray, lr: float) -> None:
+        """Multiply the gradient by ``factor``, of shape (1,), and take a step of plain SGD."""
+        # As matrix products of shapes (1, 1) and (1, n), each is one pass over the memory.
+        row, gradient = self.vector.reshape((1, -1)), self.gradient.reshape((1, -1))
+        nd.linalg.trmm(factor.reshape((1, 1)), gradient, out=gradient)
+        nd.linalg.gemm(self._one, gradient, row, alpha=-lr, beta=1, out=row)
+        self.mark_fresh(False)
 
     def mark_fresh(self, fresh: bool) -> None:
         """Tell Gluon whether the gradients are newer than the last update.

@@ -19,7 +19,7 @@ def in_memory(array: nd.NDArray) -> Iterator[np.ndarray]:
     before must have handed that to MXNet already, and nobody may use it within the ``with`` block.
 
     Args:
-        array: float32, not sparse.
+        array: of any type of number, not sparse.
 
     Returns:
         A context manager that gives one row of numbers.
@@ -28,7 +28,9 @@ def in_memory(array: nd.NDArray) -> Iterator[np.ndarray]:
     if array.context.device_type == "cpu":
         pointer = ctypes.c_void_p()
         mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-        yield np.ctypeslib.as_array((ctypes.c_float * array.size).from_address(pointer.value or 0))
+        num_bytes = array.size * np.dtype(array.dtype).itemsize
+        memory = (ctypes.c_ubyte * num_bytes).from_address(pointer.value or 0)
+        yield np.ctypeslib.as_array(memory).view(array.dtype)
     else:
         numbers = array.asnumpy().reshape(-1)
         yield numbers

@@ -116,7 +116,9 @@ def generate(
         if temperature == 0:
             # All of it stays on the device, which nobody waits for.
             current = (
-                (scores + forbidden).argmax(axis=1, keepdims=True).astype("float32", copy=False)
+                (scores + forbidden.astype(scores.dtype, copy=False))
+                .argmax(axis=1, keepdims=True)
+                .astype("float32", copy=False)
             )
             if reads.any():
                 of_prefixes = nd.array(given[i], ctx=ctx)

@@ -138,6 +138,7 @@ def _is_chapters(model: Any) -> bool:
         and sum(kind in FUSED for kind in kinds) == len(layers)
         and kinds.count(gluon.nn.Dense) == kinds.count(RNNModel) == 1
         and type(model.dense) is gluon.nn.Dense
+        and isinstance(model.dense.act, (gluon.nn.Activation, type(None)))
         and is_untouched(model)
     )
 

@@ -197,7 +197,8 @@ class Learner:
             optimizer_numbers=optimizers.state_numbers(self._optimizer),
             # Of several ranks' own models, which have the rows in the middle.
             hidden_state=[
-                self._ranks.gather(s.asnumpy(), axis=1) for s in self._trainer.state or ()
+                self._ranks.gather(state.asnumpy(), axis)
+                for state, axis in zip(self._trainer.state or (), self._row_axes())
             ],
             history=list(self.history),
             position=self._trainer.position,
@@ -228,13 +229,25 @@ class Learner:
                 {str(i): s for i, s in enumerate(state.hidden_state)},
                 {str(i): s.shape for i, s in enumerate(begun)},
             )
-            trainer.state = [nd.array(self._own(a), ctx=self.ctx) for a in hidden.values()]
+            trainer.state = [
+                nd.array(self._own(array, axis), ctx=self.ctx)
+                for array, axis in zip(hidden.values(), self._row_axes())
+            ]
         set_random_state(state.random)
         self._random_state = random.getstate()
 
-    def _own(self, state: np.ndarray) -> np.ndarray:
+    def _own(self, state: np.ndarray, axis: int) -> np.ndarray:
         """The part of a hidden state that belongs to this rank's rows."""
-        return state if self._ranks.size == 1 else state[:, self._rows.start : self._rows.stop]
+        return state if self._ranks.size == 1 else state.take(self._rows, axis)
+
+    def _row_axes(self) -> List[int]:
+        """For each array of the hidden state, the axis of the minibatch's rows."""
+        # That of a fused layer has it second, that of a cell first.
+        one, two = (self.model.begin_state(batch_size=n, ctx=self.ctx) for n in (1, 2))
+        return [
+            next((i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n), 0)
+            for a, b in zip(one, two)
+        ]
 
     def _before_step(self, epochs_done: float) -> None:
         settings = self.settings

@@ -344,6 +344,8 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
             {name: float(row[name]) for name in row if row[name] and "prediction" not in name}
             for row in rows
         ]
+        if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
+            raise ValueError("an epoch in it is not a number of an epoch")
         if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
             raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
         return history

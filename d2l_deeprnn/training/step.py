@@ -7,7 +7,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 from .._checks import positive_number
 from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import check_ctx
-from .._mxnet.fast import FlatParameters
+from .._mxnet.fast import FlatParameters, structure
 from .._mxnet.optimizers import is_plain_sgd, parameters
 from ..nn.fast import flat_parameters, training_forward
 from .ranks import ALONE, Ranks
@@ -102,6 +102,7 @@ class ModelParameters:
         self.optimizer = optimizer
         self._flat: Optional[FlatParameters] = None
         self._fast_forward: Optional[Forward] = None
+        self._structure: Any = None
 
     def belong_to(self, model: gluon.Block) -> bool:
         """Return whether the optimizer's parameters are those of a model."""
@@ -112,8 +113,9 @@ class ModelParameters:
         """Call the model, or what computes the same for the chapter's own."""
         # Asked at every step: callbacks may do anything to a model in between.
         flat = flat_parameters(self._model)
-        if flat is not self._flat:
-            self._flat = flat
+        found = None if flat is None else structure(self._model)
+        if flat is not self._flat or found != self._structure:
+            self._flat, self._structure = flat, found
             self._fast_forward = None if flat is None else training_forward(self._model, flat)
         return (self._fast_forward or self._model)(X, state)
 
@@ -128,15 +130,9 @@ class ModelParameters:
         flat = self._flat
         if flat is not None and is_plain_sgd(self.optimizer):
             # Differs: the original went from array to array.
-            # vector -= lr * factor * gradient in one pass over the memory, as a matrix product of
-            # shapes (1, 1) and (1, n) that is added to the vector.
-            row, lr = flat.vector.reshape((1, -1)), self.optimizer.learning_rate
-            factor, gradient = factor.reshape((1, 1)), flat.gradient.reshape((1, -1))
-            nd.linalg.gemm(factor, gradient, row, alpha=-lr, beta=1, out=row)
-            flat.mark_fresh(False)
+            flat.subtract_gradient(factor, self.optimizer.learning_rate)
             return
-        for gradient in self.gradients():
-            gradient *= factor
+        scale(self.gradients(), factor)
         if flat is not None:
             flat.mark_fresh(True)  # the backward pass wrote to the vector, not to the arrays
         self.optimizer.step(1)  # the loss is a mean already
@@ -163,8 +159,7 @@ class Arrays:
         return [array.grad for array in self._arrays]
 
     def update(self, factor: nd.NDArray) -> None:
-        for gradient in self.gradients():
-            gradient *= factor
+        scale(self.gradients(), factor)
         sgd(self._arrays, self._lr, 1)  # the loss is a mean already
 
 
@@ -227,9 +222,7 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
     gradients = [param.grad for param in params]
     if not gradients:
         return
-    factor = clipping_factor(gradients, theta)
-    for gradient in gradients:
-        gradient *= factor
+    scale(gradients, clipping_factor(gradients, theta))
 
 
 def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> None:
@@ -254,6 +247,12 @@ def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> No
     check_ctx(ctx)
     # Differs: the original failed on a parameter without a gradient.
     grad_clipping([param.data(ctx) for param in trainable(model)], theta, ctx)
+
+
+def scale(gradients: Sequence[nd.NDArray], factor: nd.NDArray) -> None:
+    """Multiply gradients, in place, by an array of one number."""
+    for gradient in gradients:
+        gradient *= factor.astype(gradient.dtype, copy=False)
 
 
 def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray:

@@ -127,6 +127,23 @@ def test_views_that_somebody_took_follow_the_training(initialize):
     assert np.abs(gradient).max() > 0
 
 
+def test_the_gradients_that_a_callback_sees_are_clipped():
+    indices, vocab = d2l.load_corpus(SAMPLE_TEXT, 400)
+    model, norms = d2l.RNNModel(gluon.rnn.GRU(H), len(vocab)), []
+
+    def measure(record):
+        grads = [param.grad() for param in model.collect_params().values()]
+        norms.append(sum(float(grad.square().sum().asscalar()) for grad in grads) ** 0.5)
+
+    d2l.train_and_predict_rnn_gluon(
+        *(model, H, indices, vocab, CTX, 3, 5, 1, 0.01, 4, []),
+        on_epoch=measure,
+        log=lambda line: None,
+    )
+    assert flat_parameters(model) is not None
+    np.testing.assert_allclose(norms, 0.01, rtol=1e-4)
+
+
 def test_a_flat_model_is_copied_pickled_saved_and_loaded(tmp_path):
     model, flat = flat_model(gluon.rnn.LSTM(H, 2))
     model.save_parameters(str(tmp_path / "params"))

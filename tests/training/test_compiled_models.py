@@ -102,6 +102,15 @@ class Tied(Hybrid):
             self.out = nn.Dense(size, in_units=H, flatten=False, params=self.embedding.params)
 
 
+class InDoublePrecision(Hybrid):
+    def __init__(self, size):
+        super().__init__(size)
+        self.cast("float64")
+
+    def begin_state(self, batch_size, ctx):
+        return [state.astype("float64") for state in super().begin_state(batch_size, ctx)]
+
+
 def chapters(layer):
     return lambda size: d2l.RNNModel(layer(), size)
 
@@ -168,6 +177,7 @@ MODELS = {
     "layer used twice": UsedTwice,
     "constant": WithConstant,
     "tied": Tied,
+    "float64": InDoublePrecision,
     "sparse": lambda size: Hybrid(size, sparse_grad=True),
     "dropout": lambda size: Hybrid(size, d2l.StackedRNN("gru", H, 1, 0.3, H)),
     "imported": imported,

@@ -518,6 +518,22 @@ def test_a_short_text_says_what_would_fit(text):
         learner(text, batch_size=1000)
 
 
+@pytest.mark.parametrize("layer, axis", [(gluon.rnn.LSTM(8), 1), (gluon.rnn.LSTMCell(8), 0)])
+def test_the_rows_of_a_hidden_state_are_where_the_layer_has_them(text, layer, axis):
+    """Several ranks put their rows together along that axis."""
+    vocab, indices = text
+    model = d2l.RNNModel(layer, len(vocab))
+    model.initialize()
+    its = Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
+    with pytest.raises(Stopped):
+        its.train_epoch(should_stop=lambda: True)
+    gathered = []
+    its._ranks.gather = lambda array, axis: gathered.append(axis) or array
+    assert [state.shape[axis] for state in its.capture().hidden_state] == [8, 8]
+    assert gathered == [axis, axis]
+    del its._ranks.gather
+
+
 def test_a_training_in_another_thread_is_refused(text, tmp_path):
     """Both would draw from the same generators; and the first one is not disturbed."""
     settings = TrainSettings(**{**SMALL, "sampling": "random", "dropout": 0.3})

@@ -679,16 +679,52 @@ def freeze_and_thaw(model):
     model.rnn.l0_h2h_weight.grad_req = "write"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [freeze, reinitialize, set_data, hook, slow_down, replace_forward, freeze_and_thaw],
-)
+def activate(model):
+    model.dense.act = nn.Activation("tanh")
+
+
+def activate_with_a_function(model):
+    model.dense.act = nd.tanh
+
+
+def drop(model):
+    model.rnn.dropout = nn.Dropout(0.9, axes=(0,))
+
+
+def drop_more(model):
+    model.rnn.dropout._rate = 0.9
+
+
+def drop_in_its_own_way(model):
+    model.rnn._drop = lambda F, outputs: outputs * 0.5
+
+
+def another_layer(model):
+    """One with the same parameters."""
+    old = model.rnn
+    model.rnn = rnn.RNN(H, activation="relu", prefix=old.prefix, params=old.params)
+
+
+def stacked(size):
+    return d2l.StackedRNN("gru", H, 2, 0.0, size)
+
+
+CHANGED = {
+    **dict.fromkeys([freeze, reinitialize, set_data, hook, slow_down], lambda size: lstm()),
+    **dict.fromkeys([replace_forward, freeze_and_thaw, activate], lambda size: lstm()),
+    activate_with_a_function: lambda size: lstm(),
+    drop_in_its_own_way: stacked,
+    another_layer: lambda size: rnn.RNN(H, activation="tanh"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
 def test_a_model_may_be_changed_between_epochs(change, text, minibatch_losses, monkeypatch):
     indices, vocab = text
     found = []
     for _ in range(2):
         d2l.set_seed(1)
-        model = d2l.RNNModel(lstm(), len(vocab))
+        model = d2l.RNNModel(CHANGED[change](len(vocab)), len(vocab))
         d2l.train_and_predict_rnn_gluon(
             *(model, H, indices, vocab, CTX, 4, 5, 4, 0.5, 4, []),
             on_epoch=lambda record, model=model: change(model) if record.epoch == 2 else None,
@@ -699,6 +735,25 @@ def test_a_model_may_be_changed_between_epochs(change, text, minibatch_losses, m
             assert model.hooked == len(found[-1]) // 2
         monkeypatch.setattr(fast, "_is_chapters", lambda model: False)
     np.testing.assert_allclose(*found, rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [drop, drop_more])
+def test_dropout_may_be_changed_between_epochs(change, text, minibatch_losses):
+    """Its draws are not those of the plain path, so only that it acts is tested."""
+    indices, vocab = text
+    losses = []
+    for changes in (lambda model: None), change:
+        d2l.set_seed(1)
+        model = d2l.RNNModel(stacked(len(vocab)), len(vocab))
+        d2l.train_and_predict_rnn_gluon(
+            *(model, H, indices, vocab, CTX, 4, 5, 4, 0.5, 4, []),
+            on_epoch=lambda record, m=model, f=changes: f(m) if record.epoch == 3 else None,
+            log=lambda line: None,
+        )
+        losses.append(np.split(minibatch_losses(), 4))
+    before, after = losses
+    np.testing.assert_array_equal(before[2], after[2])
+    assert np.abs(before[3] - after[3]).max() > 1e-3
 
 
 def test_training_leaves_the_model_as_it_is(text):
