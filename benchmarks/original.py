@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
+import runpy
 import shutil
 import tempfile
 import warnings
@@ -15,13 +16,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Tuple
 
+OLD_NUMPY = Path(__file__).resolve().parents[1] / "d2l_deeprnn" / "_mxnet" / "old_numpy.py"
+
 
 def repair() -> None:
     """Let ``mxnet`` 1.9.1 and ``d2l`` 0.9.1 be imported, and change nothing else."""
     import numpy
     from IPython import display
 
-    numpy.bool = bool  # MXNet asks for this name, which NumPy has dropped
+    # Loaded by itself, since importing the package changes the environment too.
+    vars(numpy).update(runpy.run_path(str(OLD_NUMPY))["missing"]())
     display.set_matplotlib_formats = lambda *formats, **settings: None  # and d2l for IPython's
 
 

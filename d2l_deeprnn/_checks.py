@@ -110,6 +110,8 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
         return array.astype(np.int64)
     for begin in range(0, len(array), _PIECE):
         piece = array[begin : begin + _PIECE]
+        if array.dtype.kind == "f":
+            piece = piece.astype(np.float64)  # beside float16, NumPy 2 rounds the limit
         right = (piece >= 0) & (piece < limit)
         if array.dtype.kind == "f":
             right &= piece == np.floor(piece)

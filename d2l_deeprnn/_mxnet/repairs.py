@@ -1,7 +1,7 @@
 """What MXNet 1.9.1 needs from today's Python before it can be imported.
 
-MXNet was retired in 2023. Its last release still asks NumPy for a name that
-NumPy 1.24 removed, chooses half of the processors as its number of threads,
+MXNet was retired in 2023. Its last release still asks NumPy for names that
+NumPy has removed since (``old_numpy``), chooses half of the processors as its number of threads,
 has them wait for each other in a way that other programs bring to a standstill,
 copies large arrays with threads that are then in the way of the others, and
 crashes over large weights that are a part of another array.
@@ -28,10 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Iterator, List, Optional
 
-import numpy as np
-
 from ..errors import D2LError
-from . import waiting
+from . import old_numpy, waiting
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
@@ -53,7 +51,7 @@ class CannotImportMXNet(D2LError, ImportError):
 
 
 class _QuietFinder:
-    """Finds MXNet for every ``import mxnet``, the user's too, so that importing it is quiet.
+    """Finds MXNet for every ``import mxnet``, the user's too, so that importing it works quietly.
 
     A warnings filter would not do: test runners such as pytest reset the filters for each test.
     """
@@ -68,11 +66,16 @@ class _QuietFinder:
 
 class _QuietLoader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
+        if not hasattr(module, "base"):  # not a reload
+            # Submodules that a failed import left behind would not become attributes.
+            for name in [name for name in sys.modules if name.startswith("mxnet.")]:
+                del sys.modules[name]
         # Differs: MXNet uses deprecated names of NumPy and distutils. They still work, and MXNet
         # is no longer maintained.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), old_numpy.names():
             warnings.simplefilter("ignore", DeprecationWarning)
             super().exec_module(module)
+        old_numpy.adapt()
 
 
 def prepare() -> None:
@@ -84,13 +87,8 @@ def prepare() -> None:
     for each other (``waiting``).
 
     Raises:
-        CannotImportMXNet: If MXNet cannot work with the installed NumPy or with ``python -OO``.
+        CannotImportMXNet: If MXNet cannot work because of ``python -OO``.
     """
-    if int(np.__version__.split(".")[0]) >= 2:
-        raise CannotImportMXNet(
-            f"MXNet 1.9.1 works with NumPy 1 only, and NumPy {np.__version__} is what is imported "
-            f"(from {Path(np.__file__).parent}): pip install 'numpy<2'"
-        )
     if sys.flags.optimize > 1:
         raise CannotImportMXNet(
             "MXNet 1.9.1 needs its docstrings, which Python's option -OO removes: use -O, or set "
@@ -98,10 +96,6 @@ def prepare() -> None:
         )
     if _QuietFinder not in sys.meta_path:
         sys.meta_path.insert(0, _QuietFinder)
-    # A look into the namespace and not hasattr: NumPy answers a hasattr for
-    # this name with a warning.
-    if "bool" not in vars(np):
-        np.bool = bool  # type: ignore[attr-defined, misc, assignment, unused-ignore]
     # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
     # process over anything but one whole number.
     global _chosen

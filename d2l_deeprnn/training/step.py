@@ -183,7 +183,7 @@ def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
         ...     loss = w * w
         >>> loss.backward()
         >>> d2l.sgd([w], lr=0.1, batch_size=1)
-        >>> w.asscalar().round(3)  # 3 - 0.1 * 6
+        >>> print(w.asscalar().round(3))  # 3 - 0.1 * 6
         2.4
     """
     for param in params:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import d2l_deeprnn as d2l
+from d2l_deeprnn._checks import token_indices
 from d2l_deeprnn._mxnet import gluon, init, mx, nd
 from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
@@ -232,3 +233,11 @@ def test_tokens_not_to_be_scored_are_indices_too():
     with pytest.raises(ValueError, match=r"unscored\[1\] is 'a': it must be"):
         evaluate(gluon_model(), TEXT, unscored=[0, "a"])
     assert evaluate(gluon_model(), TEXT, unscored={1, 2}).num_chars == 90
+
+
+def test_the_limit_is_not_rounded_beside_short_floats():
+    """Of 2049, float16 makes 2048."""
+    indices = np.array([0, 2048], np.float16)
+    assert token_indices("indices", indices, 2049) is indices
+    with pytest.raises(ValueError, match=r"indices\[1\] is 2048\.0"):
+        token_indices("indices", indices, 2048)
