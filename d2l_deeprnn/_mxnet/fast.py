@@ -112,7 +112,6 @@ class FlatParameters:
         with autograd.pause():
             self.vector = nd.concat(*[param.data().reshape((-1,)) for param in params], dim=0)
             self.gradient = nd.zeros_like(self.vector)
-            self._one = nd.ones((1, 1), ctx=self.vector.context)
             for param, begin, end in zip(params, [0, *self._ends], self._ends):
                 data, gradient = self._view(begin, end, param.shape)
                 param._data, param._grad = [data], [gradient]
@@ -141,11 +140,10 @@ class FlatParameters:
         )
 
     def subtract_gradient(self, factor: nd.NDArray, lr: float) -> None:
-        """Multiply the gradient by ``factor``, of shape (1,), and take a step of plain SGD."""
-        # As matrix products of shapes (1, 1) and (1, n), each is one pass over the memory.
+        """Take a step of plain SGD with the gradient times ``factor``, of shape (1,)."""
+        # As a matrix product of shapes (1, 1) and (1, n), this is one pass over the memory.
         row, gradient = self.vector.reshape((1, -1)), self.gradient.reshape((1, -1))
-        nd.linalg.trmm(factor.reshape((1, 1)), gradient, out=gradient)
-        nd.linalg.gemm(self._one, gradient, row, alpha=-lr, beta=1, out=row)
+        nd.linalg.gemm(factor.reshape((1, 1)), gradient, row, alpha=-lr, beta=1, out=row)
         self.mark_fresh(False)
 
     def mark_fresh(self, fresh: bool) -> None:

@@ -103,6 +103,7 @@ class ModelParameters:
         self._flat: Optional[FlatParameters] = None
         self._fast_forward: Optional[Forward] = None
         self._structure: Any = None
+        self._factor: Optional[nd.NDArray] = None  # of gradients that are not scaled yet
 
     def belong_to(self, model: gluon.Block) -> bool:
         """Return whether the optimizer's parameters are those of a model."""
@@ -127,15 +128,23 @@ class ModelParameters:
 
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of one number."""
-        flat = self._flat
+        flat, self._factor = self._flat, None
         if flat is not None and is_plain_sgd(self.optimizer):
             # Differs: the original went from array to array.
             flat.subtract_gradient(factor, self.optimizer.learning_rate)
+            self._factor = factor
             return
         scale(self.gradients(), factor)
         if flat is not None:
             flat.mark_fresh(True)  # the backward pass wrote to the vector, not to the arrays
         self.optimizer.step(1)  # the loss is a mean already
+
+    def finish(self) -> None:
+        """Scale the last gradients, for callbacks that look at them."""
+        # Not in every step: it takes 2 % of the chapter's minibatch.
+        if self._factor is not None:
+            scale(self.gradients(), self._factor)
+            self._factor = None
 
 
 def trainable(model: gluon.Block) -> List[gluon.Parameter]:
@@ -161,6 +170,9 @@ class Arrays:
     def update(self, factor: nd.NDArray) -> None:
         scale(self.gradients(), factor)
         sgd(self._arrays, self._lr, 1)  # the loss is a mean already
+
+    def finish(self) -> None:
+        """Do nothing: the gradients are scaled in every step."""
 
 
 def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:

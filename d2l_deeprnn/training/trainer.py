@@ -111,6 +111,7 @@ class Trainer:
                 late.finish()
                 raise Stopped(f"in epoch {self.epoch}, after minibatch {self.position}")
         late.finish()
+        self.step.parameters.finish()
         return math.fsum(self.losses) / len(self.losses)
 
     def end_epoch(self) -> None:
