@@ -124,6 +124,11 @@ class Picture(Figure):
     get_tightbbox = _defaults()(Figure.get_tightbbox)
     savefig = _defaults()(Figure.savefig)
 
+    def set_canvas(self, canvas: Any) -> None:
+        """Take a canvas; IPython calls its ``print_figure`` directly, which reads the style too."""
+        canvas.print_figure = _defaults()(canvas.print_figure)
+        super().set_canvas(canvas)
+
     def _repr_png_(self) -> Tuple[bytes, Dict[str, Any]]:
         buffer = io.BytesIO()
         # Twice the pixels of the size shown, so that lines and letters are sharp.
