@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Iterable, List, Optional
 
 import numpy as np
 
@@ -195,11 +195,7 @@ class Learner:
             parameters=as_numpy(parameters_of(self.model)),
             optimizer_arrays=as_numpy(optimizers.state_arrays(self._optimizer)),
             optimizer_numbers=optimizers.state_numbers(self._optimizer),
-            # Of several ranks' own models, which have the rows in the middle.
-            hidden_state=[
-                self._ranks.gather(state.asnumpy(), axis)
-                for state, axis in zip(self._trainer.state or (), self._row_axes())
-            ],
+            hidden_state=self._gathered(self._trainer.state or ()),
             history=list(self.history),
             position=self._trainer.position,
             losses=list(self._trainer.losses),
@@ -230,15 +226,24 @@ class Learner:
                 {str(i): s.shape for i, s in enumerate(begun)},
             )
             trainer.state = [
-                nd.array(self._own(array, axis), ctx=self.ctx)
-                for array, axis in zip(hidden.values(), self._row_axes())
+                nd.array(array, ctx=self.ctx, dtype=array.dtype)
+                for array in self._own_rows(list(hidden.values()))
             ]
         set_random_state(state.random)
         self._random_state = random.getstate()
 
-    def _own(self, state: np.ndarray, axis: int) -> np.ndarray:
-        """The part of a hidden state that belongs to this rank's rows."""
-        return state if self._ranks.size == 1 else state.take(self._rows, axis)
+    def _gathered(self, state: Iterable[nd.NDArray]) -> List[np.ndarray]:
+        """The hidden state of all rows on rank 0; elsewhere that of this rank's rows."""
+        arrays = [array.asnumpy() for array in state]
+        if self._ranks.size == 1 or not arrays:
+            return arrays
+        return [self._ranks.gather(*each) for each in zip(arrays, self._row_axes())]
+
+    def _own_rows(self, state: List[np.ndarray]) -> List[np.ndarray]:
+        """The part of the hidden state of all rows that belongs to this rank's rows."""
+        if self._ranks.size == 1:
+            return state
+        return [array.take(self._rows, axis) for array, axis in zip(state, self._row_axes())]
 
     def _row_axes(self) -> List[int]:
         """For each array of the hidden state, the axis of the minibatch's rows."""

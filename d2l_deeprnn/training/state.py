@@ -128,7 +128,7 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
     params, values = named_parameters(model), check_parameters(model, values)
     model.initialize(ctx=ctx, force_reinit=True)
     for name, param in params.items():
-        param.set_data(nd.array(values[name]))
+        param.set_data(nd.array(values[name], dtype=param.dtype))
     flatten_parameters(model)
 
 

@@ -21,8 +21,9 @@ from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Diverged, Learner, build_model, new_model
+from d2l_deeprnn.training.ranks import Ranks
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
-from d2l_deeprnn.training.state import TrainingState
+from d2l_deeprnn.training.state import TrainingState, parameters_of, set_parameters
 from d2l_deeprnn.training.trainer import Stopped
 
 SMALL = {
@@ -528,10 +529,66 @@ def test_the_rows_of_a_hidden_state_are_where_the_layer_has_them(text, layer, ax
     with pytest.raises(Stopped):
         its.train_epoch(should_stop=lambda: True)
     gathered = []
-    its._ranks.gather = lambda array, axis: gathered.append(axis) or array
+
+    class Two(Ranks):
+        size = 2
+
+        def gather(self, array, axis):
+            gathered.append(axis)
+            return array
+
+    its._ranks = Two()
     assert [state.shape[axis] for state in its.capture().hidden_state] == [8, 8]
     assert gathered == [axis, axis]
-    del its._ranks.gather
+
+
+class OneArray(gluon.Block):
+    """Its state is one array (batch_size, 4), not a list."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.embedding = gluon.nn.Embedding(size, 4)
+        self.dense = gluon.nn.Dense(size, in_units=4)
+
+    def begin_state(self, batch_size, ctx):
+        return nd.zeros((batch_size, 4), ctx=ctx)
+
+    def forward(self, inputs, state):
+        steps = []
+        for index in inputs.T:
+            state = nd.tanh(self.embedding(index) + state)
+            steps.append(self.dense(state))
+        return nd.concat(*steps, dim=0), state
+
+
+class NoState(OneArray):
+    def begin_state(self, batch_size, ctx):
+        return None
+
+    def forward(self, inputs, state):
+        return super().forward(inputs, nd.zeros((len(inputs), 4)))[0], None
+
+
+@pytest.mark.parametrize("kind", [OneArray, NoState])
+def test_a_model_whose_state_is_not_a_list_is_captured_after_an_epoch(text, kind):
+    vocab, indices = text
+    model = kind(len(vocab))
+    model.initialize()
+    its = Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
+    its.train_epoch()
+    assert its.capture().hidden_state == []
+
+
+def test_double_precision_is_kept_by_a_checkpoint(text):
+    vocab, indices = text
+    model = d2l.RNNModel(gluon.rnn.LSTM(8, input_size=len(vocab)), len(vocab))
+    model.initialize()
+    model(nd.zeros((1, 1)), model.begin_state(1))
+    model.cast("float64")
+    param = model.dense.weight
+    values = {name: p.asnumpy() + 1e-12 for name, p in parameters_of(model).items()}
+    set_parameters(model, values, mx.cpu())
+    np.testing.assert_array_equal(param.data().asnumpy(), values["dense.weight"])
 
 
 def test_a_training_in_another_thread_is_refused(text, tmp_path):
