@@ -13,18 +13,10 @@ from __future__ import annotations
 
 import minibatch
 import original
+from generation import ALPHABET, HIDDENS, LAYERS, NUM_CHARS
 from turns import Contest, as_installed
 
 from d2l_deeprnn._mxnet.repairs import available_cores
-
-NUM_CHARS = 500
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "
-HIDDENS, LAYERS = 256, 2
-
-
-def _libraries():
-    as_installed()
-    return original.load()
 
 
 def _train(library, train, model_class):
@@ -64,7 +56,8 @@ def ours(work, function, model_class):
 
 def theirs(work, function):
     def start():
-        d2l, train = _libraries()
+        as_installed()
+        d2l, train = original.load()
         return work(d2l, getattr(train, function), own)
 
     return start

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from . import autograd, gluon, mx, nd
-from .blocks import blocks_in, describe, is_as_its_class
+from .blocks import blocks_in, describe
 
 FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
 _METHODS = ("__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
@@ -34,14 +34,6 @@ def snapshot(params: Sequence[gluon.Parameter]) -> List[gluon.Parameter]:
 def methods_of(classes: Sequence[type]) -> List[Any]:
     """Return the forward methods of classes, to find out whether one has been replaced."""
     return [getattr(cls, name, None) for cls in classes for name in _METHODS]
-
-
-def is_untouched(model: gluon.Block) -> bool:
-    """Return whether no block has hooks, methods of its own instance, or a compiled graph."""
-    return all(
-        is_as_its_class(block) and not getattr(block, "_active", False)
-        for block in blocks_in(model)
-    )
 
 
 def structure(model: gluon.Block) -> List[Tuple[gluon.Block, List[Any]]]:

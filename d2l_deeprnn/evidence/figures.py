@@ -119,13 +119,10 @@ class Picture(Figure):
 
     alt = ""
 
-    # IPython draws a figure and asks for its extent without calling savefig.
-    draw = _defaults()(Figure.draw)
-    get_tightbbox = _defaults()(Figure.get_tightbbox)
     savefig = _defaults()(Figure.savefig)
 
     def set_canvas(self, canvas: Any) -> None:
-        """Take a canvas; IPython calls its ``print_figure`` directly, which reads the style too."""
+        """Take a canvas, whose ``print_figure`` IPython calls without calling ``savefig``."""
         canvas.print_figure = _defaults()(canvas.print_figure)
         super().set_canvas(canvas)
 

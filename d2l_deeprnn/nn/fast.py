@@ -13,7 +13,7 @@ import weakref
 from typing import Any, Callable, List, Optional, Sequence
 
 from .._mxnet import gluon, mx, nd
-from .._mxnet.blocks import blocks_in
+from .._mxnet.blocks import blocks_in, is_as_its_class
 from .._mxnet.fast import (
     FUSED,
     CompiledFunction,
@@ -25,7 +25,6 @@ from .._mxnet.fast import (
     called_by_one_thread,
     is_basic,
     is_compiled,
-    is_untouched,
     layer_parameters,
     methods_of,
     snapshot,
@@ -129,7 +128,8 @@ def _is_chapters(model: Any) -> bool:
     """Return whether a model is exactly the chapter's, around one fused layer or a stack."""
     if type(model) is not RNNModel or methods_of(_CLASSES) != _AS_WRITTEN:
         return False
-    layers, kinds = _fused_layers(model), [type(block) for block in blocks_in(model)]
+    layers, blocks = _fused_layers(model), blocks_in(model)
+    kinds = [type(block) for block in blocks]
     return (
         bool(layers)
         and all(map(is_basic, layers))
@@ -139,7 +139,9 @@ def _is_chapters(model: Any) -> bool:
         and kinds.count(gluon.nn.Dense) == kinds.count(RNNModel) == 1
         and type(model.dense) is gluon.nn.Dense
         and isinstance(model.dense.act, (gluon.nn.Activation, type(None)))
-        and is_untouched(model)
+        # and nobody has given a part hooks or methods of its own, or compiled it
+        and all(map(is_as_its_class, blocks))
+        and not is_compiled(model)
     )
 
 

@@ -3,8 +3,8 @@
 A token file lies in the user's cache directory, under a name that follows from the paths of the
 texts and from how they are cleaned. In it stands what size and times the texts had, so that it is
 made anew when one of them has changed.
-A token file is as good as its text: only its user can read it, and one that somebody else owns or
-could have written to is not used.
+
+Only its user can read a token file. A file that another user owns or can write to is not used.
 
     16 bytes      what file it is
     the indices   unsigned integers of 1, 2 or 4 bytes

@@ -138,8 +138,8 @@ def evaluate(
             # scores go time step by time step: (columns * rows, vocab_size)
             targets = nd.array(followers.T.reshape(-1), ctx=ctx)
             log_likelihood = nd.pick(nd.log_softmax(scores), targets)
-            counted_here = nd.array(counted.T.reshape(-1), ctx=ctx, dtype=scores.dtype)
-            sums.append((log_likelihood * counted_here).sum())
+            weights = nd.array(counted.T.reshape(-1), ctx=ctx, dtype=scores.dtype)  # 0 or 1
+            sums.append((log_likelihood * weights).sum())
             if len(sums) > 4:  # not to fill the device's queue; see train
                 losses.append(sums.pop(0).asscalar())
         losses.extend(s.asscalar() for s in sums)

@@ -478,7 +478,7 @@ class _MPIRanks(Ranks):
 
 def _complain(words: str) -> None:
     say(f"d2l-deeprnn: error: {process_name()}: {printable(words)}")
-    # What mpiexec has not passed on when all is ended is lost.
+    # Give mpiexec time to print the line: ending the job discards what it has not printed.
     time.sleep(PASSING_ON)
 
 

@@ -49,8 +49,8 @@ from .settings import SettingsError, TrainSettings, as_dict, differences, from_d
 from .state import TrainingState, TrainRecord, check_parameters, parameters_in, set_parameters
 from .trainer import Progress, Stopped
 
-# If training has taken so long since the last checkpoint, one is written before scoring too: a
-# process that is killed while it scores, for instance for want of memory, loses no more than this.
+# Seconds since the last checkpoint after which one is written before scoring too. If the process is
+# killed while it scores, for instance by running out of memory, it loses no more than this.
 SAVE_SECONDS = 5.0
 COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
 # What may be changed when a run goes on: it decides about what is still to come or, the last, how

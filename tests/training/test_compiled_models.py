@@ -37,7 +37,7 @@ def text():
 
 
 class Hybrid(gluon.HybridBlock):
-    """What the models below share: an embedding, a recurrent layer, an output layer."""
+    """A model of an embedding, a recurrent layer and an output layer; the base of those below."""
 
     def __init__(self, size, layer=None, **embedding):
         super().__init__()
