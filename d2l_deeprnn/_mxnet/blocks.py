@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple
 
-from . import gluon, nd
+from . import gluon, mx, nd
 
 
 def blocks_in(model: Any) -> List[Any]:
@@ -97,6 +97,12 @@ def named_parameters(model: gluon.Block) -> Dict[str, gluon.Parameter]:
 def is_initialized(param: gluon.Parameter) -> bool:
     """Whether a parameter has a value, or gets one as soon as its shape is known."""
     return param._data is not None or bool(param._deferred_init)
+
+
+def learn_shapes(model: Any, ctx: mx.Context) -> None:
+    """Draw the parameters that Gluon draws only when it learns their shapes from first inputs."""
+    if any(0 in (param.shape or ()) for param in model.collect_params().values()):
+        model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
 
 
 def set_value(param: gluon.Parameter, value: nd.NDArray) -> None:

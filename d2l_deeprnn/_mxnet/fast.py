@@ -208,18 +208,18 @@ def is_compiled(model: Any) -> bool:
     )
 
 
-_calling = threading.RLock()
+# Held while operations on a model's parameters are queued. MXNet 1.9.1 can deadlock if two threads
+# at once queue operations that share several arrays: a compiled graph reads all parameters, a fused
+# layer those of all its gates, and an optimizer may update four in one operation.
+# Only queueing takes turns, not computing.
+queueing = threading.RLock()
 
 
 def called_by_one_thread(model: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls a compiled model while no other thread does.
-
-    A graph queues several operations as one. MXNet 1.9.1 can deadlock if two threads do so at the
-    same time and the operations share several arrays. Only queueing takes turns, not computing.
-    """
+    """Return a function that calls a model while no other thread calls or trains one."""
 
     def call(*args: Any) -> Any:
-        with _calling:
+        with queueing:
             return model(*args)
 
     return call

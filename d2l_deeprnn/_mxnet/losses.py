@@ -17,7 +17,7 @@ IN_FLIGHT = 4  # minibatches that the device may have in its queue
 
 
 class LateLosses:
-    """Hands on each loss when ``IN_FLIGHT`` more were added.
+    """Reports each loss when ``IN_FLIGHT`` more were added, the last at the end of a ``with``.
 
     Args:
         on_loss: called with one number for each loss, in order.
@@ -33,10 +33,19 @@ class LateLosses:
         if len(self._in_flight) > IN_FLIGHT:
             self._read_first()
 
-    def finish(self) -> None:
-        """Wait for the losses that were not handed on, and do so."""
+    def __enter__(self) -> LateLosses:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        # After an exception too, such as Ctrl-C in a notebook: training may resume from there.
         while self._in_flight:
             self._read_first()
 
     def _read_first(self) -> None:
-        self._on_loss(float(self._in_flight.popleft().asscalar()))
+        loss = float(self._in_flight[0].asscalar())
+        self._in_flight.popleft()
+        try:
+            self._on_loss(loss)
+        except BaseException:
+            self._in_flight.clear()  # the first loss that is refused is the one to report
+            raise

@@ -74,7 +74,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None
     if arguments.corpus is None or arguments.baseline:
-        text = ranks.first_before_others(lambda: runs.read_own_text(arguments.directory))
+        text = ranks.first_before_others(lambda: runs.read_own_text(arguments.directory, run.vocab))
     if arguments.corpus is not None:
         corpus = ranks.first_before_others(
             lambda: read_tokens(

@@ -199,7 +199,7 @@ def _held_out(arguments: argparse.Namespace, run: LoadedRun, which: str) -> str:
 
     note = ""
     try:
-        text: Optional[TextParts] = runs.read_own_text(arguments.directory)
+        text: Optional[TextParts] = runs.read_own_text(arguments.directory, run.vocab)
     except (CorpusError, runs.RunError) as error:
         if arguments.baseline:
             raise

@@ -12,8 +12,8 @@ import copy
 import weakref
 from typing import Any, Callable, List, Optional, Sequence
 
-from .._mxnet import gluon, mx, nd
-from .._mxnet.blocks import blocks_in, is_as_its_class
+from .._mxnet import gluon, mx
+from .._mxnet.blocks import blocks_in, is_as_its_class, learn_shapes
 from .._mxnet.fast import (
     FUSED,
     CompiledFunction,
@@ -55,9 +55,7 @@ def flatten_parameters(model: Any) -> None:
     if not _is_chapters(model) or not are_float32(_parameters(model)):
         return
     params, ctx = _parameters(model), model.dense.weight.list_ctx()[0]
-    if any(0 in param.shape for param in params):
-        # Gluon draws these when it learns their shapes, from the first inputs; any will do.
-        model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
+    learn_shapes(model, ctx)
     trained = all(param.grad_req == "write" for param in params)
     if trained and are_alike(params) and len(model.collect_params().keys()) == len(params):
         _flat[model] = FlatParameters(params)
@@ -106,7 +104,7 @@ def one_step(model: Any) -> Forward:
         model: of any kind; any but the chapter's own is called as it is.
     """
     if not _is_chapters(model) or not are_alike(_parameters(model)):
-        return thread_safe(model)
+        return called_by_one_thread(model)
 
     def forward(inputs: Any, state: Any) -> Any:
         cells = [LayerOfCells(layer) for layer in _fused_layers(model)]
@@ -119,9 +117,12 @@ def one_step(model: Any) -> Forward:
     return CompiledFunction(forward, snapshot(_parameters(model)), **flags)
 
 
-def thread_safe(model: Any) -> Forward:
-    """Return a function that calls a model, and that several threads may call at once."""
-    return called_by_one_thread(model) if is_compiled(model) else model
+def draws_nothing(model: Any) -> bool:
+    """Return whether a model surely draws no random numbers while it is trained.
+
+    That is known of the chapter's own model around one fused layer, and of no other.
+    """
+    return flat_parameters(model) is not None and type(model.rnn) in FUSED
 
 
 def _is_chapters(model: Any) -> bool:

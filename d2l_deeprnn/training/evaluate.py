@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import positive_int, token_indices
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
-from ..nn.fast import thread_safe
+from .._mxnet.fast import called_by_one_thread
 from .ranks import ALONE, Ranks
 
 # Characters that a row reads, unscored, to get into the text, where it does
@@ -115,7 +115,7 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
-    forward = thread_safe(model)
+    forward = called_by_one_thread(model)
     vocab_size = getattr(model, "vocab_size", None)
     step, end = 0, warm_up + length if part else 0
     with ranks.working():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from typing import Any, Callable, Iterable, List, Optional
+from typing import Any, Callable, List, Optional
 
 import numpy as np
 
 from .._checks import expected_arrays, token_indices
 from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.allocator import keep_freed_memory
-from .._mxnet.blocks import blocks_in
+from .._mxnet.blocks import blocks_in, learn_shapes, named_parameters
 from .._mxnet.context import (
     check_ctx,
     exclusive_generators,
@@ -22,6 +22,7 @@ from .._mxnet.context import (
 )
 from ..errors import D2LError
 from ..evidence.provenance import physical_memory
+from ..nn.fast import draws_nothing
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
@@ -30,7 +31,7 @@ from .evaluate import evaluate
 from .ranks import ALONE, Ranks
 from .settings import SettingsError, TrainSettings, learning_rate, why_finished
 from .state import TrainingState, TrainRecord, as_numpy, parameters_of, set_parameters
-from .step import ModelParameters, Step
+from .step import ModelParameters, Step, arrays_in, map_arrays
 from .trainer import Progress, Trainer
 
 
@@ -91,6 +92,7 @@ class Learner:
         data_iter = data_iter_consecutive if adjacent else data_iter_random
         keep_freed_memory()
         set_seed(settings.seed)
+        learn_shapes(model, ctx)
         self.settings, self.model, self.ctx = settings, model, ctx
         self._ranks, self._rows = ranks, rows
         if ranks.size > 1:
@@ -118,6 +120,7 @@ class Learner:
         )
         self.history: List[TrainRecord] = []
         self._seconds = 0.0
+        self._draws = settings.optimizer == "sgld" or not draws_nothing(model)
         # Python's generator gives an epoch's minibatches. Its state at the beginning is what a
         # run that goes on in the middle draws them from again.
         self._random_state = random.getstate()
@@ -188,14 +191,15 @@ class Learner:
         """Everything that the training goes on from, on rank 0 the state of all rows.
 
         Raises:
-            Diverged: if a parameter is not finite: that is nothing to go on from.
+            Diverged: If a parameter is not finite, so that training cannot resume.
+            TypeError: If the hidden state within an epoch has something other than arrays in it.
         """
         self._check_parameters()
         return TrainingState(
             parameters=as_numpy(parameters_of(self.model)),
             optimizer_arrays=as_numpy(optimizers.state_arrays(self._optimizer)),
             optimizer_numbers=optimizers.state_numbers(self._optimizer),
-            hidden_state=self._gathered(self._trainer.state or ()),
+            hidden_state=self._gathered(self._trainer.state),
             history=list(self.history),
             position=self._trainer.position,
             losses=list(self._trainer.losses),
@@ -223,18 +227,21 @@ class Learner:
             hidden = expected_arrays(
                 "state/",
                 {str(i): s for i, s in enumerate(state.hidden_state)},
-                {str(i): s.shape for i, s in enumerate(begun)},
+                {str(i): s.shape for i, s in enumerate(arrays_in(begun))},
             )
-            trainer.state = [
-                nd.array(array, ctx=self.ctx, dtype=array.dtype)
-                for array in self._own_rows(list(hidden.values()))
-            ]
+            own = iter(self._own_rows(list(hidden.values())))
+
+            def loaded(_: nd.NDArray) -> nd.NDArray:
+                array = next(own)
+                return nd.array(array, ctx=self.ctx, dtype=array.dtype)
+
+            trainer.state = map_arrays(loaded, begun)
         set_random_state(state.random)
         self._random_state = random.getstate()
 
-    def _gathered(self, state: Iterable[nd.NDArray]) -> List[np.ndarray]:
-        """The hidden state of all rows on rank 0; elsewhere that of this rank's rows."""
-        arrays = [array.asnumpy() for array in state]
+    def _gathered(self, state: Any) -> List[np.ndarray]:
+        """The arrays of the hidden state of all rows on rank 0; elsewhere of this rank's rows."""
+        arrays = [array.asnumpy() for array in arrays_in(state)]
         if self._ranks.size == 1 or not arrays:
             return arrays
         return [self._ranks.gather(*each) for each in zip(arrays, self._row_axes())]
@@ -251,16 +258,16 @@ class Learner:
         one, two = (self.model.begin_state(batch_size=n, ctx=self.ctx) for n in (1, 2))
         return [
             next((i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n), 0)
-            for a, b in zip(one, two)
+            for a, b in zip(arrays_in(one), arrays_in(two))
         ]
 
     def _before_step(self, epochs_done: float) -> None:
         settings = self.settings
         losses = (record.loss for record in self.history)
         self._optimizer.set_learning_rate(learning_rate(settings, epochs_done, losses))
-        if settings.dropout or settings.optimizer == "sgld":
+        if self._draws:
             # The state of MXNet's generator cannot be read. It is made known by
-            # starting it from a number of its own in each minibatch.
+            # starting it from a number of its own in each minibatch, which takes a millisecond.
             place = [settings.seed, self.epoch, self._trainer.position]
             seed = int(np.random.SeedSequence(place).generate_state(1)[0] >> 1)
             mx.random.seed(seed)  # which takes 31 bits
@@ -270,12 +277,19 @@ class Learner:
             self._diverged(f"the loss of minibatch {len(self._trainer.losses)} is {loss}")
 
     def _check_parameters(self) -> None:
-        # Any value that is not finite makes the sum of squares so too. Unlike nd.sum, nd.dot adds
-        # with all threads.
-        vectors = {name: a.reshape((-1,)) for name, a in parameters_of(self.model).items()}
-        sums = {name: nd.dot(vector, vector) for name, vector in vectors.items()}
-        for name, total in sums.items():
-            if not math.isfinite(float(total.asscalar())):
+        # A value that is not finite makes the sum of squares infinite too, and so does one near the
+        # end of the range. Unlike nd.sum, nd.dot adds with all threads.
+        sums, still = {}, {}
+        for name, param in named_parameters(self.model).items():
+            array = param.data()
+            if param.grad_req == "null":  # a constant, which may be large, or of integers
+                still[name] = array
+            else:
+                vector = array.astype(np.promote_types(array.dtype, "float32"), copy=False)
+                vector = vector.reshape((-1,))
+                sums[name] = nd.dot(vector, vector)
+        for name, array in {**sums, **still}.items():
+            if not np.isfinite(array.asnumpy()).all():
                 self._diverged(f"the parameter {name} is not finite")
 
     def _diverged(self, what: str) -> None:

@@ -207,7 +207,7 @@ def train(
             check_text(config, text.sha256, settings.corpus, out)
         ctx = ctx or ranks.device()
         if config is not None:
-            files.load(settings, len(text.vocab))
+            files.load(settings, text.vocab)
         model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
         learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
@@ -364,12 +364,17 @@ def settings_of(config: Dict[str, Any]) -> TrainSettings:
     return dataclasses.replace(settings, corpus=corpus)
 
 
-def read_own_text(directory: PathLike) -> TextParts:
+def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextParts:
     """Read the text of the run in a directory, if it is still what it was.
 
+    Args:
+        directory: The run's directory.
+        vocab: The loaded model's vocabulary, if the text will be used with the model.
+
     Raises:
-        RunError: if there is no run, or the text has changed.
-        CorpusError: if the text cannot be found or used.
+        RunError: If there is no run, or the text has changed.
+        CorpusError: If the text cannot be found or used.
+        CheckpointError: If the text's vocabulary is not the model's.
     """
     directory = user_path(directory)
     config = _trained(directory)
@@ -378,7 +383,18 @@ def read_own_text(directory: PathLike) -> TextParts:
     check_there(settings.corpus, directory, TRAIN)
     text = read_text_of(settings)
     check_text(config, text.sha256, settings.corpus, directory)
+    if vocab is not None:
+        with fitting(directory):
+            _check_vocab(vocab.idx_to_token, text.vocab)
     return text
+
+
+def _check_vocab(tokens: List[str], vocab: Vocab) -> None:
+    if tokens != vocab.idx_to_token:
+        raise ValueError(
+            "its vocabulary is not that of the run's text, so its indices stand for other "
+            "characters"
+        )
 
 
 def _trained(directory: Path) -> Dict[str, Any]:
@@ -550,8 +566,8 @@ class _Files:
         state = learner.capture()
         self._ranks.first(lambda: _save(state, learner.best, text, self._directory))
 
-    def load(self, settings: TrainSettings, vocab_size: int) -> None:
-        """Load the checkpoint that the run wrote last, if its parameters are of these sizes."""
+    def load(self, settings: TrainSettings, vocab: Vocab) -> None:
+        """Load the checkpoint that the run wrote last, if it is of these settings and text."""
 
         def load() -> Any:
             directory = self._directory
@@ -559,8 +575,9 @@ class _Files:
             if name is not None:
                 self._loaded = directory.load(name)
                 with fitting(self._out / name):
+                    _check_vocab(self._loaded.data["vocab"], vocab)
                     stacked = _is_stacked(directory.config)
-                    model = build_model(settings, vocab_size, stacked=stacked)
+                    model = build_model(settings, len(vocab), stacked=stacked)
                     check_parameters(model, parameters_in(self._loaded.arrays))
             return name, self._loaded.data
 

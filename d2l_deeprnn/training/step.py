@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from .._checks import positive_number
 from .._mxnet import autograd, gluon, mx, nd
 from .._mxnet.context import check_ctx
-from .._mxnet.fast import FlatParameters, structure
+from .._mxnet.fast import FlatParameters, queueing, structure
 from .._mxnet.optimizers import is_plain_sgd, parameters
 from ..nn.fast import flat_parameters, training_forward
 from .ranks import ALONE, Ranks
@@ -57,19 +58,21 @@ class Step:
             The mean loss of all rows, in nats a character, shape (1,), and the new state. Neither
             need be computed yet.
         """
-        state = detach(state)
-        with autograd.record():
-            output, new_state = self._forward(X, state)
-            loss = self._loss(output, Y)
-            if self._weight != 1:
-                loss = loss * self._weight
-        loss.backward()
-        gradients = self.parameters.gradients()
-        self._ranks.sum([*gradients, loss])
-        factor = clipping_factor(gradients, self._clipping_theta)
-        # All ranks use rank 0's factor: another machine may round it differently.
-        self._ranks.take_first([factor])
-        self.parameters.update(factor)
+        # Other threads may predict with the model meanwhile.
+        with queueing:
+            state = detach(state)
+            with autograd.record():
+                output, new_state = self._forward(X, state)
+                loss = self._loss(output, Y)
+                if self._weight != 1:
+                    loss = loss * self._weight
+            loss.backward()
+            gradients = self.parameters.gradients()
+            self._ranks.sum([*gradients, loss])
+            factor = clipping_factor(gradients, self._clipping_theta)
+            # All ranks use rank 0's factor: another machine may round it differently.
+            self._ranks.take_first([factor])
+            self.parameters.update(factor)
         return loss, new_state
 
 
@@ -281,12 +284,38 @@ def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray
 def detach(state: Any) -> Any:
     """Detach every array of a state, nested or not, from the previous minibatch's graph."""
     # Differs: the original called detach and kept the array it was called on.
+    return map_arrays(lambda array: array.detach(), state)
+
+
+def map_arrays(function: Callable[[nd.NDArray], Any], state: Any) -> Any:
+    """Return a state, nested or not, with the function's results in place of its arrays."""
     if isinstance(state, nd.NDArray):
-        return state.detach()
-    if type(state) in (list, tuple):
-        return type(state)(map(detach, state))
-    if type(state) is dict:
-        return {key: detach(value) for key, value in state.items()}
+        return function(state)
     if isinstance(state, tuple) and hasattr(state, "_make"):  # a named one
-        return state._make(map(detach, state))
+        return state._make(map_arrays(function, part) for part in state)
+    if isinstance(state, (list, tuple)):
+        return type(state)(map_arrays(function, part) for part in state)
+    if isinstance(state, dict):
+        mapped = copy.copy(state)
+        mapped.update({key: map_arrays(function, part) for key, part in state.items()})
+        return mapped
     return state
+
+
+def arrays_in(state: Any) -> List[nd.NDArray]:
+    """Return the arrays of a state, nested or not, in order.
+
+    Raises:
+        TypeError: If the state has something other than arrays in it.
+    """
+    if isinstance(state, nd.NDArray):
+        return [state]
+    if state is None:
+        return []
+    if isinstance(state, (list, tuple, dict)):
+        parts = state.values() if isinstance(state, dict) else state
+        return [array for part in parts for array in arrays_in(part)]
+    raise TypeError(
+        f"the hidden state has a {type(state).__name__} in it, which cannot be saved: let "
+        "begin_state return arrays, in lists, tuples or dicts"
+    )

@@ -97,20 +97,18 @@ class Trainer:
         batches = self._minibatches()
         batches.skip(self.position)
         # Differs: the original read every loss at once, and to read one is to wait for it.
-        late = LateLosses(self._take_loss)
-        for X, Y in batches:
-            if self.state is None or not self._carry_state:
-                self.state = self._begin_state()
-            self._before_step(self.epoch - 1 + self.position / len(batches))
-            loss, self.state = self.step(X, Y, self.state)
-            self.position += 1
-            late.add(loss)
-            last = self.losses[-1] if self.losses else None
-            on_minibatch(Progress(self.epoch, self.position, len(batches), last))
-            if should_stop() and self.position < len(batches):
-                late.finish()
-                raise Stopped(f"in epoch {self.epoch}, after minibatch {self.position}")
-        late.finish()
+        with LateLosses(self._take_loss) as late:
+            for X, Y in batches:
+                if self.state is None or not self._carry_state:
+                    self.state = self._begin_state()
+                self._before_step(self.epoch - 1 + self.position / len(batches))
+                loss, self.state = self.step(X, Y, self.state)
+                self.position += 1
+                late.add(loss)
+                last = self.losses[-1] if self.losses else None
+                on_minibatch(Progress(self.epoch, self.position, len(batches), last))
+                if should_stop() and self.position < len(batches):
+                    raise Stopped(f"in epoch {self.epoch}, after minibatch {self.position}")
         self.step.parameters.finish()
         return math.fsum(self.losses) / len(self.losses)
 

@@ -307,7 +307,8 @@ def test_one_step_at_a_time_gives_the_models_scores(kind, rows, joins):
 
 def test_a_model_whose_shapes_are_not_known_yet_decodes_as_it_is():
     model = model_of(gluon.rnn.LSTM(H, 2))
-    assert one_step(model) is model
+    scores, _ = one_step(model)(nd.zeros((1, 1)), model.begin_state(1))
+    assert_close(scores, model(nd.zeros((1, 1)), model.begin_state(1))[0])
 
 
 def test_decoding_changes_nothing_of_a_model():
@@ -347,6 +348,33 @@ def test_threads_that_share_a_model_get_right_texts(kind):
     for thread in threads:
         thread.join()
     assert found == [expected] * 6 * calls
+
+
+@pytest.mark.parametrize("flags", [None, {}, {"static_alloc": True, "static_shape": True}])
+def test_threads_predict_while_a_model_is_trained(flags):
+    """It is no test of texts, which change meanwhile, but of waiting for ever."""
+    model, vocab = model_of(gluon.rnn.GRU(16, 2), Subclass), d2l.Vocab("abcdef")
+    if flags is not None:
+        model.hybridize(**flags)
+    predicted(model)
+    ended, texts = threading.Event(), []
+
+    def predict():
+        while not ended.is_set():
+            texts.append(d2l.predict_rnn_gluon("a", 20, model, vocab, CTX))
+
+    threads = [threading.Thread(target=predict, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    d2l.train_and_predict_rnn_gluon(
+        *(model, H, [1, 2, 3] * 60, vocab, CTX, 40, 5, 1, 1, 4, ["a"]),
+        initialize=False,
+        log=lambda line: None,
+    )
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert texts
 
 
 def predicted(model):

@@ -1,5 +1,6 @@
 """Training with any settings: optimizers, schedules, stopping, and going on to the bit."""
 
+import collections
 import functools
 import inspect
 import json
@@ -561,6 +562,28 @@ class OneArray(gluon.Block):
         return nd.concat(*steps, dim=0), state
 
 
+class Nested(OneArray):
+    """Its state has an array in a named tuple, a dict, a list, and None beside it."""
+
+    def begin_state(self, batch_size, ctx):
+        return self.packed(super().begin_state(batch_size, ctx))
+
+    def packed(self, array):
+        return Named(collections.OrderedDict(own=[array, None]))
+
+    def forward(self, inputs, state):
+        scores, array = super().forward(inputs, state.part["own"][0])
+        return scores, self.packed(array)
+
+
+Named = collections.namedtuple("Named", "part")
+
+
+class WithNumber(Nested):
+    def packed(self, array):
+        return Named({"own": [array, 7]})
+
+
 class NoState(OneArray):
     def begin_state(self, batch_size, ctx):
         return None
@@ -569,14 +592,83 @@ class NoState(OneArray):
         return super().forward(inputs, nd.zeros((len(inputs), 4)))[0], None
 
 
-@pytest.mark.parametrize("kind", [OneArray, NoState])
-def test_a_model_whose_state_is_not_a_list_is_captured_after_an_epoch(text, kind):
+class WithDropout(OneArray):
+    """A layer of one's own that draws random numbers, whatever the settings say."""
+
+    def forward(self, inputs, state):
+        scores, state = super().forward(inputs, state)
+        return nd.Dropout(scores, p=0.5), state
+
+
+class WithConstants(OneArray):
+    """Large numbers and integers that are not trained."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.large = self.params.get_constant("large", nd.array([-1e30]))
+        self.counts = self.params.get_constant("counts", nd.array([7], dtype="int32"))
+
+
+def own_learner(text, kind):
     vocab, indices = text
+    d2l.set_seed(1)
     model = kind(len(vocab))
     model.initialize()
-    its = Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
+    return Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
+
+
+def stopped_in_the_second_epoch(its):
     its.train_epoch()
-    assert its.capture().hidden_state == []
+    with pytest.raises(Stopped):
+        its.train_epoch(should_stop=lambda: its.position == 3)
+    return its
+
+
+@pytest.mark.parametrize("kind", [OneArray, Nested, NoState, WithDropout, WithConstants])
+def test_a_model_of_ones_own_resumes_exactly(text, kind):
+    through = own_learner(text, kind)
+    through.train_epoch()
+    between, record = through.capture(), through.train_epoch()
+    assert between.hidden_state == []
+    for state in (between, stopped_in_the_second_epoch(own_learner(text, kind)).capture()):
+        resumed = own_learner(text, kind)
+        resumed.restore(state)
+        assert resumed.train_epoch()[:4] == record[:4]
+
+
+def test_a_state_that_cannot_be_saved_is_refused(text):
+    with pytest.raises(TypeError, match="the hidden state has a int in it"):
+        stopped_in_the_second_epoch(own_learner(text, WithNumber)).capture()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_epoch_that_a_callback_interrupted_can_be_finished(text, error):
+    def interrupt(progress):
+        if progress.minibatch == 3:
+            raise error
+
+    expected = own_learner(text, OneArray).train_epoch()
+    its = own_learner(text, OneArray)
+    with pytest.raises(error):
+        its.train_epoch(interrupt)
+    assert len(its.capture().losses) == its.position == 3
+    assert its.train_epoch()[:4] == expected[:4]
+
+
+def test_a_model_that_has_yet_to_learn_its_shapes_is_captured_and_restored(text):
+    vocab, indices = text
+
+    def deferred():
+        d2l.set_seed(1)
+        model = d2l.RNNModel(gluon.rnn.GRU(8), len(vocab))
+        model.initialize()
+        return Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
+
+    before, after = deferred().capture(), deferred()
+    record = after.train_epoch()
+    resumed = deferred()
+    resumed.restore(before)
+    assert resumed.train_epoch()[:4] == record[:4]
 
 
 def test_double_precision_is_kept_by_a_checkpoint(text):
