@@ -101,7 +101,7 @@ def is_initialized(param: gluon.Parameter) -> bool:
 
 def learn_shapes(model: Any, ctx: mx.Context) -> None:
     """Draw the parameters that Gluon draws only when it learns their shapes from first inputs."""
-    if any(0 in (param.shape or ()) for param in model.collect_params().values()):
+    if any(0 in (param.shape or ()) for param in named_parameters(model).values()):
         model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
 
 
