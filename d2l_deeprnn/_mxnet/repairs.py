@@ -29,13 +29,20 @@ from types import ModuleType
 from typing import Any, Iterator, List, Optional
 
 from ..errors import D2LError
-from . import old_numpy, waiting
+from . import old_numpy
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 LAYOUT_VARIABLE = "MXNET_MKLDNN_FORCE_FC_AB_FORMAT"  # whether large weights keep their layout
+SPIN_VARIABLE = "GOMP_SPINCOUNT"  # turns of a loop in which a thread waits before it sleeps
+POLICY_VARIABLE = "OMP_WAIT_POLICY"  # the same in a word
 # All that importing the package may set in the environment.
-VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, *waiting.SWITCHED)
+VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, SPIN_VARIABLE)
+# GNU's OpenMP takes 300,000, which are milliseconds. In a minibatch there are hundreds of places
+# where threads wait for each other. If another program has taken the processor of one thread, the
+# loops of the others keep theirs busy, and a minibatch takes up to ten times as long.
+# Measured by benchmarks/busy.py.
+SPINS = 3000
 
 # System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
 # that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has
@@ -84,7 +91,7 @@ def prepare() -> None:
     Call it before the first ``import mxnet``. A number of threads that the user has set in
     ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` and
     ``MXNET_MKLDNN_FORCE_FC_AB_FORMAT`` are left alone if they are set, and so is how threads wait
-    for each other (``waiting``).
+    for each other (``GOMP_SPINCOUNT``, ``OMP_WAIT_POLICY``).
 
     Raises:
         CannotImportMXNet: If MXNet cannot work because of ``python -OO``.
@@ -102,7 +109,8 @@ def prepare() -> None:
     if _chosen is None:  # later it is what was written here
         _chosen = _given_threads() is not None
     os.environ[THREADS_VARIABLE] = str(_wanted_threads())
-    waiting.prepare()
+    if POLICY_VARIABLE not in os.environ:
+        os.environ.setdefault(SPIN_VARIABLE, str(SPINS))
     # A large array that goes to the device or comes from it is copied in the main
     # thread. Done by several threads, they are a second team beside the one that
     # computes; GNU's OpenMP then has more threads than processors, and from there on
