@@ -15,6 +15,7 @@ it back by being installed, so that repair is a requirement in ``setup.py``.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -26,7 +27,7 @@ import warnings
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Iterator, List, Optional
+from typing import Any, List, Optional
 
 from ..errors import D2LError
 from . import old_numpy
@@ -241,45 +242,24 @@ def _macos_cores() -> Optional[int]:
 def _container_quota(
     cgroup_file: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> Optional[float]:
-    """The smallest processor quota on the way to the root, in processors."""
-    quotas = list(_quotas(cgroup_file, mount))
-    return min(quotas) if quotas else None
+    """Return the smallest quota of processors from this process's control group to the root.
 
-
-def _quotas(cgroup_file: Path, mount: Path) -> Iterator[float]:
+    Only control groups of version 2 are read.
+    """
     try:
         lines = cgroup_file.read_text(errors="surrogateescape").splitlines()
     except _UNREADABLE:  # not Linux, or no control groups
-        return
-    for line in lines:
-        # hierarchy-number:controllers:path; version 2 has no controllers
-        _, controllers, path = [*line.split(":", 2), "none", ""][:3]
-        if controllers == "":
-            root, read = mount, _quota_version_2
-        elif "cpu" in controllers.split(","):
-            root, read = mount / controllers, _quota_version_1
-        else:
-            continue
-        group = root / path.lstrip("/")
+        return None
+    quotas = []
+    for path in [line[len("0::") :] for line in lines if line.startswith("0::")]:
+        group = mount / path.lstrip("/")
         # Inside a container the path may be the host's and not exist here;
         # its parents, up to the mount point, are looked at all the same.
         for folder in [group, *group.parents]:
-            try:
-                quota = read(folder)
-            except _UNREADABLE:
-                quota = None
-            if quota is not None and quota > 0:
-                yield quota
-            if folder == root:
+            with contextlib.suppress(*_UNREADABLE):
+                quota, period = (folder / "cpu.max").read_text().split()
+                if quota != "max" and int(quota) / int(period) > 0:
+                    quotas.append(int(quota) / int(period))
+            if folder == mount:
                 break
-
-
-def _quota_version_2(group: Path) -> Optional[float]:
-    quota, period = (group / "cpu.max").read_text().split()
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _quota_version_1(group: Path) -> Optional[float]:
-    quota = int((group / "cpu.cfs_quota_us").read_text())
-    period = int((group / "cpu.cfs_period_us").read_text())
-    return None if quota <= 0 else quota / period
+    return min(quotas, default=None)

@@ -320,17 +320,6 @@ def test_odd_lists_of_control_groups_are_no_quota(tmp_path, text):
     assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") is None
 
 
-@pytest.mark.parametrize(
-    "quota, expected", [("-1", None), ("250000", 2.5), ("0", None), ("x", None), ("9" * 400, None)]
-)
-def test_quota_of_control_groups_version_1(tmp_path, quota, expected):
-    write(tmp_path / "cgroup", "5:memory:/box\n4:cpu,cpuacct:/box\n0::/\n")
-    folder = tmp_path / "fs" / "cpu,cpuacct" / "box"
-    write(folder / "cpu.cfs_quota_us", quota)
-    write(folder / "cpu.cfs_period_us", "100000")
-    assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
-
-
 def test_no_control_groups(tmp_path):
     assert _repairs._container_quota(tmp_path / "missing", tmp_path) is None
 
