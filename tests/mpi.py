@@ -1,4 +1,4 @@
-"""Several processes that train together, as ``mpiexec`` starts them."""
+"""Several processes that train together, as ``mpiexec`` starts them, and what they train."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from interpreter import clean_environment
 
 from d2l_deeprnn._mxnet import repairs
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import launcher, runs
+from d2l_deeprnn.training.learner import Learner, new_model
+from d2l_deeprnn.training.ranks import together
+from d2l_deeprnn.training.settings import TrainSettings
+from d2l_deeprnn.training.state import parameters_of
 
 # The one beside this Python belongs to mpi4py's MPI.
 MPIEXEC = shutil.which(
@@ -32,6 +40,59 @@ needs_mpi = pytest.mark.skipif(
     reason="mpiexec or mpi4py is not installed (the extra mpi)",
 )
 COMMAND = "import sys; from d2l_deeprnn.cli import main; sys.exit(main(sys.argv[1:]))"
+# Words of a small run of the command, and its settings.
+WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--num-hiddens=8", "--batch-size=5"]
+WORDS += ["--num-steps=10", "--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
+SETTINGS = TrainSettings(
+    corpus=(SAMPLE_TEXT,), num_examples=3000, num_hiddens=8, batch_size=5, num_steps=10,
+    dropout=0.2, optimizer="adam", lr=0.01, num_epochs=3,
+)  # fmt: skip
+
+
+def train_until(out, minibatches):
+    """Begin or resume a run, and stop it after some minibatches; 0 to finish it."""
+    done = []
+
+    def should_stop():
+        done.append(1)
+        return len(done) == minibatches
+
+    result = runs.train(SETTINGS, out, resume=True, should_stop=should_stop)
+    assert result.stopped == (minibatches > 0), result
+
+
+def losses_and_parameters(cases):
+    """Train a network for each of some settings; return both, by case, on rank 0."""
+    random = np.random.RandomState(1)
+    text = (np.arange(900) % 7 + random.randint(0, 3, 900)).astype("int32")
+    found = {}
+    with together() as ranks:
+        for name, case in cases.items():
+            settings = TrainSettings(
+                corpus=("numbers",), num_hiddens=12, num_steps=7, num_epochs=9,
+                clipping_theta=0.5, **case,
+            )  # fmt: skip
+            ctx = ranks.device()
+            model = new_model(settings, 9, ctx)
+            learner = Learner(settings, model, text[:700], text[700:], ctx, ranks=ranks)
+            minibatches = []
+            while len(minibatches) < 50:
+                learner.train_epoch(minibatches.append)
+            last = parameters_of(model)
+            found[name] = {
+                "losses": [[record.train_loss, record.valid_loss] for record in learner.history],
+                "parameters": {name: last[name].asnumpy().tolist() for name in last},
+            }
+        return found if ranks.rank == 0 else None
+
+
+def commands(*calls):
+    """Give commands, one after the other, and write a line with the status after each."""
+    for words in calls:
+        status = main([str(word) for word in words])
+        if launcher.number() == 0:
+            for stream in (sys.stdout, sys.stderr):
+                print(f"== {status}", file=stream, flush=True)
 
 
 class Job:
@@ -39,7 +100,7 @@ class Job:
 
     Args:
         number: how many.
-        code: Python's, for each of them.
+        code: Python's, for each of them. It can import this module.
         arguments: ``sys.argv[1:]``.
         environment: further variables.
     """
@@ -48,7 +109,8 @@ class Job:
         self._mark = f"D2L_DEEPRNN_TEST={uuid.uuid4().hex}"
         env = clean_environment()
         name, _, value = self._mark.partition("=")
-        env.update({repairs.THREADS_VARIABLE: "1", name: value, **environment})
+        path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])])
+        env.update({repairs.THREADS_VARIABLE: "1", "PYTHONPATH": path, name: value, **environment})
         words = [MPIEXEC, "-n", str(number), sys.executable, "-c", textwrap.dedent(code)]
         # A session of its own, as from a terminal of its own.
         self.process = subprocess.Popen(

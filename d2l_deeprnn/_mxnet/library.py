@@ -9,7 +9,6 @@ from typing import Any
 
 from . import copying as _copying
 from . import repairs as _repairs
-from . import waiting as _waiting
 
 _repairs.prepare()
 
@@ -64,4 +63,3 @@ def threads(number: int = 0) -> int:
 # Where OpenMP was loaded before us, by MXNet or by another library, the environment variable came
 # too late. A program may have changed it since it was put right, and that it meant.
 threads(int(os.environ[_repairs.THREADS_VARIABLE]))
-_waiting.watch(_LIBRARY)

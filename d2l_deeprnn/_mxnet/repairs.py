@@ -15,6 +15,7 @@ it back by being installed, so that repair is a requirement in ``setup.py``.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -26,16 +27,23 @@ import warnings
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Iterator, List, Optional
+from typing import Any, List, Optional
 
 from ..errors import D2LError
-from . import old_numpy, waiting
+from . import old_numpy
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 LAYOUT_VARIABLE = "MXNET_MKLDNN_FORCE_FC_AB_FORMAT"  # whether large weights keep their layout
+SPIN_VARIABLE = "GOMP_SPINCOUNT"  # turns of a loop in which a thread waits before it sleeps
+POLICY_VARIABLE = "OMP_WAIT_POLICY"  # the same in a word
 # All that importing the package may set in the environment.
-VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, *waiting.SWITCHED)
+VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, SPIN_VARIABLE)
+# GNU's OpenMP takes 300,000, which are milliseconds. In a minibatch there are hundreds of places
+# where threads wait for each other. If another program has taken the processor of one thread, the
+# loops of the others keep theirs busy, and a minibatch takes up to ten times as long.
+# Measured by benchmarks/busy.py.
+SPINS = 3000
 
 # System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
 # that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has
@@ -84,7 +92,7 @@ def prepare() -> None:
     Call it before the first ``import mxnet``. A number of threads that the user has set in
     ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` and
     ``MXNET_MKLDNN_FORCE_FC_AB_FORMAT`` are left alone if they are set, and so is how threads wait
-    for each other (``waiting``).
+    for each other (``GOMP_SPINCOUNT``, ``OMP_WAIT_POLICY``).
 
     Raises:
         CannotImportMXNet: If MXNet cannot work because of ``python -OO``.
@@ -102,7 +110,8 @@ def prepare() -> None:
     if _chosen is None:  # later it is what was written here
         _chosen = _given_threads() is not None
     os.environ[THREADS_VARIABLE] = str(_wanted_threads())
-    waiting.prepare()
+    if POLICY_VARIABLE not in os.environ:
+        os.environ.setdefault(SPIN_VARIABLE, str(SPINS))
     # A large array that goes to the device or comes from it is copied in the main
     # thread. Done by several threads, they are a second team beside the one that
     # computes; GNU's OpenMP then has more threads than processors, and from there on
@@ -233,45 +242,24 @@ def _macos_cores() -> Optional[int]:
 def _container_quota(
     cgroup_file: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> Optional[float]:
-    """The smallest processor quota on the way to the root, in processors."""
-    quotas = list(_quotas(cgroup_file, mount))
-    return min(quotas) if quotas else None
+    """Return the smallest quota of processors from this process's control group to the root.
 
-
-def _quotas(cgroup_file: Path, mount: Path) -> Iterator[float]:
+    Only control groups of version 2 are read.
+    """
     try:
         lines = cgroup_file.read_text(errors="surrogateescape").splitlines()
     except _UNREADABLE:  # not Linux, or no control groups
-        return
-    for line in lines:
-        # hierarchy-number:controllers:path; version 2 has no controllers
-        _, controllers, path = [*line.split(":", 2), "none", ""][:3]
-        if controllers == "":
-            root, read = mount, _quota_version_2
-        elif "cpu" in controllers.split(","):
-            root, read = mount / controllers, _quota_version_1
-        else:
-            continue
-        group = root / path.lstrip("/")
+        return None
+    quotas = []
+    for path in [line[len("0::") :] for line in lines if line.startswith("0::")]:
+        group = mount / path.lstrip("/")
         # Inside a container the path may be the host's and not exist here;
         # its parents, up to the mount point, are looked at all the same.
         for folder in [group, *group.parents]:
-            try:
-                quota = read(folder)
-            except _UNREADABLE:
-                quota = None
-            if quota is not None and quota > 0:
-                yield quota
-            if folder == root:
+            with contextlib.suppress(*_UNREADABLE):
+                quota, period = (folder / "cpu.max").read_text().split()
+                if quota != "max" and int(quota) / int(period) > 0:
+                    quotas.append(int(quota) / int(period))
+            if folder == mount:
                 break
-
-
-def _quota_version_2(group: Path) -> Optional[float]:
-    quota, period = (group / "cpu.max").read_text().split()
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _quota_version_1(group: Path) -> Optional[float]:
-    quota = int((group / "cpu.cfs_quota_us").read_text())
-    period = int((group / "cpu.cfs_period_us").read_text())
-    return None if quota <= 0 else quota / period
+    return min(quotas, default=None)

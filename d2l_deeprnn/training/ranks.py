@@ -6,8 +6,8 @@ whose methods do nothing, and MPI is not imported.
 
 Ranks exchange numbers and JSON. Nothing is pickled.
 
-Every wait for another rank polls a non-blocking call of MPI. So it can end, and name the ranks that
-did not answer. A rank counts as answering if it waits too, or works inside ``Ranks.working``.
+Every wait for another rank polls a non-blocking call of MPI. So it can end: if it takes longer than
+the time limit, the ranks call the roll, and those that do not answer are named.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import ctypes
 import functools
 import hashlib
 import json
+import math
 import os
 import socket
 import threading
@@ -37,10 +38,9 @@ from .launcher import ONE_EACH, TIMEOUT, launched, number, process_name, say
 GRACE = 2.0  # seconds for all ranks to fail together; a rank that fails alone ends the job
 NOTICE = 10.0  # seconds after which a rank says whom it waits for at the start
 SPINNING = 1.0  # seconds of busy waiting before sleeping, so that short waits stay short
-PULSES = 8  # messages during a time limit by which a rank shows that it is alive
 PASSING_ON = 0.5  # seconds for mpiexec to print a line before the job ends
-# Tags of empty messages between two ranks. The first ones go through COMM_WORLD, as a user's may.
-HERE, WAITING, WORKING, FAILED = range(32_001, 32_005)
+# Tags of empty messages between two ranks. The first one goes through COMM_WORLD, as a user's may.
+HERE, LATE, FAILED = range(32_001, 32_004)
 _ALL_OR_EACH = (
     f"Let all processes make the same call or, to train one model per process, set {ONE_EACH}=1"
 )
@@ -118,9 +118,9 @@ class Ranks:
         return function()
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which this rank may work for any time while others wait for it.
+        """Return a context that all ranks enter, and in which each may work for any time.
 
-        No method of the ranks may be called in it.
+        It ends on all ranks at once, unless a rank raises an exception.
         """
         return contextlib.nullcontext()
 
@@ -238,8 +238,6 @@ class _MPIRanks(Ranks):
         self._others = [rank for rank in range(self.size) if rank != self.rank]
         self._hosts: Dict[int, str] = {}
         self._nothing = [None, 0, mpi.BYTE]
-        self._heard = dict.fromkeys(self._others, 0.0)  # times of the last messages
-        self._heard_working = 0.0
 
     def meet(self, timeout: float) -> None:
         """Wait until all ranks have called this, and share the processors of each host."""
@@ -257,9 +255,7 @@ class _MPIRanks(Ranks):
             )
         if self._comm == self._mpi.COMM_WORLD:
             # Messages of the user must not be mistaken for ours, nor ours for theirs.
-            comm, request = self._comm.Idup()
-            self._wait(request)
-            self._comm = comm
+            self._comm = self._comm.Dup()
         can_be_bound = hasattr(os, "sched_getaffinity")
         own = sorted(os.sched_getaffinity(0)) if can_be_bound else []
         everywhere = self.all_of([socket.gethostname(), own])
@@ -296,33 +292,33 @@ class _MPIRanks(Ranks):
         self._wait(self._comm.Igatherv(own, [whole, counts] if self.rank == 0 else None))
         return np.ascontiguousarray(np.moveaxis(whole, 0, axis)) if self.rank == 0 else array
 
-    def all_of(self, value: Any) -> List[Any]:
-        own = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
+    def all_of(self, value: Any, timeout: Optional[float] = None) -> List[Any]:
+        # Not mpi4py's messages of Python objects: it has one serializer, which user code may need.
+        own = np.frombuffer(json.dumps(value).encode(), np.uint8)
         lengths = np.empty(self.size, np.int64)
-        self._wait(self._comm.Iallgather(np.array([len(own)], np.int64), lengths))
+        self._wait(self._comm.Iallgather(np.array([len(own)], np.int64), lengths), timeout)
         everything = np.empty(lengths.sum(), np.uint8)
         self._wait(self._comm.Iallgatherv(own, [everything, lengths.tolist()]))
-        ends = np.cumsum(lengths)
-        return [
-            json.loads(everything[end - length : end].tobytes())
-            for end, length in zip(ends, lengths)
-        ]
+        parts = np.split(everything, np.cumsum(lengths)[:-1])
+        return [json.loads(part.tobytes()) for part in parts]
 
-    def first(self, function: Callable[[], Any]) -> Any:
+    def first(self, function: Callable[[], Any], timeout: Optional[float] = None) -> Any:
         outcome: Dict[str, Any] = {}
         if self.rank == 0:
             try:
                 outcome["value"] = function()
             except Exception as error:
-                self._share({"error": str(error)})
+                self.all_of({"error": str(error)}, timeout)
                 raise
-        outcome = self._share(outcome)
+        outcome = self.all_of(outcome, timeout)[0]
         if "error" in outcome:
             raise FirstRankFailed(outcome["error"])
         return outcome["value"]
 
     def first_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        kinds = self._share({name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()})
+        kinds = self.first(
+            lambda: {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()}
+        )
         given = {}
         for name, (dtype, shape) in kinds.items():
             array = np.ascontiguousarray(arrays[name]) if self.rank == 0 else np.empty(shape, dtype)
@@ -331,29 +327,15 @@ class _MPIRanks(Ranks):
         return given
 
     def first_before_others(self, function: Callable[[], T]) -> T:
-        def work() -> T:
-            with self.working():
-                return function()
-
         done: List[T] = []
-        self.first(lambda: done.append(work()))
-        return done[0] if done else work()
+        self.first(lambda: done.append(function()), timeout=math.inf)
+        with self.working():
+            return done[0] if done else function()
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        is_over = threading.Event()
-
-        def tell() -> None:
-            while not is_over.wait(self._timeout / PULSES):
-                self._tell(WORKING)
-
-        thread = threading.Thread(target=tell, name="d2l_deeprnn ranks", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
+        yield
+        self._wait(self._comm.Ibarrier(), timeout=math.inf)
 
     def check_same(self, what: Mapping[str, Any]) -> None:
         there, *others = self.all_of(dict(what))
@@ -398,66 +380,38 @@ class _MPIRanks(Ranks):
         self._comm.Abort(status)
         os._exit(status)  # MPICH's Abort may return
 
-    def _share(self, value: Any) -> Any:
-        """What rank 0 gives, for all."""
-        words = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
-        length = np.array([len(words)], np.int64)
-        self._wait(self._comm.Ibcast(length))
-        if self.rank:
-            words = np.empty(length[0], np.uint8)
-        self._wait(self._comm.Ibcast(words))
-        return json.loads(words.tobytes())
-
-    def _wait(self, request: Any) -> None:
+    def _wait(self, request: Any, timeout: Optional[float] = None) -> None:
         """Wait until a request is complete.
 
+        Args:
+            timeout: in seconds; that of ``meet`` if None.
+
         Raises:
-            RanksError: if a rank does not answer any more, or all wait and none works.
+            RanksError: if the time is over, on this rank or another.
         """
-        began = told = time.monotonic()
+        timeout = self._timeout if timeout is None else timeout
+        began = time.monotonic()
         while not request.Test():
-            now = time.monotonic()
-            if now - began < SPINNING:
+            waited = time.monotonic() - began
+            if waited < SPINNING:
                 continue
             time.sleep(0.001)
-            if now - told > self._timeout / PULSES:
-                told = now
-                self._tell(WAITING)
-            self._listen()
-            silent = [
-                r for r, heard in self._heard.items() if now - max(began, heard) > self._timeout
-            ]
-            if silent:
-                raise RanksError(
-                    f"{self._names(silent)} did not answer for {self._timeout:g} "
-                    "seconds: it hangs, has ended, or is busy for longer than --rank-timeout. The "
-                    "last checkpoint is kept"
+            if waited > timeout or self._comm.Iprobe(tag=LATE):
+                missing = self._missing(self._announce(LATE), GRACE)
+                reason = (
+                    f"{self._names(missing)} did not answer for {self._timeout:g} seconds: it "
+                    "hangs, has ended, or is busy for longer than --rank-timeout"
+                    if missing
+                    else f"all ranks wait for each other for {self._timeout:g} seconds: they have "
+                    "not made the same calls"
                 )
-            if now - max(began, self._heard_working) > self._timeout:
-                raise RanksError(
-                    f"all ranks wait for each other for {self._timeout:g} seconds: they have not "
-                    "made the same calls. The last checkpoint is kept"
-                )
-
-    def _tell(self, tag: int) -> None:
-        """Send an empty message to all other ranks."""
-        for rank in self._others:
-            self._comm.Isend(self._nothing, rank, tag).Free()
-
-    def _listen(self) -> None:
-        """Note from which ranks a message came that shows that they are alive."""
-        for tag in (WAITING, WORKING):
-            status = self._mpi.Status()
-            while self._comm.Iprobe(tag=tag, status=status):
-                self._comm.Recv(self._nothing, status.Get_source(), tag)
-                self._heard[status.Get_source()] = now = time.monotonic()
-                if tag == WORKING:
-                    self._heard_working = now
+                raise RanksError(f"{reason}. The last checkpoint is kept")
 
     def _announce(self, tag: int) -> Dict[int, Any]:
         """Send all other ranks a message, and begin to receive theirs: a request per rank."""
         coming = {rank: self._comm.Irecv(self._nothing, rank, tag) for rank in self._others}
-        self._tell(tag)
+        for rank in self._others:
+            self._comm.Isend(self._nothing, rank, tag).Free()
         return coming
 
     def _missing(self, coming: Dict[int, Any], seconds: float) -> List[int]:
@@ -521,22 +475,15 @@ def _start(mpi: Any, timeout: float) -> None:
     arguments = None, None, mpi.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int())
     thread = threading.Thread(target=start, args=arguments, daemon=True)
     thread.start()
-    status = BAD_INPUT
     # MPI itself knows nothing of who is missing before it has started.
     missing = f"rank {1 - number()}" if launched() == 2 else f"some of the {launched()} processes"
-    message = f"{missing} did not start MPI within {timeout:g} seconds. {_ALL_OR_EACH}"
-    try:
-        thread.join(min(NOTICE, timeout))
-        if thread.is_alive() and timeout > NOTICE:
-            say(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
-            thread.join(min(timeout - NOTICE, threading.TIMEOUT_MAX))
-    except KeyboardInterrupt as error:
-        if not thread.is_alive():
-            raise
-        status, message = INTERRUPTED, repr(error)
+    thread.join(min(NOTICE, timeout))
+    if thread.is_alive() and timeout > NOTICE:
+        say(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
+        thread.join(min(timeout - NOTICE, threading.TIMEOUT_MAX))
     if thread.is_alive():
         time.sleep(2 * PASSING_ON * number())  # the first to complain ends the others
-        _complain(message)
-        os._exit(status)  # Python would take MPI apart while it starts
+        _complain(f"{missing} did not start MPI within {timeout:g} seconds. {_ALL_OR_EACH}")
+        os._exit(BAD_INPUT)  # Python would take MPI apart while it starts
     mpi.COMM_WORLD.Set_errhandler(mpi.ERRORS_RETURN)  # errors become exceptions
     atexit.register(lambda: mpi.Is_finalized() or mpi.Finalize())

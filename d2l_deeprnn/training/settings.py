@@ -244,8 +244,7 @@ class TrainSettings:
         Kind(lambda name, value: optimizers.check_name(value)),
         f"one of Gluon's: {', '.join(optimizers.OPTIMIZERS)}")
     optimizer_options: Mapping[str, float] = setting({}, "optimization", NUMBERS,
-        "further arguments of the optimizer, such as momentum=0.9; one that would have no effect "
-        "is refused")
+        "further arguments of the optimizer in Gluon, such as momentum=0.9")
     lr: Optional[float] = setting(None, "optimization", POSITIVE, "learning rate",
         f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one")
     schedule: str = setting("constant", "optimization",

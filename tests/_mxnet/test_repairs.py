@@ -14,7 +14,6 @@ import pytest
 from interpreter import python
 
 from d2l_deeprnn._mxnet import repairs as _repairs
-from d2l_deeprnn._mxnet import waiting
 
 counted = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 
@@ -81,7 +80,6 @@ def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, thread
         print(len(os.listdir("/proc/self/task")) - before)
     """
     environment = {} if size is None else {_repairs.COPY_VARIABLE: size}
-    environment[waiting.POLICY_VARIABLE] = "passive"  # no idle team beside other programs
     assert python(code, OMP_NUM_THREADS="2", **environment)[0] == str(threads_more)
 
 
@@ -126,7 +124,6 @@ FIRST = {
 def threads(first="ours first", **environment):
     """The threads recorded and those counted, both as strings; and what was said."""
     code = textwrap.dedent(FIRST[first]) + textwrap.dedent(THREADS)
-    environment[waiting.POLICY_VARIABLE] = "passive"  # no idle team beside other programs
     printed, said = python(code, **environment)
     recorded, found = printed.split()
     return recorded, found, said
@@ -185,8 +182,23 @@ def test_tests_compute_with_one_thread():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
 def test_affinity_is_respected():
     one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    environment = {waiting.POLICY_VARIABLE: "passive"}  # no idle team beside other programs
-    assert python(one + textwrap.dedent(THREADS), **environment)[0] == "1 1"
+    assert python(one + textwrap.dedent(THREADS))[0] == "1 1"
+
+
+@pytest.mark.parametrize(
+    "chosen, shown",
+    [
+        ({}, "GOMP_SPINCOUNT = '3000'"),
+        ({_repairs.SPIN_VARIABLE: "77"}, "GOMP_SPINCOUNT = '77'"),
+        ({_repairs.POLICY_VARIABLE: "active"}, "GOMP_SPINCOUNT = '30000000000'"),
+    ],
+)
+def test_how_long_threads_wait_in_a_loop(chosen, shown):
+    """As OpenMP itself says."""
+    _, said = python(
+        "import d2l_deeprnn as d2l\nd2l.try_gpu()", OMP_DISPLAY_ENV="VERBOSE", **chosen
+    )
+    assert shown in said
 
 
 # What is missing ---------------------------------------------------------------------------
@@ -306,17 +318,6 @@ def test_quota_of_control_groups_version_2(tmp_path, files, expected):
 def test_odd_lists_of_control_groups_are_no_quota(tmp_path, text):
     write(tmp_path / "cgroup", text)
     assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") is None
-
-
-@pytest.mark.parametrize(
-    "quota, expected", [("-1", None), ("250000", 2.5), ("0", None), ("x", None), ("9" * 400, None)]
-)
-def test_quota_of_control_groups_version_1(tmp_path, quota, expected):
-    write(tmp_path / "cgroup", "5:memory:/box\n4:cpu,cpuacct:/box\n0::/\n")
-    folder = tmp_path / "fs" / "cpu,cpuacct" / "box"
-    write(folder / "cpu.cfs_quota_us", quota)
-    write(folder / "cpu.cfs_period_us", "100000")
-    assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
 
 
 def test_no_control_groups(tmp_path):

@@ -17,7 +17,12 @@ import numpy as np
 import pytest
 
 from d2l_deeprnn.training import checkpoint
-from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from d2l_deeprnn.training.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_data,
+    save_checkpoint,
+)
 
 ARRAYS = {
     "params/a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -34,20 +39,15 @@ def path(tmp_path):
     return path
 
 
-def summed(archive):
-    """The bytes of an archive with the right sum in its comment."""
-    body = archive[:-64]
-    return body + hashlib.sha256(body).hexdigest().encode()
-
-
 def archive_of(parts, compression=zipfile.ZIP_STORED):
-    """A checkpoint with a right sum around any parts."""
+    """A checkpoint with the right sum around any parts."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, part in parts:
             archive.writestr(zipfile.ZipInfo(name), part, compress_type=compression)
         archive.comment = b"0" * 64
-    return summed(file.getvalue())
+    body = file.getvalue()[:-64]
+    return body + hashlib.sha256(body).hexdigest().encode()
 
 
 def parts_of(path):
@@ -98,8 +98,7 @@ def test_values_come_back_as_the_type_they_were(tmp_path):
 
 
 def test_the_same_content_makes_the_same_bytes(tmp_path, path):
-    turned = dict(reversed(list(ARRAYS.items()))), dict(reversed(list(DATA.items())))
-    save_checkpoint(tmp_path / "other", *turned)
+    save_checkpoint(tmp_path / "other", ARRAYS, DATA)
     assert (tmp_path / "other").read_bytes() == path.read_bytes()
 
 
@@ -132,101 +131,113 @@ def test_bytes_at_either_end_are_refused(path):
         refused(path)
 
 
-def test_a_part_of_another_checkpoint_is_named(path, tmp_path):
-    other = tmp_path / "other.zip"
-    save_checkpoint(other, {name: np.asarray(array + 1) for name, array in ARRAYS.items()}, DATA)
-    own, others = parts_of(path), dict(parts_of(other))
-    for i, (name, part) in enumerate(own):
-        if part == others[name]:
-            continue
-        path.write_bytes(archive_of([*own[:i], (name, others[name]), *own[i + 1 :]]))
-        refused(
-            path,
-            "checkpoint" if name == "checkpoint.json" else f"part '{name}' is damaged: its sha256",
-        )
+# Forged ones, whose sum is right ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        (lambda parts: parts[1:], "it lacks part"),
-        (lambda parts: [*parts, ("more.npy", b"")], "one part 'more.npy' too many"),
-        (lambda parts: [("../evil.npy", b""), *parts], "one part '../evil.npy' too many"),
-        (lambda parts: parts[:-1], "part 'checkpoint.json' is damaged"),
-        (lambda parts: [*parts[:-1], ("checkpoint.json", b"{")], "checkpoint.json' is damaged"),
-        (lambda parts: [*parts[:-1], ("checkpoint.json", b"[" * 10**5)], "is damaged"),
-        (lambda parts: [*parts[:-1], ("checkpoint.json", b"{}")], "does not say that it is"),
-        (
-            lambda parts: [(name, part.replace(b"d2l_", b"d3l_")) for name, part in parts],
-            "does not say that it is",
-        ),
-    ],
-)
-def test_missing_and_additional_parts_are_named(path, change, words):
-    path.write_bytes(archive_of(change(parts_of(path))))
-    refused(path, words)
-
-
-def test_a_part_that_stands_there_twice_is_refused(path):
-    parts = parts_of(path)
-    with pytest.warns(UserWarning, match="Duplicate"):
-        raw = archive_of([*parts, parts[0]])
-    path.write_bytes(raw)
-    refused(path, "too many")
-
-
-def test_a_newer_version_says_to_update(path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "VERSION", 2)
-    save_checkpoint(path, ARRAYS, DATA)
-    monkeypatch.undo()
-    refused(path, "its version is 2, not 1: update d2l_deeprnn")
-
-
-def test_compressed_parts_are_refused_before_they_are_read(path):
-    path.write_bytes(archive_of([("a.npy", bytes(10**7))], zipfile.ZIP_DEFLATED))
-    refused(path, "part 'a.npy' is listed as compressed")
-
-
-def test_compressed_with_all_else_right_it_is_refused(path):
-    path.write_bytes(archive_of(parts_of(path), zipfile.ZIP_DEFLATED))
-    refused(path, "is listed as compressed")
+def array_part(shape, descr="<f8", numbers=b"", version=1, padding=1):
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}) + " " * padding + "\n"
+    length = len(header).to_bytes(2, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + numbers
 
 
 def test_the_parts_as_they_were_make_a_checkpoint(path):
-    """What the forgeries here are refused for is not how they are put together."""
-    path.write_bytes(archive_of(parts_of(path)))
-    assert load_checkpoint(path).data == DATA
+    """The forgeries here are not refused for how they are put together."""
+    more = ("more.npy", array_part((1,), numbers=bytes(8)))
+    path.write_bytes(archive_of([*parts_of(path), more]))
+    loaded = load_checkpoint(path)
+    assert loaded.data == DATA and loaded.arrays["more"].tolist() == [0.0]
 
 
-def forged(part):
-    row = {"dtype": "|O", "shape": [1], "sha256": hashlib.sha256(part).hexdigest()}
-    manifest = {"format": checkpoint.FORMAT, "version": 1, "data": {}, "arrays": {"a": row}}
-    return archive_of([("a.npy", part), ("checkpoint.json", json.dumps(manifest).encode())])
+@pytest.mark.parametrize(
+    "manifest, words",
+    [
+        (None, "no item named 'checkpoint.json'"),
+        (b"{", "cannot be loaded"),
+        (b"[" * 10**5, "cannot be loaded"),
+        (b"{}", "is not that of a d2l_deeprnn checkpoint"),
+        (
+            {"version": 2, "data": {}, "format": "another"},
+            "is not that of a d2l_deeprnn checkpoint",
+        ),
+        ({"version": 3, "data": {}}, "its version is 3: update d2l_deeprnn, which reads version 2"),
+        ({"version": 2, "data": []}, "lacks the data"),
+        ({"version": 2}, "lacks the data"),
+    ],
+)
+def test_another_manifest_is_refused(path, manifest, words):
+    parts = parts_of(path)[:-1]
+    if isinstance(manifest, dict):
+        manifest = json.dumps({"format": checkpoint.FORMAT, **manifest}).encode()
+    if manifest is not None:
+        parts.append(("checkpoint.json", manifest))
+    path.write_bytes(archive_of(parts))
+    refused(path, words)
+    with pytest.raises(CheckpointError, match=words):
+        load_data(path)
 
 
-def test_a_pickle_is_never_opened(tmp_path):
+def test_a_compressed_archive_is_refused_before_it_is_read(path, monkeypatch):
+    path.write_bytes(archive_of([("a.npy", bytes(10**7)), *parts_of(path)], zipfile.ZIP_DEFLATED))
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    refused(path, "its parts have more bytes than the file")
+    with pytest.raises(CheckpointError, match="its parts have more bytes than the file"):
+        load_data(path)
+
+
+def test_parts_that_overlap_are_refused(path):
+    """A thousand entries of the archive's directory that share the bytes of one part."""
+    file = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(file, "a") as archive:
+        first = archive.getinfo("params/a.weight.npy")
+        for i in range(1000):
+            again = copy.copy(first)
+            again.filename = f"{i}.npy"
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+        archive.comment = b"0" * 64  # so that the directory is written again
+    body = file.getvalue()[:-64]
+    path.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+    refused(path, "its parts have more bytes than the file")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"",
+        b"PK",
+        array_part((1,)),
+        array_part((1,), numbers=bytes(16)),
+        array_part((10**15,), numbers=bytes(8)),
+        array_part((2**62, 4), numbers=bytes(8)),  # overflows to 0 in 64 bits
+        array_part((1,), numbers=bytes(8), version=2),
+        array_part((1,), descr="<U2", numbers=bytes(8)),
+        array_part((1,), numbers=bytes(8), padding=5000),
+    ],
+)
+def test_a_part_that_is_not_an_array_is_refused(path, part, monkeypatch):
+    path.write_bytes(archive_of([*parts_of(path), ("more.npy", part)]))
+    load = np.load
+
+    def load_others(file, **how):
+        assert file.getvalue() != part, "it would allocate what the header declares"
+        return load(file, **how)
+
+    monkeypatch.setattr(np, "load", load_others)
+    refused(path, "its part 'more.npy' is not an array: (?!it would)")
+
+
+def test_a_pickle_is_never_opened(path, tmp_path):
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "was here"),)
 
     file = io.BytesIO()
     np.lib.format.write_array(file, np.array([Evil()], dtype=object))
+    parts = parts_of(path)
     for part in (file.getvalue(), pickle.dumps(Evil())):
-        (tmp_path / "evil.zip").write_bytes(forged(part))
-        refused(tmp_path / "evil.zip", "part 'a.npy' is damaged")
+        path.write_bytes(archive_of([("evil.npy", part), *parts]))
+        refused(path, "its part 'evil.npy' is not an array")
     assert not (tmp_path / "was here").exists()
-
-
-def test_an_array_larger_than_its_part_is_refused_without_making_room(tmp_path):
-    file = io.BytesIO()
-    header = {"descr": "<f8", "fortran_order": False, "shape": (10**15,)}
-    np.lib.format.write_array_header_1_0(file, header)
-    part = file.getvalue()
-    row = {"dtype": "<f8", "shape": [10**15], "sha256": hashlib.sha256(part).hexdigest()}
-    manifest = {"format": checkpoint.FORMAT, "version": 1, "data": {}, "arrays": {"a": row}}
-    raw = archive_of([("a.npy", part), ("checkpoint.json", json.dumps(manifest).encode())])
-    (tmp_path / "c").write_bytes(raw)
-    refused(tmp_path / "c", "part 'a.npy' is damaged: its .* bytes are not")
 
 
 def test_what_is_no_file_is_named(tmp_path):
@@ -236,32 +247,18 @@ def test_what_is_no_file_is_named(tmp_path):
     refused(tmp_path / "empty", "it is empty")
 
 
-def nested(depth):
-    return [nested(depth - 1)] if depth else []
-
-
 @pytest.mark.parametrize(
     "arrays, data, error, words",
     [
         ({"a": np.array([None])}, {}, ValueError, "array 'a' must hold numbers or booleans"),
-        ({"a": [1]}, {}, TypeError, "array 'a' must be a NumPy array, not list"),
-        ({"../a": np.zeros(1)}, {}, ValueError, "cannot be called '../a'"),
-        ({}, {"x": [{"y": (1,)}]}, TypeError, r"data\['x'\]\[0\]\['y'\] is of type tuple"),
-        ({}, {1: 2}, TypeError, "the keys of data must be strings, not 1"),
         ({"a": np.array(["x"])}, {}, ValueError, "array 'a' must hold numbers or booleans"),
-        ({"a": np.array([1j])}, {}, ValueError, "array 'a' must hold numbers or booleans"),
-        *(
-            ({name: np.zeros(1)}, {}, ValueError, "an array cannot be called")
-            for name in ("", "/a", "a/", "a//b", ".a", "a/..", "a\\b", "é", "a\n", "a" * 251, 1)
-        ),
-        ({}, [], TypeError, "data must be a dictionary, not list"),
-        ({}, {"x": b""}, TypeError, r"data\['x'\] is of type bytes"),
-        ({}, {"x": np.float32(1)}, TypeError, r"data\['x'\] is of type float32"),
-        ({}, {"x": -(2**14000)}, ValueError, r"data\['x'\] is an integer of more than"),
-        ({}, {"x": nested(101)}, ValueError, "nested deeper than 100"),
+        ({}, {"x": [{"y": (1,)}]}, TypeError, "lists, not tuples"),
+        ({}, {1: 2}, TypeError, "strings as keys"),
+        ({}, {"x": b""}, TypeError, "bytes is not JSON serializable"),
+        ({}, {"x": np.float32(1)}, TypeError, "float32 is not JSON serializable"),
     ],
 )
-def test_what_would_not_come_back_is_not_saved(path, arrays, data, error, words):
+def test_values_that_would_not_come_back_are_not_saved(path, arrays, data, error, words):
     before = path.read_bytes()
     with pytest.raises(error, match=words):
         save_checkpoint(path, arrays, data)

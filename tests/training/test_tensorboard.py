@@ -142,3 +142,20 @@ def test_what_is_missing_is_said_before_anything_is_trained(monkeypatch, tmp_pat
     assert "--log tensorboard needs tensorboardX" in line
     assert line.endswith("pip install 'd2l_deeprnn[tensorboard]'")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_an_error(tensorboardX, tmp_path):
+    """Not with tensorboardX's SummaryWriter, whose thread ends: training would wait for it."""
+    resource = pytest.importorskip("resource", reason="limits are POSIX's")
+    from d2l_deeprnn.training.tensorboard import TensorBoard
+
+    record = TrainRecord(1, 1.0, 1.0, 0.5, 1.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(OSError, match="too large"), TensorBoard(tmp_path / "events") as log:
+        log.start(SimpleNamespace(history=[]), SimpleNamespace(train=range(100)))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            for _ in range(100):
+                log.epoch(record)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
