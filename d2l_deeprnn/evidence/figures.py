@@ -36,7 +36,7 @@ def _defaults() -> Any:
 @_defaults()
 def perplexity_figure(
     curves: Mapping[str, Curve], *, marks: Optional[Mapping[str, Curve]] = None, title: str = ""
-) -> Figure:
+) -> Picture:
     """Draw training perplexity over epochs, on a logarithmic axis.
 
     Args:
@@ -68,7 +68,7 @@ def training_figure(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     *,
     marks: Optional[Mapping[str, Curve]] = None,
-) -> Figure:
+) -> Picture:
     """Draw training and held-out perplexity of runs over epochs, on a logarithmic axis.
 
     The axis on the right has the same in nats, as ``evaluate`` and the tables give it.
