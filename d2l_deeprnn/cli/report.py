@@ -7,9 +7,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
+from ..evidence.live import duration
 from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, as_dict, declared
-from .console import DONE, duration, print_line
+from .console import DONE, print_line
 from .evaluate import add_baseline, baseline
 from .generate import clean_prefix, start
 from .options import add_checkpoint, add_device, add_setting, as_words, changed, device
