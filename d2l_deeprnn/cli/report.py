@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
+from .._perplexity import perplexity
 from ..evidence.live import duration
 from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, as_dict, declared
@@ -115,7 +116,6 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
     from ..evidence import pages
     from ..evidence.figures import training_figure
     from ..training import runs
-    from ..training.evaluate import perplexity
 
     directory = arguments.directory
     loaded = runs.load_run(directory, checkpoint=arguments.checkpoint, ctx=device(arguments))

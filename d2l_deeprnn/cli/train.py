@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
+from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
 from ..files import read_text, user_path
@@ -320,8 +321,6 @@ class _Display:
         self._bar.update(done, message)
 
     def epoch(self, record: TrainRecord) -> None:
-        from ..training.evaluate import perplexity
-
         held_out = "" if record.valid_loss is None else f"{record.valid_loss:.4f}"
         best = "*" if record.loss < self._best else " "
         self._best = min(record.loss, self._best)

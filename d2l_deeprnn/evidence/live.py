@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from typing import Any, Callable, Dict, List
 
 from .._checks import positive_number
+from .._perplexity import perplexity
 
 # Time between two lines of progress if there is neither a picture nor a bar, as in a log.
 SILENCE_SECONDS = 20.0
@@ -239,7 +239,7 @@ def _perplexities(row: Dict[str, float]) -> Any:
         yield "training perplexity", row["perplexity"]
     for column, name in ("train_loss", "training perplexity"), ("valid_loss", "held out"):
         if column in row:
-            yield name, math.exp(min(row[column], 700))  # a float holds no more
+            yield name, perplexity(row[column])
 
 
 def _notebook() -> Any:
