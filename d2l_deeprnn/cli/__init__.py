@@ -24,15 +24,15 @@ from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING, print_error
 # the command is given; nothing that needs MXNet, tqdm or Matplotlib is imported where it begins:
 # arguments are parsed, and help is given, before they are loaded.
 COMMANDS = {
-    "reproduce": "run the chapter and hold its figures against the book's",
+    "reproduce": "run the chapter and compare its results with the book's",
     "train": "train a model on any text, with checkpoints",
     "evaluate": "held-out loss of a run",
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
-    "report": "write a run into a page for a browser",
+    "report": "write a report of a run, as a web page",
     "runs": "list runs, with settings, best loss and state",
     "export": "write a run's model into a file for other programs",
-    "import": "make a run of a model in such a file",
+    "import": "turn such a file back into a run",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
 }

@@ -330,7 +330,7 @@ class _Display:
         self._bar.line(
             self.ROW.format(
                 self._of(record.epoch), f"{record.train_loss:.4f}", held_out,
-                f"{perplexity(record.loss):.4g}{best}", speed, duration(record.seconds),
+                f"{perplexity(record.loss):#.4g}{best}", speed, duration(record.seconds),
             )
         )  # fmt: skip
         for line in self._samples.after_epoch(self._learner):
