@@ -71,7 +71,6 @@ def show(text: str = "", end: str = "\n") -> None:
         tqdm.write(text, end=end)
         sys.stdout.flush()  # a log file shows each line when it is written
     except OSError as error:
-        _discard(sys.stdout)
         error.filename = OUTPUT
         raise
 
@@ -84,10 +83,8 @@ def print_line(line: str = "") -> None:
 
 def print_error(line: str) -> None:
     """Print a line on standard error, if it can be written."""
-    try:
+    with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
-    except OSError:
-        _discard(sys.stderr)
 
 
 def print_table(table: Table) -> None:
@@ -148,17 +145,9 @@ def standard_streams() -> Iterator[None]:
         for stream in sys.stdout, sys.stderr:
             try:
                 stream.flush()
-            except OSError:
-                _discard(stream)
+            except OSError:  # Python would try again, and fail, when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.stdout, sys.stderr, warnings.formatwarning = before
-
-
-def _discard(stream: Any) -> None:
-    """Lead a stream nowhere: its buffer is written when Python ends, and must not fail there."""
-    with contextlib.suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 def _one_line(message: Any, *where: Any, **more: Any) -> str:

@@ -37,6 +37,7 @@ def finished(tmp_path_factory):
 
 def shell(line, *words, **environment):
     """Run a line of the shell in which "$@" is the command with these words."""
+    environment.setdefault("PYTHONUNBUFFERED", "")  # buffered, errors come later
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}", "bash", *COMMAND, *map(str, words)],
         stdin=subprocess.DEVNULL,
@@ -102,6 +103,19 @@ def test_output_that_is_lost_is_an_error_where_it_is_all_there_is(finished, word
     run = shell('"$@" >/dev/full', *words)
     assert run.returncode == 2
     assert run.stderr == b"d2l-deeprnn: error: standard output: No space left on device\n"
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
+    """MXNet would write its warnings into it."""
+    program = tmp_path / "open.py"
+    program.write_text(
+        "from d2l_deeprnn.cli import main, plot\n"
+        f"plot.run = lambda arguments: open({str(tmp_path / 'file')!r}, 'w').fileno()\n"
+        "raise SystemExit(main(['plot', 'a']))\n"
+    )
+    command = [sys.executable, str(program)]
+    run = subprocess.run(["bash", "-c", '"$@" <&- >&- 2>&-', "bash", *command])
+    assert run.returncode > 2
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["generate", "--help"]])
