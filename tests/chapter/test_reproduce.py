@@ -26,8 +26,8 @@ from d2l_deeprnn import cli, files
 from d2l_deeprnn._mxnet import context, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
-from d2l_deeprnn.cli import reproduce as command_line
 from d2l_deeprnn.evidence import figures as figure
+from d2l_deeprnn.evidence import live
 from d2l_deeprnn.text import corpora
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 
@@ -150,7 +150,7 @@ def test_a_log_has_a_line_now_and_then(small_chapter, monkeypatch, capsys):
     assert cli.main(words) == 0
     ours = re.compile(r"epoch \d/8, perplexity \d+\.\d{3}, 0:\d\d left", re.M)
     assert not ours.findall(capsys.readouterr().out)
-    monkeypatch.setattr(command_line, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(live, "SILENCE_SECONDS", 0.0)
     assert cli.main(words) == 0
     found = ours.findall(capsys.readouterr().out)
     assert [line[6] for line in found] == list("12345678") and "0:00 left" in found[-1]
@@ -319,7 +319,6 @@ def test_a_real_run_of_two_epochs(capsys, tmp_path):
         (["reproduce", "--corpus", "no_such_text"], "'no_such_text' is neither a known text nor"),
         (["corpora", "fetch", "time_machin"], "did you mean 'time_machine'"),
         (["reprodcue"], "reprodcue"),
-        ([], "COMMAND"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):

@@ -105,8 +105,6 @@ def test_a_log_has_a_line_now_and_then(tmp_path, capsys, monkeypatch):
     lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", tmp_path / "run")
     halfway = r"epoch 2/2, loss \d\.\d{3}, 0:\d\d left, 7\d%"
     assert any(re.fullmatch(halfway, line) for line in lines)
-    lines = lines_of(capsys, "reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2")
-    assert any(re.fullmatch(r"epoch 1/2, perplexity .*, 0:\d\d left, 50%", ln) for ln in lines)
 
 
 def test_a_log_is_silent_for_twenty_seconds_after_each_line(monkeypatch):
