@@ -41,6 +41,8 @@ BASE = [
     'pillow<10.4; python_version < "3.9"',
     "tqdm>=4.60",
     "requests>=2.25,<3",
+    # The pages of reports. 3.1 is the oldest for all Pythons from 3.8 to 3.13.
+    "jinja2>=3.1,<4",
     # MXNet imports distutils, which Python dropped in 3.12 and setuptools still carries, version
     # classes included. The cap is the newest series seen to do so.
     'setuptools>=68,<85; python_version >= "3.12"',
@@ -114,7 +116,7 @@ setup(
     # this project, is found before it.
     package_dir={"": "."},
     package_data={
-        "d2l_deeprnn": ["py.typed", "evidence/page.css", "export/page/*", "text/samples/*.txt"]
+        "d2l_deeprnn": ["py.typed", "*/*.css", "*/*.html", "export/page/*", "text/samples/*.txt"]
     },
     zip_safe=False,
     python_requires=">=3.8,<3.14",

@@ -16,7 +16,7 @@ MODULES = {
 # floors: what is general knows nothing of what is special.
 FLOORS = [
     {"_version", "errors"},
-    {"_checks", "files"},
+    {"_checks", "_perplexity", "files"},
     {"_mxnet"},
     {"evidence"},
     {"text", "nn"},

@@ -6,13 +6,13 @@ edition of spring 2019.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from .._perplexity import perplexity
 from ..training.settings import TrainSettings
 
 
@@ -112,7 +112,7 @@ def perplexities_of_epochs(losses: Sequence[float]) -> Dict[int, float]:
     """
     starts = range(0, len(losses), MINIBATCHES)
     means = [fmean(losses[start : start + MINIBATCHES]) for start in starts]
-    return {epoch: math.exp(mean) for epoch, mean in enumerate(means, start=1)}
+    return {epoch: perplexity(mean) for epoch, mean in enumerate(means, start=1)}
 
 
 def judged(perplexities: Mapping[int, float], epoch: int) -> float:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 from ..evidence import pages
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
-from ..files import PathLike, printable, remove, user_path, write_text
+from ..files import PathLike, remove, user_path, write_text
 from ..training.run_directory import REPRODUCE, read_config
 from . import book
 from .reproduce import PAGE, PICTURE, REPORT, Run
 
-if TYPE_CHECKING:  # the figures of a run must not depend on whether matplotlib works
-    from ..evidence.figures import Figure
+if TYPE_CHECKING:  # matplotlib is imported last: without it, the rest is still written
+    from ..evidence.figures import Picture
     from ..nn.model import RNNModel
 
 
@@ -152,8 +151,8 @@ def _align(rows: List[Sequence[str]]) -> List[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
 
 
-def figure(run: Run) -> Figure:
-    """Draw the run's perplexity; with the book's points if the text is the book's."""
+def figure(run: Run) -> Picture:
+    """Draw the run's perplexity; with the book's points if it reached the first of them."""
     from ..evidence.figures import perplexity_figure
 
     label = f"this run (seed {run.seed})"
@@ -161,129 +160,99 @@ def figure(run: Run) -> Figure:
     title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
     if not run.is_books_text:
         title += " (not the book's text)"
-    return perplexity_figure(
-        {label: curve}, marks=book.MARKS if run.is_books_text else None, title=title
-    )
+    return perplexity_figure({label: curve}, marks=book.MARKS if run.rows() else None, title=title)
 
 
 def save(run: Run, out: PathLike, model: RNNModel) -> None:
     """Write ``perplexity.svg``, ``model.html`` and ``report.html``.
 
-    The numbers of the report wait neither for its picture nor for the model's page.
+    The report is written even if the plot or the model's page fails.
 
     Args:
         run: a run with at least one epoch.
         out: an existing directory. Files of these names are replaced.
-        model: what the run has trained.
+        model: the model that the run has trained.
 
     Raises:
         OSError: if a file cannot be written.
-        Exception: what matplotlib raises; the report is then written without a picture.
+        Exception: an error of matplotlib; the report is then written without a plot.
     """
     out = user_path(out)
-    page = _save_page(run, out, model)
-    config = read_config(out) or {}
-    pictures = ""
+    parts: Dict[str, Any] = {"page": PAGE}
+    try:
+        write_text(out / PAGE, _model_page(run, model))
+    except ExportError as error:
+        remove(out / PAGE)  # it would be of an earlier epoch
+        parts = {"page_error": str(error)}
     try:
         from ..evidence.figures import to_svg
 
-        pictures = curves(run)
+        parts["plot"] = pages.svg(figure(run))
         write_text(out / PICTURE, to_svg(figure(run)))
     except Exception as error:
-        pictures = pages.paragraph(f"The picture could not be drawn: {printable(str(error))}")
+        parts["plot_error"] = str(error)
         raise
     finally:
-        write_text(out / REPORT, html(run, config, pictures, page))
+        write_text(out / REPORT, html(run, read_config(out) or {}, **parts))
 
 
-def _save_page(run: Run, out: Path, model: RNNModel) -> str:
-    """Write the page on which the model writes; gives what the report says of it, in HTML."""
-    try:
-        page = web_page(
-            Export.of(model, run.vocab, lower=True, fold_whitespace=True),
-            title=f"A recurrent network trained on {run.title}",
-            beginning=run.settings.prefixes[0],
-        )
-    except ExportError as error:
-        remove(out / PAGE)  # it would be of an earlier epoch
-        return pages.paragraph(f"There is no page of the model: {printable(str(error))}.")
-    write_text(out / PAGE, page)
-    return (
-        f'<p><a href="{PAGE}">Let the model write in your browser</a>: type a beginning, and see '
-        "what it takes for likely and what its units do.</p>"
+def _model_page(run: Run, model: RNNModel) -> str:
+    """Return the page on which the model writes."""
+    return web_page(
+        Export.of(model, run.vocab, lower=True, fold_whitespace=True),
+        title=f"A recurrent network trained on {run.title}",
+        beginning=run.settings.prefixes[0],
     )
 
 
-def curves(run: Run) -> str:
-    """Draw the run's perplexity for its page, by epoch, with the book's points, and by second."""
-    curve = pages.Curve(
-        [r.epoch for r in run.history],
-        [r.seconds for r in run.history],
-        [r.perplexity for r in run.history],
-    )
-    marks = book.MARKS if run.is_books_text else None
-    return pages.curves({f"this run (seed {run.seed})": curve}, marks=marks)
-
-
-def html(run: Run, config: Mapping[str, Any], pictures: str, page: str = "") -> str:
-    """Return one self-contained page: verdict, table, pictures, predictions, settings.
+def html(
+    run: Run,
+    config: Mapping[str, Any],
+    *,
+    plot: str = "",
+    plot_error: str = "",
+    page: str = "",
+    page_error: str = "",
+) -> str:
+    """Return one self-contained page: verdict, table, plot, predictions, settings.
 
     Args:
         run: the run.
-        config: what its directory says of it.
-        pictures: what ``curves`` gave, or what stands in its place.
-        page: a link to the model's page, or what stands in its place.
+        config: the configuration in its directory.
+        plot: the plot, as an ``<svg>`` element.
+        plot_error: why there is none.
+        page: file name of the model's page, for a link.
+        page_error: why there is none.
     """
     outcome = verdict(run)
-    kind = "agrees" if outcome.agrees else "disagrees" if outcome.compared else "open"
     columns, *rows = _table(run)
-    found = [
-        row
-        for prediction in predictions(run)
-        for row in [
-            (f"{prediction.epoch}", "book", prediction.book),
-            (f"{prediction.epoch}", _who(prediction), prediction.text),
-        ]
-        if row[2]
-    ]
-    settings = {**vars(run.settings), "seed": run.seed}
-    return pages.page(
-        f"Deep Recurrent Neural Networks: a run on {run.title}",
-        [
-            pages.paragraph(outcome.text, f"verdict {kind}"),
-            pages.section(
-                "Perplexity",
-                pages.table(columns, rows, caption="On the training text") if rows else "",
-                pages.paragraph(book.EXPECTED, "note") if run.rows() else "",
-                pictures,
-            ),
-            pages.section(
-                "Predictions",
-                pages.table(
-                    ("epoch", "by", "text"),
-                    found,
-                    caption="What the model continued the prefixes with",
-                    text=("by", "text"),
-                )
-                if found
-                else pages.paragraph("None yet."),
-                page,
-            ),
-            pages.section(
-                "How it was made",
-                pages.command(_command(run)),
-                pages.facts([("Text", run.title), *pages.labelled(settings)]),
-                pages.made_with(config),
-            ),
+    return pages.render(
+        "chapter/report.html",
+        title=f"Deep Recurrent Neural Networks: a run on {run.title}",
+        run=run,
+        verdict=outcome,
+        kind="agrees" if outcome.agrees else "disagrees" if outcome.compared else "open",
+        columns=columns,
+        rows=rows,
+        expected=book.EXPECTED if run.rows() else "",
+        plot=plot,
+        plot_error=plot_error,
+        predictions=[
+            (str(prediction.epoch), who, text)
+            for prediction in predictions(run)
+            for who, text in [("book", prediction.book), (_who(prediction), prediction.text)]
+            if text
         ],
-        notes='The book: Dive into Deep Learning, "Deep Recurrent Neural Networks", MXNet edition '
-        "of 2019. Perplexity is exp of the mean negative log-likelihood per character on the "
-        "training text.",
+        page=page,
+        page_error=page_error,
+        command=_command(run),
+        settings={**vars(run.settings), "seed": run.seed},
+        config=config,
     )
 
 
 def _who(prediction: Prediction) -> str:
-    return "run, in the text word for word" if prediction.verbatim else "run"
+    return "this run (a quotation)" if prediction.verbatim else "this run"
 
 
 def _command(run: Run) -> str:

@@ -10,6 +10,7 @@ from .._mxnet import gluon, init, mx, nd
 from .._mxnet.allocator import keep_freed_memory
 from .._mxnet.blocks import describe
 from .._mxnet.context import check_ctx
+from .._perplexity import perplexity
 from ..nn.fast import flatten_parameters
 from ..nn.model import check_vocab
 from ..text.minibatches import (
@@ -20,7 +21,6 @@ from ..text.minibatches import (
     to_onehot,
 )
 from ..text.vocab import Vocab
-from ..training.evaluate import perplexity
 from ..training.step import Arrays, ModelParameters, Step
 from ..training.trainer import Trainer
 from .predict import predict_rnn, predict_rnn_gluon

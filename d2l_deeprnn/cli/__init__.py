@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
-import re
 import shutil
 import signal
 import sys
@@ -18,21 +18,21 @@ from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
 from . import console
-from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING
+from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING, print_error
 
 # The file of a command has EXAMPLES, add_arguments(parser) and run(arguments). It is imported when
 # the command is given; nothing that needs MXNet, tqdm or Matplotlib is imported where it begins:
 # arguments are parsed, and help is given, before they are loaded.
 COMMANDS = {
-    "reproduce": "run the chapter and hold its figures against the book's",
+    "reproduce": "run the chapter and compare its results with the book's",
     "train": "train a model on any text, with checkpoints",
     "evaluate": "held-out loss of a run",
     "generate": "let a trained model write",
     "plot": "draw the curves of one or several runs",
-    "report": "write a run into a page for a browser",
+    "report": "write a report of a run, as a web page",
     "runs": "list runs, with settings, best loss and state",
     "export": "write a run's model into a file for other programs",
-    "import": "make a run of a model in such a file",
+    "import": "turn such a file back into a run",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
 }
@@ -43,7 +43,13 @@ DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_HelpFormatter, **options)
+        # No wider than 80 columns, which are easier to read.
+        width = min(80, shutil.get_terminal_size().columns) - 2
+        layout = functools.partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=28, width=width
+        )
+        # Of an abbreviated option, a slip would be taken for another one.
+        super().__init__(formatter_class=layout, allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         # A command refuses what it does not know itself: the program would point to its own help.
@@ -54,37 +60,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # One line; argparse would print the usage above it.
-        _complain(f"{self.prog}: {_error()} {message} (see {self.prog} --help)")
+        print_error(f"{self.prog}: {_error()} {message} (see {self.prog} --help)")
         sys.exit(BAD_INPUT)
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help as it is written where a terminal is as wide as that, and else cut between words."""
-
-    def __init__(self, prog: str) -> None:
-        self._columns = shutil.get_terminal_size().columns
-        super().__init__(prog, max_help_position=28, width=min(80, self._columns - 2))
-
-    def _format_usage(self, usage: Any, *parts: Any) -> str:
-        text = super()._format_usage(usage, *parts)
-        if usage is None and not self._fits(text):  # argparse indents it too far
-            text = " ".join(text.split())
-        return "\n".join(console.cut(line, self._columns) for line in text.split("\n")) + (
-            "" if text.endswith("\n\n") else "\n\n"
-        )
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if self._fits(text):
-            return super()._fill_text(text, width, indent)
-        # Lines of prose are joined first; examples, which are indented, stay lines of their own.
-        joined = re.sub(r"(?<=[^\n:])\n(?=[^\s])", " ", text)
-        return "\n".join(
-            console.cut(line, self._columns, hanging=2 if line.startswith(" ") else 0)
-            for line in joined.split("\n")
-        )
-
-    def _fits(self, text: str) -> bool:
-        return max(map(len, text.split("\n"))) <= self._columns
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -105,45 +82,41 @@ def main(argv: Optional[List[str]] = None) -> int:
             launcher.keep_quiet()
     except ValueError as error:
         return _fail(error, BAD_INPUT)
-    with console.standard_streams() as output, console.interruptions():
-        return _run(argv, output)
+    with console.standard_streams(), console.interruptions():
+        return _run(argv)
 
 
-def _run(argv: Optional[List[str]], output: console.Stream) -> int:
+def _run(argv: Optional[List[str]]) -> int:
     given = sys.argv[1:] if argv is None else argv
     if "_ARGCOMPLETE" in os.environ:  # a shell asks how a word could go on
         with contextlib.suppress(ImportError):
             import argcomplete
 
             argcomplete.autocomplete(_parser())
-    arguments = _parser(given).parse_args(given)
+    arguments = _parser(given).parse_args(given or ["--help"])
     if launcher.launched() > 1 and arguments.command not in TOGETHER:
         words = (
             f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}. To do "
             f"it in each process separately, set {launcher.ONE_EACH}=1"
         )
         return _fail(ValueError(words), BAD_INPUT)
-    # Where what is printed is all that there will be, to lose it is an error.
-    output.strict = arguments.only_prints
     from ..text.corpora import TextNotAvailable
 
     try:
         with contextlib.ExitStack() as stack:
             if launcher.launched() > 1:
                 _join(stack, getattr(arguments, "rank_timeout", launcher.TIMEOUT))
-            status = arguments.run(arguments)
-            output.flush()
-            return status
-    except console.ReaderGone:  # it has read all that it wanted
-        return DONE
+            return arguments.run(arguments)
     except TextNotAvailable as error:
         return _fail(error, TEXT_MISSING)
     except MemoryError as error:
         return _fail(error, BAD_INPUT, "there is not enough memory: ")
     except KeyboardInterrupt as error:
-        print("d2l-deeprnn: interrupted", file=sys.stderr)
+        print_error("d2l-deeprnn: interrupted")
         return console.exit_status(getattr(error, "number", signal.SIGINT))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
+            return DONE  # the reader has read all that it wanted
         if is_bad_input(error):
             return _fail(error, BAD_INPUT)
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
@@ -167,14 +140,8 @@ def _join(stack: contextlib.ExitStack, timeout: float) -> None:
 def _fail(error: BaseException, status: int, prefix: str = "") -> int:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)
-    _complain(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}")
+    print_error(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}")
     return status
-
-
-def _complain(words: str) -> None:
-    print(
-        "\n".join(console.fitting(line, sys.stderr) for line in words.splitlines()), file=sys.stderr
-    )
 
 
 def _or(words: Sequence[str]) -> str:
@@ -204,7 +171,6 @@ def _parser(given: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
         epilog="`d2l-deeprnn COMMAND --help` explains the options of a command, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.set_defaults(only_prints=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         added = commands.add_parser(name, help=summary)

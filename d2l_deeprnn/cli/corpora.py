@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import DONE
+from .console import DONE, show
 
 EXAMPLES = """\
   d2l-deeprnn corpora
@@ -14,7 +14,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.description = "List the known texts and where they are, or fetch one into the cache."
-    parser.set_defaults(only_prints=True, name=None)
+    parser.set_defaults(name=None)
     actions = parser.add_subparsers(metavar="fetch")
     fetch = actions.add_parser("fetch", help="find or download a text")
     fetch.description = "Find a text on this machine or download it, and print its path."
@@ -27,12 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ..text.corpora import KNOWN_TEXTS, CorpusError, find_text, locate_text
 
     if arguments.name is not None:
-        print(find_text(arguments.name))
+        show(str(find_text(arguments.name)))
         return DONE
     for name, text in KNOWN_TEXTS.items():
         try:
             place = locate_text(name) or "not on this machine"
         except CorpusError as error:
             place = f"unusable: {error}"
-        print(f"{name}\n    {text.title}, {text.author}\n    from {text.source}\n    {place}")
+        show(f"{name}\n    {text.title}, {text.author}\n    from {text.source}\n    {place}")
     return DONE

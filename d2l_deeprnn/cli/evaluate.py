@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable, user_path
 from ..training.settings import SettingsError, TrainSettings, declared
-from .console import DONE, print_line
+from .console import DONE, show
 from .options import add_checkpoint, add_device, add_setting, device
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ character, perplexity. Every character but the first is scored once."""
     add_baseline(parser)
     add_checkpoint(parser)
     add_device(parser)
-    parser.set_defaults(only_prints=True)
 
 
 def add_baseline(parser: argparse.ArgumentParser) -> None:
@@ -93,10 +92,10 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             raise SettingsError("the run held nothing out: name a text with --corpus")
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
-        print_line(f"{printable(name)}: {_words(result)}")
+        show(f"{printable(name)}: {_words(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
-            print_line(
+            show(
                 f"    {unknown} characters of it are not in the run's vocabulary"
                 f"{_unknown(arguments, run)}"
             )
@@ -104,7 +103,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             assert text is not None
             with ranks.working():
                 order, counted = baseline(text, indices, len(run.vocab))
-            print_line(f"    n-gram of order {order}: {_words(counted)}")
+            show(f"    n-gram of order {order}: {_words(counted)}")
 
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:

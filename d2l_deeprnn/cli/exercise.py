@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import time
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
-from ..evidence.live import SILENCE_SECONDS
+from ..evidence.live import ProgressBar, duration
 from ..exercises import EXERCISES, NOTEBOOKS
 from ..files import user_path
-from .console import DONE, advance, duration, print_line, print_table
+from .console import DONE, print_line, print_table
 
 if TYPE_CHECKING:
     from ..evidence.records import Row
@@ -49,8 +48,6 @@ was."""
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a study, print its tables, keep rows and pictures; gives the status."""
-    from tqdm import tqdm
-
     from ..evidence.figures import save_figure
     from ..exercises import texts
     from ..training.run_directory import RunError
@@ -64,8 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise RunError(f"{arguments.out} is not a directory: choose another") from None
-    bar_format = "{desc}, {percentage:.0f}% |{bar}|"
-    with tqdm(disable=None, leave=False, bar_format=bar_format, dynamic_ncols=True) as bar:
+    with ProgressBar(print_line) as bar:
         try:
             rows = study.study(quick=arguments.quick, out=arguments.out, watch=_Shown(bar))
         except KeyboardInterrupt:
@@ -74,47 +70,38 @@ def run(arguments: argparse.Namespace) -> int:
                 print_line(f"To go on with the run that was interrupted: the same --out {out}")
             raise
     for table in study.tables(rows):
-        print_line("")
+        print_line()
         print_table(table)
-    print_line("")
+    print_line()
     print_line(f"The answer for real books: the project's notebooks/{NOTEBOOKS[arguments.name]}")
     if books.note:
-        print_line("")
+        print_line()
         print_line(books.note)
     if arguments.out is not None:
         for name, figure in study.figures(rows).items():
             save_figure(figure, arguments.out / f"{name}.svg")
-        print_line("")
+        print_line()
         print_line(f"Rows and pictures: {arguments.out}")
     return DONE
 
 
 class _Shown:
-    """A study's ``Watch``: a line a run, and in it a bar on a terminal, else a line now and then.
+    """A study's ``Watch``: a line for each run, and the progress within its epochs.
 
     Args:
-        bar: of tqdm; disabled where there is no terminal.
+        bar: shows the progress.
     """
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: ProgressBar) -> None:
         self._bar = bar
-        self._spoke = time.perf_counter()
 
     def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
         left = "" if seconds_left is None else f" (about {duration(seconds_left)} left)"
         words = ", ".join(f"{name} {value}" for name, value in run.items())
-        print_line(f"run {done + 1} of {total}{left}: {words}")
-        self._spoke = time.perf_counter()
-        self._words = f"run {done + 1}/{total}"
+        self._bar.line(f"run {done + 1} of {total}{left}: {words}")
+        self._run = f"run {done + 1}/{total}"
 
     def minibatch(self, progress: Progress) -> None:
-        silent = time.perf_counter() - self._spoke
-        if self._bar.disable and silent < SILENCE_SECONDS:
-            return
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
-        words = f"{self._words}, epoch {progress.epoch}{loss}"
-        if self._bar.disable:
-            self._spoke += silent
-            print_line(f"  {words}, {progress.minibatch / progress.num_minibatches:.0%}")
-            return
-        advance(self._bar, progress, words)
+        message = f"{self._run}, epoch {progress.epoch}{loss}"
+        self._bar.update(progress.minibatch / progress.num_minibatches, message)

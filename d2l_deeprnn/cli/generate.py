@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from typing import TYPE_CHECKING, List
 
 from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, declared
-from .console import DONE, fitting
+from .console import DONE, print_error, show
 from .options import add_checkpoint, add_device, add_setting, device, whole_number
 
 if TYPE_CHECKING:
@@ -78,7 +77,6 @@ temperature is given."""
     add_setting(parser, "seed", seed)
     add_checkpoint(parser)
     add_device(parser)
-    parser.set_defaults(only_prints=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,11 +106,11 @@ def _continue(
     streams = len(prefixes) == 1
     begun: List[int] = []
 
-    def show(row: int, piece: str) -> None:
+    def show_piece(row: int, piece: str) -> None:
         if not begun:
-            print(prefixes[0], end="")
+            show(prefixes[0], end="")
             begun.append(row)
-        print(piece, end="", flush=True)
+        show(piece, end="")
 
     with ranks.working():
         texts = generate(
@@ -126,14 +124,11 @@ def _continue(
             seed=arguments.seed,
             stop=arguments.stop,
             ctx=run.ctx,
-            on_text=show if streams else None,
+            on_text=show_piece if streams else None,
             rows=ranks.part(len(prefixes)),
         )
     texts = [text for part in ranks.all_of(texts) for text in part]
-    if begun:
-        print()
-    else:
-        print("\n\n".join(texts))
+    show("" if begun else "\n\n".join(texts))
 
 
 def start(vocab: Vocab) -> str:
@@ -156,8 +151,7 @@ def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
     if not settings.keep_case:
         cleaned = cleaned.lower()
     if cleaned != prefix:
-        words = f"{prefix!r} is read as {cleaned!r}, as the run's text was"
-        print(fitting(words, sys.stderr), file=sys.stderr)
+        print_error(f"{prefix!r} is read as {cleaned!r}, as the run's text was")
     if not cleaned:
         raise SettingsError("a prefix is empty: give at least one character to start from")
     check_known("prefix", cleaned, vocab)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
+from .._perplexity import perplexity
+from ..evidence.live import duration
 from ..files import user_path
-from ..training.settings import SettingsError, TrainSettings, declared
-from .console import DONE, duration, print_line
+from ..training.settings import SettingsError, TrainSettings, as_dict, declared
+from .console import DONE, print_line
 from .evaluate import add_baseline, baseline
 from .generate import clean_prefix, start
 from .options import add_checkpoint, add_device, add_setting, as_words, changed, device
@@ -28,11 +29,11 @@ LENGTH = 400
 # What is shown of the text in a run's configuration.
 TEXT = {
     "vocab_size": "Vocabulary size",
-    "train_chars": "Characters to train on",
-    "valid_chars": "Characters for validation",
-    "test_chars": "Characters for the test",
+    "train_chars": "Training characters",
+    "valid_chars": "Validation characters",
+    "test_chars": "Test characters",
 }
-BLANKS = {"\n": "a line break", " ": "a blank"}
+BLANKS = {"\n": "a line break", " ": "a space"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +92,7 @@ def _compare_with_the_book(
     arguments: argparse.Namespace, config: Mapping[str, Any], output: Path
 ) -> None:
     from ..chapter import report, reproduce
+    from ..evidence import pages
     from ..files import write_text
 
     directory = arguments.directory
@@ -106,47 +108,52 @@ def _compare_with_the_book(
         if output == directory / reproduce.REPORT:
             report.save(run, directory, reproduce.trained_model(run, taken))
         else:
-            write_text(output, report.html(run, config, report.curves(run)))
+            write_text(output, report.html(run, config, plot=pages.svg(report.figure(run))))
 
 
 def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
-    """The page of a run of ``train``."""
+    """Return the page of a run of ``train``."""
     from ..evidence import pages
+    from ..evidence.figures import training_figure
     from ..training import runs
-    from ..training.evaluate import perplexity
 
     directory = arguments.directory
     loaded = runs.load_run(directory, checkpoint=arguments.checkpoint, ctx=device(arguments))
+    settings = loaded.settings
     # A model from another program may come without one.
     history = runs.read_history(directory) if loaded.history else []
     record = loaded.history[-1] if loaded.history else None
     which = f"{arguments.checkpoint} checkpoint"
     if record is not None:
         which += f", epoch {record.epoch}"
-    held_out = _held_out(arguments, loaded, which)
-    lead = f"{_model(loaded)}, after {len(history)} of {loaded.settings.num_epochs} epochs"
+    lead = f"{_model(loaded)}, after {len(history)} of {settings.num_epochs} epochs"
     if record is not None and record.valid_loss is not None:
         lead += (
             f": held-out perplexity {perplexity(record.valid_loss):.4g}, "
             f"{record.valid_loss:.4f} nats per character ({which})"
         )
-    return pages.page(
-        f"A training run on {_texts(loaded.settings)}",
-        [
-            pages.paragraph(f"{lead}.", "verdict"),
-            pages.section("Curves", pages.curves(_curves(history))) if history else "",
-            held_out,
-            pages.section("What the model writes", *_samples(arguments, loaded, which)),
-            pages.section("Settings", *_settings(loaded.settings)),
-            pages.section(
-                "How it was made",
-                pages.command(_command(config, loaded.settings, directory)),
-                pages.facts(_work(config, history)),
-                pages.made_with(config),
-            ),
-        ],
-        notes="Losses are means of the negative log-likelihood per character; perplexity is the "
-        "exponential of the loss in nats.",
+    rows, text_error = _held_out(arguments, loaded, which)
+    prefix = start(loaded.vocab)
+    if arguments.prefix is not None:
+        prefix = clean_prefix(arguments.prefix, settings, loaded.vocab)
+    own = changed(settings)
+    unset = {name: one.unset for name, one in declared(settings).items()}
+    values = {name: unset[name] if x is None else x for name, x in as_dict(settings).items()}
+    return pages.render(
+        "cli/report.html",
+        title=f"A training run on {_texts(settings)}",
+        lead=lead,
+        plot=pages.svg(training_figure({"this run": history})) if history else "",
+        rows=rows,
+        text_error=text_error,
+        samples_note=f"{LENGTH} characters after {BLANKS.get(prefix, repr(prefix))}, by the model "
+        f"of the {which}; seed {arguments.seed}.",
+        samples=_samples(loaded, prefix, arguments.seed),
+        own_settings={name: value for name, value in values.items() if name in own},
+        default_settings={name: value for name, value in values.items() if name not in own},
+        command=_command(config, settings, directory),
+        work=_work(config, history),
+        config=config,
     )
 
 
@@ -165,109 +172,51 @@ def _model(run: LoadedRun) -> str:
     return f"{cell} with {layers} of {settings.num_hiddens} hidden units, {size:,} parameters"
 
 
-def _curves(history: List[Dict[str, float]]) -> Dict[str, Any]:
-    """The curves that a history has: of the held-out text, and of the training."""
-    from ..evidence.pages import Curve
-    from ..training.evaluate import perplexity
-
-    found = {}
-    for legend, column in ("held out", "valid_loss"), ("training", "train_loss"):
-        rows = [row for row in history if column in row]
-        if rows:
-            found[legend] = Curve(
-                [row["epoch"] for row in rows],
-                [row["seconds"] for row in rows],
-                [perplexity(row[column]) for row in rows],
-            )
-    return found
-
-
-def _held_out(arguments: argparse.Namespace, run: LoadedRun, which: str) -> str:
-    """The section with the loss of the held-out parts."""
-    from ..evidence import pages
+def _held_out(
+    arguments: argparse.Namespace, run: LoadedRun, which: str
+) -> Tuple[List[Tuple[str, ...]], str]:
+    """Score the held-out parts; return rows of a table, and why the text could not be scored."""
     from ..text.corpora import CorpusError
     from ..training import runs
     from ..training.evaluate import Evaluation, evaluate
 
-    columns = ("part", "by", "nats", "bits", "perplexity", "characters scored")
-    rows = []
+    rows: List[Tuple[str, ...]] = []
 
-    def add(part: str, by: str, nats: float, num_chars: Optional[int]) -> None:
-        scored = Evaluation(nats, num_chars or 1)
-        numbers = [f"{x:.4f}" for x in (scored.nats, scored.bits, scored.perplexity)]
-        rows.append((part, by, *numbers, "" if num_chars is None else f"{num_chars:,}"))
+    def add(part: str, by: str, scored: Evaluation) -> None:
+        values = [f"{x:.4f}" for x in (scored.nats, scored.bits, scored.perplexity)]
+        rows.append((part, by, *values, f"{scored.num_chars:,}" if scored.num_chars else ""))
 
-    note = ""
     try:
-        text: Optional[TextParts] = runs.read_own_text(arguments.directory, run.vocab)
+        text: TextParts = runs.read_own_text(arguments.directory, run.vocab)
     except (CorpusError, runs.RunError) as error:
         if arguments.baseline:
             raise
-        text, note = None, f"The text could not be scored: {error}."
-    if text is None:
         valid_loss = run.history[-1].valid_loss if run.history else None
         if valid_loss is not None:
-            add("validation", which, valid_loss, None)
-    for name, indices in runs.held_out_parts(text) if text is not None else ():
-        scored = evaluate(run.model, indices, run.ctx)
-        add(name, which, scored.nats, scored.num_chars)
+            add("validation", which, Evaluation(valid_loss, 0))
+        return rows, str(error)
+    for name, indices in runs.held_out_parts(text):
+        add(name, which, evaluate(run.model, indices, run.ctx))
         if arguments.baseline:
-            assert text is not None
             order, counted = baseline(text, indices, len(run.vocab))
-            add(name, f"n-gram of order {order}", counted.nats, counted.num_chars)
-    if not rows and not note:
-        note = "The run held nothing out."
-    caption = "Loss per character of text that was not trained on"
-    return pages.section(
-        "Held-out loss",
-        pages.table(columns, rows, caption=caption, text=("part", "by")) if rows else "",
-        pages.paragraph(note, "note") if note else "",
-    )
+            add(name, f"n-gram of order {order}", counted)
+    return rows, ""
 
 
-def _samples(arguments: argparse.Namespace, run: LoadedRun, which: str) -> List[str]:
-    from ..evidence import pages
+def _samples(run: LoadedRun, prefix: str, seed: int) -> Iterator[Tuple[str, str]]:
+    """Let the model write at several temperatures; yield titles and texts."""
     from ..generation.generate import generate
 
-    prefix = start(run.vocab)
-    if arguments.prefix is not None:
-        prefix = clean_prefix(arguments.prefix, run.settings, run.vocab)
-    parts = [
-        pages.paragraph(
-            f"{LENGTH} characters after {BLANKS.get(prefix, repr(prefix))}, by the model of the "
-            f"{which}; seed {arguments.seed}.",
-            "note",
-        )
-    ]
     for temperature in TEMPERATURES:
         (text,) = generate(
-            run.model, run.vocab, [prefix], LENGTH,
-            temperature=temperature, seed=arguments.seed, ctx=run.ctx,
-        )  # fmt: skip
+            run.model, run.vocab, [prefix], LENGTH, temperature=temperature, seed=seed, ctx=run.ctx
+        )
         title = f"Temperature {temperature:g}"
         if temperature == 0:
             title += ": the most likely character each time"
         if not text.strip():
             title += " (here, white space only)"
-        parts.append(pages.written(title, text))
-    return parts
-
-
-def _settings(settings: TrainSettings) -> List[str]:
-    from ..evidence import pages
-
-    other = changed(settings)
-    unset = {name: one.unset for name, one in declared(settings).items()}
-    groups: Dict[bool, Dict[str, Any]] = {True: {}, False: {}}
-    for field in dataclasses.fields(settings):
-        name, value = field.name, getattr(settings, field.name)
-        groups[name in other][name] = unset[name] if value is None else value
-    return [
-        pages.heading("Other than the defaults"),
-        pages.facts(pages.labelled(groups[True])),
-        pages.heading("Defaults"),
-        pages.facts(pages.labelled(groups[False])),
-    ]
+        yield title, text
 
 
 def _command(config: Mapping[str, Any], settings: TrainSettings, directory: Path) -> str:
@@ -280,7 +229,7 @@ def _command(config: Mapping[str, Any], settings: TrainSettings, directory: Path
     return shlex.join(words)
 
 
-def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> Any:
+def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> List[Tuple[str, str]]:
     rows = [("Training time", duration(history[-1]["seconds"]))] if history else []
     text = config["text"]
     for name, words in TEXT.items():

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
-from ..evidence.live import SILENCE_SECONDS
+from ..evidence.live import ProgressBar
 from ..files import user_path
 from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
     DONE,
     TEXT_MISSING,
-    Pace,
-    Stop,
-    duration,
+    StopRequest,
     exit_status,
-    fitting,
+    print_error,
     print_line,
     stop_on_signals,
 )
@@ -34,7 +30,6 @@ EXAMPLES = """\
   d2l-deeprnn reproduce --out reproduction
   d2l-deeprnn reproduce --resume --out reproduction
   d2l-deeprnn reproduce --corpus my_novel.txt --seed 1"""
-BAR = "{desc}, {percentage:.0f}% |{bar}|"  # in a narrow terminal, the left end comes first
 SHARED = ("encoding", "num_epochs", "seed")  # the settings of `train` that it takes
 
 
@@ -101,10 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
+def _train(run: Run, directory: Optional[RunDirectory]) -> StopRequest:
     """Train, and show how it goes; gives whether it was stopped."""
-    from tqdm import tqdm
-
     from ..chapter.reproduce import train_run
 
     if run.missing:
@@ -117,52 +110,31 @@ def _train(run: Run, directory: Optional[RunDirectory]) -> Stop:
         print_line(
             f"resuming after epoch {done}" if done < total else f"all {total} epochs are done"
         )
-    pace = Pace()
-    started = spoke = time.perf_counter()
-
-    def say(line: str) -> None:
-        nonlocal spoke
-        spoke = time.perf_counter()
-        print_line(line)
-
-    def words(record: Any) -> str:
-        left = (time.perf_counter() - started) / (record.epoch - done) * (total - record.epoch)
-        reached = f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}"
-        return f"{reached}, {duration(left)} left{pace}"
-
-    with tqdm(
-        total=total, initial=done, desc=f"epoch {min(done + 1, total)}/{total}", bar_format=BAR,
-        dynamic_ncols=True, disable=None, leave=False,
-    ) as bar:  # fmt: skip
+    with ProgressBar(print_line, done / total) as bar:
 
         def show(record: Any) -> None:
-            slow = pace.note()  # each epoch has as many minibatches
-            if slow:
-                say(slow)
-            if bar.disable and time.perf_counter() - spoke >= SILENCE_SECONDS:
-                say(words(record))
-            bar.set_description_str(words(record), refresh=False)
-            bar.update()
+            epochs = record.epoch / total
+            reached = f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}"
+            bar.update(epochs, f"{reached}{bar.time_left(epochs)}")
 
         with stop_on_signals("Stopping after this epoch ...") as stop:
             try:
-                train_run(run, on_epoch=show, log=say, out=directory, should_stop=stop.asked_for)
+                train_run(run, on_epoch=show, log=bar.line, out=directory, should_stop=stop.is_set)
             except KeyboardInterrupt:
-                stop.ask()
+                stop.set()
     return stop
 
 
-def _finish(run: Run, out: Optional[Path], stop: Stop) -> int:
+def _finish(run: Run, out: Optional[Path], stop: StopRequest) -> int:
     """Show the comparison with the book; gives the exit status."""
     from ..chapter import report
 
-    print()
+    print_line()
     for line in report.lines(run) if run.history else ():
         print_line(line)
     if stop.number is not None and len(run.history) < run.settings.num_epochs:
         go_on = f"; to go on: d2l-deeprnn reproduce --resume --out {out}" if out else ""
-        line = f"interrupted after epoch {len(run.history)}{go_on}"
-        print(fitting(f"d2l-deeprnn: {line}", sys.stderr), file=sys.stderr)
+        print_error(f"d2l-deeprnn: interrupted after epoch {len(run.history)}{go_on}")
         return exit_status(stop.number)
     if run.missing:
         return TEXT_MISSING

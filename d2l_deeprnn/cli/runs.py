@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..files import InUse, locked, printable, user_path
-from .console import DONE, print_table
+from .console import DONE, show
 from .options import changed
 
 EXAMPLES = """\
@@ -29,7 +31,6 @@ List the runs in a directory and below: epochs, best loss in nats a character
         metavar="DIR",
         help="a run, or a directory that holds some (default: the current one)",
     )
-    parser.set_defaults(only_prints=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,7 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         raise RunError(f"there is no run in {directory}")
     table = Table(f"runs in {directory}", ["run", "epochs", "best loss", "state", "settings"], rows)
-    print_table(table)
+    columns = shutil.get_terminal_size().columns
+    for line in str(table).split("\n"):
+        # The settings come last. On a terminal, they are cut if there are other runs to compare.
+        is_cut = len(line) > columns and len(rows) > 1 and sys.stdout.isatty()
+        show(f"{line[: columns - 1]}\u2026" if is_cut else line)
     return DONE
 
 

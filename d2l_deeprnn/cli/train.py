@@ -6,26 +6,20 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import shutil
 import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
+from .._perplexity import perplexity
 from ..chapter import book
-from ..evidence.live import SILENCE_SECONDS
+from ..evidence.live import ProgressBar, duration
 from ..files import read_text, user_path
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
-from .console import (
-    DONE,
-    Pace,
-    advance,
-    duration,
-    exit_status,
-    print_line,
-    stop_on_signals,
-)
+from .console import DONE, exit_status, print_line, stop_on_signals
 from .generate import clean_prefix
 from .options import add_device, add_setting, device, given, whole_number
 
@@ -162,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
             on_start=lambda learner, text: [w.start(learner, text) for w in watchers],
             on_minibatch=display.minibatch,
             on_epoch=lambda record: [watcher.epoch(record) for watcher in watchers],
-            should_stop=stop.asked_for,
+            should_stop=stop.is_set,
             checkpoint_minutes=arguments.checkpoint_minutes,
             rank_timeout=arguments.rank_timeout,
             ctx=device(arguments),
@@ -273,106 +267,74 @@ class _Samples:
             learner.model, self._vocab, [self._beginning], self.LENGTH,
             temperature=self.TEMPERATURE, seed=learner.settings.seed, ctx=learner.ctx,
         )  # fmt: skip
-        width = min(80, shutil.get_terminal_size().columns) - 2
-        return [f"  {line}" for line in textwrap.wrap(written, width)]
+        width = min(80, shutil.get_terminal_size().columns) - 4
+        lines = [textwrap.wrap(line, width) or [""] for line in written.split("\n")]
+        return [f"  | {line}" for wrapped in lines for line in wrapped]
 
 
 class _Display:
-    """A progress bar on a terminal, else a line now and then; and a line an epoch.
+    """A row for each epoch, and the progress within it.
 
     Args:
         samples: what the model is to write after some epochs.
     """
 
-    # As much as there is room for: the left end comes first.
-    BAR = "{desc}, {percentage:.0f}% |{bar}|{postfix}"
+    ROW = "{:>9}  {:>13}  {:>13}  {:>10}  {:>7}  {:>8}"
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> _Display:
-        self._bar: Any = None
-        self._tokens = 0
-        self._pace = Pace()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._stack.close()
 
     def start(self, learner: Learner, text: TextParts) -> None:
-        from tqdm import tqdm
-
         settings = learner.settings
         self._learner = learner
-        self._samples.start(learner.settings, text)
-        self._minibatch_tokens = settings.batch_size * settings.num_steps
+        self._samples.start(settings, text)
+        self._minibatch_chars = settings.batch_size * settings.num_steps
+        self._chars, self._began = 0, time.perf_counter()
         num_params = sum(p.data().size for p in learner.model.collect_params().values())
-        print_line(
-            f"{len(text.train)} characters to train on, {len(text.valid)} for validation, "
-            f"{len(text.test)} for the test"
-        )
-        print_line(f"vocabulary {len(text.vocab)}, {num_params} parameters")
+        held_out = f", {len(text.valid):,} for validation" if len(text.valid) else ""
+        test = f", {len(text.test):,} for the test" if len(text.test) else ""
+        print_line(f"{len(text.train):,} characters to train on{held_out}{test}")
+        print_line(f"{len(text.vocab):,} different characters, {num_params:,} parameters")
         if (learner.history or learner.position) and learner.finished is None:
-            place = f" after minibatch {learner.position}" if learner.position else ""
-            print_line(f"going on in epoch {learner.epoch}{place}")
-        # Epochs that were done before this call; the last of them may have been a part of one.
-        self._began_at = float(len(learner.history))
-        self._started = self._spoke = time.perf_counter()
-        # Disabled where standard error is no terminal; then there is a line now and then.
-        self._bar = tqdm(disable=None, leave=False, bar_format=self.BAR, dynamic_ncols=True)
+            place = f", after minibatch {learner.position}" if learner.position else ""
+            print_line(f"Resuming in epoch {learner.epoch}{place}")
+        self._best = min((record.loss for record in learner.history), default=math.inf)
+        self._bar: Optional[ProgressBar] = None
 
     def minibatch(self, progress: Progress) -> None:
-        if self._tokens == 0:
-            self._began_at += (progress.minibatch - 1) / progress.num_minibatches
-        self._tokens += self._minibatch_tokens
-        if progress.minibatch == 1:
-            self._pace.pause()  # the epoch before was scored and saved in between
-        slow = self._pace.note()
-        if slow:
-            print_line(slow)
-        silent = time.perf_counter() - self._spoke
-        if self._bar.disable and silent < SILENCE_SECONDS:
-            return
-        done = progress.minibatch / progress.num_minibatches
+        done = progress.epoch - 1 + progress.minibatch / progress.num_minibatches
+        done /= self._learner.settings.num_epochs
+        if self._bar is None:
+            header = "epoch", "training loss", "held-out loss", "perplexity", "chars/s", "time"
+            print_line(self.ROW.format(*header))
+            self._bar = self._stack.enter_context(ProgressBar(print_line, done))
+        self._chars += self._minibatch_chars
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
-        left = self._time_left(progress.epoch - 1 + done)
-        words = f"epoch {self._of(progress.epoch)}{loss}{left}{self._pace}"
-        if self._bar.disable:
-            self._spoke += silent
-            print_line(f"{words}, {done:.0%}")
-            return
-        # Of this call as a whole: the device is handed minibatches in bursts.
-        self._bar.set_postfix_str(f"{self._speed()} tok/s", refresh=False)
-        advance(self._bar, progress, words)
+        message = f"epoch {self._of(progress.epoch)}{loss}{self._bar.time_left(done)}"
+        self._bar.update(done, message)
 
     def epoch(self, record: TrainRecord) -> None:
-        from ..training.evaluate import perplexity
-
-        self._spoke = time.perf_counter()
-        valid = ""
-        if record.valid_loss is not None:
-            reached = perplexity(record.valid_loss)
-            valid = f", valid {record.valid_loss:.4f} (perplexity {reached:.3g})"
-        print_line(
-            f"epoch {self._of(record.epoch)}, train {record.train_loss:.4f}{valid}, "
-            f"{self._speed()} tok/s, {duration(record.seconds)}"
-        )
+        held_out = "" if record.valid_loss is None else f"{record.valid_loss:.4f}"
+        best = "*" if record.loss < self._best else " "
+        self._best = min(record.loss, self._best)
+        # Of this call as a whole: the device is handed minibatches in bursts.
+        speed = _thousands(self._chars / (time.perf_counter() - self._began))
+        assert self._bar is not None
+        self._bar.line(
+            self.ROW.format(
+                self._of(record.epoch), f"{record.train_loss:.4f}", held_out,
+                f"{perplexity(record.loss):#.4g}{best}", speed, duration(record.seconds),
+            )
+        )  # fmt: skip
         for line in self._samples.after_epoch(self._learner):
             print_line(line)
 
-    def _speed(self) -> str:
-        """Characters a second since this call began."""
-        return _thousands(self._tokens / (time.perf_counter() - self._started))
-
     def _of(self, epoch: int) -> str:
         return f"{epoch}/{self._learner.settings.num_epochs}"
-
-    def _time_left(self, epochs_done: float) -> str:
-        """Time until the last epoch is done, as long as nothing stops it earlier."""
-        here = epochs_done - self._began_at
-        if here <= 0:
-            return ""
-        seconds = (time.perf_counter() - self._started) / here
-        left = seconds * (self._learner.settings.num_epochs - epochs_done)
-        return f", {duration(left)} left"

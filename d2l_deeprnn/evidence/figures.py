@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from .._perplexity import perplexity
 from ..files import PathLike, atomic_file, printable, user_path
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart too.
@@ -36,7 +37,7 @@ def _defaults() -> Any:
 @_defaults()
 def perplexity_figure(
     curves: Mapping[str, Curve], *, marks: Optional[Mapping[str, Curve]] = None, title: str = ""
-) -> Figure:
+) -> Picture:
     """Draw training perplexity over epochs, on a logarithmic axis.
 
     Args:
@@ -68,7 +69,7 @@ def training_figure(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     *,
     marks: Optional[Mapping[str, Curve]] = None,
-) -> Figure:
+) -> Picture:
     """Draw training and held-out perplexity of runs over epochs, on a logarithmic axis.
 
     The axis on the right has the same in nats, as ``evaluate`` and the tables give it.
@@ -93,9 +94,8 @@ def training_figure(
             points = [(row["epoch"], row[column]) for row in rows if column in row]
             if not points:
                 continue
-            epochs, values = np.array(points).T
-            if column != "perplexity":
-                values = np.exp(np.minimum(values, 700))  # a float holds no more
+            epochs = [epoch for epoch, _ in points]
+            values = [x if column == "perplexity" else perplexity(x) for _, x in points]
             marker = "o" if len(points) == 1 else None
             legend = f"{label}: {name}"
             axes.plot(epochs, values, style, label=_plain(legend), color=colour, marker=marker)

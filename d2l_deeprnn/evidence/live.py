@@ -1,16 +1,73 @@
-"""The curve of a training, drawn in a notebook while it runs."""
+"""How far a training is: a bar on a terminal, lines in a log, curves in a notebook."""
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from .._checks import positive_number
+from .._perplexity import perplexity
 
 # Time between two lines of progress if there is neither a picture nor a bar, as in a log.
 SILENCE_SECONDS = 20.0
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a clock shows it: ``4:05``, or ``1:04:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class ProgressBar:
+    """Shows how far a training is: a bar on a terminal, elsewhere a line every twenty seconds.
+
+    Args:
+        print_line: prints a line above the bar.
+        done: the fraction that was done before, when a training is resumed.
+    """
+
+    # In a narrow terminal, the left end comes first.
+    FORMAT = "{desc}, {percentage:.0f}% |{bar}|"
+
+    def __init__(self, print_line: Callable[[str], None], done: float = 0.0) -> None:
+        from tqdm import tqdm
+
+        self._print_line = print_line
+        # Disabled if standard error is not a terminal.
+        self._bar = tqdm(
+            total=1.0, initial=done, desc="starting", bar_format=self.FORMAT,
+            disable=None, leave=False, dynamic_ncols=True, miniters=0,
+        )  # fmt: skip
+        self._began = self._spoke = time.monotonic()
+        self._done_before = done
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.close()
+
+    def update(self, done: float, message: str) -> None:
+        """Show the fraction that is done, after a message."""
+        if not self._bar.disable:
+            self._bar.set_description_str(message, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif time.monotonic() - self._spoke >= SILENCE_SECONDS:
+            self.line(f"{message}, {done:.0%}")
+
+    def line(self, line: str) -> None:
+        """Print a line, which counts as a sign of life."""
+        self._spoke = time.monotonic()
+        self._print_line(line)
+
+    def time_left(self, done: float) -> str:
+        """Return the time until all is done, as the end of a message; empty if it is not known."""
+        here = done - self._done_before
+        if here <= 0:
+            return ""
+        return f", {duration((time.monotonic() - self._began) / here * (1 - done))} left"
 
 
 class LivePlot:
@@ -182,7 +239,7 @@ def _perplexities(row: Dict[str, float]) -> Any:
         yield "training perplexity", row["perplexity"]
     for column, name in ("train_loss", "training perplexity"), ("valid_loss", "held out"):
         if column in row:
-            yield name, math.exp(min(row[column], 700))  # a float holds no more
+            yield name, perplexity(row[column])
 
 
 def _notebook() -> Any:

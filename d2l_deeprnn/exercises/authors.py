@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._mxnet.context import try_gpu
+from .._perplexity import perplexity
 from ..evidence.figures import Line, lines_figure, points_figure
 from ..evidence.intervals import Interval, mean_interval
 from ..evidence.records import Row, Table, column, select, spread
@@ -17,7 +18,7 @@ from ..generation.generate import generate
 from ..text.vocab import Vocab
 from ..training.learner import new_model
 from ..training.settings import TrainSettings
-from .study import Watch, collect, perplexity
+from .study import Watch, collect
 from .texts import library, read, split
 from .training import PLATEAU, best, common_settings, settings_for, train_to_the_end
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._mxnet import mx, nd
 from .._mxnet.context import set_seed, try_gpu
+from .._perplexity import perplexity
 from ..evidence.figures import Line, lines_figure, points_figure
 from ..evidence.intervals import mean_interval
 from ..evidence.records import Row, Table, column, select, spread
@@ -18,7 +19,7 @@ from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from ..training.learner import build_model, new_model
 from ..training.settings import TrainSettings
-from .study import Watch, collect, perplexity
+from .study import Watch, collect
 from .texts import encode, library, read, split
 from .training import best, settings_for, train_to_the_end
 

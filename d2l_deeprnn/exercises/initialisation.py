@@ -11,6 +11,7 @@ import numpy as np
 
 from .._mxnet import nd
 from .._mxnet.context import try_gpu
+from .._perplexity import perplexity
 from ..chapter.book import CHAPTER, PRINTED
 from ..evidence.figures import Level, Line, heat_figure, lines_figure
 from ..evidence.records import Row, Table, column, select
@@ -19,7 +20,7 @@ from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
-from .study import Watch, collect, perplexity
+from .study import Watch, collect
 from .texts import library
 
 Rows = Dict[str, List[Row]]

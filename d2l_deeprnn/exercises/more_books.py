@@ -11,6 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .._mxnet import gluon
 from .._mxnet.context import try_gpu
+from .._perplexity import perplexity
 from ..evidence.figures import Level, Line, lines_figure, points_figure
 from ..evidence.intervals import Interval, mean_interval, slope_interval
 from ..evidence.records import Row, Table, column, select, spread
@@ -22,7 +23,7 @@ from ..training.ngram import NGramModel, choose_order
 from ..training.settings import TrainSettings
 from ..training.state import as_numpy, parameters_of, set_parameters
 from .how_low import adapting, log_probabilities, together
-from .study import Watch, collect, perplexity
+from .study import Watch, collect
 from .texts import library, read, split
 from .training import PLATEAU, best, common_settings, settings_for, train_to_the_end
 

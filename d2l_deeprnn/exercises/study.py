@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 
@@ -80,11 +79,6 @@ def collect(
             if out is not None:
                 write_record(out / name, rows, command=command, settings=described)
     return [row for run in runs for row in rows if matches(row, run)]
-
-
-def perplexity(nats: float) -> float:
-    """exp(nats), infinite where a float cannot hold it."""
-    return math.exp(nats) if nats < 700 else math.inf
 
 
 def _seconds_left(

@@ -6,7 +6,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from ..text.corpora import KNOWN_TEXTS, TextNotAvailable, find_text, load_text
+from ..text.corpora import TextNotAvailable, find_text, load_text
 from ..text.vocab import Vocab
 
 
@@ -46,11 +46,6 @@ def library(quick: bool) -> Library:
     except TextNotAvailable as error:
         return SAMPLES._replace(note=f"{SAMPLES.note} {error}")
     return BOOKS
-
-
-def titles(names: Sequence[str]) -> str:
-    """The titles of texts, in words."""
-    return ", ".join(KNOWN_TEXTS[name].title for name in names)
 
 
 def read(names: Sequence[str]) -> List[str]:

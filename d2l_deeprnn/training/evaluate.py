@@ -12,6 +12,7 @@ from .._checks import positive_int, token_indices
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of
 from .._mxnet.fast import called_by_one_thread
+from .._perplexity import perplexity
 from .ranks import ALONE, Ranks
 
 # Characters that a row reads, unscored, to get into the text, where it does
@@ -21,14 +22,6 @@ WARM_UP = 512
 NUM_STEPS, NUM_SCORES = 256, 2**24
 # Characters that are looked at at a time, where a whole text is counted.
 PIECE = 2**20
-
-
-def perplexity(nats: float) -> float:
-    """exp of a mean negative log-likelihood in nats; infinite where no float holds it."""
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        return math.inf
 
 
 class Evaluation(NamedTuple):

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from .._checks import LARGEST_FLOAT
+from .._perplexity import perplexity
 from ..files import PathLike, user_path
-from .evaluate import perplexity
 from .learner import Learner
 from .runs import TextParts
 from .state import TrainRecord

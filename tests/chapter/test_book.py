@@ -174,7 +174,7 @@ def test_a_verdict_on_the_first_figure_alone_says_how_little_it_shows():
 
 def test_what_the_bands_assume_stands_wherever_they_are_shown():
     run = run_with({500: 1.03})
-    terminal, page = " ".join(report.lines(run)), report.html(run, {}, "")
+    terminal, page = " ".join(report.lines(run)), report.html(run, {})
     assert book.EXPECTED in terminal
     assert book.EXPECTED in page.replace("&#x27;", "'")
     assert "normally distributed" in book.EXPECTED

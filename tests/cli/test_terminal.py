@@ -18,6 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 from d2l_deeprnn.cli import console, main, train
+from d2l_deeprnn.evidence import live
+from d2l_deeprnn.evidence.records import Table
 from d2l_deeprnn.files import locked
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.state import TrainRecord
@@ -56,44 +58,17 @@ def in_a_terminal(columns, directory, *words, status=0):
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;]*\w", "", written.decode()))
 
 
-@pytest.mark.parametrize("columns", [40, 80])
-def test_the_bar_fits_and_shows_the_loss_and_the_time_left(columns, tmp_path):
+def test_a_terminal_has_a_bar_with_the_loss_and_the_time_left(tmp_path):
     words = [*TRAIN, "--num-hiddens=64", "--num-epochs=3", "--sample-every=3", "--out=run"]
-    shown = in_a_terminal(columns, tmp_path, *words)
-    assert max(map(len, shown)) <= columns
-    bars = [line for line in shown if "%" in line]
-    assert any(re.match(r"epoch [123]/3, loss \d\.\d{3}, \d+:\d\d left", line) for line in bars)
-    if columns == 80:
-        assert any(re.search(r"% \|.* *\|, [\d.]+k? tok/s$", line) for line in bars)
-    # A bar that begins anew does not do so under the name of the epoch before.
-    done = next(i for i, line in enumerate(shown) if line.startswith("epoch 1/3, train "))
-    assert not any(re.match(r"epoch 1/3.* 0% ", line) for line in shown[done:])
-
-
-@pytest.mark.parametrize("columns", [40, 80])
-def test_reproduce_fits_too(columns, tmp_path):
-    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=4", "--out=run"]
-    shown = in_a_terminal(columns, tmp_path, *words)
-    assert max(map(len, shown)) <= columns
-    bar = r"epoch [1-4]/4, perplexity \d+\.\d{3}, 0:\d\d left"
+    shown = in_a_terminal(60, tmp_path, *words)
+    bars = [line for line in shown if re.search(r"\d% \|.*\|$", line)]
+    assert bars and max(map(len, bars)) <= 60
+    assert any(re.match(r"epoch [123]/3, loss \d\.\d{3}, \d+:\d\d left, ", line) for line in bars)
+    assert not any(line.startswith(",") for line in shown)
+    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=4", "--out=chapter"]
+    shown = in_a_terminal(60, tmp_path, *words)
+    bar = r"epoch [1-4]/4, perplexity \d+\.\d{3}, 0:\d\d left, \d+% \|"
     assert any(re.match(bar, line) for line in shown)
-
-
-def test_errors_are_cut_between_words(tmp_path):
-    shown = in_a_terminal(40, tmp_path, "train", "--corpuss", "a", "--out=run", status=2)
-    assert max(map(len, shown)) <= 40
-    words = "d2l-deeprnn train: error: unrecognized arguments: --corpuss a (see d2l-deeprnn train"
-    assert " ".join(" ".join(shown).split()) == f"{words} --help)"
-
-
-def test_only_a_terminal_that_is_too_narrow_gets_several_lines(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "20")
-    line = "  a line of words, and /a/path/that/is/longer/than/that"
-    assert console.fitting(line, Terminal(False)) == line
-    pieces = ["  a line of words,", "    and", "    /a/path/that/is/longer/than/that"]
-    assert console.fitting(line, Terminal(True)).split("\n") == pieces
-    monkeypatch.setenv("COLUMNS", "80")
-    assert console.fitting(line, Terminal(True)) == line
 
 
 def lines_of(capsys, *words):
@@ -101,39 +76,55 @@ def lines_of(capsys, *words):
     return capsys.readouterr().out.splitlines()
 
 
-def test_lines_fit_a_terminal(tmp_path, capsys):
-    out = tmp_path / "run"
-    lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", out)
-    assert max(len(line) for line in lines if str(out) not in line) <= 80
-    assert any(re.match(r"epoch 2/2, train \d\.\d{4}, valid \d\.\d{4} \(p", ln) for ln in lines)
+def test_an_epoch_is_a_row_under_its_header(tmp_path, capsys):
+    lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", tmp_path / "run")
+    number = next(i for i, line in enumerate(lines) if line.startswith("    epoch  training loss"))
+    header, *rows = lines[number : number + 3]
+    assert header.split()[-3:] == ["perplexity", "chars/s", "time"]
+    row = r" +\d/2 +\d\.\d{4} +\d\.\d{4} +[\d.]+[* ] +[\d.]+k? +0:0\d"
+    assert all(re.fullmatch(row, line) and len(line) == len(header) <= 80 for line in rows)
 
 
-@pytest.mark.parametrize("speed", [9746, 261_000])
-def test_the_longest_line_of_an_epoch_fits(capsys, speed):
+def test_the_longest_row_of_an_epoch_fits_and_the_best_is_marked(capsys):
     display = train._Display(train._Samples(None, None))
-    settings = SimpleNamespace(num_epochs=500)
-    display._learner = SimpleNamespace(settings=settings, history=[])
+    display._learner = SimpleNamespace(settings=SimpleNamespace(num_epochs=500), history=[])
+    display._chars, display._best = 261_000 * 10, 1.5
+    display._began = time.perf_counter() - 10
+    display._bar = live.ProgressBar(console.print_line)
     seconds = 9 * 3600.0 + 59 * 60 + 59
-    display._tokens, display._started = round(speed * seconds), time.perf_counter() - seconds
-    display.epoch(TrainRecord(500, 1.40213, 1.43127, 0.001, seconds))
-    (line,) = capsys.readouterr().out.splitlines()
-    assert len(line) <= 80
-    assert f", {train._thousands(speed)} tok/s, 9:59:59" in line
+    for loss in 1.43127, 1.43128, float("nan"):
+        display.epoch(TrainRecord(500, 1.40213, loss, 0.001, seconds))
+    rows = capsys.readouterr().out.splitlines()
+    assert {len(row) for row in rows} == {len(train._Display.ROW.format(*[""] * 6))} == {70}
+    assert [" 4.184* " in row or "*" in row for row in rows] == [True, False, False]
+    assert all(row.endswith("    261k   9:59:59") for row in rows)
 
 
 def test_a_log_has_a_line_now_and_then(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "SILENCE_SECONDS", 0.0)
-    lines = lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "run")
-    halfway = r"epoch 1/1, loss \d\.\d{3}, 0:\d\d left, 5\d%"
+    monkeypatch.setattr(live, "SILENCE_SECONDS", 0.0)
+    lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", tmp_path / "run")
+    halfway = r"epoch 2/2, loss \d\.\d{3}, 0:\d\d left, 7\d%"
     assert any(re.fullmatch(halfway, line) for line in lines)
+
+
+def test_a_log_is_silent_for_twenty_seconds_after_each_line(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    with live.ProgressBar(lines.append, 0.5) as bar:
+        for done, now[0] in enumerate([5, 21, 22, 40, 42]):
+            fraction = 0.5 + done / 10
+            bar.update(fraction, f"step {done}{bar.time_left(fraction)}")
+            if now[0] == 22:
+                bar.line("an epoch is done")
+    assert lines == ["step 1, 1:24 left, 60%", "an epoch is done", "step 4, 0:10 left, 90%"]
 
 
 def test_a_model_writes_after_some_epochs(tmp_path, capsys):
     out = tmp_path / "run"
     words = [*TRAIN, "--num-epochs=4", "--sample-every=2", "--prefix=The ", "--out", out]
     lines = lines_of(capsys, *words)
-    after = [i for i, line in enumerate(lines) if line.startswith("  the ")]
-    assert [lines[i - 1][:9] for i in after] == ["epoch 2/4", "epoch 4/4"]
+    after = [i for i, line in enumerate(lines) if line.startswith("  | the ")]
+    assert [lines[i - 1].split()[0] for i in after] == ["2/4", "4/4"]
     assert max(map(len, lines[after[0] : after[0] + 2])) <= 80
 
 
@@ -172,19 +163,19 @@ def test_a_run_that_stopped_in_an_epoch_goes_on_in_it(tmp_path, capsys, monkeypa
         asked.append(1)
         return len(asked) == 45  # an epoch has 33 minibatches, and is asked once more
 
-    monkeypatch.setattr(console.Stop, "asked_for", stop_in_epoch_2)
+    monkeypatch.setattr(console.StopRequest, "is_set", stop_in_epoch_2)
     stopped = lines_of(capsys, *TRAIN, "--num-epochs=3", "--out", out)
     assert any(line.startswith("Ended: stopped in epoch 2, after minibatch") for line in stopped)
     monkeypatch.undo()
     lines = lines_of(capsys, "train", "--resume", "--out", out)
-    assert any(re.match(r"going on in epoch 2 after minibatch \d+$", line) for line in lines)
+    assert any(re.match(r"Resuming in epoch 2, after minibatch \d+$", line) for line in lines)
 
 
 @pytest.mark.parametrize(
     "seconds, words", [(0, "0:00"), (65.4, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")]
 )
 def test_a_time_as_a_clock_shows_it(seconds, words):
-    assert console.duration(seconds) == words
+    assert live.duration(seconds) == words
 
 
 def test_colours_only_where_they_are_wanted(monkeypatch):
@@ -283,15 +274,29 @@ def test_a_slip_shows_where_resuming_begins_a_run(tmp_path, capsys):
     assert begins not in lines_of(capsys, *words)
 
 
-def test_a_list_that_is_too_wide_is_shown_run_by_run(tmp_path, capsys):
+def test_a_list_of_runs_keeps_its_columns_in_a_narrow_terminal(tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
-    shown = in_a_terminal(40, tmp_path, "runs")
-    assert max(map(len, shown)) <= 40
-    words = "runs in . run a epochs: 1/1 best loss: "
-    assert " ".join(" ".join(shown).split()).startswith(words)
-    assert "  state: finished" in shown and not any("---" in line for line in shown)
-    wide = in_a_terminal(200, tmp_path, "runs")
-    assert any(line.startswith("run  epochs  best loss  state") for line in wide)
+    alone = in_a_terminal(70, tmp_path, "runs")
+    assert any(
+        line.endswith("num_layers 1, num_hiddens 8, batch_size 8, num_steps 10") for line in alone
+    )
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shown = in_a_terminal(70, tmp_path, "runs")
+    assert max(map(len, shown)) == 70
+    assert len([line for line in shown if re.match("[ab] +1/1 .* finished .*\u2026$", line)]) == 2
+    with_settings = [line for line in lines_of(capsys, "runs", tmp_path) if "num_steps 10" in line]
+    assert len(with_settings) == 2
+
+
+def test_a_table_that_is_too_wide_is_shown_row_by_row(capsys, monkeypatch):
+    table = Table("losses", ["cell", "loss", "note"], [["gru", "1.5", ""], ["lstm", "1.6", "best"]])
+    console.print_table(table)
+    assert capsys.readouterr().out == f"{table}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "12")
+    console.print_table(table)
+    rows = "cell gru\n  loss: 1.5\n\ncell lstm\n  loss: 1.6\n  note: best\n"
+    assert capsys.readouterr().out == f"losses\n\n{rows}"
 
 
 def test_where_there_is_no_run(tmp_path, capsys):

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
+from jinja2 import UndefinedError
 
 from d2l_deeprnn.evidence import pages
+from d2l_deeprnn.evidence.figures import perplexity_figure
 
-MARKUP = "<script>alert('x')</script> & \"quotes\""
+MARKUP = "<script>alert('x')</script> & \"quotes\" \x1b\u202e"
+ESCAPED = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;quotes&#34; \\x1b\\u202e"
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        lambda words: pages.page(words, [], notes=words),
-        lambda words: pages.section(words),
-        lambda words: pages.paragraph(words),
-        lambda words: pages.facts([(words, words)]),
-        lambda words: pages.table([words], [[words]], caption=words),
-        lambda words: pages.written(words, words),
-        lambda words: pages.command(words),
-        lambda words: pages.picture("<svg ></svg>", "a", words, words),
-        lambda words: pages.made_with({"machine": {"processor": words}, "begun": words}),
-    ],
-)
-def test_words_are_no_markup(part):
-    found = part(MARKUP)
-    assert "<script" not in found and "&lt;script&gt;" in found
-    assert "x&#x27;)&lt;/script&gt; &amp; &quot;quotes&quot;" in found
+@pytest.fixture(scope="module")
+def parts():
+    """The macros of the templates, as functions."""
+    return pages._environment().get_template("evidence/parts.html").module
+
+
+def test_strings_are_escaped(parts):
+    config = {"machine": {MARKUP: MARKUP}, "begun": MARKUP, "versions": {"mxnet": [MARKUP]}}
+    for found, times in [
+        (pages.render("evidence/page.html", title=MARKUP), 2),
+        (parts.facts([(MARKUP, MARKUP)]), 2),
+        (parts.table([MARKUP], [[MARKUP]], MARKUP), 4),
+        (parts.sample(MARKUP, MARKUP), 2),
+        (parts.command(MARKUP), 1),
+        (parts.provenance(config), 3),
+    ]:
+        assert "<script" not in found and found.count("&lt;script&gt;") >= times
+        assert found.count(ESCAPED) >= times - 1  # a label and a description are changed, too
+
+
+def test_a_misspelt_name_in_a_template_is_an_error():
+    with pytest.raises(UndefinedError, match="'title' is undefined"):
+        pages.render("evidence/page.html")
 
 
 @pytest.mark.parametrize(
@@ -51,18 +57,18 @@ def test_keys_as_people_read_them(key, shown):
      (["x", 2], "x, 2"), ({}, "none"), ("text", "text")],
 )  # fmt: skip
 def test_values_as_people_read_them(value, words):
-    assert pages.shown(value) == words
+    assert pages.format_value(value) == words
 
 
-def test_a_cell_names_its_column_where_a_table_is_a_list():
-    found = pages.table(["epoch", "agrees"], [["1", "NO"]], caption="a", text=["agrees"])
+def test_a_cell_names_its_column_where_a_table_is_a_list(parts):
+    found = parts.table(["epoch", "agrees"], [["1", "NO"]], "a", text=["agrees"])
     assert '<td role="cell" data-label="epoch">1</td>' in found
     assert '<td class="text" role="cell" data-label="agrees">NO</td>' in found
     assert 'role="columnheader" scope="col">epoch</th>' in found
 
 
-def test_a_text_keeps_its_lines():
-    assert "<pre>\n\na\n\tb\\x07</pre>" in pages.written("title", "\na\n\tb\x07")
+def test_a_text_keeps_its_lines(parts):
+    assert "<pre>\n\na\n\tb\\x07</pre>" in parts.sample("title", "\na\n\tb\x07")
 
 
 @pytest.mark.parametrize(
@@ -70,23 +76,13 @@ def test_a_text_keeps_its_lines():
 )
 def test_odd_values_can_be_drawn(perplexities):
     epochs = list(range(1, len(perplexities) + 1))
-    found = pages.curves({"run": pages.Curve(epochs, epochs, perplexities)})
-    assert found.count("<svg ") == 2
-
-
-def test_pictures_in_one_page_do_not_share_identifiers():
-    curve = pages.Curve([1, 2], [0.5, 1.0], [3.0, 2.0])
-    found = pages.curves({"run": curve}, marks={"printed": ([2], [2.5])})
-    ids = re.findall(r'\bid="([^"]*)"', found)
-    assert len(set(ids)) == len(ids) > 10
-    used = re.findall(r'(?:href="|url\()#([^")]*)', found)
-    assert used and set(used) <= set(ids)
-    by_epoch, by_second = re.findall('aria-label="([^"]*)"', found)
-    assert "run: 3 at epoch 1, 2 at epoch 2; printed: 2.5 at epoch 2." in by_epoch
-    assert by_second.endswith("run: 3 at 0.5 seconds, 2 at 1.0 seconds.")
+    found = pages.svg(perplexity_figure({MARKUP: (epochs, perplexities)}))
+    assert found.count("<svg ") == 1 and "<script" not in found and "<metadata" not in found
+    label = found.split('aria-label="')[1].split('"')[0]
+    assert label.startswith("Training perplexity per character by epoch. &lt;script&gt;")
 
 
 def test_a_page_loads_and_runs_nothing():
-    found = pages.page("title", ["<p>content</p>"])
-    assert "default-src &#x27;none&#x27;; style-src &#x27;unsafe-inline&#x27;;" in found
+    found = pages.render("evidence/page.html", title="title")
+    assert "default-src 'none'; style-src 'unsafe-inline';" in found
     assert "prefers-color-scheme: dark" in found and "url(" not in found

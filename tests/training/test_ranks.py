@@ -186,7 +186,7 @@ def two(tmp_path_factory):
 @needs_mpi
 def test_rank_0_speaks_and_writes_for_all(two):
     folder, (printed, *_) = two
-    assert printed.count("epoch 1/3,") == printed.count("Ended: all 3 epochs are done") == 1
+    assert printed.count("  1/3  ") == printed.count("Ended: all 3 epochs are done") == 1
     assert sorted(p.name for p in (folder / "two").iterdir()) == [
         ".lock", "best.zip", "config.json", "last.zip", "metrics.csv",
     ]  # fmt: skip
