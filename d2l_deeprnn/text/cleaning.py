@@ -60,23 +60,6 @@ def cut(text: str) -> Iterator[str]:
     return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
 
 
-def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Remove byte order marks at the beginning, and make LF of every line break."""
-    at_beginning, held = True, ""
-    for piece in pieces:
-        if at_beginning:
-            piece = piece.lstrip("\ufeff")
-            at_beginning = not piece
-        piece = held + piece
-        # A CR may be the first half of a line break.
-        held = "\r" if piece.endswith("\r") else ""
-        if "\r" in piece:
-            piece = piece[: len(piece) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
-        yield piece
-    if held:
-        yield "\n"
-
-
 def cut_gutenberg(pieces: Iterable[str]) -> Iterator[str]:
     """Keep what stands between Project Gutenberg's START and END lines, where there are any.
 

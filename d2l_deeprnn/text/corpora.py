@@ -14,7 +14,6 @@ import errno
 import gzip
 import hashlib
 import io
-import itertools
 import os
 import queue
 import re
@@ -43,7 +42,7 @@ import numpy as np
 from .._checks import positive_int, text_encoding
 from ..errors import D2LError
 from ..files import atomic_file, package_data, private_directory, user_path
-from .cleaning import clean, cut, cut_gutenberg, lines
+from .cleaning import clean, cut_gutenberg
 from .encoding import NotText, decode_file
 from .tokenizer import encode_pieces
 from .vocab import Vocab
@@ -763,9 +762,7 @@ def _read_file(file: TextFile) -> Iterator[str]:
     is_text = False
     try:
         with _reading(file.name), _opened(file) as raw:
-            decoded = map(cut, decode_file(raw, file.encoding, file.name))
-            # A mark is decoded like any character, so that an error's offset is the file's.
-            for piece in cut_gutenberg(lines(itertools.chain.from_iterable(decoded))):
+            for piece in cut_gutenberg(decode_file(raw, file.encoding, file.name)):
                 is_text = is_text or bool(piece.strip())
                 yield piece
     except NotText as error:

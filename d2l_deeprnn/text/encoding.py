@@ -7,19 +7,17 @@ guess is shown to the user and never acted on.
 from __future__ import annotations
 
 import codecs
-import itertools
+import io
 import re
 import warnings
 from typing import BinaryIO, Iterator, Optional
 
 from ..errors import D2LError
 
-# A file of up to so many bytes is decoded at once, a longer one in pieces. What is said of bytes
-# that cannot be decoded is founded on so many of them.
-WHOLE_BYTES = 2**24
-PIECE_BYTES = 2**20
-# Python decodes these only at once, or did in one of its versions.
-_ONLY_WHOLE = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
+# Characters of a piece.
+PIECE = 2**20
+# Bytes at the beginning of a file that are compared with the encoding that the user names.
+BEGINNING_BYTES = 2**20
 # Bytes that a guess looks at.
 SAMPLE_BYTES = 2**16
 # With fewer bytes outside ASCII, chardet is often wrong, unless it is sure of its guess.
@@ -42,7 +40,10 @@ _SIGNATURES = (
     (rb"\x89PNG\r\n", "a picture (PNG), not text"),
     (rb"\xff\xd8\xff", "a picture (JPEG), not text"),
 )
-_ISO_2022_JP = re.compile(rb"\x1b\$[@B]")
+# Text in ISO-2022-JP is valid UTF-8: ASCII with escape characters.
+_ISO_2022_JP = re.compile(r"\x1b\$[@B]")
+# The bytes of a character in UTF-8 after its first.
+_CONTINUATION = bytes(range(0x80, 0xC0))
 # Characters that encodings of the ISO 8859 family have where others have letters or quotation
 # marks. U+0085, a line break, is among Unicode's white space.
 _CONTROL = re.compile("[\x80-\x84\x86-\x9f]")
@@ -61,86 +62,52 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
     """Decode a file piece by piece, strictly.
 
     Args:
-        file: any that can be sought in; it is read from its beginning.
-        encoding, name: as for ``decode``.
+        file: Any file that supports ``seek``; it is read from its beginning, and closed.
+        encoding: That of the file. None for UTF-8; then text that only looks like UTF-8 is refused
+            too.
+        name: The name of the file, for messages.
+
+    Returns:
+        The text, without byte order marks at the beginning and with LF for every line break.
 
     Raises:
-        NotText: as ``decode``. Of a file of more than 16 MiB the message is founded on the part
-            around the place that is wrong.
+        NotText: Says what the bytes are instead, if that can be told.
     """
-    whole = encoding is not None and _only_whole(encoding)
-    beginning = file.read(-1 if whole else WHOLE_BYTES + 1)
-    if whole or len(beginning) <= WHOLE_BYTES:
-        yield decode(beginning, encoding, name)
-        return
+    shown, tried = encoding or "UTF-8", encoding or "utf-8"
+    beginning = file.read(BEGINNING_BYTES)
     _check_beginning(beginning, encoding, name)
     if encoding is not None:
         _doubt(beginning, encoding, name)
-    shown = encoding or "UTF-8"
-    decoder = codecs.getincrementaldecoder(shown)()
-    offset = chars = 0  # how many bytes, and characters of them, came before
-    before = b""  # the last bytes before the piece, where an escape sequence may begin
-    cuts = range(0, len(beginning), PIECE_BYTES)
-    pieces = itertools.chain(
-        (beginning[cut : cut + PIECE_BYTES] for cut in cuts),
-        iter(lambda: file.read(PIECE_BYTES), b""),
-        [b""],
-    )
-    for piece in pieces:
-        try:
-            text = decoder.decode(piece, final=not piece)
-            odd = ""
-        except UnicodeDecodeError as error:
-            at = offset + len(piece) - len(error.object) + error.start
-            text, odd = "", f": byte 0x{error.object[error.start]:02x} at offset {at}"
-        except UnicodeError as error:
-            text, odd = "", f": {error}"
-        if encoding is not None:
-            odd = odd or _control_character(text, encoding, chars)
-        elif b"\0" in piece:
-            odd = f": it has a NUL byte at offset {offset + piece.index(0)}"
-        elif _ISO_2022_JP.search(before + piece):
-            odd = ": it has escape characters"
-        if odd:
-            file.seek(offset)
-            around = file.read(WHOLE_BYTES + 1)
-            raise NotText(f"{name} is not {shown} text{odd}{_advice(around, encoding or 'utf-8')}")
-        yield text
-        offset, chars = offset + len(piece), chars + len(text)
-        before = (before + piece)[-2:]
-
-
-def decode(raw: bytes, encoding: Optional[str], name: str) -> str:
-    """Decode the bytes of a file, strictly.
-
-    Args:
-        raw: all of them.
-        name: that of the file, for messages.
-        encoding: that of the file; None for UTF-8, in which case text that only looks like UTF-8
-            is refused, too.
-
-    Raises:
-        NotText: says what the bytes are instead, where that can be told.
-    """
-    _check_beginning(raw, encoding, name)
-    if encoding is None:
-        return _decode_utf8(raw, name)
-    try:
-        text = raw.decode(encoding)
-    except UnicodeError as error:
-        raise NotText(
-            f"{name} is not {encoding} text{_where(error, raw)}{_advice(raw, encoding)}"
-        ) from None
-    odd = _control_character(text, encoding)
-    if odd:
-        raise NotText(f"{name} is not {encoding} text{odd}{_advice(raw, encoding)}")
-    _doubt(raw, encoding, name)
-    return text
-
-
-def _only_whole(encoding: str) -> bool:
-    known = codecs.lookup(encoding)
-    return known.name.replace("_", "-") in _ONLY_WHOLE or known.incrementaldecoder is None
+    file.seek(0)
+    chars, before = 0, ""
+    with io.TextIOWrapper(file, tried) as text:
+        while True:
+            position = file.tell()
+            try:
+                piece = text.read(PIECE)
+                at = _control_character(piece, tried)
+                escape = _ISO_2022_JP.search(before + piece) if encoding is None else None
+                problem = ""
+                if at is not None:
+                    position += at
+                    char = f"U+{ord(piece[at]):04X}"
+                    problem = f": character {chars + at} would be the control character {char}"
+                elif escape:
+                    position += escape.start()
+                    problem = ": it has escape characters"
+            except UnicodeDecodeError as error:
+                position = file.tell() - len(error.object) + error.start
+                problem = f": byte 0x{error.object[error.start]:02x} at offset {position}"
+            except UnicodeError as error:
+                problem = f": {error}"
+            if problem:
+                raise NotText(
+                    f"{name} is not {shown} text{problem}{_advice(file, position, tried)}"
+                )
+            if not piece:
+                return
+            yield piece if chars else piece.lstrip("\ufeff")
+            chars, before = chars + len(piece), (before + piece)[-2:]
 
 
 def _check_beginning(raw: bytes, encoding: Optional[str], name: str) -> None:
@@ -155,29 +122,17 @@ def _check_beginning(raw: bytes, encoding: Optional[str], name: str) -> None:
         )
 
 
-def _decode_utf8(raw: bytes, name: str) -> str:
-    if b"\0" in raw:
-        odd = f": it has a NUL byte at offset {raw.index(0)}"
-        raise NotText(f"{name} is not UTF-8 text{odd}{_advice(raw, 'utf-8')}")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotText(
-            f"{name} is not UTF-8 text{_where(error, raw)}{_advice(raw, 'utf-8')}"
-        ) from None
-    if _ISO_2022_JP.search(raw):  # ASCII, if one does not look at the escape characters
-        raise NotText(f"{name} is not UTF-8 text: it has escape characters{_advice(raw, 'utf-8')}")
-    return text
+def _advice(file: BinaryIO, position: int, tried: str) -> str:
+    """What to do with a file that is not text in the encoding that was tried.
 
-
-def _where(error: UnicodeError, raw: bytes) -> str:
-    if isinstance(error, UnicodeDecodeError) and error.start < len(raw):
-        return f": byte 0x{raw[error.start]:02x} at offset {error.start}"
-    return f": {error}"
-
-
-def _advice(raw: bytes, tried: str) -> str:
-    """What to do with bytes that are not text in the encoding that was tried."""
+    Args:
+        position: An offset near the place that is wrong.
+    """
+    start = max(position // 4 * 4 - SAMPLE_BYTES, 0)
+    file.seek(start)
+    raw = file.read(2 * SAMPLE_BYTES)
+    if start and tried == "utf-8":  # what came before was UTF-8, so it may begin in a character
+        raw = raw.lstrip(_CONTINUATION)
     sample = _sample(raw)
     likely = guess(sample)
     if likely == tried:
@@ -195,21 +150,13 @@ def _advice(raw: bytes, tried: str) -> str:
     )
 
 
-def _control_character(text: str, encoding: str, before: int = 0) -> str:
-    """Say where a text has a control character that shows that its encoding is another one.
-
-    Args:
-        text: as it was decoded with the encoding that the user gave.
-        before: how many characters came before it.
-    """
+def _control_character(text: str, encoding: str) -> Optional[int]:
+    """Find a control character that shows that a text is in another encoding; None without."""
     position = text.find("\0")
     if position < 0 and not encoding.startswith("utf"):
         control = _CONTROL.search(text)
         position = control.start() if control else -1
-    if position < 0:
-        return ""
-    char = f"U+{ord(text[position]):04X}"
-    return f": character {before + position} would be the control character {char}"
+    return None if position < 0 else position
 
 
 def _doubt(raw: bytes, encoding: str, name: str) -> None:
@@ -233,7 +180,7 @@ def guess(raw: bytes) -> Optional[str]:
         Python's name of the encoding, "utf-8" also if a few bytes are damaged. None if no encoding
         is likely, or if chardet is missing, which needs Python 3.10.
     """
-    if raw.startswith(codecs.BOM_UTF8):
+    if _mostly_utf8(raw):  # chardet takes it for another encoding after one wrong byte
         return "utf-8"
     try:
         import chardet
@@ -248,6 +195,13 @@ def guess(raw: bytes) -> Optional[str]:
     if b"\0" in raw and not encoding.startswith(("utf-16", "utf-32")):
         return None
     return encoding
+
+
+def _mostly_utf8(raw: bytes) -> bool:
+    """Whether most of what is not ASCII is valid UTF-8, or begins as a UTF-8 file may."""
+    text = raw.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    return text.startswith("\ufeff") or sum(c >= "\x80" for c in text) > 3 * broken
 
 
 def _sample(raw: bytes) -> bytes:

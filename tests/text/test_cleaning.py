@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2l_deeprnn.text import cleaning
-from d2l_deeprnn.text.cleaning import clean, cut_gutenberg, lines
+from d2l_deeprnn.text.cleaning import clean, cut_gutenberg
 
 START = "*** START OF THE PROJECT GUTENBERG EBOOK A ***"
 END = "*** END OF THIS PROJECT GUTENBERG ETEXT A\nLONG TITLE ***"
@@ -69,13 +69,6 @@ def test_a_text_is_cleaned_across_pieces(cut):
         assert "".join(clean(pieces, lower=lower, fold_whitespace=False)) == cased
         folded = " ".join(cased.split())
         assert "".join(clean(pieces, lower=lower, fold_whitespace=True)) == folded
-
-
-@given(pieces_of(["\r", "\n", "a", "\ufeff"], 12))
-def test_line_breaks_are_found_across_pieces(cut):
-    text, pieces = cut
-    expected = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    assert "".join(lines(pieces)) == expected
 
 
 LINES = ["A line of a book.\n"] * 99

@@ -96,10 +96,10 @@ def test_a_text_in_pieces_is_the_text(texts, num_examples, lower, fold, piece):
             expected = str(error)
         patch.setattr(cleaning, "AROUND", 500)  # longer than any of the lines above
         for module, name in (
-            *((cleaning, "PIECE"), (token_files, "PIECE"), (encoding, "PIECE_BYTES")),
-            *((encoding, "WHOLE_BYTES"), (token_files, "IN_MEMORY")),
+            *((cleaning, "PIECE"), (token_files, "PIECE"), (token_files, "IN_MEMORY")),
         ):
             patch.setattr(module, name, piece)
+        patch.setattr(encoding, "PIECE", max(piece, 20))
         patch.setenv("XDG_CACHE_HOME", directory)
         try:
             tokens = read_tokens(paths, num_examples, **options)
@@ -202,8 +202,7 @@ def test_a_text_that_was_changed_just_now_is_read_again(path, made, monkeypatch)
 def test_a_text_that_changes_while_it_is_read_is_read_again(path, made, monkeypatch):
     monkeypatch.setattr(cleaning, "HEADER", 10)
     monkeypatch.setattr(cleaning, "AROUND", 10)
-    monkeypatch.setattr(encoding, "WHOLE_BYTES", 10)
-    monkeypatch.setattr(encoding, "PIECE_BYTES", 10)
+    monkeypatch.setattr(encoding, "PIECE", 10)
     text_pieces = token_files.text_pieces
 
     def changing(*args, **kwargs):
@@ -371,8 +370,7 @@ def test_without_a_cache_the_text_is_kept_in_memory(path, monkeypatch, place):
 
 
 def test_a_text_that_cannot_be_used_leaves_nothing(path, monkeypatch):
-    monkeypatch.setattr(encoding, "WHOLE_BYTES", 10)
-    monkeypatch.setattr(encoding, "PIECE_BYTES", 10)
+    monkeypatch.setattr(encoding, "PIECE", 10)
     path.write_bytes(b"A text that is damaged later on: \xff")
     with pytest.raises(CorpusError, match="byte 0xff at offset 33"):
         read_tokens(path)
