@@ -12,6 +12,7 @@ from typing import Iterable, Iterator, List, Optional, Pattern
 
 # Characters of a piece.
 PIECE = 2**20
+LONGEST_WORD = 2**20
 # Within so many characters from the beginning of a text, the line that ends Project Gutenberg's
 # header is looked for. What is held back meanwhile is this long at most.
 HEADER = 2**24
@@ -35,7 +36,7 @@ _CLOSING_LINE = re.compile(
 def clean(pieces: Iterable[str], *, lower: bool, fold_whitespace: bool) -> Iterator[str]:
     """Clean the pieces of a text; see ``clean_text``."""
     if lower:
-        pieces = _lowered(pieces)
+        pieces = (piece.lower() for piece in _whole_words(pieces))
     return _folded(pieces) if fold_whitespace else iter(pieces)
 
 
@@ -186,44 +187,21 @@ def _before_end(book: Iterable[str]) -> Iterator[str]:
     yield tail
 
 
-def _lowered(pieces: Iterable[str]) -> Iterator[str]:
-    """Turn a text into lower case.
+def _whole_words(pieces: Iterable[str]) -> Iterator[str]:
+    """Cut a text at white space, so that its pieces can be turned into lower case one by one.
 
-    How a capital sigma is lowered depends on the letters around it: with one before and none
-    behind, it is a final sigma. All other characters are lowered by themselves.
+    How a capital sigma is lowered depends on the letters around it: at the end of a word, it
+    becomes a final sigma. Only words of more than ``LONGEST_WORD`` characters are cut.
     """
-    # What stands for the last letter before what is held, and a sigma that waits for what follows.
-    before, held = "", ""
+    held = ""
     for piece in pieces:
         piece = held + piece
-        end, after = len(piece), ""
-        last = _last_that_counts(piece, end)
-        if last >= 0 and piece[last] == "\u03a3":
-            end, after = last, "a"
-            last = _last_that_counts(piece, end)
-        lowered = (before + piece[:end] + after).lower()
-        yield lowered[len(before) : len(lowered) - len(after)]
-        if last >= 0:
-            before = "a" if _is_cased(piece[last]) else ""
+        end = max(piece.rfind(" "), piece.rfind("\n")) + 1
+        if not end and len(piece) > LONGEST_WORD:  # as in Chinese, which has no spaces
+            end = len(piece)
+        yield piece[:end]
         held = piece[end:]
-    yield (before + held).lower()[len(before) :]
-
-
-def _last_that_counts(text: str, end: int) -> int:
-    """Where, before a place, the last character stands that a sigma does not look past; or -1."""
-    while end and _is_ignored(text[end - 1]):
-        end -= 1
-    return end - 1
-
-
-def _is_ignored(char: str) -> bool:
-    """Whether a sigma looks past a character: an apostrophe, an accent."""
-    return ("a" + char + "\u03a3").lower()[-1] == "\u03c2" and not _is_cased(char)
-
-
-def _is_cased(char: str) -> bool:
-    """Whether a sigma before a character, which it does not look past, is none that ends a word."""
-    return ("a\u03a3" + char).lower()[1] == "\u03c3"
+    yield held
 
 
 def _folded(pieces: Iterable[str]) -> Iterator[str]:

@@ -71,6 +71,14 @@ def test_a_text_is_cleaned_across_pieces(cut):
         assert "".join(clean(pieces, lower=lower, fold_whitespace=True)) == folded
 
 
+def test_a_text_without_white_space_is_not_held_back():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleaning, "LONGEST_WORD", 10)
+        pieces = list(clean(["\u4e2dA\u0130"] * 20, lower=True, fold_whitespace=False))
+    assert "".join(pieces) == ("\u4e2dA\u0130" * 20).lower()
+    assert max(map(len, pieces)) < 20
+
+
 LINES = ["A line of a book.\n"] * 99
 
 
