@@ -896,8 +896,8 @@ def test_a_compressed_file_that_cannot_be_used(tmp_path, content, words):
 
 def test_a_text_is_read_as_far_as_it_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "PIECE", 50)
-    monkeypatch.setattr(cleaning, "HEADER", 100)
-    monkeypatch.setattr(cleaning, "AROUND", 20)
+    monkeypatch.setattr(cleaning, "WHOLE", 100)
+    monkeypatch.setattr(cleaning, "FOOTER", 20)
     path = write(tmp_path / "t", b"A text. " * 2000 + b"\xff")
     missing = tmp_path / "none"
     assert corpora.load_text([path, write(tmp_path / "u", b"\xff")], 20) == "a text. a text. a te"

@@ -94,7 +94,6 @@ def test_a_text_in_pieces_is_the_text(texts, num_examples, lower, fold, piece):
             expected = corpora.load_text(paths, num_examples, **options)
         except CorpusError as error:
             expected = str(error)
-        patch.setattr(cleaning, "AROUND", 500)  # longer than any of the lines above
         for module, name in (
             *((cleaning, "PIECE"), (token_files, "PIECE"), (token_files, "IN_MEMORY")),
         ):
@@ -118,8 +117,8 @@ def test_a_text_in_pieces_is_the_text(texts, num_examples, lower, fold, piece):
 @pytest.mark.parametrize("piece", [1000, 2**20])
 def test_any_number_of_kinds(tmp_path, monkeypatch, kinds, piece):
     monkeypatch.setattr(cleaning, "PIECE", piece)
-    monkeypatch.setattr(cleaning, "HEADER", 100)  # less is held back, so there are several pieces
-    monkeypatch.setattr(cleaning, "AROUND", 100)
+    monkeypatch.setattr(cleaning, "WHOLE", 100)  # less is held back, so there are several pieces
+    monkeypatch.setattr(cleaning, "FOOTER", 100)
     monkeypatch.setattr(token_files, "PIECE", piece // 3)
     path = tmp_path / "text"
     characters = [chr(i) for i in range(0x100, 0x100 + kinds + 2048) if not 0xD800 <= i < 0xE000]
@@ -200,8 +199,9 @@ def test_a_text_that_was_changed_just_now_is_read_again(path, made, monkeypatch)
 
 
 def test_a_text_that_changes_while_it_is_read_is_read_again(path, made, monkeypatch):
-    monkeypatch.setattr(cleaning, "HEADER", 10)
-    monkeypatch.setattr(cleaning, "AROUND", 10)
+    monkeypatch.setattr(cleaning, "PIECE", 10)
+    monkeypatch.setattr(cleaning, "WHOLE", 10)
+    monkeypatch.setattr(cleaning, "FOOTER", 10)
     monkeypatch.setattr(encoding, "PIECE", 10)
     text_pieces = token_files.text_pieces
 
