@@ -353,21 +353,8 @@ def test_http_status_other_than_200(book, cache, server, status):
 
 def test_truncated_transfer(book, cache, server):
     server.answer = whole_answer(BODY[:5000], length=len(BODY))
-    assert_not_available(cache, "5000 bytes read|broke off after 5000 of 10400 bytes")
-
-
-def test_truncated_transfer_of_which_the_client_says_nothing(book, cache, monkeypatch):
-    """As with urllib3 before 2.0, which took fewer bytes than announced for all of them."""
-    import requests
-
-    class Response(contextlib.ExitStack):
-        status_code, headers = 200, {"Content-Length": str(len(BODY))}
-
-        def iter_content(self, size):
-            return iter([BODY[:5000]])
-
-    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: Response())
-    assert_not_available(cache, "broke off after 5000 of 10400 bytes")
+    # urllib3 before 2.0 says nothing.
+    assert_not_available(cache, "5000 bytes read|what it sent, 5000 bytes, is not this text")
 
 
 def test_no_connection(book, cache, server, monkeypatch):
@@ -413,51 +400,17 @@ def test_server_that_goes_on_for_ever(book, cache, server, monkeypatch):
     assert_not_available(cache, "more than 500 bytes")
 
 
-@pytest.fixture
-def limit(monkeypatch):
-    """A short limit for all of a download; each wait alone would be allowed far more."""
-    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.4)
-    return "not complete after 0.4 s"
-
-
-def drip(server, write, piece):
-    """Send a piece every few moments, for ever."""
-    while not server.released.wait(0.05):
-        write(piece)
-
-
-@pytest.mark.parametrize("part", ["status", "header", "headers", "body"])
-def test_server_that_sends_a_byte_now_and_then(book, cache, server, limit, part):
+def test_server_that_sends_a_byte_now_and_then(book, cache, server, monkeypatch):
     def answer(handler):
-        if part == "status":
-            drip(server, handler.connection.sendall, b"H")
-        if part == "header":
-            handler.connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-            drip(server, handler.connection.sendall, b"x")
-        if part == "headers":
-            handler.connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            drip(server, handler.connection.sendall, b"X: x\r\n")
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(BODY)))
         handler.end_headers()
-        drip(server, handler.wfile.write, BODY[:1])
+        while not server.released.wait(0.005):
+            handler.wfile.write(BODY[:1])
 
     server.answer = answer
-    assert_not_available(cache, limit)
-
-
-@pytest.mark.parametrize("part", ["name", "tls"])
-def test_connection_that_is_never_made(book, cache, server, limit, monkeypatch, part):
-    if part == "name":
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: server.released.wait(9))
-        assert_not_available(cache, limit)
-    else:  # a server that takes the connection and says nothing
-        with socket.socket() as silent:
-            silent.bind(("127.0.0.1", 0))
-            silent.listen(5)
-            port = silent.getsockname()[1]
-            replace_text(monkeypatch, url=f"https://127.0.0.1:{port}/timemachine.txt")
-            assert_not_available(cache, limit)
+    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.4)
+    assert_not_available(cache, "not complete after 0.4 s")
 
 
 def test_no_text_is_asked_for_in_the_clear():
@@ -467,11 +420,9 @@ def test_no_text_is_asked_for_in_the_clear():
 PAGE = b"<!DOCTYPE html>\n<html><title>Welcome</title>Please log in</html>"
 
 
-@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("redirected", [True, False])
-@pytest.mark.parametrize("body", [PAGE, b" \n<HTML>" + PAGE * 100])
-def test_captive_portal(book, cache, server, told, redirected, body):
-    """A network that answers with its login page, with or without saying what that is."""
+def test_captive_portal(book, cache, server, redirected):
+    """A network that answers with its login page."""
 
     def answer(handler):
         if redirected and handler.path != "/login":
@@ -480,23 +431,17 @@ def test_captive_portal(book, cache, server, told, redirected, body):
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        handler.send_response(200)
-        if told:
-            handler.send_header("Content-Type", "text/HTML; charset=utf-8")
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        whole_answer(b" \n" + PAGE)(handler)
 
     server.answer = answer
-    led = "; it led to http://127.0.0.1:[0-9]+/login" if told and redirected else ""
     reason = r"a web page came in place of the text; .* \(captive portal\), log in .*"
-    assert_not_available(cache, rf"{re.escape(book.url)} \({reason}{led}\)")
+    assert_not_available(cache, rf"{re.escape(book.url)} \({reason}\)")
 
 
 def test_downloaded_text_with_another_sum_is_not_available(book, cache, server):
     server.answer = whole_answer(b"another edition")
     found = hashlib.sha1(b"another edition").hexdigest()
-    assert_not_available(cache, f"what it sent is not this text: its SHA-1 is {found}; nothing of")
+    assert_not_available(cache, f"what it sent, 15 bytes, is not this text: its SHA-1 is {found}")
 
 
 def test_proxy_that_refuses(cache, server, monkeypatch):
@@ -654,11 +599,6 @@ def test_downloads_at_once_do_not_harm_each_other(book, cache, server):
         thread.join()
     assert results == [BODY] * 4
     assert listing(cache) == ["timemachine.txt"]
-
-
-def test_progress_bar_is_for_terminals_only(book, capsys):
-    corpora.find_text("time_machine")
-    assert capsys.readouterr() == ("", "")
 
 
 def test_auto_gives_a_sample_and_the_reason(book, server):
