@@ -41,8 +41,7 @@ from ..errors import D2LError
 from ..files import atomic_file, package_data, private_directory, user_path
 from .cleaning import clean, cut_gutenberg
 from .encoding import NotText, decode_file
-from .tokenizer import encode_pieces
-from .vocab import Vocab
+from .vocab import Vocab, count_characters
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 # Seconds for connecting, for each wait on the server, and for a whole download.
@@ -239,8 +238,11 @@ def load_corpus(
         >>> "".join(vocab.to_tokens(indices))
         'the tide tables there is a kind of error'
     """
-    pieces = _pieces(texts, num_examples, lower, fold_whitespace, encoding)
-    return encode_pieces(pieces, np.int32)
+    text = load_text(
+        texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
+    )
+    vocab = Vocab(count_characters([text]))
+    return vocab.encode(text), vocab
 
 
 def load_text(
