@@ -122,12 +122,14 @@ def text_encoding(name: str, value: Any) -> str:
     try:
         # Encoding nothing tells encodings of texts from others, such as hex.
         "".encode(value)
-        return codecs.lookup(value).name
+        encoding = codecs.lookup(value).name
+        if encoding not in ("idna", "punycode", "unicode-escape", "raw-unicode-escape"):
+            return encoding
     except (LookupError, TypeError, ValueError):  # ValueError: a NUL in it
-        raise ValueError(
-            f"{name} must be an encoding that Python knows, such as cp1252 or gb18030, "
-            f"not {value!r}"
-        ) from None
+        pass
+    raise ValueError(
+        f"{name} must be an encoding that Python knows, such as cp1252 or gb18030, not {value!r}"
+    )
 
 
 def expected_arrays(

@@ -260,29 +260,6 @@ def load_text(
     return "".join(_pieces(texts, num_examples, lower, fold_whitespace, encoding))
 
 
-def read_source(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
-    """Read a known text or a file, without what is not part of the text.
-
-    Args:
-        name_or_path: Name of a known text, path of a file or a directory, or ``"-"`` for standard
-            input.
-        encoding: That of the file, by any name that Python knows; None for UTF-8.
-
-    Returns:
-        The text, case and white space kept; without byte order mark and without Project
-        Gutenberg's header and footer, with LF for every line break. The files of a directory are
-        joined by line breaks.
-
-    Raises:
-        CorpusError: If there is no such text, or it is not text in this encoding, or nothing is
-            left of it. The message names the encoding that is likely, where one is.
-        TypeError: If ``name_or_path`` is neither a string nor a path.
-        ValueError: If ``encoding`` is unknown, or given with a known text.
-    """
-    _check_source(name_or_path)
-    return "".join(_pieces(name_or_path, None, False, False, encoding))
-
-
 class TextFile(NamedTuple):
     """A file that is read as a text.
 
@@ -662,8 +639,7 @@ def _file(name: str, mode: Optional[int], encoding: Optional[str]) -> TextFile:
     if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
         return TextFile(name, name, encoding, is_pipe=stat.S_ISFIFO(mode))
     # A device may never come to an end.
-    kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
-    raise CorpusError(f"{name!r} is not a regular file, but {kind}")
+    raise CorpusError(f"{name!r} is not a regular file: name a text file")
 
 
 def _read_file(file: TextFile) -> Iterator[str]:
@@ -707,16 +683,12 @@ def _opened(file: TextFile) -> Iterator[BinaryIO]:
 
 
 def _read_standard_input() -> bytes:
-    name = "standard input"
     try:
-        mode = os.fstat(0).st_mode
+        os.fstat(0)
     except OSError:
         raise CorpusError("standard input (-) is closed: there is nothing to read") from None
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        kind = "the terminal" if os.isatty(0) else "a device"
-        raise CorpusError(f"standard input (-) is {kind}: let it come from a file or a pipe")
-    with _reading(name), open(0, "rb", closefd=False) as pipe:
-        return _read_pipe(pipe, name)
+    with _reading("standard input"), open(0, "rb", closefd=False) as pipe:
+        return _read_pipe(pipe, "standard input")
 
 
 def _read_pipe(pipe: BinaryIO, name: str) -> bytes:

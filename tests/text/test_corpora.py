@@ -140,6 +140,11 @@ def loaded_text(*args, **kwargs):
     return "".join(vocab.to_tokens(indices))
 
 
+def kept_text(texts):
+    """The text of files with its case and white space."""
+    return corpora.load_text(texts, lower=False, fold_whitespace=False)
+
+
 # The chapter's function.
 
 
@@ -176,7 +181,7 @@ def test_time_machine_has_the_books_sizes(data, tmp_path, monkeypatch):
     ],
 )
 def test_real_books_begin_and_end_with_the_book(data, name, first, last):
-    text = corpora.read_source(name)
+    text = kept_text(name)
     assert text.startswith(first) and text.endswith(last)
     assert "\r" not in text and "\ufeff" not in text and "Gutenberg" not in text
 
@@ -644,12 +649,12 @@ def test_corpus_is_the_beginning_of_the_joined_texts(texts, num_examples):
 
 @settings(deadline=None)  # it writes files
 @given(PLAIN)
-def test_read_source_changes_only_mark_and_line_breaks(text):
+def test_reading_changes_only_mark_and_line_breaks(text):
     with tempfile.TemporaryDirectory() as directory:
         for mark in ("", "\ufeff"):
             for line_break in ("\n", "\r\n", "\r"):
                 path = write(Path(directory, "t"), mark + text.replace("\n", line_break))
-                assert corpora.read_source(path) == text
+                assert kept_text(path) == text
 
 
 def test_vocabulary_is_that_of_the_part_taken(tmp_path):
@@ -694,7 +699,7 @@ LICENCE = "\nCreated for you.\n\n*** START: FULL LICENSE ***\n\nTHE LICENSE\n"
 @pytest.mark.parametrize("line_break", ["\n", "\r\n"])
 def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
     path = write(tmp_path / "t", "\ufeff" + text.replace("\n", line_break))
-    assert corpora.read_source(path) == kept
+    assert kept_text(path) == kept
 
 
 @pytest.mark.parametrize(
@@ -708,7 +713,7 @@ def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
     ],
 )
 def test_text_without_gutenberg_lines_is_left_alone(tmp_path, text):
-    assert corpora.read_source(write(tmp_path / "t", text)) == text
+    assert kept_text(write(tmp_path / "t", text)) == text
 
 
 # What is refused.
@@ -758,11 +763,6 @@ def test_file_that_holds_no_text(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
-def test_device_is_no_text():
-    with pytest.raises(CorpusError, match="'/dev/null' is not a regular file"):
-        corpora.load_corpus("/dev/null")
-
-
 # Several files: of directories, and compressed.
 
 
@@ -773,8 +773,7 @@ def test_a_directory_is_the_files_in_it_in_order(tmp_path):
         write(tmp_path / name, f"Of {name}.")
     assert corpora.load_text(tmp_path) == "of 10. of 2. of b. of a/0."
     assert corpora.load_text([str(tmp_path / "b"), tmp_path / "a"]) == "of b. of a/0."
-    kept = corpora.load_text(tmp_path, lower=False, fold_whitespace=False)
-    assert kept == corpora.read_source(tmp_path) == "Of 10.\nOf 2.\nOf b.\nOf a/0."
+    assert kept_text(tmp_path) == "Of 10.\nOf 2.\nOf b.\nOf a/0."
 
 
 def test_a_directory_that_cannot_be_used(tmp_path):

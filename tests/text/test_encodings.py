@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -90,6 +91,11 @@ def write(path, content):
     return path
 
 
+def kept(path, **kwargs):
+    """The text of a file with its case and white space."""
+    return corpora.load_text(path, lower=False, fold_whitespace=False, **kwargs)
+
+
 def refused(path, **kwargs):
     """The message of the error with which a file is refused; one line that names it."""
     with pytest.raises(CorpusError) as caught:
@@ -127,7 +133,7 @@ def test_a_few_words_are_not_enough(tmp_path):
     for text in ("café noir", "à la carte", "Größe", "£5"):
         path = write(tmp_path / "t", text.encode("cp1252"))
         assert "Its encoding cannot be told from its bytes: find out which" in refused(path)
-        assert corpora.read_source(path, encoding="cp1252") == text
+        assert kept(path, encoding="cp1252") == text
 
 
 @pytest.mark.parametrize("version", ["none", "5"])
@@ -147,7 +153,7 @@ def test_any_name_of_an_encoding_that_python_knows(tmp_path):
     for encoding in ("cp1252", "CP1252", "windows-1252"):
         assert "déjà fatigué" in corpora.load_text(path, encoding=encoding)
         assert d2l.load_corpus(path, encoding=encoding)[1]["é"] > 0
-    for encoding in ("cp1", "hex", "", "nul\0", 8):
+    for encoding in ("cp1", "hex", "", "nul\0", 8, "idna", "punycode", "unicode_escape"):
         with pytest.raises(ValueError, match="^encoding must be an encoding that Python knows"):
             corpora.load_text(path, encoding=encoding)
 
@@ -174,7 +180,7 @@ def test_utf_16_without_a_mark_does_not_say_which_byte_comes_first(tmp_path):
         for end in ("", "-le", "-be"):
             marked = "\ufeffA text.".encode(encoding + (end or "-be"))
             path = write(tmp_path / "t", marked)
-            assert corpora.read_source(path, encoding=encoding + (end or "")) == "A text."
+            assert kept(path, encoding=encoding + (end or "")) == "A text."
 
 
 def test_a_text_that_looks_like_another_encoding_is_read_with_a_warning(tmp_path):
@@ -204,14 +210,12 @@ GUTENBERG = (
 )
 
 
-@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize(
-    "language, encoding", [("Chinese", "gb18030"), ("French", "utf-16-be"), ("French", "utf-8")]
-)
-def test_clean_up_is_the_same_in_every_encoding(tmp_path, language, encoding, line_break):
-    text = GUTENBERG.format(TEXTS[language]).replace("\n", line_break)
-    path = write(tmp_path / "t", text.encode(encoding))
-    assert corpora.read_source(path, encoding=encoding) == TEXTS[language] + "\n"
+def test_clean_up_is_the_same_in_every_encoding(tmp_path):
+    for language, encoding in ("Chinese", "gb18030"), ("French", "utf-16-be"), ("French", "utf-8"):
+        for line_break in "\n", "\r\n", "\r":
+            text = GUTENBERG.format(TEXTS[language]).replace("\n", line_break)
+            path = write(tmp_path / "t", text.encode(encoding))
+            assert kept(path, encoding=encoding) == TEXTS[language] + "\n"
 
 
 def test_an_encoding_is_for_files(tmp_path):
@@ -219,7 +223,7 @@ def test_an_encoding_is_for_files(tmp_path):
     shipped = corpora.SAMPLE_TEXT
     both = corpora.load_text([shipped, path], encoding="cp1252")
     assert both == corpora.load_text(shipped) + " " + corpora.load_text(path, encoding="cp1252")
-    for read in (corpora.load_text, corpora.read_source, corpora.load_corpus):
+    for read in (corpora.load_text, corpora.load_corpus):
         with pytest.raises(ValueError, match=f"encoding .*is for files: .*{shipped}.* known"):
             read(shipped, encoding="utf-8")
 
@@ -264,7 +268,7 @@ def test_other_binary_files_are_refused(tmp_path):
 
 def test_texts_with_odd_beginnings_are_texts(tmp_path):
     for text in ("PK is a name.\n", "BZh, said he.\n", "%PDF, said he.\n"):
-        assert corpora.read_source(write(tmp_path / "t", text.encode())) == text
+        assert kept(write(tmp_path / "t", text.encode())) == text
 
 
 # Pipes and devices.
@@ -305,33 +309,25 @@ def test_standard_input_is_read_where_it_is_asked_for(tmp_path):
         assert run(code, stdin=file).stdout == b"19\n"
 
 
-@pytest.mark.parametrize(
-    "device, words", [("/dev/zero", "is a device: let it come from a file"), (None, "is closed")]
-)
-def test_standard_input_that_never_ends_or_is_not_there(device, words):
-    code = "d2l.load_corpus('-')"
-    if device is None:
-        code = "import os; os.close(0)\n" + code
-        result = run(code, stdin=subprocess.DEVNULL)
-    else:
+def test_standard_input_that_never_ends_or_is_not_there():
+    limited = "from d2l_deeprnn.text import corpora; corpora.PIPE_LIMIT_BYTES = 100\n"
+    for code, device, words in (
+        (limited, "/dev/zero", "more than 100 bytes came through standard input: save the text"),
+        ("", "/dev/null", "standard input holds no text"),
+        ("import os; os.close(0)\n", "/dev/null", "standard input (-) is closed"),
+    ):
         with open(device, "rb") as stdin:
-            result = run(code, stdin=stdin)
-    assert result.returncode == 1
-    assert f"CorpusError: standard input (-) {words}" in result.stderr.decode()
+            result = run(code + "d2l.load_corpus('-')", stdin=stdin)
+        assert result.returncode == 1
+        assert f"CorpusError: {words}" in result.stderr.decode()
 
 
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/urandom"])
-def test_devices_are_refused(device):
-    assert "is not a regular file, but a device" in refused(device)
-
-
-def test_a_socket_is_refused(tmp_path, monkeypatch):
-    import socket
-
+def test_what_is_neither_file_nor_pipe_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an address must be short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
-        assert "is not a regular file, but a socket" in refused("socket")
+        for name in "/dev/zero", "/dev/null", "/dev/urandom", "socket":
+            assert "is not a regular file: name a text file" in refused(name)
 
 
 def test_a_pipe_that_does_not_end_is_left(monkeypatch):
@@ -371,7 +367,7 @@ def test_a_file_decoded_in_pieces_is_the_same(tmp_path, in_pieces, encoding):
     path = write(tmp_path / "t", text.replace("\n", "\r\n").encode(encoding or "utf-8"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # so mixed a text looks like anything
-        assert corpora.read_source(path, encoding=encoding) == text
+        assert kept(path, encoding=encoding) == text
 
 
 def test_what_is_wrong_in_a_large_file_is_named(tmp_path, in_pieces):
