@@ -20,11 +20,12 @@ PIECE = 2**20
 BEGINNING_BYTES = 2**20
 # Bytes that a guess looks at.
 SAMPLE_BYTES = 2**16
-# With fewer bytes outside ASCII, chardet is often wrong, unless it is sure of its guess.
+# What chardet's confidence in a guess must be. With fewer than ten bytes outside ASCII it is often
+# wrong, unless it is sure.
 ENOUGH_TO_GUESS = 10
-LIKELY, SURE = 0.05, 0.9
-# Fewer bytes outside ASCII are not enough to doubt what the user says.
-ENOUGH_TO_DOUBT = 100
+LIKELY, SURE = 0.1, 0.9
+# What the user says is doubted only with so many bytes outside ASCII, and this confidence.
+ENOUGH_TO_DOUBT, DOUBT = 100, 0.2
 
 # How files begin that people take for texts (regular expressions), and what to do with them.
 _SIGNATURES = (
@@ -77,7 +78,7 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
     beginning = file.read(BEGINNING_BYTES)
     _check_beginning(beginning, encoding, name)
     if encoding is not None:
-        _doubt(beginning, encoding, name)
+        _warn_if_unlikely(beginning, encoding, name)
     file.seek(0)
     chars, before = 0, ""
     with io.TextIOWrapper(file, tried) as text:
@@ -159,22 +160,23 @@ def _control_character(text: str, encoding: str) -> Optional[int]:
     return None if position < 0 else position
 
 
-def _doubt(raw: bytes, encoding: str, name: str) -> None:
+def _warn_if_unlikely(raw: bytes, encoding: str, name: str) -> None:
     """Warn where bytes look as if their encoding were another one than the user gave."""
     sample = _sample(raw)
     if sum(byte >= 0x80 for byte in sample) < ENOUGH_TO_DOUBT:
         return
-    likely = guess(sample)
+    likely = guess(sample, DOUBT)
     better = likely and _decode_beginning(sample, likely)
     if better and better != _decode_beginning(sample, encoding):
         warnings.warn(f"{name} is read as {encoding}, but looks like {likely}", stacklevel=2)
 
 
-def guess(raw: bytes) -> Optional[str]:
+def guess(raw: bytes, least: float = LIKELY) -> Optional[str]:
     """Name the encoding of a text, if it can be told from some of its bytes.
 
     Args:
         raw: A part of the text that is not all ASCII.
+        least: The confidence that chardet must have.
 
     Returns:
         Python's name of the encoding, "utf-8" also if a few bytes are damaged. None if no encoding
@@ -190,7 +192,7 @@ def guess(raw: bytes) -> Optional[str]:
         return None
     encoding = found["encoding"]
     few = sum(byte >= 0x80 for byte in raw) < ENOUGH_TO_GUESS
-    if encoding is None or found["confidence"] < (SURE if few else LIKELY):
+    if encoding is None or found["confidence"] < (SURE if few else least):
         return None
     if b"\0" in raw and not encoding.startswith(("utf-16", "utf-32")):
         return None

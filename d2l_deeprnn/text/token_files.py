@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 import unicodedata
 import warnings
@@ -109,9 +108,8 @@ def read_tokens(
         "lower": bool(lower),
         "fold_whitespace": bool(fold_whitespace),
         "vocab": None if vocab is None else _digest(vocab.idx_to_token),
-        # They decide what is a capital letter or white space, and what a number's bytes are.
+        # It decides what is a capital letter or white space.
         "unicode": unicodedata.unidata_version,
-        "byteorder": sys.byteorder,
     }
     if directory is not None:
         path = directory / "tokens" / f"{_digest(request)[:32]}.npy"
@@ -130,7 +128,7 @@ def read_tokens(
         _warn("there is no home directory for a cache")
         return _in_memory(pieces(), vocab)
     try:
-        return _found_or_made(
+        return _read_or_make(
             path,
             lambda: _read(path, request, state, vocab),
             lambda: _make(path, request, files, state, started, pieces, vocab),
@@ -187,7 +185,7 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _found_or_made(
+def _read_or_make(
     path: Path, find: Callable[[], Optional[Tokens]], make: Callable[[], Tokens]
 ) -> Tokens:
     """Make a token file, or wait for the process that is making it.

@@ -196,6 +196,21 @@ def test_a_text_that_looks_like_another_encoding_is_read_with_a_warning(tmp_path
             assert corpora.load_text(path, encoding=encoding)
 
 
+def test_a_text_in_a_rare_encoding_gives_no_warning(tmp_path):
+    """Here chardet names others, but is not sure."""
+    for language, encoding in (
+        ("French", "gb18030"),
+        ("German", "euc_jp"),
+        ("Polish", "euc_jp"),
+        ("Russian", "shift_jis"),
+        ("Russian", "euc_kr"),
+    ):
+        text = {**TEXTS, **OTHERS}[language].encode(encoding, "ignore") * 20
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert corpora.load_text(write(tmp_path / "t", text), encoding=encoding)
+
+
 def test_damaged_utf_8_is_not_taken_for_another_encoding(tmp_path):
     raw = TEXTS["French"].encode()
     for broken in (raw[:-3] + "é".encode()[:1], raw + "é".encode("cp1252") + b"t"):
