@@ -50,8 +50,8 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 _CONTROL = re.compile("[\x80-\x84\x86-\x9f]")
 # How a text in UTF-16 or UTF-32 begins that has a byte order mark.
 _MARKS = {
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # begins as UTF-16's mark does
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
-    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
 
 
@@ -180,8 +180,12 @@ def guess(raw: bytes, least: float = LIKELY) -> Optional[str]:
 
     Returns:
         Python's name of the encoding, "utf-8" also if a few bytes are damaged. None if no encoding
-        is likely, or if chardet is missing, which needs Python 3.10.
+        is likely. Without chardet, which needs Python 3.10, only these and byte order marks are
+        recognized.
     """
+    for marked, marks in _MARKS.items():
+        if raw.startswith(marks):
+            return marked
     if _mostly_utf8(raw):  # chardet takes it for another encoding after one wrong byte
         return "utf-8"
     try:
