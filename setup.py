@@ -43,6 +43,10 @@ BASE = [
     "requests>=2.25,<3",
     # The pages of reports. 3.1 is the oldest for all Pythons from 3.8 to 3.13.
     "jinja2>=3.1,<4",
+    # Names the encoding that a file is likely to be in. Older ones are often wrong, or have other
+    # arguments; Requests before 2.33 warns of chardet 7, and Requests 2.34 would of chardet 8.
+    'chardet>=7.4.3,<8; python_version >= "3.10"',
+    'requests>=2.33; python_version >= "3.10"',
     # MXNet imports distutils, which Python dropped in 3.12 and setuptools still carries, version
     # classes included. The cap is the newest series seen to do so.
     'setuptools>=68,<85; python_version >= "3.12"',

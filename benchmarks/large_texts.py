@@ -59,7 +59,7 @@ def main() -> None:
                     row = {"characters": length, "round": round_, "start": start}
                     rows.append({**row, **measured})
                     print(rows[-1], file=sys.stderr, flush=True)
-                for file in Path(directory, "cache", "d2l_deeprnn").rglob("*.tokens"):
+                for file in Path(directory, "cache", "d2l_deeprnn").rglob("*.npy"):
                     file.unlink()
     settings = {"minibatches": MINIBATCHES, "scored": SCORED, **as_dict(_settings("text"))}
     name = "large_texts" if arguments.ranks is None else "large_texts_ranks"

@@ -42,42 +42,6 @@ def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None
         raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
 
 
-class KnownIndices(np.ndarray):
-    """Token indices that were looked at when they were made, and cannot have changed since.
-
-    A part of them is known too; what is computed from them is not.
-
-    Attributes:
-        vocab_size: all of them are below this; None if that is not known. See ``are_below``.
-    """
-
-    vocab_size: Optional[int] = None
-
-    def are_below(self, limit: int) -> bool:
-        """Whether all of them are known to be below a number, without looking at them."""
-        if self.vocab_size is None or self.vocab_size > limit or self.flags.writeable:
-            return False
-        # Not where the bytes are looked at as other numbers.
-        return self.dtype == np.min_scalar_type(self.vocab_size - 1)
-
-    def __array_finalize__(self, other: Any) -> None:
-        if isinstance(other, KnownIndices) and np.may_share_memory(self, other):
-            self.vocab_size = other.vocab_size
-
-
-def known_indices(indices: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Say of an array that was just made that its values are token indices; it becomes read-only.
-
-    Args:
-        indices: whole numbers from 0 to below ``vocab_size``, in the smallest type of unsigned
-            integers that holds these.
-    """
-    indices.setflags(write=False)
-    known = indices.view(KnownIndices)
-    known.vocab_size = vocab_size
-    return known
-
-
 def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> np.ndarray:
     """Return token indices as an array, or raise a ValueError that names the wrong one.
 
@@ -94,8 +58,6 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     """
     # Differs: the original took any index.
     limit = MAX_TOKENS if vocab_size is None else vocab_size
-    if isinstance(values, KnownIndices) and values.ndim == 1 and values.are_below(limit):
-        return values  # a large text is not read only to be looked at once more
     # NumPy would turn True into 1, and a list with one string in it into strings.
     if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
         _refuse_first(name, values, limit)
@@ -160,12 +122,14 @@ def text_encoding(name: str, value: Any) -> str:
     try:
         # Encoding nothing tells encodings of texts from others, such as hex.
         "".encode(value)
-        return codecs.lookup(value).name
+        encoding = codecs.lookup(value).name
+        if encoding not in ("idna", "punycode", "unicode-escape", "raw-unicode-escape"):
+            return encoding
     except (LookupError, TypeError, ValueError):  # ValueError: a NUL in it
-        raise ValueError(
-            f"{name} must be an encoding that Python knows, such as cp1252 or gb18030, "
-            f"not {value!r}"
-        ) from None
+        pass
+    raise ValueError(
+        f"{name} must be an encoding that Python knows, such as cp1252 or gb18030, not {value!r}"
+    )
 
 
 def expected_arrays(

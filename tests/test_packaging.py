@@ -31,10 +31,11 @@ def metadata(monkeypatch):
 
 
 def parsed(lines):
-    """Requirements by name; a name twice must ask for the same."""
+    """Requirements by name and marker; the same twice must ask for the same."""
     requirements = {}
     for requirement in map(Requirement, lines):
-        assert requirements.setdefault(requirement.name, requirement) == requirement
+        key = requirement.name, str(requirement.marker)
+        assert requirements.setdefault(key, requirement) == requirement
     return requirements
 
 

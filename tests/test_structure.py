@@ -31,7 +31,7 @@ DOORS = {"__init__", "__main__"}  # through which users come in: they show names
 # Modules from outside that only these rooms or modules may import.
 RESERVED = {"mxnet": "_mxnet", "matplotlib": "evidence.figures", "pickle": None, "d2l": None}
 RESERVED.update(onnx="export.onnx", onnxruntime="export.onnx", safetensors="export.safetensors")
-RESERVED.update(tensorboardX="training.tensorboard", torch=None)
+RESERVED.update(tensorboardX="training.tensorboard", torch=None, chardet="text.encoding")
 
 
 def imports(module):

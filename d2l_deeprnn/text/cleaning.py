@@ -6,17 +6,17 @@ pieces, the steps give the same text.
 
 from __future__ import annotations
 
-import itertools
 import re
-from typing import Iterable, Iterator, List, Optional, Pattern
+from typing import Iterable, Iterator
 
 # Characters of a piece.
 PIECE = 2**20
-# Within so many characters from the beginning of a text, the line that ends Project Gutenberg's
-# header is looked for. What is held back meanwhile is this long at most.
-HEADER = 2**24
-# Most characters of one of Project Gutenberg's lines, of the credits after the header, and of the
-# closing line and white space before the footer.
+LONGEST_WORD = 2**20
+# A text of up to so many characters is searched as a whole for Project Gutenberg's lines.
+WHOLE = 2**24
+# Characters at the end of a longer text that are searched for the END line.
+FOOTER = 2**20
+# Most characters of the credits after a header, and of the closing line before a footer.
 AROUND = 2**16
 
 # The lines that Project Gutenberg puts around a book. A long title may run on to the next line.
@@ -35,7 +35,7 @@ _CLOSING_LINE = re.compile(
 def clean(pieces: Iterable[str], *, lower: bool, fold_whitespace: bool) -> Iterator[str]:
     """Clean the pieces of a text; see ``clean_text``."""
     if lower:
-        pieces = _lowered(pieces)
+        pieces = (piece.lower() for piece in _whole_words(pieces))
     return _folded(pieces) if fold_whitespace else iter(pieces)
 
 
@@ -60,187 +60,85 @@ def cut(text: str) -> Iterator[str]:
     return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
 
 
-def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Remove byte order marks at the beginning, and make LF of every line break."""
-    at_beginning, held = True, ""
-    for piece in pieces:
-        if at_beginning:
-            piece = piece.lstrip("\ufeff")
-            at_beginning = not piece
-        piece = held + piece
-        # A CR may be the first half of a line break.
-        held = "\r" if piece.endswith("\r") else ""
-        if "\r" in piece:
-            piece = piece[: len(piece) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
-        yield piece
-    if held:
-        yield "\n"
-
-
 def cut_gutenberg(pieces: Iterable[str]) -> Iterator[str]:
     """Keep what stands between Project Gutenberg's START and END lines, where there are any.
 
-    Either line may be missing, and several books may follow each other in one file.
-
-    A first START line is found within the first ``HEADER`` characters. In a text that is longer,
-    what stands before a later one is kept.
+    Either line may be missing, and a text of up to ``WHOLE`` characters may hold several books. In
+    a longer one, the START line is found in the first ``WHOLE`` characters and the END line in the
+    last ``FOOTER``.
     """
-    parts = _split(pieces, _START)
-    at_end = False
-
-    def book() -> Iterator[str]:
-        nonlocal at_end
-        for part in parts:
-            if part is None:
-                return
-            yield part
-        at_end = True
-
-    header: List[str] = []
-    beginning = book()
-    for piece in beginning:
-        header.append(piece)
-        if sum(map(len, header)) > HEADER:
+    rest = iter(pieces)
+    text = _take(rest, WHOLE)
+    if len(text) <= WHOLE:
+        yield from cut(_books(text))
+        return
+    start = _START.search(text, 0, WHOLE)
+    if start and not _END.search(text, 0, start.start()):
+        text = _without_credits(text[start.end() :])
+    yield from cut(text[:-FOOTER])
+    text = text[-FOOTER:]
+    while True:
+        added = _take(rest, PIECE)
+        text += added
+        if not added:
             break
-    else:
-        # Before the first START line there is only a header, unless a book ends there or there is
-        # no START line at all.
-        if not at_end and None not in _split(header, _END):
-            header.clear()
-    first = True
-    if header or at_end:
-        yield from _before_end(itertools.chain(header, beginning))
-        first = False
-    while not at_end:
-        if not first:
-            yield "\n"
-        yield from _before_end(_without_credits(book()))
-        first = False
+        yield text[:-FOOTER]
+        text = text[-FOOTER:]
+    yield _before_end(text)
 
 
-def _split(pieces: Iterable[str], marker: Pattern[str]) -> Iterator[Optional[str]]:
-    """Give the pieces without the lines that match a marker, and None in place of each of these."""
-    before, held = "\n", ""  # the character before what is held: there, a line may begin
-    rest, ended = iter(pieces), False
-    while not ended:
-        piece = next(rest, None)
-        ended = piece is None
-        held += piece or ""
-        at = _stars(held, 0, before)
-        while at >= 0:
-            found = marker.match(held, at, at + AROUND)
-            # An end of what is there so far, or may be looked at, is not an end of a line.
-            if (
-                found
-                and found.end() == min(len(held), at + AROUND)
-                and not (ended and found.end() == len(held))
-            ):
-                found = None
-            if found:
-                yield held[:at]
-                yield None
-                before, held = found.group()[-1], held[found.end() :]
-                at = _stars(held, 0, before)
-            elif ended or len(held) >= at + AROUND:
-                at = _stars(held, at + 1, before)
-            else:
-                break
-        if at < 0:
-            at = len(held)
-            # Stars that may be the first ones of a line of stars.
-            stars = at - len(held.rstrip("*"))
-            if not ended and stars < 3 and (before + held)[at - stars] == "\n":
-                at -= stars
-        if at:
-            yield held[:at]
-            before, held = held[at - 1], held[at:]
+def _take(pieces: Iterator[str], length: int) -> str:
+    """Join pieces until they have more than so many characters."""
+    taken, size = [], 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size > length:
+            break
+    return "".join(taken)
 
 
-def _stars(text: str, start: int, before: str) -> int:
-    """Where, from a place on, the first line begins with three stars; -1 if none does.
-
-    Args:
-        before: the character before the text.
-    """
-    if start == 0 and before == "\n" and text.startswith("***"):
-        return 0
-    found = text.find("\n***", max(start - 1, 0))
-    return found + 1 if found >= 0 else -1
+def _books(text: str) -> str:
+    """Join the books in a text that Project Gutenberg's lines may surround."""
+    header, *books = _START.split(text)
+    books = [_without_credits(book) for book in books]
+    # Before the first START line there is only a header, unless a book ends there.
+    if not books or _END.search(header):
+        books.insert(0, header)
+    return "\n".join(map(_before_end, books))
 
 
-def _without_credits(book: Iterable[str]) -> Iterator[str]:
+def _without_credits(book: str) -> str:
     """Remove who produced a book, and the empty lines at its beginning."""
-    rest = iter(book)
-    beginning = ""
-    for piece in rest:
-        beginning += piece
-        if len(beginning) > AROUND:
-            break
-    beginning = _CREDITS.sub("", beginning)
-    for piece in itertools.chain([beginning], rest):
-        piece = piece.lstrip("\n")
-        if piece:
-            yield piece
-            break
-    yield from rest
+    credits = _CREDITS.match(book, 0, AROUND)
+    return (book[credits.end() :] if credits else book).lstrip("\n")
 
 
-def _before_end(book: Iterable[str]) -> Iterator[str]:
+def _before_end(book: str) -> str:
     """Cut a book at its END line, if it has one."""
-    parts = _split(book, _END)
-    before, tail = "\n", ""  # what precedes the END line decides what is removed with it
-    for part in parts:
-        if part is None:
-            closing = _CLOSING_LINE.search(before + tail, 1)
-            yield (tail[: closing.start() - 1] if closing else tail).rstrip() + "\n"
-            for _ in parts:  # the footer
-                pass
-            return
-        tail += part
-        if len(tail) > 2 * AROUND:
-            yield tail[:-AROUND]
-            before, tail = tail[-AROUND - 1], tail[-AROUND:]
-    yield tail
+    end = _END.search(book)
+    if not end:
+        return book
+    book = book[: end.start()]
+    closing = _CLOSING_LINE.search(book, max(len(book) - AROUND, 0))
+    return (book[: closing.start()] if closing else book).rstrip() + "\n"
 
 
-def _lowered(pieces: Iterable[str]) -> Iterator[str]:
-    """Turn a text into lower case.
+def _whole_words(pieces: Iterable[str]) -> Iterator[str]:
+    """Cut a text at white space, so that its pieces can be turned into lower case one by one.
 
-    How a capital sigma is lowered depends on the letters around it: with one before and none
-    behind, it is a final sigma. All other characters are lowered by themselves.
+    How a capital sigma is lowered depends on the letters around it: at the end of a word, it
+    becomes a final sigma. Only words of more than ``LONGEST_WORD`` characters are cut.
     """
-    # What stands for the last letter before what is held, and a sigma that waits for what follows.
-    before, held = "", ""
+    held = ""
     for piece in pieces:
         piece = held + piece
-        end, after = len(piece), ""
-        last = _last_that_counts(piece, end)
-        if last >= 0 and piece[last] == "\u03a3":
-            end, after = last, "a"
-            last = _last_that_counts(piece, end)
-        lowered = (before + piece[:end] + after).lower()
-        yield lowered[len(before) : len(lowered) - len(after)]
-        if last >= 0:
-            before = "a" if _is_cased(piece[last]) else ""
+        end = max(piece.rfind(" "), piece.rfind("\n")) + 1
+        if not end and len(piece) > LONGEST_WORD:  # as in Chinese, which has no spaces
+            end = len(piece)
+        yield piece[:end]
         held = piece[end:]
-    yield (before + held).lower()[len(before) :]
-
-
-def _last_that_counts(text: str, end: int) -> int:
-    """Where, before a place, the last character stands that a sigma does not look past; or -1."""
-    while end and _is_ignored(text[end - 1]):
-        end -= 1
-    return end - 1
-
-
-def _is_ignored(char: str) -> bool:
-    """Whether a sigma looks past a character: an apostrophe, an accent."""
-    return ("a" + char + "\u03a3").lower()[-1] == "\u03c2" and not _is_cased(char)
-
-
-def _is_cased(char: str) -> bool:
-    """Whether a sigma before a character, which it does not look past, is none that ends a word."""
-    return ("a\u03a3" + char).lower()[1] == "\u03c3"
+    yield held
 
 
 def _folded(pieces: Iterable[str]) -> Iterator[str]:

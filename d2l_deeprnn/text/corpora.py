@@ -14,20 +14,16 @@ import errno
 import gzip
 import hashlib
 import io
-import itertools
 import os
-import queue
 import re
 import stat
 import sys
-import threading
 import time
 import zlib
 from pathlib import Path
 from typing import (
     Any,
     BinaryIO,
-    Callable,
     Dict,
     Iterator,
     List,
@@ -43,15 +39,15 @@ import numpy as np
 from .._checks import positive_int, text_encoding
 from ..errors import D2LError
 from ..files import atomic_file, package_data, private_directory, user_path
-from .cleaning import clean, cut, cut_gutenberg, lines
+from .cleaning import clean, cut_gutenberg
 from .encoding import NotText, decode_file
-from .tokenizer import encode_pieces
-from .vocab import Vocab
+from .vocab import Vocab, count_characters
 
 DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 # Seconds for connecting, for each wait on the server, and for a whole download.
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
-CHUNK_BYTES = 1024
+# Small, since a chunk is waited for however slowly it comes.
+CHUNK_BYTES = 64
 SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a directory that can be written to"
 # More than ten times the largest known text: a server that never stops must not fill the disk.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
@@ -242,8 +238,11 @@ def load_corpus(
         >>> "".join(vocab.to_tokens(indices))
         'the tide tables there is a kind of error'
     """
-    pieces = _pieces(texts, num_examples, lower, fold_whitespace, encoding)
-    return encode_pieces(pieces, np.int32)
+    text = load_text(
+        texts, num_examples, lower=lower, fold_whitespace=fold_whitespace, encoding=encoding
+    )
+    vocab = Vocab(count_characters([text]))
+    return vocab.encode(text), vocab
 
 
 def load_text(
@@ -259,29 +258,6 @@ def load_text(
     Args, Raises: As ``load_corpus``.
     """
     return "".join(_pieces(texts, num_examples, lower, fold_whitespace, encoding))
-
-
-def read_source(name_or_path: Source, *, encoding: Optional[str] = None) -> str:
-    """Read a known text or a file, without what is not part of the text.
-
-    Args:
-        name_or_path: Name of a known text, path of a file or a directory, or ``"-"`` for standard
-            input.
-        encoding: That of the file, by any name that Python knows; None for UTF-8.
-
-    Returns:
-        The text, case and white space kept; without byte order mark and without Project
-        Gutenberg's header and footer, with LF for every line break. The files of a directory are
-        joined by line breaks.
-
-    Raises:
-        CorpusError: If there is no such text, or it is not text in this encoding, or nothing is
-            left of it. The message names the encoding that is likely, where one is.
-        TypeError: If ``name_or_path`` is neither a string nor a path.
-        ValueError: If ``encoding`` is unknown, or given with a known text.
-    """
-    _check_source(name_or_path)
-    return "".join(_pieces(name_or_path, None, False, False, encoding))
 
 
 class TextFile(NamedTuple):
@@ -518,151 +494,60 @@ def _download(text: KnownText) -> Path:
     target = directory / text.filename
     try:
         private_directory(directory)
-        with atomic_file(target, mode=0o600) as file:
-            _fetch(text, text.url, file)
+        content = _fetch(text.url)
+        found = hashlib.sha1(content).hexdigest()
+        if found == text.sha1:
+            with atomic_file(target, mode=0o600) as file:
+                file.write(content)
+            return target
     except _TransferFailed as error:
         raise _not_available(text, f"{text.url} ({error})") from None
     except OSError as error:
         raise _not_available(
             text, f"{text.url} into {directory} ({error.strerror or error}; {SET_CACHE})"
         ) from None
-    return target
-
-
-def _fetch(text: KnownText, url: str, file: BinaryIO) -> None:
-    """Write what ``url`` serves to a file, if it is the text."""
-    digest = hashlib.sha1()
-    beginning = b""
-    for chunk in _chunks(url):
-        file.write(chunk)
-        digest.update(chunk)
-        beginning = beginning or chunk
-    if digest.hexdigest() != text.sha1:
-        # Unlike a wrong file on this machine, nobody put it there: the text is not available.
-        if _HTML.match(beginning):
-            raise _TransferFailed(_WEB_PAGE)
-        raise _TransferFailed(
-            f"what it sent is not this text: its SHA-1 is {digest.hexdigest()}; nothing of it was "
-            "kept"
+    # Unlike a wrong file on this machine, nobody put it there: the text is not available.
+    problem = f"what it sent, {len(content)} bytes, is not this text: its SHA-1 is {found}"
+    if content.lstrip().startswith(b"<"):
+        problem = (
+            "a web page came in place of the text; if this network has a login page (captive "
+            "portal), log in with a browser and try again"
         )
+    raise _not_available(text, f"{text.url} ({problem})")
 
 
-_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|script|meta)\b", re.IGNORECASE)
-_WEB_PAGE = (
-    "a web page came in place of the text; if this network has a login page (captive portal), "
-    "log in with a browser and try again"
-)
-
-
-def _chunks(url: str) -> Iterator[bytes]:
-    """Yield what ``url`` serves, within the limits of time and size, with a progress bar.
-
-    Another thread asks the server: then the limit of time holds for all of it, for the name, the
-    connection and the headers too, however slowly they come.
-    """
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    arrived: queue.Queue[Any] = queue.Queue()
-    given_up = threading.Event()
-    transfer = threading.Thread(
-        target=_transfer, args=(url, arrived.put, given_up.is_set), daemon=True
-    )
-    deadline = time.monotonic() + DOWNLOAD_TIMEOUT
-
-    def next_part() -> Any:
-        try:
-            part = arrived.get(timeout=max(deadline - time.monotonic(), 0))
-        except queue.Empty:
-            raise _TransferFailed(f"not complete after {DOWNLOAD_TIMEOUT:g} s") from None
-        if isinstance(part, BaseException):
-            raise part
-        return part
-
-    received = 0
-    transfer.start()
-    try:
-        announced = next_part()[0]
-        with tqdm(
-            total=announced,
-            unit="B",
-            unit_scale=True,
-            desc=url.rsplit("/", 1)[-1],
-            file=sys.stderr,
-            disable=None,
-        ) as bar:
-            for chunk in iter(next_part, b""):
-                received += len(chunk)
-                if received > DOWNLOAD_LIMIT_BYTES:
-                    raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
-                bar.update(len(chunk))
-                yield chunk
-    finally:
-        given_up.set()
-    if announced is not None and received < announced:
-        raise _TransferFailed(f"broke off after {received} of {announced} bytes")
-
-
-def _transfer(url: str, put: Callable[[Any], Any], given_up: Callable[[], bool]) -> None:
-    """Ask a server, and hand on what comes: the announced length in a tuple; chunks; an empty one.
-
-    Whatever goes wrong is handed on as an exception.
-    """
+def _fetch(url: str) -> bytes:
+    """Return what a server sends, within the limits of time and size."""
     import requests
-    import urllib3
 
+    deadline = time.monotonic() + DOWNLOAD_TIMEOUT
+    content = bytearray()
     try:
-        # Compressed, the number of bytes received could not be compared with the length announced.
-        with requests.get(
-            url,
-            stream=True,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            headers={"Accept-Encoding": "identity"},
-        ) as response:
-            _check_response(response)
-            put((_content_length(response.headers),))
+        with requests.get(url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+            if response.status_code != 200:
+                raise _TransferFailed(f"HTTP status {response.status_code}")
             for chunk in response.iter_content(CHUNK_BYTES):
-                if given_up():
-                    return
-                put(chunk)
-        put(b"")
-    except _TransferFailed as error:
-        put(error)
-    # Not all that urllib3 and the settings of proxies and certificates raise is Requests' own.
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        put(_TransferFailed(f"{type(error).__name__}: {_cause(error)}"))
-    except BaseException as error:  # what nobody foresaw is raised where somebody sees it
-        put(error)
-
-
-def _check_response(response: Any) -> None:
-    """Refuse an answer that cannot be the text."""
-    if response.status_code != 200:
-        raise _TransferFailed(f"HTTP status {response.status_code}{_led_to(response)}")
-    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise _TransferFailed(_WEB_PAGE + _led_to(response))
-
-
-def _led_to(response: Any) -> str:
-    return f"; it led to {_shortened(response.url)}" if response.history else ""
+                content += chunk
+                if time.monotonic() > deadline:
+                    raise _TransferFailed(f"not complete after {DOWNLOAD_TIMEOUT:g} s")
+                if len(content) > DOWNLOAD_LIMIT_BYTES:
+                    raise _TransferFailed(f"more than {DOWNLOAD_LIMIT_BYTES} bytes")
+    # Requests' errors are OSErrors; urllib3's, of a proxy that makes no sense, are ValueErrors.
+    except (OSError, ValueError) as error:
+        raise _TransferFailed(f"{type(error).__name__}: {_cause(error)}") from None
+    return bytes(content)
 
 
 def _cause(error: BaseException) -> str:
-    """The point of an error of Requests, which it and urllib3 have wrapped up."""
+    """The point of an error of Requests, which wraps those of urllib3."""
     while True:
-        inner = [getattr(error, name, None) for name in ("reason", "original_error")]
-        wrapped = [e for e in (*inner, *error.args[:1]) if isinstance(e, BaseException)]
+        inside = [getattr(error, "reason", None), *reversed(error.args)]
+        wrapped = [e for e in inside if isinstance(e, BaseException)]
         if not wrapped:
             break
         error = wrapped[0]
-    # the connection, as an object
-    words = re.sub(r"^(<[^>]*>|\w*HTTPS?Connection(Pool)?\([^)]*\)): ", "", str(error))
-    return _shortened(words or type(error).__name__)
-
-
-def _content_length(headers: Any) -> Optional[int]:
-    """Return how many bytes a response announces, or None where it cannot be known."""
-    length = headers.get("Content-Length", "")
-    return int(length) if length.isdigit() and "Content-Encoding" not in headers else None
+    # Without the connection, as an object.
+    return _shortened(re.sub(r"^(<[^>]*>|\w*Connection(Pool)?\([^)]*\)): ", "", str(error)))
 
 
 def _not_available(text: KnownText, tried: str) -> TextNotAvailable:
@@ -754,8 +639,7 @@ def _file(name: str, mode: Optional[int], encoding: Optional[str]) -> TextFile:
     if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
         return TextFile(name, name, encoding, is_pipe=stat.S_ISFIFO(mode))
     # A device may never come to an end.
-    kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
-    raise CorpusError(f"{name!r} is not a regular file, but {kind}")
+    raise CorpusError(f"{name!r} is not a regular file: name a text file")
 
 
 def _read_file(file: TextFile) -> Iterator[str]:
@@ -763,9 +647,7 @@ def _read_file(file: TextFile) -> Iterator[str]:
     is_text = False
     try:
         with _reading(file.name), _opened(file) as raw:
-            decoded = map(cut, decode_file(raw, file.encoding, file.name))
-            # A mark is decoded like any character, so that an error's offset is the file's.
-            for piece in cut_gutenberg(lines(itertools.chain.from_iterable(decoded))):
+            for piece in cut_gutenberg(decode_file(raw, file.encoding, file.name)):
                 is_text = is_text or bool(piece.strip())
                 yield piece
     except NotText as error:
@@ -801,16 +683,12 @@ def _opened(file: TextFile) -> Iterator[BinaryIO]:
 
 
 def _read_standard_input() -> bytes:
-    name = "standard input"
     try:
-        mode = os.fstat(0).st_mode
+        os.fstat(0)
     except OSError:
         raise CorpusError("standard input (-) is closed: there is nothing to read") from None
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        kind = "the terminal" if os.isatty(0) else "a device"
-        raise CorpusError(f"standard input (-) is {kind}: let it come from a file or a pipe")
-    with _reading(name), open(0, "rb", closefd=False) as pipe:
-        return _read_pipe(pipe, name)
+    with _reading("standard input"), open(0, "rb", closefd=False) as pipe:
+        return _read_pipe(pipe, "standard input")
 
 
 def _read_pipe(pipe: BinaryIO, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import operator
+import sys
 import unicodedata
 from typing import Any, Dict, Iterable, List, Literal, NamedTuple, Optional, Sequence, Set
 
@@ -106,9 +107,7 @@ class Vocab:
         table[list(characters)] = list(characters.values())
         indices = np.empty(len(text), dtype=np.int32)
         for start in range(0, len(text), PIECE):  # to need little memory beside the result
-            # One character is one 32-bit unit, unlike in UTF-8.
-            piece = text[start : start + PIECE].encode("utf-32-le", "surrogatepass")
-            codes = np.frombuffer(piece, dtype=np.uint32)
+            codes = _code_points(text[start : start + PIECE])
             # the table's last entry is nobody's
             indices[start : start + PIECE] = table[np.minimum(codes, len(table) - 1)]
         return indices
@@ -157,6 +156,27 @@ class Vocab:
                 f"index {position} is outside the vocabulary: valid are 0 to {len(self) - 1}"
             )
         return self.idx_to_token[position]
+
+
+def count_characters(pieces: Iterable[str]) -> Dict[str, int]:
+    """Count the characters of a text.
+
+    Args:
+        pieces: The text, in pieces of any length.
+    """
+    counts = np.zeros(sys.maxunicode + 1, np.int64)
+    for text in pieces:
+        for start in range(0, len(text), PIECE):
+            found = np.bincount(_code_points(text[start : start + PIECE]))
+            counts[: len(found)] += found
+    return {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
+
+
+def _code_points(text: str) -> np.ndarray:
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), np.uint8)
+    # One character is one 32-bit unit, unlike in UTF-8.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 # How many unknown characters are shown, and of how many the names.

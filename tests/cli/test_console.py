@@ -204,16 +204,7 @@ def test_commands_print_in_no_other_way():
         (TypeError("a\nb"), 70, "TypeError: a"),
     ],
 )
-def test_bad_input_and_faults_have_statuses_of_their_own(monkeypatch, capsys, error, status, words):
-    assert_status("train", error, status, words, monkeypatch, capsys)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_fault_in_any_command_is_said_to_be_one(monkeypatch, capsys, command):
-    assert_status(command, KeyError("a"), 70, "a fault in d2l_deeprnn", monkeypatch, capsys)
-
-
-def assert_status(command, error, status, words, monkeypatch, capsys):
+def test_the_status_of_an_error(monkeypatch, capsys, error, status, words):
     def fail(*args):
         raise error
 

@@ -140,6 +140,11 @@ def loaded_text(*args, **kwargs):
     return "".join(vocab.to_tokens(indices))
 
 
+def kept_text(texts):
+    """The text of files with its case and white space."""
+    return corpora.load_text(texts, lower=False, fold_whitespace=False)
+
+
 # The chapter's function.
 
 
@@ -176,7 +181,7 @@ def test_time_machine_has_the_books_sizes(data, tmp_path, monkeypatch):
     ],
 )
 def test_real_books_begin_and_end_with_the_book(data, name, first, last):
-    text = corpora.read_source(name)
+    text = kept_text(name)
     assert text.startswith(first) and text.endswith(last)
     assert "\r" not in text and "\ufeff" not in text and "Gutenberg" not in text
 
@@ -353,21 +358,8 @@ def test_http_status_other_than_200(book, cache, server, status):
 
 def test_truncated_transfer(book, cache, server):
     server.answer = whole_answer(BODY[:5000], length=len(BODY))
-    assert_not_available(cache, "5000 bytes read|broke off after 5000 of 10400 bytes")
-
-
-def test_truncated_transfer_of_which_the_client_says_nothing(book, cache, monkeypatch):
-    """As with urllib3 before 2.0, which took fewer bytes than announced for all of them."""
-    import requests
-
-    class Response(contextlib.ExitStack):
-        status_code, headers = 200, {"Content-Length": str(len(BODY))}
-
-        def iter_content(self, size):
-            return iter([BODY[:5000]])
-
-    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: Response())
-    assert_not_available(cache, "broke off after 5000 of 10400 bytes")
+    # urllib3 before 2.0 says nothing.
+    assert_not_available(cache, "5000 bytes read|what it sent, 5000 bytes, is not this text")
 
 
 def test_no_connection(book, cache, server, monkeypatch):
@@ -413,51 +405,17 @@ def test_server_that_goes_on_for_ever(book, cache, server, monkeypatch):
     assert_not_available(cache, "more than 500 bytes")
 
 
-@pytest.fixture
-def limit(monkeypatch):
-    """A short limit for all of a download; each wait alone would be allowed far more."""
-    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.4)
-    return "not complete after 0.4 s"
-
-
-def drip(server, write, piece):
-    """Send a piece every few moments, for ever."""
-    while not server.released.wait(0.05):
-        write(piece)
-
-
-@pytest.mark.parametrize("part", ["status", "header", "headers", "body"])
-def test_server_that_sends_a_byte_now_and_then(book, cache, server, limit, part):
+def test_server_that_sends_a_byte_now_and_then(book, cache, server, monkeypatch):
     def answer(handler):
-        if part == "status":
-            drip(server, handler.connection.sendall, b"H")
-        if part == "header":
-            handler.connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-            drip(server, handler.connection.sendall, b"x")
-        if part == "headers":
-            handler.connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            drip(server, handler.connection.sendall, b"X: x\r\n")
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(BODY)))
         handler.end_headers()
-        drip(server, handler.wfile.write, BODY[:1])
+        while not server.released.wait(0.005):
+            handler.wfile.write(BODY[:1])
 
     server.answer = answer
-    assert_not_available(cache, limit)
-
-
-@pytest.mark.parametrize("part", ["name", "tls"])
-def test_connection_that_is_never_made(book, cache, server, limit, monkeypatch, part):
-    if part == "name":
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: server.released.wait(9))
-        assert_not_available(cache, limit)
-    else:  # a server that takes the connection and says nothing
-        with socket.socket() as silent:
-            silent.bind(("127.0.0.1", 0))
-            silent.listen(5)
-            port = silent.getsockname()[1]
-            replace_text(monkeypatch, url=f"https://127.0.0.1:{port}/timemachine.txt")
-            assert_not_available(cache, limit)
+    monkeypatch.setattr(corpora, "DOWNLOAD_TIMEOUT", 0.4)
+    assert_not_available(cache, "not complete after 0.4 s")
 
 
 def test_no_text_is_asked_for_in_the_clear():
@@ -467,11 +425,9 @@ def test_no_text_is_asked_for_in_the_clear():
 PAGE = b"<!DOCTYPE html>\n<html><title>Welcome</title>Please log in</html>"
 
 
-@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("redirected", [True, False])
-@pytest.mark.parametrize("body", [PAGE, b" \n<HTML>" + PAGE * 100])
-def test_captive_portal(book, cache, server, told, redirected, body):
-    """A network that answers with its login page, with or without saying what that is."""
+def test_captive_portal(book, cache, server, redirected):
+    """A network that answers with its login page."""
 
     def answer(handler):
         if redirected and handler.path != "/login":
@@ -480,23 +436,17 @@ def test_captive_portal(book, cache, server, told, redirected, body):
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        handler.send_response(200)
-        if told:
-            handler.send_header("Content-Type", "text/HTML; charset=utf-8")
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        whole_answer(b" \n" + PAGE)(handler)
 
     server.answer = answer
-    led = "; it led to http://127.0.0.1:[0-9]+/login" if told and redirected else ""
     reason = r"a web page came in place of the text; .* \(captive portal\), log in .*"
-    assert_not_available(cache, rf"{re.escape(book.url)} \({reason}{led}\)")
+    assert_not_available(cache, rf"{re.escape(book.url)} \({reason}\)")
 
 
 def test_downloaded_text_with_another_sum_is_not_available(book, cache, server):
     server.answer = whole_answer(b"another edition")
     found = hashlib.sha1(b"another edition").hexdigest()
-    assert_not_available(cache, f"what it sent is not this text: its SHA-1 is {found}; nothing of")
+    assert_not_available(cache, f"what it sent, 15 bytes, is not this text: its SHA-1 is {found}")
 
 
 def test_proxy_that_refuses(cache, server, monkeypatch):
@@ -656,11 +606,6 @@ def test_downloads_at_once_do_not_harm_each_other(book, cache, server):
     assert listing(cache) == ["timemachine.txt"]
 
 
-def test_progress_bar_is_for_terminals_only(book, capsys):
-    corpora.find_text("time_machine")
-    assert capsys.readouterr() == ("", "")
-
-
 def test_auto_gives_a_sample_and_the_reason(book, server):
     server.answer = whole_answer(b"", 404)
     name, reason = corpora.resolve_auto()
@@ -704,12 +649,12 @@ def test_corpus_is_the_beginning_of_the_joined_texts(texts, num_examples):
 
 @settings(deadline=None)  # it writes files
 @given(PLAIN)
-def test_read_source_changes_only_mark_and_line_breaks(text):
+def test_reading_changes_only_mark_and_line_breaks(text):
     with tempfile.TemporaryDirectory() as directory:
         for mark in ("", "\ufeff"):
             for line_break in ("\n", "\r\n", "\r"):
                 path = write(Path(directory, "t"), mark + text.replace("\n", line_break))
-                assert corpora.read_source(path) == text
+                assert kept_text(path) == text
 
 
 def test_vocabulary_is_that_of_the_part_taken(tmp_path):
@@ -754,7 +699,7 @@ LICENCE = "\nCreated for you.\n\n*** START: FULL LICENSE ***\n\nTHE LICENSE\n"
 @pytest.mark.parametrize("line_break", ["\n", "\r\n"])
 def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
     path = write(tmp_path / "t", "\ufeff" + text.replace("\n", line_break))
-    assert corpora.read_source(path) == kept
+    assert kept_text(path) == kept
 
 
 @pytest.mark.parametrize(
@@ -768,7 +713,7 @@ def test_gutenberg_header_and_footer_are_cut(tmp_path, text, kept, line_break):
     ],
 )
 def test_text_without_gutenberg_lines_is_left_alone(tmp_path, text):
-    assert corpora.read_source(write(tmp_path / "t", text)) == text
+    assert kept_text(write(tmp_path / "t", text)) == text
 
 
 # What is refused.
@@ -805,10 +750,10 @@ def test_path_object_never_means_a_known_name(tmp_path, monkeypatch):
         (b" \r\n\t", "holds no text"),
         (b"\xef\xbb\xbf\n", "holds no text"),
         ((START + "\n\n" + END).encode(), "holds no text"),
-        (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6. The rest of it is UTF-8"),
-        (b"caf\xe9 noir", "byte 0xe9 at offset 3. It looks like cp1252"),
-        (b"abc\0def", "NUL byte at offset 3"),
-        ("text".encode("utf-16"), "NUL byte at offset 3. It looks like utf-16: "),
+        (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6. Most of it is utf-8: it is damaged"),
+        (b"caf\xe9 noir", "byte 0xe9 at offset 3. Its encoding cannot be told"),
+        (b"abc\0def", "character 3 would be the control character .* It seems to be binary"),
+        ("text".encode("utf-16"), "byte 0xff at offset 0. It looks like utf-16: "),
     ],
 )
 def test_file_that_holds_no_text(tmp_path, content, message):
@@ -816,11 +761,6 @@ def test_file_that_holds_no_text(tmp_path, content, message):
     with pytest.raises(CorpusError, match=message) as caught:
         corpora.load_corpus(path)
     assert str(path) in str(caught.value)
-
-
-def test_device_is_no_text():
-    with pytest.raises(CorpusError, match="'/dev/null' is not a regular file"):
-        corpora.load_corpus("/dev/null")
 
 
 # Several files: of directories, and compressed.
@@ -833,8 +773,7 @@ def test_a_directory_is_the_files_in_it_in_order(tmp_path):
         write(tmp_path / name, f"Of {name}.")
     assert corpora.load_text(tmp_path) == "of 10. of 2. of b. of a/0."
     assert corpora.load_text([str(tmp_path / "b"), tmp_path / "a"]) == "of b. of a/0."
-    kept = corpora.load_text(tmp_path, lower=False, fold_whitespace=False)
-    assert kept == corpora.read_source(tmp_path) == "Of 10.\nOf 2.\nOf b.\nOf a/0."
+    assert kept_text(tmp_path) == "Of 10.\nOf 2.\nOf b.\nOf a/0."
 
 
 def test_a_directory_that_cannot_be_used(tmp_path):
@@ -895,15 +834,14 @@ def test_a_compressed_file_that_cannot_be_used(tmp_path, content, words):
 
 
 def test_a_text_is_read_as_far_as_it_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "WHOLE_BYTES", 100)
-    monkeypatch.setattr(encoding, "PIECE_BYTES", 50)
-    monkeypatch.setattr(cleaning, "HEADER", 100)
-    monkeypatch.setattr(cleaning, "AROUND", 20)
-    path = write(tmp_path / "t", b"A text. " * 100 + b"\xff")
+    monkeypatch.setattr(encoding, "PIECE", 50)
+    monkeypatch.setattr(cleaning, "WHOLE", 100)
+    monkeypatch.setattr(cleaning, "FOOTER", 20)
+    path = write(tmp_path / "t", b"A text. " * 2000 + b"\xff")
     missing = tmp_path / "none"
     assert corpora.load_text([path, write(tmp_path / "u", b"\xff")], 20) == "a text. a text. a te"
-    with pytest.raises(CorpusError, match="byte 0xff at offset 800"):
-        corpora.load_text(path, 800)
+    with pytest.raises(CorpusError, match="byte 0xff at offset 16000"):
+        corpora.load_text(path, 16_000)
     with pytest.raises(CorpusError, match="neither a known text nor a file"):
         corpora.load_text([path, missing], 20)
     blank = write(tmp_path / "b", b" " * 1000)

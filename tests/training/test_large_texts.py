@@ -16,7 +16,7 @@ from d2l_deeprnn import _checks, cli
 from d2l_deeprnn._mxnet import nd
 from d2l_deeprnn.text import corpora, minibatches, token_files
 from d2l_deeprnn.training import evaluate as module
-from d2l_deeprnn.training import learner, runs
+from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import count_tokens, evaluate
 from d2l_deeprnn.training.settings import TrainSettings
 
@@ -46,31 +46,13 @@ def test_a_run_on_a_mapped_text_is_the_same(tmp_path, request, sampling):
     request.getfixturevalue("mapped")
     after = runs.train(settings, tmp_path / "after").history
     assert [r._replace(seconds=0) for r in after] == [r._replace(seconds=0) for r in before]
-    assert list(corpora.cache_directory().rglob("*.tokens"))
+    assert list(corpora.cache_directory().rglob("*.npy"))
     text = runs.read_own_text(tmp_path / "after")
     assert text.sha256 == in_memory.sha256 == runs.read_own_text(tmp_path / "before").sha256
     for name in ("train", "valid", "test"):
         part = getattr(text, name)
-        assert isinstance(part, _checks.KnownIndices) and part.are_below(len(text.vocab))
+        assert part.dtype == np.uint8 and not part.flags.writeable
         np.testing.assert_array_equal(part, getattr(in_memory, name))
-
-
-def test_a_mapped_text_is_not_looked_at_again(tmp_path, mapped, monkeypatch):
-    """An epoch reads of it what is in its minibatches."""
-    seen = []
-
-    def token_indices(name, values, *args):
-        found = _checks.token_indices(name, values, *args)
-        if name != "unscored":
-            assert found is values  # what was looked at is another object
-            seen.append(name)
-        return found
-
-    for user in learner, module, minibatches:
-        monkeypatch.setattr(user, "token_indices", token_indices)
-    settings = TrainSettings(corpus=("the_tide_tables",), num_examples=2000, **SMALL)
-    assert len(runs.train(settings, tmp_path / "run").history) == 2
-    assert set(seen) == {"train_indices", "valid_indices", "corpus_indices"}
 
 
 def test_a_run_on_a_directory(tmp_path, mapped, monkeypatch, capsys):
@@ -128,7 +110,8 @@ class Sure:
 
 def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
     monkeypatch.setattr(module, "PIECE", 1000)
-    text = _checks.known_indices(np.random.randint(0, 9, 4_000_000).astype(np.uint8), 9)
+    monkeypatch.setattr(_checks, "_PIECE", 1000)
+    text = np.random.randint(0, 9, 4_000_000).astype(np.uint8)
     evaluate(Sure(), text[:20_000], unscored=[3])
     tracemalloc.start()
     try:
