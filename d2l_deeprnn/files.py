@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import pkgutil
 import re
 import shutil
 import stat
+import time
 import warnings
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterator, Optional, Union
 
 from .errors import D2LError
+
+_LARGEST_TEXT = 64 * 2**20
 
 # What users may give for a path.
 PathLike = Union[str, "os.PathLike[str]"]
@@ -153,12 +157,34 @@ def read_text(path: Path) -> str:
     """Read a UTF-8 text file, without the byte order mark that some editors write.
 
     Raises:
-        OSError: if it cannot be read, or is no regular file: a pipe would be waited for.
-        UnicodeDecodeError: if it is not UTF-8.
+        OSError: If it cannot be read, is not a regular file (a pipe would block), or is larger
+            than any that this package writes.
+        UnicodeDecodeError: If it is not UTF-8.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise OSError(errno.EFBIG, f"it has more than {_LARGEST_TEXT >> 20} MiB", os.fspath(path))
     return path.read_text(encoding="utf-8-sig")
+
+
+def parse_json(text: Union[str, bytes]) -> Any:
+    """Parse JSON that may come from a stranger.
+
+    Raises:
+        ValueError: If it is not JSON, is nested too deeply, or has an integer of so many digits
+            that it could not be converted to a floating-point number.
+    """
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 40:
+        raise ValueError(f"it has an integer of {len(digits)} digits")
+    return int(digits)
 
 
 def package_data(name: str) -> bytes:
@@ -197,9 +223,9 @@ def locked(path: Path, *, mode: int = 0o666) -> Iterator[None]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            if error.errno in _BUSY:
                 raise InUse(error.errno, "another process works here", os.fspath(path)) from None
             warnings.warn(
                 f"{path} cannot be locked ({error.strerror}): see to it that no other process "
@@ -210,6 +236,35 @@ def locked(path: Path, *, mode: int = 0o666) -> Iterator[None]:
         yield
     finally:
         _held.pop(descriptor, None)
+        os.close(descriptor)
+
+
+_BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+def _lock(descriptor: int) -> None:
+    for _ in range(10):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+            time.sleep(0.02)  # is_locked may have it for a moment
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock of a file; False if that cannot be seen."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError as error:
+        return error.errno in _BUSY
+    finally:
         os.close(descriptor)
 
 

@@ -140,12 +140,19 @@ def restore_state(
     for name, array in own.items():
         array[:] = found[name]
     optimizer = trainer._optimizer
-    if set(numbers["numbers"]) != set(state_numbers(trainer)["numbers"]):
+    expected = state_numbers(trainer)["numbers"]
+    if _types(numbers["numbers"]) != _types(expected):
         raise ValueError("the optimizer's numbers are those of another optimizer")
     for name, value in numbers["numbers"].items():
         setattr(optimizer, name, value)
     for i, count in numbers["update_counts"].items():
+        if type(count) is not int or not 0 <= count < 2**31:
+            raise ValueError(f"the optimizer's number of updates is {count!r}")
         optimizer._index_update_count[int(i)] = count
+
+
+def _types(numbers: Mapping[str, Any]) -> Dict[str, type]:
+    return {name: type(value) for name, value in numbers.items()}
 
 
 def parameters(trainer: gluon.Trainer) -> List[gluon.Parameter]:

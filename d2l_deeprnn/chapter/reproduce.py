@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import os
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +23,7 @@ from .._mxnet.context import (
     try_gpu,
 )
 from ..evidence.provenance import machine, versions
-from ..files import PathLike, printable, read_text, remove_leftovers, user_path
+from ..files import PathLike, parse_json, printable, read_text, remove_leftovers, user_path
 from ..nn.model import RNNModel
 from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
 from ..text.vocab import Vocab
@@ -411,7 +410,7 @@ def is_the_chapters(directory: PathLike) -> bool:
     """Whether a run, of ``train`` or of ``reproduce``, is the chapter's, so that the book's
     figures can be drawn beside it."""
     try:
-        config = json.loads(read_text(user_path(directory) / CONFIG))
+        config = parse_json(read_text(user_path(directory) / CONFIG))
         if "is_the_books_text" in config:
             return bool(config["is_the_books_text"])
         settings = from_dict(config["settings"])

@@ -60,7 +60,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # One line; argparse would print the usage above it.
-        print_error(f"{self.prog}: {_error()} {message} (see {self.prog} --help)")
+        words = f"{self.prog}: {_error()} {message} (see {self.prog} --help)"
+        print_error(words)
+        if launcher.number() > 0:  # only this process may have been given these arguments
+            launcher.say(f"{launcher.process_name()}: {words}")
         sys.exit(BAD_INPUT)
 
 
@@ -88,27 +91,23 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _run(argv: Optional[List[str]]) -> int:
     given = sys.argv[1:] if argv is None else argv
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks how a word could go on
-        with contextlib.suppress(ImportError):
-            import argcomplete
-
-            argcomplete.autocomplete(_parser())
-    arguments = _parser(given).parse_args(given or ["--help"])
-    if launcher.launched() > 1 and arguments.command not in TOGETHER:
-        words = (
-            f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}. To do "
-            f"it in each process separately, set {launcher.ONE_EACH}=1"
-        )
-        return _fail(ValueError(words), BAD_INPUT)
-    from ..text.corpora import TextNotAvailable
-
     try:
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks how a word could go on
+            with contextlib.suppress(ImportError):
+                import argcomplete
+
+                argcomplete.autocomplete(_parser())
+        arguments = _parser(given).parse_args(given or ["--help"])
+        if launcher.launched() > 1 and arguments.command not in TOGETHER:
+            words = (
+                f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}. "
+                f"To do it in each process separately, set {launcher.ONE_EACH}=1"
+            )
+            return _fail(ValueError(words), BAD_INPUT)
         with contextlib.ExitStack() as stack:
             if launcher.launched() > 1:
                 _join(stack, getattr(arguments, "rank_timeout", launcher.TIMEOUT))
             return arguments.run(arguments)
-    except TextNotAvailable as error:
-        return _fail(error, TEXT_MISSING)
     except MemoryError as error:
         return _fail(error, BAD_INPUT, "there is not enough memory: ")
     except KeyboardInterrupt as error:
@@ -118,7 +117,9 @@ def _run(argv: Optional[List[str]]) -> int:
         if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
             return DONE  # the reader has read all that it wanted
         if is_bad_input(error):
-            return _fail(error, BAD_INPUT)
+            from ..text.corpora import TextNotAvailable
+
+            return _fail(error, TEXT_MISSING if isinstance(error, TextNotAvailable) else BAD_INPUT)
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
         return _fail(error, FAULT, f"{where}{type(error).__name__}: ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
@@ -230,7 +231,8 @@ def _command(config: Mapping[str, Any], settings: TrainSettings, directory: Path
 
 
 def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> List[Tuple[str, str]]:
-    rows = [("Training time", duration(history[-1]["seconds"]))] if history else []
+    seconds = history[-1].get("seconds", math.nan) if history else math.nan
+    rows = [("Training time", duration(seconds))] if math.isfinite(seconds) else []
     text = config["text"]
     for name, words in TEXT.items():
         if isinstance(text.get(name), int):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..files import InUse, locked, printable, user_path
+from ..files import is_locked, printable, user_path
 from .console import DONE, show
 from .options import changed
 
@@ -68,7 +68,7 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
         losses = _losses(path, config)
         epochs = f"{len(losses)}/{settings.num_epochs}"
         best = f"{min(losses):.4f}" if losses else ""
-        state = _state(path, settings, losses)
+        state = _state(path, config, settings, losses)
     except (RunError, CheckpointError, ValueError, KeyError, TypeError, AttributeError) as error:
         # Damaged, or of a later version.
         if not any((path / file).exists() for file in (LOCK, METRICS, LAST, BEST)):
@@ -78,17 +78,23 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
     return [name, epochs, best, state, words]
 
 
-def _state(path: Path, settings: Any, losses: List[float]) -> str:
-    from ..training.run_directory import LAST, LOCK, METRICS
+def _state(path: Path, config: Dict[str, Any], settings: Any, losses: List[float]) -> str:
+    from ..training.run_directory import LAST, LOCK, METRICS, TRAIN, command_of
     from ..training.settings import why_finished
 
-    if _is_locked(path / LOCK):
+    if is_locked(path / LOCK):
         return "training"
     if why_finished(settings, losses) is not None:
         return "finished" if len(losses) >= settings.num_epochs else "stopped early"
     # Without METRICS, the run was killed during its first checkpoint, and BEST is that.
     if (path / METRICS).exists() and not (path / LAST).exists():
         return f"{LAST} is gone"
+    if command_of(config) == TRAIN:
+        text = config["text"]
+        if text["sha256"] is None:
+            return "imported without its text"
+        if not all(Path(place).exists() for place in text.get("paths", []) if place):
+            return "its text is gone"
     return "can go on"
 
 
@@ -102,13 +108,13 @@ def _losses(path: Path, config: Dict[str, Any]) -> List[float]:
     from ..training.checkpoint import load_data
     from ..training.run_directory import BEST, LAST, METRICS, TRAIN, check_own, command_of
     from ..training.runs import read_history
-    from ..training.state import TrainRecord
+    from ..training.state import history_in
 
     for name in (LAST, BEST):
         if (path / name).exists():
             data = check_own(path / name, load_data(path / name), config["run"])
             if command_of(config) == TRAIN:
-                return [TrainRecord(*record).loss for record in data["learner"]["history"]]
+                return [record.loss for record in history_in(data["learner"])]
             return [math.log(perplexity) for _, perplexity, *_ in data["history"]]
     if not (path / METRICS).exists():
         return []
@@ -118,16 +124,6 @@ def _losses(path: Path, config: Dict[str, Any]) -> List[float]:
         )
         for row in read_history(path)
     ]
-
-
-def _is_locked(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        with locked(path):
-            return False
-    except (InUse, OSError):
-        return True
 
 
 def _settings(config: Dict[str, Any]) -> Tuple[Any, str]:

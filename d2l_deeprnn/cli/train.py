@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import math
 import shutil
 import textwrap
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
-from ..files import read_text, user_path
+from ..files import parse_json, read_text, user_path
 from ..training.launcher import TIMEOUT
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
 from .console import DONE, exit_status, print_line, stop_on_signals
@@ -184,7 +183,7 @@ def _read_settings(path: Path) -> Dict[str, Any]:
     from ..training.run_directory import TRAIN, command_of, located
 
     try:
-        config = json.loads(read_text(path))
+        config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
             return explicit(config)
         if command_of(config) != TRAIN:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 
 from ..errors import D2LError
 from ..evidence.records import RecordError, Row, matches, read_rows, write_record
-from ..files import InUse, Moved, locked, read_text, remove_leftovers
+from ..files import InUse, Moved, locked, parse_json, read_text, remove_leftovers
 from ..training.trainer import Progress
 
 
@@ -119,7 +119,7 @@ def _read_begun(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
     if not path.exists():
         return []
     try:
-        there = dict(json.loads(read_text(description))["settings"])
+        there = dict(parse_json(read_text(description))["settings"])
         there.pop("command", None)  # where it stood in version 0.1.0
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StudyError(f"{description} cannot be used: {error}") from error

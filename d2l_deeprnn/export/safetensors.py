@@ -7,13 +7,13 @@ other names, and are the same to the bit.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from .._checks import expected_arrays
+from ..files import parse_json
 from ..text.vocab import Vocab
 from . import ExportError, missing
 from .network import FORMAT_VERSION, WEIGHTS, Export, Layer, Network
@@ -119,9 +119,9 @@ def _check_metadata(metadata: Dict[str, str]) -> None:
 
 
 def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Contents:
-    layers: List[Dict[str, Any]] = json.loads(metadata["layers"])
-    vocab = Vocab.from_tokens(json.loads(metadata["vocab"]))
-    cleaning, source = json.loads(metadata["cleaning"]), json.loads(metadata["source"])
+    layers: List[Dict[str, Any]] = parse_json(metadata["layers"])
+    vocab = Vocab.from_tokens(parse_json(metadata["vocab"]))
+    cleaning, source = parse_json(metadata["cleaning"]), parse_json(metadata["source"])
     lower, fold_whitespace = cleaning["lower"], cleaning["fold_whitespace"]
     if not isinstance(lower, bool) or not isinstance(fold_whitespace, bool):
         raise ValueError(f"its cleaning must be true or false, not {cleaning}")

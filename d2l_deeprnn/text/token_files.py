@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
 import unicodedata
 import warnings
@@ -40,6 +41,7 @@ from ..files import (
     atomic_file,
     check_private,
     locked,
+    parse_json,
     private_directory,
     remove_leftovers,
 )
@@ -262,7 +264,9 @@ def _read(
             found = os.lstat(file)
             if found.st_uid != os.getuid() or found.st_mode & 0o022:  # anybody may have written it
                 return None
-        description = json.loads(path.with_suffix(".json").read_bytes())
+            if not stat.S_ISREG(found.st_mode):  # a pipe would block
+                return None
+        description = parse_json(path.with_suffix(".json").read_bytes())
         checksum = description.pop("checksum")
         if description["request"] != request or description["state"] != state:
             return None

@@ -80,10 +80,13 @@ class Vocab:
         """Make the vocabulary again that had this ``idx_to_token``.
 
         Raises:
-            ValueError: If a token stands there twice, or ``'<unk>'`` not at index 0.
+            ValueError: If a token stands there twice or is not a string, or ``'<unk>'`` is not at
+                index 0.
         """
         if not idx_to_token or idx_to_token[0] != "<unk>":
             raise ValueError(f"idx_to_token must begin with '<unk>': {list(idx_to_token)[:3]}")
+        if not all(isinstance(token, str) for token in idx_to_token):
+            raise ValueError("idx_to_token holds something other than strings")
         vocab = cls([])
         vocab.idx_to_token = list(idx_to_token)
         vocab.token_to_idx = {token: index for index, token in enumerate(idx_to_token)}

@@ -21,7 +21,7 @@ from typing import Any, Dict, Mapping, NamedTuple
 import numpy as np
 
 from ..errors import D2LError
-from ..files import PathLike, atomic_file, user_path
+from ..files import PathLike, atomic_file, parse_json, user_path
 
 # Version 1 (up to 0.3.0) had a table of the arrays in checkpoint.json, which is not needed.
 FORMAT, VERSION, READABLE = "d2l_deeprnn checkpoint", 2, (1, 2)
@@ -157,7 +157,7 @@ def _data(archive: zipfile.ZipFile, size: int) -> Dict[str, Any]:
     # They could be compressed a thousandfold, or overlap.
     if sum(part.file_size for part in archive.infolist()) > size:
         raise ValueError("its parts have more bytes than the file")
-    manifest = json.loads(archive.read(_MANIFEST))
+    manifest = parse_json(archive.read(_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"its part {_MANIFEST!r} is not that of a {FORMAT}")
     if manifest.get("version") not in READABLE:

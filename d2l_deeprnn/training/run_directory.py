@@ -28,6 +28,7 @@ from ..files import (
     Moved,
     PathLike,
     locked,
+    parse_json,
     read_text,
     remove_leftovers,
     user_path,
@@ -221,11 +222,14 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
     """
     path = user_path(directory) / CONFIG
     try:
-        config = json.loads(read_text(path))
+        config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
             raise ValueError("it is not a run's")
         if command_of(config) == TRAIN or "run" in config:
             config["run"], config["text"]["sha256"]  # raises if one is not there
+        paths = config["text"].get("paths", []) if command_of(config) == TRAIN else []
+        if not isinstance(paths, list) or not all(isinstance(p, (str, type(None))) for p in paths):
+            raise ValueError(f"the paths of its text are {paths!r}")
         return config
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -291,7 +295,7 @@ def fitting(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path} does not fit its run: {reason}") from error
 

@@ -46,7 +46,14 @@ from .run_directory import (
     run_directory,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
-from .state import TrainingState, TrainRecord, check_parameters, parameters_in, set_parameters
+from .state import (
+    TrainingState,
+    TrainRecord,
+    check_parameters,
+    history_in,
+    parameters_in,
+    set_parameters,
+)
 from .trainer import Progress, Stopped
 
 # Seconds since the last checkpoint after which one is written before scoring too. If the process is
@@ -326,7 +333,7 @@ def load_run(
         vocab = Vocab.from_tokens(loaded.data["vocab"])
         model = build_model(settings, len(vocab), stacked=_is_stacked(config))
         set_parameters(model, parameters_in(loaded.arrays), ctx)
-        history = [TrainRecord(*record) for record in loaded.data["learner"]["history"]]
+        history = history_in(loaded.data["learner"])
     return LoadedRun(model, vocab, settings, history, ctx)
 
 

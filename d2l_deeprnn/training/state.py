@@ -88,7 +88,7 @@ class TrainingState:
         """What ``to_checkpoint`` gave, read again.
 
         Raises:
-            KeyError, TypeError: if a part is missing, or is something else.
+            KeyError, TypeError, ValueError: If a part is missing, or is something else.
         """
         hidden = _without_prefix("state", arrays)
         return cls(
@@ -96,12 +96,26 @@ class TrainingState:
             optimizer_arrays=_without_prefix("optimizer", arrays),
             optimizer_numbers=data["optimizer"],
             hidden_state=[hidden[str(i)] for i in range(len(hidden))],
-            history=[TrainRecord(*record) for record in data["history"]],
-            position=data["position"],
-            losses=list(data["losses"]),
-            seconds=data["seconds"],
+            history=history_in(data),
+            position=int(data["position"]),
+            losses=[float(loss) for loss in data["losses"]],
+            seconds=float(data["seconds"]),
             random=data["random"],
         )
+
+
+def history_in(data: Mapping[str, Any]) -> List[TrainRecord]:
+    """Return the history in a checkpoint's JSON values.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is missing, or is something else.
+    """
+    return [
+        TrainRecord(
+            int(epoch), float(train), None if valid is None else float(valid), float(lr), float(s)
+        )
+        for epoch, train, valid, lr, s in data["history"]
+    ]
 
 
 def parameter_arrays(parameters: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import unicodedata
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from d2l_deeprnn import files
 from d2l_deeprnn.cli import main
+from d2l_deeprnn.files import InUse, is_locked, locked
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text
 from d2l_deeprnn.training import learner, runs
 from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -733,3 +735,112 @@ def test_a_strangers_directory_is_refused_in_a_line(run, capsys, name, damage):
     for command in commands:
         assert main([*command, str(run)]) == 2
         assert name in one_error_line(capsys)
+
+
+def edit_config(run, edit):
+    config = json.loads((run / "config.json").read_text())
+    edit(config)
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def edit_checkpoints(run, edit):
+    for name in ("best.zip", "last.zip"):
+        loaded = load_checkpoint(run / name)
+        edit(loaded.data)
+        save_checkpoint(run / name, loaded.arrays, loaded.data)
+
+
+STRANGE_CONFIGS = {
+    "a long integer": lambda c: c["settings"].update(lr=10**400),
+    "paths of the text": lambda c: c["text"].update(paths=[7]),
+}
+STRANGE_CHECKPOINTS = {
+    "vocabulary": lambda d: d["vocab"].__setitem__(2, 7),
+    "order of the vocabulary": lambda d: d["vocab"].__setitem__(slice(2, 4), d["vocab"][3:1:-1]),
+    "history": lambda d: d["learner"].update(history=[[1, 10**400, None, 1.0, 1.0]]),
+    "losses": lambda d: d["learner"].update(losses=["a"], position=1),
+    "numbers": lambda d: d["learner"]["optimizer"]["numbers"].update(num_update="x"),
+    "counts": lambda d: d["learner"]["optimizer"]["update_counts"].update({"0": -(10**30)}),
+    "generators": lambda d: d["learner"]["random"]["numpy"].__setitem__(1, [-1] * 624),
+}
+
+
+@pytest.mark.parametrize("what", [*STRANGE_CONFIGS, *STRANGE_CHECKPOINTS])
+def test_strange_values_in_a_run_are_refused_in_a_line(run, capsys, what):
+    """They are from a stranger, or damaged: no fault of this package, and not taken."""
+    if what in STRANGE_CONFIGS:
+        edit_config(run, STRANGE_CONFIGS[what])
+    else:
+        edit_checkpoints(run, STRANGE_CHECKPOINTS[what])
+    before = (run / "last.zip").read_bytes()
+    assert main(["train", "--resume", "--num-epochs=9", "--out", str(run)]) == 2
+    assert str(run) in one_error_line(capsys)
+    assert (run / "last.zip").read_bytes() == before
+    if what == "order of the vocabulary":
+        assert main(["evaluate", str(run)]) == 2
+        assert "its vocabulary is not that of the run's text" in one_error_line(capsys)
+
+
+def test_one_strange_run_does_not_hide_the_others(run, capsys):
+    for name, edit in STRANGE_CHECKPOINTS.items():
+        copy = run.parent / name.replace(" ", "-")
+        shutil.copytree(run, copy)
+        edit_checkpoints(copy, edit)
+    assert main(["runs", str(run.parent)]) == 0
+    out = capsys.readouterr().out
+    assert "finished" in out and "integer of 401 digits" in out
+
+
+def test_a_configuration_of_absurd_size_is_not_read(run, capsys):
+    with open(run / "config.json", "r+b") as file:
+        file.truncate(2**40)  # sparse: it takes no space
+    assert main(["evaluate", str(run)]) == 2
+    assert "it has more than 64 MiB" in one_error_line(capsys)
+
+
+def test_a_report_needs_no_times(run, tmp_path, capsys):
+    rows = [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
+    (run / "metrics.csv").write_text("\n".join(rows) + "\n")
+    assert main(["report", str(run), "--output", str(tmp_path / "report.html")]) == 0
+    assert "Training time" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "edit, state",
+    [
+        (lambda config: config["text"].update(sha256=None), "imported without its text"),
+        (lambda config: config["text"].update(paths=["/nowhere/at/all"]), "its text is gone"),
+    ],
+)
+def test_a_run_without_its_text_is_not_said_to_go_on(run, capsys, edit, state):
+    edit_config(run, edit)
+    edit_config(run, lambda config: config["settings"].update(num_epochs=9))
+    assert main(["runs", str(run)]) == 0
+    assert state in capsys.readouterr().out
+
+
+def test_a_lock_that_cannot_be_taken_is_not_a_training(run, capsys):
+    (run / ".lock").unlink()
+    (run / ".lock").symlink_to("nowhere")
+    assert main(["runs", str(run)]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_looking_at_runs_keeps_no_training_from_starting(run):
+    ended, refused = threading.Event(), []
+
+    def look():
+        while not ended.is_set():
+            is_locked(run / ".lock")
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(300):
+        try:
+            with locked(run / ".lock"):
+                pass
+        except InUse as error:
+            refused.append(error)
+    ended.set()
+    thread.join()
+    assert not refused
