@@ -761,7 +761,7 @@ STRANGE_CHECKPOINTS = {
     "losses": lambda d: d["learner"].update(losses=["a"], position=1),
     "numbers": lambda d: d["learner"]["optimizer"]["numbers"].update(num_update="x"),
     "counts": lambda d: d["learner"]["optimizer"]["update_counts"].update({"0": -(10**30)}),
-    "generators": lambda d: d["learner"]["random"]["numpy"].__setitem__(1, [-1] * 624),
+    "generators": lambda d: d["learner"]["random"]["numpy"]["state"].update(key=[-1] * 624),
 }
 
 
