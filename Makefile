@@ -26,7 +26,7 @@ help:
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      put right what can be put right by itself'
 	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
-	@echo 'PYTHON=...       the Python to make .venv with (3.8 to 3.13); else the best that is here'
+	@echo 'PYTHON=...       the Python to make .venv with (3.8 or later); else the newest that will do'
 	@echo 'ARGS=...         further arguments for reproduce or pytest'
 
 # Status 3: the book's text is not available, so nothing was compared. That is no failure of make.
@@ -87,7 +87,9 @@ $(VENV)/installed-notebooks: $(METADATA)
 	@touch $@ $(VENV)/installed-base
 
 $(VENV)/installed-site: $(METADATA)
-	@$(SET_UP) site || { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
+	@$(SET_UP) site
+	@$(VENV_PYTHON) -c 'import sphinx' 2>/dev/null || \
+	    { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
 	@touch $@ $(VENV)/installed-base
 
 .PHONY: help reproduce test test-slow results notebooks site lint format clean

@@ -15,35 +15,26 @@ it back by being installed, so that repair is a requirement in ``setup.py``.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
 import warnings
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, Optional
 
 from ..errors import D2LError
-from . import old_numpy, waiting
+from . import diagnosis, waiting
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
 LAYOUT_VARIABLE = "MXNET_MKLDNN_FORCE_FC_AB_FORMAT"  # whether large weights keep their layout
 # All that importing the package may set in the environment.
 VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, *waiting.SWITCHED)
-
-# System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
-# that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has
-# the same table; a test compares the two.
-LIBRARIES = {
-    "libquadmath.so.0": ("libquadmath0", "libquadmath"),
-    "libgomp.so.1": ("libgomp1", "libgomp"),
-}
 
 
 class CannotImportMXNet(D2LError, ImportError):
@@ -70,6 +61,8 @@ class _QuietLoader(SourceFileLoader):
             # Submodules that a failed import left behind would not become attributes.
             for name in [name for name in sys.modules if name.startswith("mxnet.")]:
                 del sys.modules[name]
+        from . import old_numpy  # imports NumPy, which may be missing
+
         # Differs: MXNet uses deprecated names of NumPy and distutils. They still work, and MXNet
         # is no longer maintained.
         with warnings.catch_warnings(), old_numpy.names():
@@ -87,13 +80,16 @@ def prepare() -> None:
     for each other (``waiting``).
 
     Raises:
-        CannotImportMXNet: If MXNet cannot work because of ``python -OO``.
+        CannotImportMXNet: If MXNet or NumPy is not installed, or because of ``python -OO``.
     """
     if sys.flags.optimize > 1:
         raise CannotImportMXNet(
             "MXNet 1.9.1 needs its docstrings, which Python's option -OO removes: use -O, or set "
             "PYTHONOPTIMIZE to 1"
         )
+    for name in ("numpy", "mxnet"):
+        if find_spec(name) is None:
+            raise CannotImportMXNet(diagnosis.explain(ModuleNotFoundError(name=name)))
     if _QuietFinder not in sys.meta_path:
         sys.meta_path.insert(0, _QuietFinder)
     # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
@@ -144,44 +140,6 @@ def _wanted_threads() -> int:
             stacklevel=4,  # whoever imports the package
         )
     return cores
-
-
-def missing_libraries() -> List[str]:
-    """The names in ``LIBRARIES`` that seem to be missing; MXNet's own import has the last word."""
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return []
-    return [name for name in LIBRARIES if not _has_library(name)]
-
-
-def _has_library(name: str) -> bool:
-    # Where distributions keep it. Loading it finds it anywhere, but from then on OpenMP does not
-    # look at its variables again, which a program may still want to set.
-    folders = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib")
-    if any(os.path.exists(f"{folder}/{name}") for folder in folders):
-        return True
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
-
-
-def explain(error: Exception) -> str:
-    """Say in one line why ``import mxnet`` failed, and what would help."""
-    missing = missing_libraries()
-    if isinstance(error, OSError) and missing:
-        debian, fedora = (" ".join(LIBRARIES[name][i] for name in missing) for i in (0, 1))
-        return (
-            f"MXNet needs the system {'libraries' if missing[1:] else 'library'} "
-            f"{' and '.join(missing)}. Debian, Ubuntu: apt-get install {debian}; "
-            f"Fedora: dnf install {fedora}"
-        )
-    name = getattr(error, "name", None)
-    if name == "mxnet":
-        return "MXNet is not installed: pip install mxnet==1.9.1"
-    if name == "distutils":
-        return "MXNet needs distutils, which setuptools brings: pip install 'setuptools>=68,<85'"
-    return f"MXNet cannot be imported: {' '.join(str(error).split())}"
 
 
 def available_cores() -> int:

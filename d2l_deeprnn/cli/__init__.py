@@ -14,6 +14,7 @@ import traceback
 from typing import Any, List, NoReturn, Optional, Sequence
 
 from .. import __version__
+from .._mxnet import diagnosis
 from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
@@ -35,6 +36,7 @@ COMMANDS = {
     "import": "make a run of a model in such a file",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
+    "doctor": "check whether everything works on this machine",
 }
 # Of these, several processes that mpiexec starts do one together.
 TOGETHER = ("train", "evaluate", "generate")
@@ -106,7 +108,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     except ValueError as error:
         return _fail(error, BAD_INPUT)
     with console.standard_streams() as output, console.interruptions():
-        return _run(argv, output)
+        try:
+            return _run(argv, output)
+        except ImportError as error:
+            return _fail(error, BAD_INPUT)
 
 
 def _run(argv: Optional[List[str]], output: console.Stream) -> int:
@@ -125,8 +130,6 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
         return _fail(ValueError(words), BAD_INPUT)
     # Where what is printed is all that there will be, to lose it is an error.
     output.strict = arguments.only_prints
-    from ..text.corpora import TextNotAvailable
-
     try:
         with contextlib.ExitStack() as stack:
             if launcher.launched() > 1:
@@ -136,14 +139,15 @@ def _run(argv: Optional[List[str]], output: console.Stream) -> int:
             return status
     except console.ReaderGone:  # it has read all that it wanted
         return DONE
-    except TextNotAvailable as error:
-        return _fail(error, TEXT_MISSING)
     except MemoryError as error:
         return _fail(error, BAD_INPUT, "there is not enough memory: ")
     except KeyboardInterrupt as error:
         print("d2l-deeprnn: interrupted", file=sys.stderr)
         return console.exit_status(getattr(error, "number", signal.SIGINT))
     except Exception as error:
+        corpora = sys.modules.get("d2l_deeprnn.text.corpora")
+        if corpora and isinstance(error, corpora.TextNotAvailable):
+            return _fail(error, TEXT_MISSING)
         if is_bad_input(error):
             return _fail(error, BAD_INPUT)
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
@@ -187,6 +191,8 @@ def _error() -> str:
 
 def _words(error: BaseException) -> str:
     """What an error says, so that it can be shown."""
+    if isinstance(error, ImportError) and error.name in diagnosis.INSTALL:
+        return printable(diagnosis.explain(error))
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     lines = str(error).splitlines() or [type(error).__name__]

@@ -210,7 +210,8 @@ def test_no_error_gives_the_status_of_a_comparison(
 
     monkeypatch.setattr(import_module(f"d2l_deeprnn.cli.{command}"), "run", fail)
     monkeypatch.delenv("D2L_DEEPRNN_DEBUG", raising=False)
-    arguments = {"exercise": ["1"], "train": ["--out=a"], "reproduce": [], "corpora": []}
+    arguments = {"exercise": ["1"], "train": ["--out=a"]}
+    arguments.update(dict.fromkeys(["reproduce", "corpora", "doctor"], []))
     arguments.update({"export": ["a", "--format=onnx", "--output=b"], "import": ["a", "--out=b"]})
     arguments = arguments.get(command, ["a"])
     assert main([command, *arguments]) == status
