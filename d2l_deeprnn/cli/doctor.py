@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Iterator
 
-from .. import __version__
 from .._mxnet import diagnosis
+from .._version import __version__
 from ..files import printable
 from .console import BAD_INPUT, DONE
 
@@ -70,10 +70,10 @@ def _trial() -> Iterator[str]:
 
 def _kernels() -> Iterator[str]:
     """Yield a problem if a Jupyter outside this environment has kernels, but not this Python."""
-    data = Path("~/Library/Jupyter" if sys.platform == "darwin" else "~/.local/share/jupyter")
+    data = "~/Library/Jupyter" if sys.platform == "darwin" else "~/.local/share/jupyter"
     pythons = set()
-    for folder in (data.expanduser(), Path("/usr/local/share/jupyter"), Path("/usr/share/jupyter")):
-        for path in folder.glob("kernels/*/kernel.json"):
+    for folder in (os.path.expanduser(data), "/usr/local/share/jupyter", "/usr/share/jupyter"):
+        for path in Path(folder).glob("kernels/*/kernel.json"):
             try:
                 pythons.add(json.loads(path.read_text(encoding="utf-8"))["argv"][0])
             except (OSError, ValueError, LookupError, TypeError):
