@@ -68,6 +68,12 @@ format: $(VENV)/installed-test
 	$(VENV_PYTHON) -m ruff format $(SOURCES)
 	$(VENV_PYTHON) -m ruff check --fix $(SOURCES)
 
+# What the tests last passed with: call it after `make test`, on the newest Python.
+requirements-tested.txt:
+	@echo '# The versions with which the tests last passed; see CONTRIBUTING.md.' >$@
+	@$(VENV_PYTHON) -c 'import platform; print("# Python", platform.python_version())' >>$@
+	$(VENV_PYTHON) -m pip freeze --exclude-editable >>$@
+
 clean:
 	rm -rf .venv .venv-* reproduction build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find d2l_deeprnn tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -92,4 +98,4 @@ $(VENV)/installed-site: $(METADATA)
 	    { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
 	@touch $@ $(VENV)/installed-base
 
-.PHONY: help reproduce test test-slow results notebooks site lint format clean
+.PHONY: help requirements-tested.txt reproduce test test-slow results notebooks site lint format clean

@@ -11,6 +11,7 @@ enough to run whenever ``d2l_deeprnn`` is imported.
 
 Python 3.12 also dropped ``distutils``, which MXNet imports. setuptools brings
 it back by being installed, so that repair is a requirement in ``setup.py``.
+What a machine lacks, and what to do about it, is in ``diagnosis``.
 """
 
 from __future__ import annotations
