@@ -22,8 +22,7 @@ EXAMPLES = """\
 
 # A recurrent layer and a product of matrices: they come from different libraries.
 TRIAL = """
-import d2l_deeprnn
-from mxnet import gluon, nd
+from d2l_deeprnn._mxnet import gluon, nd
 layer = gluon.rnn.LSTM(8)
 layer.initialize()
 layer(nd.ones((2, 1, 8))).wait_to_read()
