@@ -26,7 +26,7 @@ help:
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      put right what can be put right by itself'
 	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
-	@echo 'PYTHON=...       the Python to make .venv with (3.8 to 3.13); else the best that is here'
+	@echo 'PYTHON=...       the Python to make .venv with (3.8 or later); else the newest that will do'
 	@echo 'ARGS=...         further arguments for reproduce or pytest'
 
 # Status 3: the book's text is not available, so nothing was compared. That is no failure of make.
@@ -68,6 +68,12 @@ format: $(VENV)/installed-test
 	$(VENV_PYTHON) -m ruff format $(SOURCES)
 	$(VENV_PYTHON) -m ruff check --fix $(SOURCES)
 
+# What the tests last passed with: call it after `make test`, on the newest Python.
+requirements-tested.txt:
+	@echo '# The versions with which the tests last passed; see CONTRIBUTING.md.' >$@
+	@$(VENV_PYTHON) -c 'import platform; print("# Python", platform.python_version())' >>$@
+	$(VENV_PYTHON) -m pip freeze --exclude-editable >>$@
+
 clean:
 	rm -rf .venv .venv-* reproduction build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find d2l_deeprnn tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -87,7 +93,9 @@ $(VENV)/installed-notebooks: $(METADATA)
 	@touch $@ $(VENV)/installed-base
 
 $(VENV)/installed-site: $(METADATA)
-	@$(SET_UP) site || { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
+	@$(SET_UP) site
+	@$(VENV_PYTHON) -c 'import sphinx' 2>/dev/null || \
+	    { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
 	@touch $@ $(VENV)/installed-base
 
-.PHONY: help reproduce test test-slow results notebooks site lint format clean
+.PHONY: help requirements-tested.txt reproduce test test-slow results notebooks site lint format clean

@@ -31,10 +31,14 @@ class FreshBuild(build_py):
 
 
 BASE = [
-    # The last release there will be: MXNet is retired.
-    "mxnet==1.9.1",
-    # MXNet's own bounds, and NumPy as old as Python 3.8 could have it.
-    "numpy>=1.20,<2",
+    # MXNet has wheels for Linux, and for macOS on x86-64. It asks for NumPy below 2, of which Python
+    # 3.13 and later have no wheel: pip would compile it. There, `pip install --no-deps mxnet==1.9.1`
+    # comes after, as in scripts/set_up.py: the package requires all that MXNet imports. If it is
+    # missing, the error of the import says what to do.
+    'mxnet==1.9.1; python_version < "3.13" and (sys_platform == "linux" or '
+    'sys_platform == "darwin" and platform_machine == "x86_64")',
+    # As old as Python 3.8 could have it.
+    "numpy>=1.20,<3",
     "matplotlib>=3.5",
     # Pillow 10.4, the last for Python 3.8, cannot be imported beside NumPy 1.20. matplotlib asks
     # for Pillow.
@@ -58,11 +62,8 @@ ORIGINAL = "d2l==0.9.1"
 # mpiexec and MPI, without a compiler. Where mpi4py was built for another MPI, that one is used.
 MPI = ["mpi4py>=4.0", 'mpich>=4.2; sys_platform == "linux"']
 # What `export` needs for its formats. The extras are called as the formats are.
-ONNX = [
-    # onnx 1.19 brings ml_dtypes, which asks for NumPy 2 on Python 3.13.
-    "onnx>=1.17,<1.19",
-    "onnxruntime>=1.19",
-]
+# ONNX Runtime has no wheels for Python 3.15 yet.
+ONNX = ["onnx>=1.17", 'onnxruntime>=1.19; python_version < "3.15"']
 SAFETENSORS = ["safetensors>=0.5"]
 # What `train --log tensorboard` writes with. TensorBoard, which shows it, can be anywhere.
 TENSORBOARD = ["tensorboardX>=2.6"]
@@ -100,7 +101,10 @@ EXTRAS = {
         "psutil>=5.9",
     ],
     # To build the documentation. Sphinx 9 needs Python 3.11; another one warns of other things.
-    "site": ["sphinx>=9", "furo>=2025.12", "myst-nb>=1.4", "myst-parser>=5"],
+    "site": [
+        requirement + '; python_version >= "3.11"'
+        for requirement in ["sphinx>=9", "furo>=2025.12", "myst-nb>=1.4", "myst-parser>=5"]
+    ],
     # To test the page of `export --format html`; Chromium and its driver come from the system.
     "browser": ["selenium>=4.15"],
 }
@@ -123,7 +127,6 @@ setup(
         "d2l_deeprnn": ["py.typed", "*/*.css", "*/*.html", "export/page/*", "text/samples/*.txt"]
     },
     zip_safe=False,
-    python_requires=">=3.8,<3.14",
     cmdclass={"build_py": FreshBuild},
     install_requires=BASE,
     extras_require=EXTRAS,
@@ -145,6 +148,8 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Programming Language :: Python :: 3.15",
         "Programming Language :: Python :: Implementation :: CPython",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",

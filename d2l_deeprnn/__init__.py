@@ -15,6 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, List
 
+from ._mxnet import diagnosis as _diagnosis
 from ._mxnet import repairs as _repairs
 from ._version import __version__
 
@@ -22,7 +23,7 @@ try:
     _repairs.prepare()
     # Where MXNet came first, it is too late for its environment variables, which _mxnet makes up
     # for. Where a library is missing, importing MXNet fails, and the reason is said.
-    if "mxnet" in sys.modules or _repairs.missing_libraries():
+    if "mxnet" in sys.modules or _diagnosis.missing_libraries():
         from ._mxnet import library as _mxnet  # noqa: F401
 except _repairs.CannotImportMXNet:
     # The command, which imports this file too, says it in one line and with its own exit status.

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import types
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
+
+from d2l_deeprnn._mxnet import diagnosis
 
 ROOT = Path(__file__).parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -58,11 +61,29 @@ def test_conda_environment_is_setup_py(metadata):
     assert pip[-1] == "-e ."
 
 
-def test_conda_environment_has_a_supported_python(metadata):
+def test_conda_environment_has_a_python_for_which_pip_installs_mxnet(metadata):
     conda, _ = environment_lines()
     python, pip = conda
     assert pip == "pip"
-    assert SpecifierSet(metadata["python_requires"]).contains(python.split("=")[1])
+    (mxnet,) = (Requirement(r) for r in metadata["install_requires"] if r.startswith("mxnet"))
+    system = {"sys_platform": "linux", "platform_machine": "x86_64"}
+    assert mxnet.marker.evaluate({**system, "python_version": python.split("=")[1]})
+    assert not mxnet.marker.evaluate({**system, "python_version": "3.13"})
+    assert not mxnet.marker.evaluate({"sys_platform": "win32", "python_version": "3.12"})
+
+
+def test_nothing_else_that_mxnet_asks_for_is_missing(metadata):
+    """Where it is installed without its requirements. graphviz only draws networks."""
+    asked = {Requirement(line).name for line in distribution("mxnet").requires}
+    assert asked - {"graphviz"} <= parsed(metadata["install_requires"]).keys()
+
+
+def test_uv_overrides_what_is_in_pips_way(metadata):
+    overrides = parsed(eval(re.search(r"override-dependencies = (.*)", PYPROJECT)[1]))
+    required = parsed(metadata["install_requires"])
+    assert overrides["numpy"] == required["numpy"]
+    assert overrides["mxnet"].specifier == required["mxnet"].specifier
+    assert overrides["mxnet"].marker is None  # so that it is there with Python 3.13 too
 
 
 def test_classifiers_list_the_supported_pythons(metadata):
@@ -71,14 +92,10 @@ def test_classifiers_list_the_supported_pythons(metadata):
         for line in metadata["classifiers"]
         if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
     ]
-    supported = SpecifierSet(metadata["python_requires"])
-    assert listed == [f"3.{minor}" for minor in range(30) if supported.contains(f"3.{minor}")]
-
-
-def test_makefile_accepts_the_supported_pythons(metadata):
-    facts = runpy.run_path(str(ROOT / "scripts" / "check_python.py"))
-    (_, first), (_, last) = facts["OLDEST"], facts["NEWEST"]
-    assert metadata["python_requires"] == f">=3.{first},<3.{last + 1}"
+    first, last = (int(version.split(".")[1]) for version in (listed[0], listed[-1]))
+    assert listed == [f"3.{minor}" for minor in range(first, last + 1)]
+    assert (3, first) == diagnosis.OLDEST
+    assert f'requires-python = ">=3.{first}"' in PYPROJECT
 
 
 def test_version_is_everywhere_the_same(metadata):
@@ -173,10 +190,10 @@ def test_all_that_the_makefile_and_ci_call_is_in_the_sdist(checkout, sdist):
         return checkout.glob(word) if is_inside else []
 
     called = set()
-    for name in ["Makefile", ".ci/run", "scripts/set_up.sh"]:
+    for name in ["Makefile", ".ci/run", "scripts/set_up.sh", "scripts/set_up.py"]:
         words = re.findall(r"[\w./*-]*[\w/*]", (ROOT / name).read_text(encoding="utf-8"))
         called |= {path.relative_to(checkout) for word in words for path in matching(word)}
-    assert {Path("notebooks/execute.py"), Path("scripts/check_python.py")} <= called
+    assert {Path("notebooks/execute.py"), Path("d2l_deeprnn/_mxnet/diagnosis.py")} <= called
     assert [path for path in sorted(called) if not (sdist / path).exists()] == []
 
 

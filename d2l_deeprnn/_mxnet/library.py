@@ -5,18 +5,23 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
+import warnings
 from typing import Any
 
 from . import copying as _copying
+from . import diagnosis as _diagnosis
 from . import repairs as _repairs
 
 _repairs.prepare()
+_problem = _diagnosis.processor_problem()
+if _problem:  # a process that an illegal instruction ends prints nothing of its own
+    warnings.warn(_problem, RuntimeWarning, stacklevel=2)
 
 try:
     import mxnet as mx
     from mxnet import autograd, gluon, init, nd
 except (ImportError, OSError) as error:
-    raise _repairs.CannotImportMXNet(_repairs.explain(error)) from None
+    raise _repairs.CannotImportMXNet(_diagnosis.explain(error)) from None
 
 __all__ = ["autograd", "gluon", "init", "mx", "nd", "threads"]
 

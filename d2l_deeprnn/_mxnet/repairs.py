@@ -11,26 +11,26 @@ enough to run whenever ``d2l_deeprnn`` is imported.
 
 Python 3.12 also dropped ``distutils``, which MXNet imports. setuptools brings
 it back by being installed, so that repair is a requirement in ``setup.py``.
+What a machine lacks, and what to do about it, is in ``diagnosis``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
 import warnings
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, List, Optional
+from typing import Any, Optional
 
 from ..errors import D2LError
-from . import old_numpy
+from . import diagnosis, old_numpy
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
@@ -44,14 +44,6 @@ VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, SPIN_VARIABLE)
 # loops of the others keep theirs busy, and a minibatch takes up to ten times as long.
 # Measured by benchmarks/busy.py.
 SPINS = 3000
-
-# System libraries that MXNet's wheel for Linux on x86-64 does not bring along, and the packages
-# that do: Debian's and Ubuntu's, Fedora's. scripts/check_python.py, which cannot import this, has
-# the same table; a test compares the two.
-LIBRARIES = {
-    "libquadmath.so.0": ("libquadmath0", "libquadmath"),
-    "libgomp.so.1": ("libgomp1", "libgomp"),
-}
 
 
 class CannotImportMXNet(D2LError, ImportError):
@@ -78,6 +70,7 @@ class _QuietLoader(SourceFileLoader):
             # Submodules that a failed import left behind would not become attributes.
             for name in [name for name in sys.modules if name.startswith("mxnet.")]:
                 del sys.modules[name]
+
         # Differs: MXNet uses deprecated names of NumPy and distutils. They still work, and MXNet
         # is no longer maintained.
         with warnings.catch_warnings(), old_numpy.names():
@@ -95,13 +88,16 @@ def prepare() -> None:
     for each other (``GOMP_SPINCOUNT``, ``OMP_WAIT_POLICY``).
 
     Raises:
-        CannotImportMXNet: If MXNet cannot work because of ``python -OO``.
+        CannotImportMXNet: If MXNet or NumPy is not installed, or because of ``python -OO``.
     """
     if sys.flags.optimize > 1:
         raise CannotImportMXNet(
             "MXNet 1.9.1 needs its docstrings, which Python's option -OO removes: use -O, or set "
             "PYTHONOPTIMIZE to 1"
         )
+    for name in ("numpy", "mxnet"):
+        if find_spec(name) is None:
+            raise CannotImportMXNet(diagnosis.explain(ModuleNotFoundError(name=name)))
     if _QuietFinder not in sys.meta_path:
         sys.meta_path.insert(0, _QuietFinder)
     # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
@@ -153,44 +149,6 @@ def _wanted_threads() -> int:
             stacklevel=4,  # whoever imports the package
         )
     return cores
-
-
-def missing_libraries() -> List[str]:
-    """The names in ``LIBRARIES`` that seem to be missing; MXNet's own import has the last word."""
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return []
-    return [name for name in LIBRARIES if not _has_library(name)]
-
-
-def _has_library(name: str) -> bool:
-    # Where distributions keep it. Loading it finds it anywhere, but from then on OpenMP does not
-    # look at its variables again, which a program may still want to set.
-    folders = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib")
-    if any(os.path.exists(f"{folder}/{name}") for folder in folders):
-        return True
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
-
-
-def explain(error: Exception) -> str:
-    """Say in one line why ``import mxnet`` failed, and what would help."""
-    missing = missing_libraries()
-    if isinstance(error, OSError) and missing:
-        debian, fedora = (" ".join(LIBRARIES[name][i] for name in missing) for i in (0, 1))
-        return (
-            f"MXNet needs the system {'libraries' if missing[1:] else 'library'} "
-            f"{' and '.join(missing)}. Debian, Ubuntu: apt-get install {debian}; "
-            f"Fedora: dnf install {fedora}"
-        )
-    name = getattr(error, "name", None)
-    if name == "mxnet":
-        return "MXNet is not installed: pip install mxnet==1.9.1"
-    if name == "distutils":
-        return "MXNet needs distutils, which setuptools brings: pip install 'setuptools>=68,<85'"
-    return f"MXNet cannot be imported: {' '.join(str(error).split())}"
 
 
 def available_cores() -> int:

@@ -14,6 +14,7 @@ import traceback
 from typing import Any, List, NoReturn, Optional, Sequence
 
 from .. import __version__
+from .._mxnet import diagnosis
 from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
@@ -35,6 +36,7 @@ COMMANDS = {
     "import": "turn such a file back into a run",
     "exercise": "answer one of the chapter's exercises",
     "corpora": "list the known texts, or fetch one",
+    "doctor": "check whether everything works on this machine",
 }
 # Of these, several processes that mpiexec starts do one together.
 TOGETHER = ("train", "evaluate", "generate")
@@ -116,10 +118,11 @@ def _run(argv: Optional[List[str]]) -> int:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
             return DONE  # the reader has read all that it wanted
+        corpora = sys.modules.get("d2l_deeprnn.text.corpora")  # which cannot be imported everywhere
+        if corpora and isinstance(error, corpora.TextNotAvailable):
+            return _fail(error, TEXT_MISSING)
         if is_bad_input(error):
-            from ..text.corpora import TextNotAvailable
-
-            return _fail(error, TEXT_MISSING if isinstance(error, TextNotAvailable) else BAD_INPUT)
+            return _fail(error, BAD_INPUT)
         where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
         return _fail(error, FAULT, f"{where}{type(error).__name__}: ")
 
@@ -155,6 +158,8 @@ def _error() -> str:
 
 def _words(error: BaseException) -> str:
     """What an error says, so that it can be shown."""
+    if isinstance(error, ImportError) and error.name in diagnosis.INSTALL:
+        return printable(diagnosis.explain(error))
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     lines = str(error).splitlines() or [type(error).__name__]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
-import subprocess
 import sys
 import textwrap
 
@@ -199,79 +197,6 @@ def test_how_long_threads_wait_in_a_loop(chosen, shown):
         "import d2l_deeprnn as d2l\nd2l.try_gpu()", OMP_DISPLAY_ENV="VERBOSE", **chosen
     )
     assert shown in said
-
-
-# What is missing ---------------------------------------------------------------------------
-
-BROKEN = {
-    "a library": """
-        import ctypes, os
-        exists, load = os.path.exists, ctypes.CDLL.__init__
-        def fail(self, name, *args, **kwargs):
-            if str(name).endswith(("libgomp.so.1", "libmxnet.so")):
-                raise OSError("libgomp.so.1: cannot open shared object file: No such file")
-            load(self, name, *args, **kwargs)
-        ctypes.CDLL.__init__ = fail
-        os.path.exists = lambda path: "libgomp.so.1" not in str(path) and exists(path)
-    """,
-    "MXNet": """
-        import sys
-        sys.modules["mxnet"] = None
-    """,
-    "docstrings": "",  # removed by the option
-}
-REASONS = {
-    "a library": ["needs the system library libgomp.so.1", "install libgomp1", "install libgomp\n"],
-    "MXNet": ["MXNet is not installed: pip install mxnet==1.9.1"],
-    "docstrings": ["MXNet 1.9.1 needs its docstrings", "-OO removes: use -O,"],
-}
-IMPORT, USE = "import d2l_deeprnn", "import d2l_deeprnn\nd2l_deeprnn.try_gpu()"
-on_this_system = pytest.mark.skipif(
-    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
-    reason="elsewhere MXNet brings its libraries along",
-)
-
-
-@pytest.fixture(params=[pytest.param(name, marks=on_this_system) for name in BROKEN])
-def broken(request, tmp_path):
-    """A system on which MXNet cannot be imported: call it with arguments for Python."""
-    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(BROKEN[request.param]))
-    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    level = "2" if request.param == "docstrings" else ""
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, *arguments],
-            env={**os.environ, "PYTHONPATH": path, "PYTHONOPTIMIZE": level},
-            capture_output=True,
-            text=True,
-        )
-
-    run.reasons, run.code = REASONS[request.param], IMPORT if request.param != "MXNet" else USE
-    return run
-
-
-def test_where_mxnet_cannot_be_imported_the_import_says_why(broken):
-    done = broken("-c", broken.code)
-    last = done.stderr.splitlines(keepends=True)[-1]
-    assert done.returncode == 1
-    for words in broken.reasons:
-        assert words in last
-    assert done.stderr.count("Traceback") == 1
-
-
-def test_where_mxnet_cannot_be_imported_the_command_says_why_in_one_line(broken, tmp_path):
-    words = ["reproduce", "--corpus", "the_tide_tables", "--num-epochs", "1"]
-    script = tmp_path / "d2l-deeprnn"  # as pip writes it
-    script.write_text("import sys\nfrom d2l_deeprnn.cli import main\nsys.exit(main())\n")
-    for program in (["-m", "d2l_deeprnn"], [str(script)]):
-        done = broken(*program, *words)
-        assert done.returncode == 2 and done.stdout == ""
-        (line,) = done.stderr.splitlines(keepends=True)
-        assert line.startswith("d2l-deeprnn: error: MXNet ")
-        for words_of_it in broken.reasons:
-            assert words_of_it in line
-        assert broken(*program, "--version").returncode == 0
 
 
 # The container's quota ---------------------------------------------------------------------

@@ -223,7 +223,7 @@ def test_a_fault_has_the_same_status_in_every_command(monkeypatch, capsys):
     def fail(arguments):
         raise ZeroDivisionError("division by zero")
 
-    needed = {"exercise": ["1"], "train": ["--out=a"], "reproduce": [], "corpora": []}
+    needed = {"exercise": ["1"], "train": ["--out=a"], "reproduce": [], "corpora": [], "doctor": []}
     needed.update({"export": ["a", "--format=onnx", "--output=b"], "import": ["a", "--out=b"]})
     for command in COMMANDS:
         monkeypatch.setattr(import_module(f"d2l_deeprnn.cli.{command}"), "run", fail)

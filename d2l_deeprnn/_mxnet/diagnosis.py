@@ -1,0 +1,230 @@
+"""What MXNet 1.9.1 needs of a system and of a Python, and what to do if something is missing.
+
+Each function returns one line: what is wrong, then what to do; or None if nothing is. The set-up,
+a failed import and ``d2l-deeprnn doctor`` all show these lines.
+
+The set-up runs this file by itself, with every Python it finds. So it imports only the standard
+library, and has nothing in it that Python 3.5 would not read::
+
+    python3 d2l_deeprnn/_mxnet/diagnosis.py    # prints the version, then one line per problem
+"""
+
+import ctypes
+import os
+import platform
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+from typing import List, Optional
+
+OLDEST = (3, 8)
+PLATFORMS = [("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")]
+
+# What brings each package. MXNet's own metadata asks for a NumPy that has no wheels from Python
+# 3.13 on. Without it nothing is missing: this package requires all that MXNet imports.
+INSTALL = {
+    "mxnet": ("MXNet is not installed", "mxnet==1.9.1", "--no-deps "),
+    "numpy": ("NumPy is not installed", "numpy>=1.20,<3", ""),
+    "distutils": ("MXNet needs distutils, which setuptools brings", "setuptools>=68,<85", ""),
+}
+
+# System libraries that MXNet's wheels do not contain, with their packages: those of Debian and
+# Ubuntu, and those of Fedora.
+LIBRARIES = {
+    ("Linux", "x86_64"): {
+        "libquadmath.so.0": ("libquadmath0", "libquadmath"),
+        "libgomp.so.1": ("libgomp1", "libgomp"),
+    },
+    # In place of Arm's Performance Libraries, links in MXNet's own directory lead to these.
+    ("Linux", "aarch64"): {
+        "liblapacke.so.3": ("liblapacke libopenblas0-openmp", "lapack openblas-openmp"),
+    },
+}
+_FOLDERS = ["/lib/%s-linux-gnu", "/usr/lib/%s-linux-gnu", "/usr/lib64", "/usr/lib"]
+
+NVIDIA = {"libcuda": "NVIDIA's driver", "libcudnn": "cuDNN 8", "libnccl": "NCCL 2"}
+_NVIDIA_LIBRARY = re.compile(r"\b(lib(?:cu[a-z]+|nccl|nvrtc|nvToolsExt))[a-zA-Z-]*\.so[.\d]*")
+
+
+def system_problem() -> Optional[str]:
+    """Whether MXNet was built for this system."""
+    system, machine = platform.system(), platform.machine()
+    if system.startswith(("Windows", "CYGWIN", "MINGW", "MSYS")):
+        return (
+            "MXNet 1.9.1 does not run on Windows. Install WSL (in PowerShell: wsl --install), then "
+            "use this package in its Ubuntu"
+        )
+    if (system, machine) == ("Darwin", "arm64"):
+        return (
+            "MXNet 1.9.1 does not run on Apple silicon itself. Use Linux in a container, or an "
+            "x86-64 Python under Rosetta"
+        )
+    if sys.maxsize < 2**32:
+        return "MXNet 1.9.1 needs a 64-bit Python, and %s has 32 bits" % sys.executable
+    if (system, machine) not in PLATFORMS:
+        return (
+            "There is no MXNet 1.9.1 for %s on %s. Use Linux on x86-64 or ARM, or macOS on x86-64"
+            % (system, machine)
+        )
+    if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or ""):
+        return (
+            "MXNet 1.9.1 needs the GNU C library, and this system, such as Alpine, has musl. Use "
+            "Debian, Ubuntu or Fedora, or a container of one of them"
+        )
+    return None
+
+
+def python_problem() -> Optional[str]:
+    """Whether this Python is too old."""
+    if sys.version_info[:2] >= OLDEST:
+        return None
+    return "%s is Python %s, and this package needs 3.8 or later: make PYTHON=/path/to/python3" % (
+        sys.executable,
+        platform.python_version(),
+    )
+
+
+def processor_problem() -> Optional[str]:
+    """Whether the processor lacks instructions that MXNet uses without asking."""
+    if platform.machine() != "x86_64" or _has_avx():
+        return None
+    return (
+        "This processor has no AVX, so MXNet stops with an illegal instruction. In a virtual "
+        "machine, choose the host's processor model; under Rosetta, use macOS 15 or later"
+    )
+
+
+def _has_avx() -> bool:
+    try:
+        if sys.platform == "darwin":
+            words = ["/usr/sbin/sysctl", "-n", "hw.optional.avx1_0"]
+            return subprocess.check_output(words).strip() != b"0"
+        with open("/proc/cpuinfo") as file:
+            flags = re.search(r"^flags\s*:.*$", file.read(8192), re.MULTILINE)
+        return not flags or "avx" in flags.group().split()
+    except (OSError, ValueError, subprocess.CalledProcessError):  # nobody knows
+        return True
+
+
+def missing_libraries() -> List[str]:
+    """Return the libraries of ``LIBRARIES`` that seem to be missing; loading MXNet decides."""
+    machine = platform.machine()
+    names = LIBRARIES.get((platform.system(), machine), {})
+    return [name for name in names if not _has_library(name, machine)]
+
+
+def _has_library(name: str, machine: str) -> bool:
+    # Look at the usual places first. Once OpenMP is loaded, it does not read its variables again,
+    # and a program may still want to set them.
+    folders = [folder % machine if "%" in folder else folder for folder in _FOLDERS]
+    if any(os.path.exists("%s/%s" % (folder, name)) for folder in folders):
+        return True
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def package_problem(with_venv: bool = False) -> Optional[str]:
+    """Whether packages of the system are missing: libraries and, if asked for, Python's venv."""
+    found = missing_libraries()
+    packages = LIBRARIES.get((platform.system(), platform.machine()), {})
+    brings = [packages[name] for name in found]
+    if with_venv and not _has_venv():
+        # If this is a second Python of the system, its packages are named after its version.
+        name = "python3"
+        if os.path.dirname(sys.executable or "") == "/usr/bin" and os.path.realpath(
+            sys.executable
+        ) != os.path.realpath("/usr/bin/python3"):
+            name = "python%d.%d" % sys.version_info[:2]
+        found.insert(0, "Python's module venv")
+        brings.insert(0, (name + "-venv", name + "-libs"))
+    if not found:
+        return None
+    debian, fedora = (" ".join(words) for words in zip(*brings))
+    return "MXNet needs %s. Debian, Ubuntu: apt-get install %s; Fedora: dnf install %s" % (
+        " and ".join(found),
+        debian,
+        fedora,
+    )
+
+
+def _has_venv() -> bool:
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def obstacles(with_venv: bool = False) -> List[str]:
+    """Return all that stands in the way of MXNet with this Python, whatever is installed."""
+    found = [system_problem(), python_problem(), package_problem(with_venv), processor_problem()]
+    return [problem for problem in found if problem]
+
+
+def not_installed(module: str) -> str:
+    """Say how to install one of the modules in ``INSTALL`` into this Python."""
+    problem, requirement, options = INSTALL[module]
+    words = "%s: %s -m pip install %s%s" % (
+        problem,
+        shlex.quote(sys.executable or "python3"),
+        options,
+        shlex.quote(requirement),
+    )
+    if "ipykernel" in sys.modules:
+        words += (
+            ". Or choose the kernel of the environment in which it is installed; there, "
+            "python -m ipykernel install --user --name d2l_deeprnn makes one"
+        )
+    return words
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line why ``import mxnet`` failed, and what to do."""
+    text, name = " ".join(str(error).split()), getattr(error, "name", None)
+    problem = None
+    if name in INSTALL:
+        problem = (system_problem() if name == "mxnet" else None) or not_installed(name)
+    elif isinstance(error, OSError):
+        problem = system_problem() or package_problem() or _nvidia_problem(text)
+    return problem or "MXNet cannot be imported: %s" % text
+
+
+def _nvidia_problem(text: str) -> Optional[str]:
+    found = _NVIDIA_LIBRARY.search(text)
+    if not found:
+        return None
+    return (
+        "%s is missing, which MXNet's build for GPUs needs. It comes with %s. The last builds are "
+        "for CUDA 11, which may be installed beside CUDA 12 or later. Or uninstall this build, "
+        "whose name begins with mxnet-cu, and use that for CPUs: %s -m pip install --no-deps "
+        "--force-reinstall mxnet==1.9.1"
+    ) % (
+        found.group(),
+        NVIDIA.get(found.group(1), "the CUDA release in the build's name"),
+        shlex.quote(sys.executable or "python3"),
+    )
+
+
+def crashed(status: int) -> str:
+    """Say why a process that used MXNet ended with a signal, from its negative exit status."""
+    if -status == signal.SIGILL:
+        return processor_problem() or (
+            "MXNet stopped with an illegal instruction: this processor, or the emulator of one, "
+            "lacks instructions that MXNet's wheel uses. Use another machine"
+        )
+    return (
+        "MXNet crashed (signal %d). Install it anew, and say so if that does not help: "
+        "%s -m pip install --no-deps --force-reinstall mxnet==1.9.1"
+    ) % (-status, shlex.quote(sys.executable or "python3"))
+
+
+if __name__ == "__main__":
+    print("%d.%d" % sys.version_info[:2])
+    print("\n".join(obstacles(with_venv="--venv" in sys.argv)))

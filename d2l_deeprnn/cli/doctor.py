@@ -1,0 +1,98 @@
+"""``d2l-deeprnn doctor``: check this machine, and say what to do about each problem."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Iterator
+
+from .._mxnet import diagnosis
+from .._version import __version__
+from ..files import printable
+from .console import BAD_INPUT, DONE
+
+EXAMPLES = """\
+  d2l-deeprnn doctor"""
+
+# A recurrent layer and a product of matrices: they come from different libraries.
+TRIAL = """
+from d2l_deeprnn._mxnet import gluon, nd
+layer = gluon.rnn.LSTM(8)
+layer.initialize()
+layer(nd.ones((2, 1, 8))).wait_to_read()
+nd.dot(nd.ones((64, 64)), nd.ones((64, 64))).wait_to_read()
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.description = (
+        "Check the system and this Python, and let MXNet compute in a process of its own.\n"
+        "Print one line per problem, with what to do. If there is one, the status is 2."
+    )
+    parser.set_defaults(only_prints=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is here and what is wrong; return the exit status."""
+    wsl = " in WSL" if "microsoft" in platform.release().lower() else ""
+    print(f"d2l_deeprnn {__version__}, {Path(__file__).parents[1]}")
+    print(f"Python {platform.python_version()}, {sys.executable}")
+    print(f"{platform.system()} {platform.machine()}{wsl}")
+    for package in sorted(metadata.distributions(), key=lambda package: package.metadata["Name"]):
+        if package.metadata["Name"].startswith(("mxnet", "numpy")):
+            print(f"{package.metadata['Name']} {package.version}")
+    problems = [*(diagnosis.obstacles() or _trial()), *_kernels(), *_cache()]
+    for problem in problems:
+        print(f"problem: {problem}.")
+    if not problems:
+        print("MXNet works, and nothing is missing.")
+    return BAD_INPUT if problems else DONE
+
+
+def _trial() -> Iterator[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", TRIAL], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode < 0:
+        yield diagnosis.crashed(done.returncode)
+    elif done.returncode:
+        lines = done.stderr.splitlines() or ["MXNet failed and printed nothing"]
+        yield printable(lines[-1].partition("CannotImportMXNet: ")[2] or lines[-1])
+
+
+def _kernels() -> Iterator[str]:
+    """Yield a problem if a Jupyter outside this environment has kernels, but not this Python."""
+    data = "~/Library/Jupyter" if sys.platform == "darwin" else "~/.local/share/jupyter"
+    pythons = set()
+    for folder in (os.path.expanduser(data), "/usr/local/share/jupyter", "/usr/share/jupyter"):
+        for path in Path(folder).glob("kernels/*/kernel.json"):
+            try:
+                pythons.add(json.loads(path.read_text(encoding="utf-8"))["argv"][0])
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+    if pythons and sys.executable not in pythons:
+        yield (
+            f"notebooks outside this environment run {' or '.join(sorted(pythons))}. To choose "
+            f"this Python there: {sys.executable} -m ipykernel install --user --name d2l_deeprnn"
+        )
+
+
+def _cache() -> Iterator[str]:
+    try:
+        from ..text.corpora import SET_CACHE, cache_directory
+    except ImportError:  # without NumPy, which is a problem of its own
+        return
+    cache = cache_directory()
+    if cache is None:
+        yield f"there is no home directory to keep texts in: {SET_CACHE}"
+    else:
+        place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+        if not os.access(place, os.W_OK):
+            yield f"texts cannot be kept in {cache}: {SET_CACHE}"

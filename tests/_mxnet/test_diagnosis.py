@@ -1,0 +1,207 @@
+"""What stands in the way of MXNet is said in one line, with what to do about it."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import types
+
+import pytest
+
+from d2l_deeprnn._mxnet import diagnosis
+
+on_x86_linux = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="about Linux on x86-64"
+)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Set what this machine seems to be; one on which nothing is missing, if nothing is set."""
+
+    def seem(system="Linux", arch="x86_64", triplet="x86_64-linux-gnu", flags="fpu avx", **more):
+        monkeypatch.setattr(platform, "system", lambda: system)
+        monkeypatch.setattr(platform, "machine", lambda: arch)
+        monkeypatch.setattr(sysconfig, "get_config_var", {"HOST_GNU_TYPE": triplet}.get)
+        monkeypatch.setattr(sys, "maxsize", 2 ** more.get("bits", 64) // 2 - 1)
+        monkeypatch.setattr(sys, "version_info", (*more.get("version", (3, 11)), 1, "final", 0))
+        lacks = more.get("lacks", ())
+        monkeypatch.setattr(diagnosis, "_has_library", lambda name, arch: name not in lacks)
+        monkeypatch.setattr(diagnosis, "_has_venv", lambda: "venv" not in lacks)
+        cpuinfo = f"processor : 0\nflags : {flags}\n"
+        monkeypatch.setattr(diagnosis, "open", lambda path: io.StringIO(cpuinfo), raising=False)
+
+    return seem
+
+
+@pytest.mark.parametrize(
+    "seems, words",
+    [
+        ({"system": "Windows", "arch": "AMD64"}, "on Windows. Install WSL (in PowerShell: wsl"),
+        ({"system": "MSYS_NT-10.0"}, "on Windows. Install WSL"),
+        ({"system": "Darwin", "arch": "arm64"}, "Apple silicon itself. Use Linux in a container"),
+        ({"bits": 32}, "needs a 64-bit Python, and"),
+        ({"system": "FreeBSD"}, "no MXNet 1.9.1 for FreeBSD on x86_64. Use Linux on x86-64 or ARM"),
+        ({"triplet": "x86_64-alpine-linux-musl"}, "Alpine, has musl. Use Debian, Ubuntu or Fedora"),
+        ({"version": (3, 7)}, "and this package needs 3.8 or later"),
+        ({"flags": "fpu sse4_2"}, "This processor has no AVX, so MXNet stops with an illegal"),
+        (
+            {"lacks": ("libquadmath.so.0", "libgomp.so.1")},
+            "MXNet needs libquadmath.so.0 and libgomp.so.1. Debian, Ubuntu: apt-get install "
+            "libquadmath0 libgomp1; Fedora: dnf install libquadmath libgomp",
+        ),
+        (
+            {"lacks": ("venv", "libgomp.so.1")},
+            "MXNet needs Python's module venv and libgomp.so.1. Debian, Ubuntu: apt-get install "
+            "python3-venv libgomp1; Fedora: dnf install python3-libs libgomp",
+        ),
+        ({"arch": "aarch64", "lacks": ("liblapacke.so.3",)}, "install liblapacke libop"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_obstacle_is_one_line_with_what_to_do(machine, seems, words):
+    machine(**seems)
+    (line,) = diagnosis.obstacles(with_venv=True)
+    assert words in line and "\n" not in line and line[-1] != "."
+
+
+@pytest.mark.parametrize(
+    "seems",
+    [{}, {"version": (3, 16)}, {"arch": "aarch64", "flags": ""}, {"system": "Darwin"}],
+    ids=str,
+)
+def test_a_machine_without_obstacles(machine, seems):
+    machine(**seems)
+    assert diagnosis.obstacles(with_venv=True) == []
+
+
+def test_a_second_python_of_the_system_has_packages_of_its_own(machine, monkeypatch):
+    machine(lacks=("venv",), version=(3, 9))
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3.9")
+    assert "install python3.9-venv; " in diagnosis.package_problem(with_venv=True)
+    assert diagnosis.package_problem() is None
+
+
+NO_FILE = ": cannot open shared object file: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (ModuleNotFoundError(name="mxnet"), "pip install --no-deps mxnet==1.9.1"),
+        (ModuleNotFoundError(name="numpy"), "pip install 'numpy>=1.20,<3'"),
+        (ModuleNotFoundError(name="distutils"), "pip install 'setuptools>=68,<85'"),
+        (OSError("libnccl.so.2" + NO_FILE), "libnccl.so.2 is missing"),
+        (OSError("libnccl.so.2" + NO_FILE), "comes with NCCL 2. The last builds are for CUDA 11"),
+        (OSError("libcudnn.so.8" + NO_FILE), "It comes with cuDNN 8."),
+        (OSError("libcuda.so.1" + NO_FILE), "It comes with NVIDIA's driver."),
+        (OSError("libcudart.so.11.0" + NO_FILE), "with the CUDA release in the build's name"),
+        (OSError("libcublasLt.so.11" + NO_FILE), "libcublasLt.so.11 is missing"),
+        (ImportError("two\n words"), "MXNet cannot be imported: two words"),
+    ],
+    ids=str,
+)
+def test_a_failed_import_is_explained(machine, error, words):
+    machine()
+    assert words in diagnosis.explain(error)
+
+
+def test_a_failed_import_is_explained_by_the_system_first(machine):
+    machine(system="Windows")
+    assert "WSL" in diagnosis.explain(ModuleNotFoundError(name="mxnet"))
+    machine(lacks=("libgomp.so.1",))
+    assert "install libgomp1;" in diagnosis.explain(OSError("libgomp.so.1" + NO_FILE))
+
+
+def test_in_a_notebook_the_kernel_may_be_the_wrong_one(machine, monkeypatch):
+    machine()
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    line = diagnosis.explain(ModuleNotFoundError(name="numpy"))
+    assert f"{sys.executable} -m pip install" in line and "Or choose the kernel" in line
+
+
+def test_a_crash_is_explained(machine):
+    machine(flags="fpu")
+    assert "no AVX" in diagnosis.crashed(-4)
+    machine()
+    assert "illegal instruction: this processor" in diagnosis.crashed(-4)
+    assert "MXNet crashed (signal 11)" in diagnosis.crashed(-11)
+
+
+# The import and the command say it -----------------------------------------------------------
+
+BROKEN = {
+    "a library": """
+        import ctypes, os
+        exists, load = os.path.exists, ctypes.CDLL.__init__
+        def fail(self, name, *args, **kwargs):
+            if str(name).endswith(("libgomp.so.1", "libmxnet.so")):
+                raise OSError("libgomp.so.1: cannot open shared object file: No such file")
+            load(self, name, *args, **kwargs)
+        ctypes.CDLL.__init__ = fail
+        os.path.exists = lambda path: "libgomp.so.1" not in str(path) and exists(path)
+    """,
+    "MXNet": "import sys\nsys.modules['mxnet'] = None",
+    "NumPy": "import sys\nsys.modules['numpy'] = None",
+    "docstrings": "",  # removed by the option
+    "crash": """
+        import os, sys
+        class Finder:
+            def find_spec(name, path=None, target=None):
+                if name == "mxnet.base":
+                    os.kill(os.getpid(), 4)
+        sys.meta_path.insert(0, Finder)
+    """,
+}
+REASONS = {
+    "a library": "MXNet needs libgomp.so.1. Debian, Ubuntu: apt-get install libgomp1; Fedora: dnf",
+    "MXNet": "MXNet is not installed: {} -m pip install --no-deps mxnet==1.9.1",
+    "NumPy": "NumPy is not installed: {} -m pip install 'numpy>=1.20,<3'",
+    "docstrings": "MXNet 1.9.1 needs its docstrings, which Python's option -OO removes: use -O,",
+    "crash": "MXNet stopped with an illegal instruction",
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=on_x86_linux) for name in BROKEN])
+def broken(request, tmp_path):
+    """A system on which MXNet cannot be imported: call it with arguments for Python."""
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(BROKEN[request.param]))
+    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    level = "2" if request.param == "docstrings" else ""
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONOPTIMIZE": level},
+            capture_output=True,
+            text=True,
+        )
+
+    run.reason = REASONS[request.param].format(sys.executable)
+    run.crashes = request.param == "crash"
+    return run
+
+
+def test_where_mxnet_cannot_be_imported_the_reason_is_one_line(broken, tmp_path):
+    doctor = broken("-m", "d2l_deeprnn", "doctor")
+    assert f"\nproblem: {broken.reason}" in doctor.stdout
+    assert doctor.returncode == 2 and doctor.stderr == ""
+    if broken.crashes:
+        return
+    done = broken("-c", "import d2l_deeprnn")
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 1
+    assert f"CannotImportMXNet: {broken.reason}" in done.stderr.splitlines()[-1]
+    words = ["reproduce", "--corpus", "the_tide_tables", "--num-epochs", "1"]
+    script = tmp_path / "d2l-deeprnn"  # as pip writes it
+    script.write_text("import sys\nfrom d2l_deeprnn.cli import main\nsys.exit(main())\n")
+    for program in (["-m", "d2l_deeprnn"], [str(script)]):
+        done = broken(*program, *words)
+        assert done.returncode == 2 and done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"d2l-deeprnn: error: {broken.reason}")
+        assert broken(*program, "--version").returncode == 0
