@@ -44,14 +44,16 @@ def main(venv, extra=""):
     if run_quietly([python, "-c", "import pip"]).returncode:  # venv was interrupted
         run([python, "-m", "ensurepip"], log)
     project = ".[%s]" % extra if extra else "."
-    for requirement in [
+    pip = ["-m", "pip", "install"]
+    for words in [
         # The pip that comes with Python 3.8 to 3.10 can take an hour to choose versions.
-        ["--upgrade", "pip"],
-        ["--editable", project],
+        pip + ["--upgrade", "pip"],
+        pip + ["--editable", project],
         # From Python 3.13 on it is not among the requirements; setup.py says why.
-        ["--no-deps", "mxnet==1.9.1"],
+        pip + ["--no-deps", "mxnet==1.9.1"],
+        [DIAGNOSIS, "--link"],
     ]:
-        if run([python, "-m", "pip", "install"] + requirement, log):
+        if run([python] + words, log):
             with open(log, errors="replace") as file:
                 sys.exit("make: %s\nAll that pip said is in %s." % (reason(file.read()), log))
 

@@ -241,7 +241,9 @@ def commands():
 
 def cells():
     assert set(re.findall(r"^```(.+)$", ALL, re.MULTILINE)) == {"python"}
-    return re.findall(r"^```python\n(.*?)^```$", ALL, flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```python\n(.*?)^```$", ALL, flags=re.DOTALL | re.MULTILINE)
+    # scripts/hosted_notebook.py executes the cell that installs the package.
+    return [cell for cell in found if not cell.startswith("%pip")]
 
 
 def shortened(words):

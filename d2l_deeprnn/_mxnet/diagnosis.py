@@ -6,7 +6,8 @@ a failed import and ``d2l-deeprnn doctor`` all show these lines.
 The set-up runs this file by itself, with every Python it finds. So it imports only the standard
 library, and has nothing in it that Python 3.5 would not read::
 
-    python3 d2l_deeprnn/_mxnet/diagnosis.py    # prints the version, then one line per problem
+    python3 d2l_deeprnn/_mxnet/diagnosis.py           # prints the version, then each problem
+    python3 d2l_deeprnn/_mxnet/diagnosis.py --link    # on ARM, lets MXNet find its libraries
 """
 
 import ctypes
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from typing import List, Optional
 
 OLDEST = (3, 8)
@@ -38,10 +40,20 @@ LIBRARIES = {
         "libquadmath.so.0": ("libquadmath0", "libquadmath"),
         "libgomp.so.1": ("libgomp1", "libgomp"),
     },
-    # In place of Arm's Performance Libraries, links in MXNet's own directory lead to these.
     ("Linux", "aarch64"): {
-        "liblapacke.so.3": ("liblapacke libopenblas0-openmp", "lapack openblas-openmp"),
+        "liblapacke.so.3 or libopenblaso.so.0": (
+            "liblapacke libopenblas0-openmp",
+            "openblas-openmp",
+        ),
     },
+}
+# MXNet's wheel for ARM was linked to Arm's Performance Libraries, which no package index has. All
+# that it takes from them is in these libraries, of Debian or of Fedora. It looks for them in its
+# own directory, where links lead to them.
+ARM_LINKS = {
+    "libarmpl_lp64_mp.so": ["liblapacke.so.3", "libopenblaso.so.0"],
+    "libamath.so": ["libm.so.6"],
+    "libastring.so": ["libc.so.6"],
 }
 _FOLDERS = ["/lib/%s-linux-gnu", "/usr/lib/%s-linux-gnu", "/usr/lib64", "/usr/lib"]
 
@@ -119,14 +131,33 @@ def missing_libraries() -> List[str]:
 def _has_library(name: str, machine: str) -> bool:
     # Look at the usual places first. Once OpenMP is loaded, it does not read its variables again,
     # and a program may still want to set them.
-    folders = [folder % machine if "%" in folder else folder for folder in _FOLDERS]
-    if any(os.path.exists("%s/%s" % (folder, name)) for folder in folders):
+    if _path_of(name.split(" or "), machine):
         return True
     try:
         ctypes.CDLL(name)
     except OSError:
         return False
     return True
+
+
+def _path_of(names: List[str], machine: str) -> Optional[str]:
+    folders = [folder % machine if "%" in folder else folder for folder in _FOLDERS]
+    paths = ["%s/%s" % (folder, name) for name in names for folder in folders]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def link_libraries() -> None:
+    """Make the links that MXNet's wheel for ARM needs; on other machines, do nothing."""
+    mxnet = find_spec("mxnet")
+    if (platform.system(), platform.machine()) != ("Linux", "aarch64") or not mxnet:
+        return
+    for link, names in ARM_LINKS.items():
+        path = os.path.join(os.path.dirname(mxnet.origin or ""), link)
+        library = _path_of(names, "aarch64")
+        if library and not os.path.exists(path):
+            if os.path.islink(path):  # the library was somewhere else before
+                os.remove(path)
+            os.symlink(library, path)
 
 
 def package_problem(with_venv: bool = False) -> Optional[str]:
@@ -192,8 +223,18 @@ def explain(error: BaseException) -> str:
     if name in INSTALL:
         problem = (system_problem() if name == "mxnet" else None) or not_installed(name)
     elif isinstance(error, OSError):
-        problem = system_problem() or package_problem() or _nvidia_problem(text)
+        problem = system_problem() or package_problem() or _arm_problem(text)
+        problem = problem or _nvidia_problem(text)
     return problem or "MXNet cannot be imported: %s" % text
+
+
+def _arm_problem(text: str) -> Optional[str]:
+    if not any(link in text for link in ARM_LINKS):
+        return None
+    return (
+        "MXNet's wheel for ARM needs links to libraries of the system in its own directory. This "
+        "makes them: %s %s --link"
+    ) % (shlex.quote(sys.executable or "python3"), shlex.quote(os.path.abspath(__file__)))
 
 
 def _nvidia_problem(text: str) -> Optional[str]:
@@ -225,6 +266,8 @@ def crashed(status: int) -> str:
     ) % (-status, shlex.quote(sys.executable or "python3"))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "--link" in sys.argv:
+    link_libraries()
+elif __name__ == "__main__":
     print("%d.%d" % sys.version_info[:2])
     print("\n".join(obstacles(with_venv="--venv" in sys.argv)))

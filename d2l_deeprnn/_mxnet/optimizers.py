@@ -151,8 +151,9 @@ def restore_state(
         optimizer._index_update_count[int(i)] = count
 
 
-def _types(numbers: Mapping[str, Any]) -> Dict[str, type]:
-    return {name: type(value) for name, value in numbers.items()}
+def _types(numbers: Mapping[str, Any]) -> Dict[str, Any]:
+    # A learning rate may be of a subclass of float.
+    return {name: [isinstance(value, t) for t in (int, float)] for name, value in numbers.items()}
 
 
 def parameters(trainer: gluon.Trainer) -> List[gluon.Parameter]:

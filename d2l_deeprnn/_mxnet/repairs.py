@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import Any, Optional
 
 from ..errors import D2LError
-from . import diagnosis, old_numpy
+from . import diagnosis
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
@@ -70,6 +70,7 @@ class _QuietLoader(SourceFileLoader):
             # Submodules that a failed import left behind would not become attributes.
             for name in [name for name in sys.modules if name.startswith("mxnet.")]:
                 del sys.modules[name]
+        from . import old_numpy  # which needs NumPy
 
         # Differs: MXNet uses deprecated names of NumPy and distutils. They still work, and MXNet
         # is no longer maintained.

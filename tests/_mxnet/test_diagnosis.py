@@ -60,7 +60,10 @@ def machine(monkeypatch):
             "MXNet needs Python's module venv and libgomp.so.1. Debian, Ubuntu: apt-get install "
             "python3-venv libgomp1; Fedora: dnf install python3-libs libgomp",
         ),
-        ({"arch": "aarch64", "lacks": ("liblapacke.so.3",)}, "install liblapacke libop"),
+        (
+            {"arch": "aarch64", "lacks": ("liblapacke.so.3 or libopenblaso.so.0",)},
+            "install liblapacke libop",
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -87,6 +90,34 @@ def test_a_second_python_of_the_system_has_packages_of_its_own(machine, monkeypa
     assert diagnosis.package_problem() is None
 
 
+def test_the_wheel_for_arm_gets_links_to_libraries_of_the_system(machine, monkeypatch, tmp_path):
+    machine(arch="aarch64")
+    mxnet, libraries = tmp_path / "mxnet", tmp_path / "lib"
+    for folder, names in {
+        mxnet: [],
+        libraries: ["liblapacke.so.3", "libm.so.6", "libc.so.6"],
+    }.items():
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+    found = types.SimpleNamespace(origin=str(mxnet / "__init__.py"))
+    monkeypatch.setattr(diagnosis, "find_spec", lambda name: found)
+    monkeypatch.setattr(diagnosis, "_FOLDERS", [str(libraries)])
+    (mxnet / "libamath.so").symlink_to("/gone/libm.so.6")
+    for _ in range(2):
+        diagnosis.link_libraries()
+    leads_to = {path.name: path.read_text() for path in mxnet.iterdir()}
+    assert leads_to.keys() == diagnosis.ARM_LINKS.keys()
+    assert leads_to["libarmpl_lp64_mp.so"] == "liblapacke.so.3"
+    assert leads_to["libamath.so"] == "libm.so.6"
+
+
+def test_other_machines_get_no_links(machine, monkeypatch):
+    machine()
+    monkeypatch.setattr(os, "symlink", None)
+    diagnosis.link_libraries()
+
+
 NO_FILE = ": cannot open shared object file: No such file or directory"
 
 
@@ -102,6 +133,7 @@ NO_FILE = ": cannot open shared object file: No such file or directory"
         (OSError("libcuda.so.1" + NO_FILE), "It comes with NVIDIA's driver."),
         (OSError("libcudart.so.11.0" + NO_FILE), "with the CUDA release in the build's name"),
         (OSError("libcublasLt.so.11" + NO_FILE), "libcublasLt.so.11 is missing"),
+        (OSError("libamath.so" + NO_FILE), "wheel for ARM needs links to libraries of the system"),
         (ImportError("two\n words"), "MXNet cannot be imported: two words"),
     ],
     ids=str,
