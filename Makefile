@@ -11,7 +11,11 @@ VENV ?= .venv
 VENV_PYTHON := $(VENV)/bin/python
 # Where the Python behind .venv has gone, forget what was installed, so that .venv is made anew.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) $(VENV)/installed-*)
-SET_UP := sh scripts/set_up.sh $(VENV)
+# Any Python 3 can run the set-up, which looks for the best one.
+SET_UP := command -v "$${PYTHON:-python3}" >/dev/null || { \
+	echo "make: there is no $${PYTHON:-python3}. Install python3-venv (Debian, Ubuntu) or python3" \
+	    '(Fedora), or name a Python: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+	"$${PYTHON:-python3}" scripts/set_up.py $(VENV)
 SOURCES := setup.py d2l_deeprnn tests
 SOURCES += $(wildcard benchmarks docs/*.py examples notebooks/*.py scripts/*.py)
 export PYTHON

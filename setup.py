@@ -31,9 +31,9 @@ class FreshBuild(build_py):
 
 
 BASE = [
-    # MXNet has wheels for Linux, and for macOS on x86-64. It asks for NumPy below 2, of which Python
-    # 3.13 and later have no wheel: pip would compile it. There, `pip install --no-deps mxnet==1.9.1`
-    # comes after, as in scripts/set_up.py: the package requires all that MXNet imports. If it is
+    # MXNet has wheels for Linux, and for macOS on x86-64. It asks for NumPy below 2, which pip
+    # would compile for Python 3.13 and later. `pip install --no-deps mxnet==1.9.1` comes second
+    # there, as in scripts/set_up.py: this package requires all that MXNet imports. If MXNet is
     # missing, the error of the import says what to do.
     'mxnet==1.9.1; python_version < "3.13" and (sys_platform == "linux" or '
     'sys_platform == "darwin" and platform_machine == "x86_64")',

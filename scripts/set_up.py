@@ -2,9 +2,9 @@
 
     python3 scripts/set_up.py VENV [EXTRA]
 
-The Makefile calls it through set_up.sh, from the project's folder. $PYTHON names the Python to use.
+The Makefile calls it from the project's folder. $PYTHON names the Python to use.
 Otherwise it is the newest on $PATH for which all packages have wheels. Nothing is compiled. An
-environment that is there is kept. This file runs on Python 3.6 and later.
+environment that is there is kept.
 """
 
 import glob
@@ -15,11 +15,9 @@ import subprocess
 import sys
 
 DIAGNOSIS = "d2l_deeprnn/_mxnet/diagnosis.py"
+OLDEST = (3, 6)  # to run this
 NEWEST = (3, 14)  # of a newer Python, some package has no wheel yet
 PROGRESS = 20  # seconds between two lines that say that it goes on
-CAPTIVE = (
-    "it lists no %s. If this network has a login page, open any page in a browser and log in first"
-)
 
 
 def main(venv, extra=""):
@@ -97,12 +95,9 @@ def refuse(problems):
 
 
 def run_quietly(words):
+    nothing, pipe = subprocess.DEVNULL, subprocess.PIPE
     return subprocess.run(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        errors="replace",
+        words, stdin=nothing, stdout=pipe, stderr=subprocess.STDOUT, errors="replace"
     )
 
 
@@ -130,12 +125,13 @@ def reason(said):
     if broken:
         return "the package index cannot be reached: " + broken[-1]
     if none and none[-1][0] in ("setuptools", "numpy"):  # they are there for every Python
-        return "the package index cannot be reached: " + CAPTIVE % none[-1][0]
+        words = "the package index cannot be reached: it lists no %s. If this network has a login"
+        return words % none[-1][0] + "\npage, open any page in a browser and log in"
     if none:
-        return (
-            "there is no wheel of %s%s for this Python. Name an older one, after make clean:\n"
-            "make PYTHON=/path/to/python3.%d"
-        ) % (none[-1] + (NEWEST[1],))
+        words = (
+            "there is no wheel of %s%s for this Python. Name an older one, after make clean:\n%s"
+        )
+        return words % (none[-1] + ("make PYTHON=/path/to/python3.%d" % NEWEST[1],))
     errors = re.findall(r"^ *(?:ERROR|error):.*", said, re.MULTILINE)
     return "pip failed:\n" + "\n".join(errors[-3:])
 
@@ -150,6 +146,8 @@ def stop(number, frame):
 
 
 if __name__ == "__main__":
+    if sys.version_info[:2] < OLDEST:
+        sys.exit("make: %s is too old. Name another: make PYTHON=/path/to/python3" % sys.executable)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     main(*sys.argv[1:])

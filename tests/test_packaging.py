@@ -189,7 +189,7 @@ def test_all_that_the_makefile_and_ci_call_is_in_the_sdist(checkout, sdist):
         return checkout.glob(word) if is_inside else []
 
     called = set()
-    for name in ["Makefile", ".ci/run", "scripts/set_up.sh", "scripts/set_up.py"]:
+    for name in ["Makefile", ".ci/run", "scripts/set_up.py"]:
         words = re.findall(r"[\w./*-]*[\w/*]", (ROOT / name).read_text(encoding="utf-8"))
         called |= {path.relative_to(checkout) for word in words for path in matching(word)}
     assert {Path("notebooks/execute.py"), Path("d2l_deeprnn/_mxnet/diagnosis.py")} <= called

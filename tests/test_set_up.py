@@ -20,8 +20,7 @@ from d2l_deeprnn._mxnet import diagnosis
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ["sh", "make", "rm", "touch", "cat", "cp", "mkdir", "sleep"]
-FILES = ["Makefile", "setup.py", "pyproject.toml", "d2l_deeprnn/_version.py", "scripts/set_up.sh"]
-FILES += ["scripts/set_up.py"]
+FILES = ["Makefile", "setup.py", "pyproject.toml", "d2l_deeprnn/_version.py", "scripts/set_up.py"]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 # What diagnosis.py prints, what pip prints, its exit status and the seconds that it takes.
@@ -29,14 +28,10 @@ PYTHON = """#!{sh}
 case "$*" in
 *diagnosis.py*) printf '%s' '{facts}' ;;
 *set_up.py*) echo $$ >pid; exec '{real}' -c '
-import runpy, sys
+import sys
 sys.argv, sys.executable = sys.argv[1:], "{bin}/{name}"
-module = runpy.run_path(sys.argv[0])
-module["main"].__globals__["PROGRESS"] = 0.2
-for number in (2, 15):
-    module["signal"].signal(number, module["stop"])
-module["main"](*sys.argv[1:])' "$@" ;;
-"-m venv"*) echo "{name} venv" >>events; mkdir -p .venv/bin; cp "{bin}/{name}" .venv/bin/python ;;
+exec(open(sys.argv[0]).read().replace("PROGRESS = 20", "PROGRESS = 0.2"))' "$@" ;;
+"-m venv"*) echo {name} venv >>events; mkdir -p .venv/bin; cp "{bin}/{name}" .venv/bin/python ;;
 "-m pip"*) echo "pip $*" >>events; printf '%s\\n' '{says}'; sleep {seconds}; exit {status} ;;
 -c*) exit {runs} ;;
 *) echo "{name} $*" >>events ;;
@@ -58,10 +53,11 @@ class Machine:
         for name in TOOLS:
             os.symlink(shutil.which(name), str(self.bin / name))
 
+        self.python("python3", "")  # runs the set-up, and will not do for anything else
+
     def python(self, name, version, problems="", place=None, **facts):
-        given = {"says": "", "status": 0, "seconds": 0, "runs": 0, **facts}
         place = place or self.bin
-        place.mkdir(exist_ok=True)
+        given = {"says": "", "status": 0, "seconds": 0, "runs": 0, **facts}
         text = PYTHON.format(
             sh=shutil.which("sh"), real=sys.executable, bin=place, name=name,
             facts=f"{version}\n{problems}\n" if version else "", **given,
@@ -90,11 +86,10 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def taken(name, install=INSTALL):
+def taken(name):
     """The events of a set-up with one Python, up to the command itself."""
-    return [f"{name} venv", *(f"pip -m pip install {words}" for words in install)] + [
-        f"{name} {REPRODUCE}"
-    ]
+    installed = [f"pip -m pip install {words}" for words in INSTALL]
+    return [f"{name} venv", *installed, f"{name} {REPRODUCE}"]
 
 
 # Which Python ------------------------------------------------------------------------------
@@ -120,20 +115,11 @@ def test_the_newest_that_has_wheels_is_taken(machine, versions, best):
     assert machine.make()[::2] == (0, [f"{best} {REPRODUCE}"])
 
 
-def test_one_behind_another_of_the_same_name_is_found(machine, tmp_path):
-    machine.python("python3.11", "3.11")
-    machine.python("python3.11", "", place=tmp_path / "shims of a manager", runs=127)
-    path = os.pathsep.join([str(tmp_path / "shims of a manager"), str(machine.bin)])
-    assert machine.make(PATH=path)[::2] == (0, taken("python3.11"))
-
-
 def test_the_one_that_is_named_is_taken_or_refused(machine):
     machine.python("python3.12", "3.12")
     machine.python("python3.7", "3.7", "python3.7 is Python 3.7.1\nMXNet needs libgomp")
-    machine.python("python3.10", "", runs=127)
     for name, words in [
-        ("python3.6", "make: there is no python3.6. Name a Python: make PYTHON="),
-        ("python3.10", "make: python3.10 does not run"),
+        ("python3.6", "make: there is no python3.6. Install python3-venv (Debian, Ubuntu) or"),
         ("python3.7", "make: python3.7 is Python 3.7.1\nmake: MXNet needs libgomp\n"),
     ]:
         status, said, events = machine.make("test", f"PYTHON={name}")
@@ -144,18 +130,11 @@ def test_the_one_that_is_named_is_taken_or_refused(machine):
     assert machine.make("reproduce", f"PYTHON={named}")[::2] == (0, taken("python3.8"))
 
 
-def test_no_python_at_all(machine):
-    status, said, events = machine.make()
-    assert (status, events) == (2, []) and "no Python 3.8 or later was found" in said
-    for packages in zip(*diagnosis.LIBRARIES["Linux", "x86_64"].values()):
-        assert all(package in said for package in packages)
-
-
-def test_what_is_wrong_with_the_best_is_said_before_any_download(machine):
+def test_what_is_missing_is_said_before_any_download(machine):
     machine.python("python3", "3.6", "too old")
     machine.python("python3.11", "3.11", "MXNet needs libgomp.so.1")
     status, said, events = machine.make()
-    assert (status, events) == (2, []) and "\nmake: MXNet needs libgomp.so.1\n" in "\n" + said
+    assert (status, events) == (2, []) and said.startswith("make: MXNet needs libgomp.so.1\n")
 
 
 # The environment ---------------------------------------------------------------------------
@@ -165,40 +144,24 @@ def test_an_environment_that_is_there_is_kept_and_gets_what_each_target_needs(ma
     machine.python("python3.9", "3.9")
     assert machine.make()[0] == 0
     machine.python("python3.12", "3.12")
-    for target, extra in [("test", "test"), ("notebooks", "notebooks"), ("reproduce", "")]:
-        if not extra:
-            os.utime(str(machine.clone / "setup.py"), (2**32, 2**32))
-        events = machine.make(target)[2]
-        project = f".[{extra}]" if extra else "."
-        assert events[:-1] == taken("", [w.replace(".", project) if "edit" in w else w
-                                         for w in INSTALL])[1:-1]  # fmt: skip
-        assert events[-1].startswith("python3.9 ")
+    assert machine.make("test")[2][1:] == [
+        "pip -m pip install --editable .[test]",
+        "pip -m pip install --no-deps mxnet==1.9.1",
+        "python3.9 -m pytest",
+    ]
+    os.utime(str(machine.clone / "setup.py"), (2**32, 2**32))
+    assert machine.make()[::2] == (0, taken("python3.9")[1:])
 
 
-def test_an_environment_that_lost_a_library_is_told_so(machine):
+def test_an_environment_is_looked_at_again(machine):
     machine.python("python3.9", "3.9")
     assert machine.make()[0] == 0
-    python = machine.clone / ".venv" / "bin" / "python"
-    python.write_text(python.read_text().replace("3.9\n", "3.9\nMXNet needs libgomp.so.1"))
+    place = machine.clone / ".venv" / "bin"
+    machine.python("python", "3.9", "MXNet needs libgomp.so.1", place=place)
     status, said, events = machine.make("test")
     assert (status, events) == (2, []) and said.startswith("make: MXNet needs libgomp.so.1\n")
-
-
-def test_an_environment_whose_python_is_gone_is_made_anew(machine):
-    machine.python("python3.9", "3.9")
-    assert machine.make()[0] == 0
-    machine.python("python", "", place=machine.clone / ".venv" / "bin", runs=127)
+    machine.python("python", "", place=place, runs=127)  # the Python behind it is gone
     assert machine.make()[::2] == (0, taken("python3.9"))
-
-
-def test_a_folder_that_cannot_be_written_to_is_one_line(machine):
-    machine.python("python3", "3.12")
-    text = (machine.bin / "python3").read_text()
-    fail = '"-m venv"*) echo "Error: [Errno 30] Read-only file system: .venv"; exit 1 ;;'
-    (machine.bin / "python3").write_text(re.sub('"-m venv".*', lambda found: fail, text))
-    status, said, events = machine.make()
-    assert (status, events) == (2, [])
-    assert "cannot make a virtual environment: Error: [Errno 30] Read-only file system" in said
 
 
 # pip ---------------------------------------------------------------------------------------
@@ -214,7 +177,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(machine):
         ),
         (
             "ERROR: No matching distribution found for setuptools>=64",
-            "it lists no setuptools. If this network has a login page, open any page in a browser",
+            "it lists no setuptools. If this network has a login\npage, open any page",
         ),
         (
             "ERROR: No matching distribution found for onnxruntime>=1.19",
@@ -247,8 +210,7 @@ def test_a_signal_ends_pip_too(machine, number):
     while not (log.exists() and "pip" in log.read_text()):
         time.sleep(0.05)
     os.kill(int((machine.clone / "pid").read_text()), number)
-    said, _ = process.communicate()
-    assert process.returncode == 2 and f"Error {128 + number}" in said
+    assert f"Error {128 + number}" in process.communicate()[0]
     machine.python("python", "3.13", place=machine.clone / ".venv" / "bin")
     assert machine.make()[2] == taken("python")[1:]  # the next one goes on from there
 

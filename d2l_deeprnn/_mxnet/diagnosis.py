@@ -93,10 +93,8 @@ def python_problem() -> Optional[str]:
     """Whether this Python is too old."""
     if sys.version_info[:2] >= OLDEST:
         return None
-    return "%s is Python %s, and this package needs 3.8 or later: make PYTHON=/path/to/python3" % (
-        sys.executable,
-        platform.python_version(),
-    )
+    words = "%s is Python %s, and this package needs 3.8 or later: make PYTHON=/path/to/python3"
+    return words % (sys.executable, platform.python_version())
 
 
 def processor_problem() -> Optional[str]:
@@ -163,25 +161,14 @@ def link_libraries() -> None:
 def package_problem(with_venv: bool = False) -> Optional[str]:
     """Whether packages of the system are missing: libraries and, if asked for, Python's venv."""
     found = missing_libraries()
-    packages = LIBRARIES.get((platform.system(), platform.machine()), {})
-    brings = [packages[name] for name in found]
+    brings = [LIBRARIES[platform.system(), platform.machine()][name] for name in found]
     if with_venv and not _has_venv():
-        # If this is a second Python of the system, its packages are named after its version.
-        name = "python3"
-        if os.path.dirname(sys.executable or "") == "/usr/bin" and os.path.realpath(
-            sys.executable
-        ) != os.path.realpath("/usr/bin/python3"):
-            name = "python%d.%d" % sys.version_info[:2]
         found.insert(0, "Python's module venv")
-        brings.insert(0, (name + "-venv", name + "-libs"))
+        brings.insert(0, ("python%d.%d-venv" % sys.version_info[:2], "python3-libs"))
     if not found:
         return None
-    debian, fedora = (" ".join(words) for words in zip(*brings))
-    return "MXNet needs %s. Debian, Ubuntu: apt-get install %s; Fedora: dnf install %s" % (
-        " and ".join(found),
-        debian,
-        fedora,
-    )
+    words = (" and ".join(found),) + tuple(" ".join(packages) for packages in zip(*brings))
+    return "MXNet needs %s. Debian, Ubuntu: apt-get install %s; Fedora: dnf install %s" % words
 
 
 def _has_venv() -> bool:
@@ -199,15 +186,19 @@ def obstacles(with_venv: bool = False) -> List[str]:
     return [problem for problem in found if problem]
 
 
+def pip_install(requirement: str) -> str:
+    """Return the command that installs something into this Python, wherever pip's own is."""
+    return "%s -m pip install %s" % (shlex.quote(sys.executable or "python3"), requirement)
+
+
+def _again() -> str:
+    return pip_install("--no-deps --force-reinstall mxnet==1.9.1")
+
+
 def not_installed(module: str) -> str:
     """Say how to install one of the modules in ``INSTALL`` into this Python."""
     problem, requirement, options = INSTALL[module]
-    words = "%s: %s -m pip install %s%s" % (
-        problem,
-        shlex.quote(sys.executable or "python3"),
-        options,
-        shlex.quote(requirement),
-    )
+    words = problem + ": " + pip_install(options + shlex.quote(requirement))
     if "ipykernel" in sys.modules:
         words += (
             ". Or choose the kernel of the environment in which it is installed; there, "
@@ -218,14 +209,13 @@ def not_installed(module: str) -> str:
 
 def explain(error: BaseException) -> str:
     """Say in one line why ``import mxnet`` failed, and what to do."""
-    text, name = " ".join(str(error).split()), getattr(error, "name", None)
-    problem = None
+    text, name, problem = " ".join(str(error).split()), getattr(error, "name", None), None
     if name in INSTALL:
         problem = (system_problem() if name == "mxnet" else None) or not_installed(name)
     elif isinstance(error, OSError):
         problem = system_problem() or package_problem() or _arm_problem(text)
         problem = problem or _nvidia_problem(text)
-    return problem or "MXNet cannot be imported: %s" % text
+    return problem or "MXNet cannot be imported: " + text
 
 
 def _arm_problem(text: str) -> Optional[str]:
@@ -244,26 +234,18 @@ def _nvidia_problem(text: str) -> Optional[str]:
     return (
         "%s is missing, which MXNet's build for GPUs needs. It comes with %s. The last builds are "
         "for CUDA 11, which may be installed beside CUDA 12 or later. Or uninstall this build, "
-        "whose name begins with mxnet-cu, and use that for CPUs: %s -m pip install --no-deps "
-        "--force-reinstall mxnet==1.9.1"
-    ) % (
-        found.group(),
-        NVIDIA.get(found.group(1), "the CUDA release in the build's name"),
-        shlex.quote(sys.executable or "python3"),
-    )
+        "whose name begins with mxnet-cu, and use that for CPUs: %s"
+    ) % (found.group(), NVIDIA.get(found.group(1), "the CUDA in the build's name"), _again())
 
 
 def crashed(status: int) -> str:
     """Say why a process that used MXNet ended with a signal, from its negative exit status."""
     if -status == signal.SIGILL:
         return processor_problem() or (
-            "MXNet stopped with an illegal instruction: this processor, or the emulator of one, "
-            "lacks instructions that MXNet's wheel uses. Use another machine"
+            "MXNet stopped with an illegal instruction, which this processor or emulator lacks. "
+            "Use another machine"
         )
-    return (
-        "MXNet crashed (signal %d). Install it anew, and say so if that does not help: "
-        "%s -m pip install --no-deps --force-reinstall mxnet==1.9.1"
-    ) % (-status, shlex.quote(sys.executable or "python3"))
+    return "MXNet crashed (signal %d). Install it anew: %s" % (-status, _again())
 
 
 if __name__ == "__main__" and "--link" in sys.argv:

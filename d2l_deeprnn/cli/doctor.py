@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     for package in sorted(metadata.distributions(), key=lambda package: package.metadata["Name"]):
         if package.metadata["Name"].startswith(("mxnet", "numpy")):
             print(f"{package.metadata['Name']} {package.version}")
-    problems = [*(diagnosis.obstacles() or _trial()), *_kernels(), *_cache()]
+    problems = [*(diagnosis.obstacles() or _trial()), *_cache()]
     for problem in problems:
         print(f"problem: {problem}.")
     if not problems:
@@ -65,23 +64,6 @@ def _trial() -> Iterator[str]:
     elif done.returncode:
         lines = done.stderr.splitlines() or ["MXNet failed and printed nothing"]
         yield printable(lines[-1].partition("CannotImportMXNet: ")[2] or lines[-1])
-
-
-def _kernels() -> Iterator[str]:
-    """Yield a problem if a Jupyter outside this environment has kernels, but not this Python."""
-    data = "~/Library/Jupyter" if sys.platform == "darwin" else "~/.local/share/jupyter"
-    pythons = set()
-    for folder in (os.path.expanduser(data), "/usr/local/share/jupyter", "/usr/share/jupyter"):
-        for path in Path(folder).glob("kernels/*/kernel.json"):
-            try:
-                pythons.add(json.loads(path.read_text(encoding="utf-8"))["argv"][0])
-            except (OSError, ValueError, LookupError, TypeError):
-                continue
-    if pythons and sys.executable not in pythons:
-        yield (
-            f"notebooks outside this environment run {' or '.join(sorted(pythons))}. To choose "
-            f"this Python there: {sys.executable} -m ipykernel install --user --name d2l_deeprnn"
-        )
 
 
 def _cache() -> Iterator[str]:

@@ -1,6 +1,5 @@
 """``d2l-deeprnn doctor``, on a machine on which MXNet works; tests/_mxnet has the others."""
 
-import json
 import sys
 
 import pytest
@@ -27,18 +26,6 @@ def test_a_trial_that_fails_is_shown_by_its_last_line(home, monkeypatch, capsys)
     monkeypatch.setattr("d2l_deeprnn.cli.doctor.TRIAL", "raise RuntimeError('odd')")
     assert main(["doctor"]) == 2
     assert "\nproblem: RuntimeError: odd.\n" in capsys.readouterr().out
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="Jupyter has another folder there")
-def test_kernels_of_other_pythons_are_told(home, capsys):
-    for name, python, status in [("a", "/usr/bin/python3", 2), ("b", sys.executable, 0)]:
-        kernel = home / ".local/share/jupyter/kernels" / name / "kernel.json"
-        kernel.parent.mkdir(parents=True)
-        kernel.write_text(json.dumps({"argv": [python, "-m", "ipykernel_launcher"]}))
-        assert main(["doctor"]) == status
-    kernel.write_text("no JSON")
-    assert main(["doctor"]) == 2
-    assert "run /usr/bin/python3. To choose this Python there: " in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written_is_told(home, monkeypatch, capsys):
