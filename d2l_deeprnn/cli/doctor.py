@@ -14,7 +14,7 @@ from typing import Iterator
 from .._mxnet import diagnosis
 from .._version import __version__
 from ..files import printable
-from .console import BAD_INPUT, DONE
+from .console import BAD_INPUT, DONE, show
 
 EXAMPLES = """\
   d2l-deeprnn doctor"""
@@ -41,17 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what is here and what is wrong; return the exit status."""
     wsl = " in WSL" if "microsoft" in platform.release().lower() else ""
-    print(f"d2l_deeprnn {__version__}, {Path(__file__).parents[1]}")
-    print(f"Python {platform.python_version()}, {sys.executable}")
-    print(f"{platform.system()} {platform.machine()}{wsl}")
-    for package in sorted(metadata.distributions(), key=lambda package: package.metadata["Name"]):
-        if package.metadata["Name"].startswith(("mxnet", "numpy")):
-            print(f"{package.metadata['Name']} {package.version}")
+    show(f"d2l_deeprnn {__version__}, {Path(__file__).parents[1]}")
+    show(f"Python {platform.python_version()}, {sys.executable}")
+    show(f"{platform.system()} {platform.machine()}{wsl}")
+    for package in metadata.distributions():
+        name = package.metadata["Name"] or ""  # None after an installation that broke off
+        if name.startswith(("mxnet", "numpy")):
+            show(f"{name} {package.version}")
     problems = [*(diagnosis.obstacles() or _trial()), *_cache()]
     for problem in problems:
-        print(f"problem: {problem}.")
+        show(f"problem: {problem}.")
     if not problems:
-        print("MXNet works, and nothing is missing.")
+        show("MXNet works, and nothing is missing.")
     return BAD_INPUT if problems else DONE
 
 
