@@ -14,5 +14,5 @@ RUN apt-get update \
 
 WORKDIR /d2l_deeprnn
 COPY . .
-RUN make .venv/installed-test
+RUN make .venv/installed-base
 CMD ["make", "help"]

@@ -22,6 +22,7 @@ export PYTHON
 
 help:
 	@echo 'make reproduce   train the chapter'\''s model and compare with the book, into reproduction/'
+	@echo 'make install     only set up .venv, with the command .venv/bin/d2l-deeprnn'
 	@echo 'make test        run the tests; real books are looked for in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
 	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
@@ -43,6 +44,9 @@ reproduce: $(VENV)/installed-base
 	fi; \
 	echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'; \
 	exit $$status
+
+install: $(VENV)/installed-base
+	@echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'
 
 test: $(VENV)/installed-test
 	$(VENV_PYTHON) -m pytest $(ARGS)
@@ -102,4 +106,4 @@ $(VENV)/installed-site: $(METADATA)
 	    { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
 	@touch $@ $(VENV)/installed-base
 
-.PHONY: help requirements-tested.txt reproduce test test-slow results notebooks site lint format clean
+.PHONY: help install requirements-tested.txt reproduce test test-slow results notebooks site lint format clean

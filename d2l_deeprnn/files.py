@@ -182,7 +182,7 @@ def parse_json(text: Union[str, bytes]) -> Any:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > 40:
+    if len(digits) > 300:  # a floating-point number has up to 309
         raise ValueError(f"it has an integer of {len(digits)} digits")
     return int(digits)
 

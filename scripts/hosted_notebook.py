@@ -24,7 +24,7 @@ from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
-ADDRESS = "git+https://ADDRESS/d2l_deeprnn"
+ADDRESS = "git+ADDRESS"
 # What this package needs is there on Colab and Kaggle; the rest of what they have does not matter.
 HOSTED = ["numpy>=2", "matplotlib", "requests", "tqdm", "jinja2", "chardet", "setuptools<85"]
 LOADED = "import numpy, matplotlib.pyplot\nloaded = numpy.__version__"

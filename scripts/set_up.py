@@ -2,9 +2,9 @@
 
     python3 scripts/set_up.py VENV [EXTRA]
 
-The Makefile calls it from the project's folder. $PYTHON names the Python to use.
-Otherwise it is the newest on $PATH for which all packages have wheels. Nothing is compiled. An
-environment that is there is kept.
+The Makefile calls it from the project's folder. If $PYTHON is set, it is the Python that runs this
+and that is used. Otherwise the newest on $PATH for which all packages have wheels is used. Nothing
+is compiled. An environment that is there is kept.
 """
 
 import glob
@@ -64,7 +64,7 @@ def choose():
         names = ["python3.[0-9]", "python3.[0-9][0-9]", "python3", "python"]
         folders = os.environ["PATH"].split(os.pathsep)
         paths = [path for f in folders for n in names for path in glob.glob(os.path.join(f, n))]
-        found = [(diagnose(path, "--venv"), path) for path in paths]
+        found = [(diagnose(path, "--venv"), path) for path in [*paths, sys.executable]]
     # The first of equal ones on the path counts.
     facts, path = max(
         [(facts, path) for facts, path in found if facts],

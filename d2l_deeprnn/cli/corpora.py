@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
             place = locate_text(name) or "not on this machine"
         except CorpusError as error:
             place = f"unusable: {error}"
-        show(f"{name}\n    {text.title}, {text.author}\n    from {text.source}\n    {place}")
+        show(f"{name}\n    {text.title}, {text.author}\n    {text.source}\n    {place}")
     return DONE

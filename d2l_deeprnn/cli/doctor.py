@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             show(f"{name} {package.version}")
     problems = [*(diagnosis.obstacles() or _trial()), *_cache()]
     for problem in problems:
-        show(f"problem: {problem}.")
+        show(f"problem: {problem}")
     if not problems:
         show("MXNet works, and nothing is missing.")
     return BAD_INPUT if problems else DONE

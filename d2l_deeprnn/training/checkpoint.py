@@ -162,8 +162,8 @@ def _data(archive: zipfile.ZipFile, size: int) -> Dict[str, Any]:
         raise ValueError(f"its part {_MANIFEST!r} is not that of a {FORMAT}")
     if manifest.get("version") not in READABLE:
         raise ValueError(
-            f"its version is {manifest.get('version')!r}: update d2l_deeprnn, which reads "
-            f"version {VERSION}"
+            f"its version is {manifest.get('version')!r}; this d2l_deeprnn reads "
+            f"{' and '.join(map(str, READABLE))}: update it"
         )
     data = manifest.get("data")
     if not isinstance(data, dict):

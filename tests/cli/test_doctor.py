@@ -25,7 +25,7 @@ def test_it_says_what_is_here_and_that_mxnet_works(capsys):
 def test_a_trial_that_fails_is_shown_by_its_last_line(home, monkeypatch, capsys):
     monkeypatch.setattr("d2l_deeprnn.cli.doctor.TRIAL", "raise RuntimeError('odd')")
     assert main(["doctor"]) == 2
-    assert "\nproblem: RuntimeError: odd.\n" in capsys.readouterr().out
+    assert "\nproblem: RuntimeError: odd\n" in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written_is_told(home, monkeypatch, capsys):

@@ -159,7 +159,7 @@ def test_the_parts_as_they_were_make_a_checkpoint(path):
             {"version": 2, "data": {}, "format": "another"},
             "is not that of a d2l_deeprnn checkpoint",
         ),
-        ({"version": 3, "data": {}}, "its version is 3: update d2l_deeprnn, which reads version 2"),
+        ({"version": 3, "data": {}}, "its version is 3; this d2l_deeprnn reads 1 and 2: update it"),
         ({"version": 2, "data": []}, "lacks the data"),
         ({"version": 2}, "lacks the data"),
     ],
