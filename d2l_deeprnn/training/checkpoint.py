@@ -66,7 +66,7 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
     for name, array in arrays.items():
         if array.dtype.kind not in _NUMBERS:  # NumPy would pickle it
             raise ValueError(f"array {name!r} must hold numbers or booleans, not {array.dtype}")
-    if repr(json.loads(json.dumps(data))) != repr(data):
+    if repr(parse_json(json.dumps(data))) != repr(data):
         raise TypeError("data must consist of JSON values: lists, not tuples; strings as keys")
     manifest = {"format": FORMAT, "version": VERSION, "data": data}
     with atomic_file(user_path(path)) as file:

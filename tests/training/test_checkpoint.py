@@ -85,7 +85,7 @@ def test_arrays_come_back_to_the_bit(tmp_path, array):
 
 
 def test_values_come_back_equal(tmp_path):
-    data = {"float": 0.1 + 0.2, "int": 2**10000, "none": None, "inf": [math.inf, -math.inf], **DATA}
+    data = {"float": 0.1 + 0.2, "int": 2**900, "none": None, "inf": [math.inf, -math.inf], **DATA}
     save_checkpoint(tmp_path / "c", {}, {**data, "nan": math.nan})
     back = load_checkpoint(tmp_path / "c").data
     assert math.isnan(back.pop("nan")) and back == data
