@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import d2l_deeprnn as d2l
+from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.cli import COMMANDS, console, main, plot
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import launcher
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.learner import Diverged
 
@@ -229,6 +231,26 @@ def test_a_fault_has_the_same_status_in_every_command(monkeypatch, capsys):
         monkeypatch.setattr(import_module(f"d2l_deeprnn.cli.{command}"), "run", fail)
         assert main([command, *needed.get(command, ["a"])]) == 70
         assert "a fault in d2l_deeprnn" in capsys.readouterr().err
+
+
+def test_a_signal_while_a_command_is_loaded_has_its_status_too(monkeypatch, capsys):
+    def load(given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(cli, "_parser", load)
+    assert main(["runs"]) == 143
+    assert capsys.readouterr().err == "d2l-deeprnn: interrupted\n"
+
+
+def test_wrong_arguments_of_another_process_than_the_first_are_shown(monkeypatch):
+    said = []
+    monkeypatch.setattr(launcher, "number", lambda: 1)
+    monkeypatch.setattr(launcher, "keep_quiet", lambda: None)
+    monkeypatch.setattr(launcher, "say", said.append)
+    with pytest.raises(SystemExit):
+        main(["train", "--num-epochs", "x", "--out", "a"])
+    assert len(said) == 1 and said[0].startswith("rank 1 on ") and "--num-epochs" in said[0]
 
 
 @pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

@@ -253,6 +253,10 @@ def test_a_damaged_file_is_made_anew(path, made, suffix):
         assert_is(read_tokens(path), path)
         assert len(made) == number
         assert file.read_bytes() == content
+    file.unlink()
+    os.mkfifo(file, 0o600)  # nobody writes to it
+    assert_is(read_tokens(path), path)
+    assert file.read_bytes() == content
 
 
 def test_every_byte_of_the_files_counts(path, made):
