@@ -111,8 +111,8 @@ class Vocab:
         indices = np.empty(len(text), dtype=np.int32)
         for start in range(0, len(text), PIECE):  # to need little memory beside the result
             codes = _code_points(text[start : start + PIECE])
-            # the table's last entry is nobody's
-            indices[start : start + PIECE] = table[np.minimum(codes, len(table) - 1)]
+            # The last entry catches all characters beyond the table.
+            indices[start : start + PIECE] = np.take(table, codes, mode="clip")
         return indices
 
     def __len__(self) -> int:
