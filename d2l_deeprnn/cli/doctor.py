@@ -21,6 +21,8 @@ EXAMPLES = """\
 
 # A recurrent layer and a product of matrices: they come from different libraries.
 TRIAL = """
+import resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no file
 from d2l_deeprnn._mxnet import gluon, nd
 layer = gluon.rnn.LSTM(8)
 layer.initialize()
