@@ -167,21 +167,22 @@ def interruptions() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_on_signals(message: str) -> Iterator[StopRequest]:
+def stop_on_signals(message: str, stop: Optional[StopRequest] = None) -> Iterator[StopRequest]:
     """Turn a signal into a stop request, for work that stops at a place of its own.
 
     A second Ctrl-C interrupts at once.
 
     Args:
-        message: shown when the first signal comes.
+        message: Shown when the first signal comes.
+        stop: The request that a signal sets; a new one if None.
     """
-    stop = StopRequest()
+    wanted = stop or StopRequest()
     first = 0.0
 
     def request(number: int, frame: Any) -> None:
         nonlocal first
-        if not stop.is_set():
-            stop.set(number)
+        if not wanted.is_set():
+            wanted.set(number)
             first = time.monotonic()
             # Not print: the signal may have come while something was being printed.
             with contextlib.suppress(OSError):
@@ -191,7 +192,7 @@ def stop_on_signals(message: str) -> Iterator[StopRequest]:
             raise KeyboardInterrupt
 
     with _handled({number: request for number in SIGNALS}):
-        yield stop
+        yield wanted
 
 
 @contextlib.contextmanager

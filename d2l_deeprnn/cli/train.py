@@ -16,9 +16,9 @@ from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
 from ..files import parse_json, read_text, user_path
-from ..training.launcher import TIMEOUT
+from ..training.launcher import TIMEOUT, launched
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
-from .console import DONE, exit_status, print_line, stop_on_signals
+from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals
 from .generate import clean_prefix
 from .options import add_device, add_setting, device, given, whole_number
 
@@ -147,12 +147,22 @@ def run(arguments: argparse.Namespace) -> int:
             from ..training.tensorboard import DIRECTORY, TensorBoard
 
             watchers.append(stack.enter_context(TensorBoard(out / DIRECTORY)))
-        stop = stack.enter_context(stop_on_signals(STOPPING))
+        stop = StopRequest()
+        # Until training begins, there is nothing to save. Several processes have to stop together.
+        if launched() > 1:
+            stack.enter_context(stop_on_signals(STOPPING, stop))
+
+        def start(learner: Learner, text: TextParts) -> None:
+            if launched() == 1:
+                stack.enter_context(stop_on_signals(STOPPING, stop))
+            for watcher in watchers:
+                watcher.start(learner, text)
+
         result = runs.train(
             settings,
             out,
             resume=arguments.resume,
-            on_start=lambda learner, text: [w.start(learner, text) for w in watchers],
+            on_start=start,
             on_minibatch=display.minibatch,
             on_epoch=lambda record: [watcher.epoch(record) for watcher in watchers],
             should_stop=stop.is_set,

@@ -26,10 +26,7 @@ _START = re.compile(_MARKER % "START", re.IGNORECASE | re.MULTILINE)
 _END = re.compile(_MARKER % "END", re.IGNORECASE | re.MULTILINE)
 _PARAGRAPH_REST = r"[^\n]*(?:\n(?![ \t]*(?:\n|\Z))[^\n]+)*"
 _CREDITS = re.compile(r"\A\s*Produced by\b" + _PARAGRAPH_REST)
-_CLOSING_LINE = re.compile(
-    r"^End of (?:the |this )?Project Gutenberg\b" + _PARAGRAPH_REST + r"\s*\Z",
-    re.IGNORECASE | re.MULTILINE,
-)
+_CLOSING_LINE = re.compile(r"End of (?:the |this )?Project Gutenberg\b", re.IGNORECASE)
 
 
 def clean(pieces: Iterable[str], *, lower: bool, fold_whitespace: bool) -> Iterator[str]:
@@ -119,9 +116,21 @@ def _before_end(book: str) -> str:
     end = _END.search(book)
     if not end:
         return book
-    book = book[: end.start()]
-    closing = _CLOSING_LINE.search(book, max(len(book) - AROUND, 0))
-    return (book[: closing.start()] if closing else book).rstrip() + "\n"
+    return _without_closing_line(book[: end.start()].rstrip()).rstrip() + "\n"
+
+
+def _without_closing_line(book: str) -> str:
+    """Cut a book at a closing line, if its last paragraph has one."""
+    closing = end = len(book)
+    while end > max(len(book) - AROUND, 0):
+        start = book.rfind("\n", 0, end) + 1
+        line = book[start:end]
+        if not line.strip(" \t"):
+            break
+        if _CLOSING_LINE.match(line):
+            closing = start
+        end = start - 1
+    return book[:closing]
 
 
 def _whole_words(pieces: Iterable[str]) -> Iterator[str]:

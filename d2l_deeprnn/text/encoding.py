@@ -107,6 +107,11 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
                 )
             if not piece:
                 return
+            if not chars and piece[0] == "\ufffe":
+                raise NotText(
+                    f"{name} is not {shown} text: its byte order mark is that of the other byte "
+                    "order, so give utf-16 or utf-32 as the encoding"
+                )
             yield piece if chars else piece.lstrip("\ufeff")
             chars, before = chars + len(piece), (before + piece)[-2:]
 

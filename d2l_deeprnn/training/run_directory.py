@@ -41,6 +41,10 @@ CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "b
 TRAIN, REPRODUCE = "train", "reproduce"  # commands that have such a directory
 
 
+# What a configuration may hold beside the settings and the text.
+_KINDS = {"changes": list, "machine": dict, "versions": dict, "ranks": int, "device": str}
+
+
 class RunError(D2LError, RuntimeError):
     """A directory cannot be used for what was asked."""
 
@@ -227,6 +231,9 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
             raise ValueError("it is not a run's")
         if command_of(config) == TRAIN or "run" in config:
             config["run"], config["text"]["sha256"]  # raises if one is not there
+        for name, kind in _KINDS.items():
+            if name in config and not isinstance(config[name], kind):
+                raise ValueError(f"its {name} is {repr(config[name])[:60]}")
         paths = config["text"].get("paths", []) if command_of(config) == TRAIN else []
         if not isinstance(paths, list) or not all(isinstance(p, (str, type(None))) for p in paths):
             raise ValueError(f"the paths of its text are {paths!r}")

@@ -110,12 +110,13 @@ def history_in(data: Mapping[str, Any]) -> List[TrainRecord]:
     Raises:
         KeyError, TypeError, ValueError: If it is missing, or is something else.
     """
-    return [
-        TrainRecord(
-            int(epoch), float(train), None if valid is None else float(valid), float(lr), float(s)
-        )
-        for epoch, train, valid, lr, s in data["history"]
-    ]
+    history = []
+    for number, (epoch, train, valid, lr, seconds) in enumerate(data["history"], 1):
+        if epoch != number:
+            raise ValueError(f"its epoch {number} is called {epoch!r}")
+        valid = None if valid is None else float(valid)
+        history.append(TrainRecord(number, float(train), valid, float(lr), float(seconds)))
+    return history
 
 
 def parameter_arrays(parameters: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._checks import positive_number
 from .._mxnet import autograd, gluon, mx, nd
@@ -297,9 +297,14 @@ def map_arrays(function: Callable[[nd.NDArray], Any], state: Any) -> Any:
         return type(state)(map_arrays(function, part) for part in state)
     if isinstance(state, dict):
         mapped = copy.copy(state)
-        mapped.update({key: map_arrays(function, part) for key, part in state.items()})
+        mapped.update({key: map_arrays(function, state[key]) for key in _sorted(state)})
         return mapped
     return state
+
+
+def _sorted(state: Dict[Any, Any]) -> List[Any]:
+    # A model may return its parts in another order than begin_state does.
+    return sorted(state, key=repr)
 
 
 def arrays_in(state: Any) -> List[nd.NDArray]:
@@ -313,7 +318,7 @@ def arrays_in(state: Any) -> List[nd.NDArray]:
     if state is None:
         return []
     if isinstance(state, (list, tuple, dict)):
-        parts = state.values() if isinstance(state, dict) else state
+        parts = [state[key] for key in _sorted(state)] if isinstance(state, dict) else state
         return [array for part in parts for array in arrays_in(part)]
     raise TypeError(
         f"the hidden state has a {type(state).__name__} in it, which cannot be saved: let "

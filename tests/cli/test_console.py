@@ -243,6 +243,16 @@ def test_a_signal_while_a_command_is_loaded_has_its_status_too(monkeypatch, caps
     assert capsys.readouterr().err == "d2l-deeprnn: interrupted\n"
 
 
+def test_a_signal_while_a_text_is_read_ends_train_at_once(monkeypatch, capsys, tmp_path):
+    def read(settings):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr("d2l_deeprnn.training.runs.read_text_of", read)
+    assert main([*TRAIN, "--out", str(tmp_path / "run")]) == 143
+    assert "a checkpoint is being written" not in capsys.readouterr().err
+
+
 def test_wrong_arguments_of_another_process_than_the_first_are_shown(monkeypatch):
     said = []
     monkeypatch.setattr(launcher, "number", lambda: 1)

@@ -96,3 +96,6 @@ def test_odd_texts_take_no_time(odd, monkeypatch):
     for beginning, end in (START, END), (START + "Produced by", closing + "x" + END):
         text = odd * (2**21 // len(odd))
         assert len("".join(cut_gutenberg([beginning, text, closing * 99, end]))) > 0
+    spaced = START + closing[:-1] + " " * 2**16 + "x\n\ny\n" + END
+    assert "".join(cut_gutenberg([spaced * 100])).count("y\n") == 100
+    assert "".join(cut_gutenberg([START + "a\n \n" + closing * 99 + END])) == "a\n"

@@ -181,6 +181,10 @@ def test_utf_16_without_a_mark_does_not_say_which_byte_comes_first(tmp_path):
             marked = "\ufeffA text.".encode(encoding + (end or "-be"))
             path = write(tmp_path / "t", marked)
             assert kept(path, encoding=encoding + (end or "")) == "A text."
+        path = write(tmp_path / "t", "\ufeffA text.".encode(encoding + "-le"))
+        # In UTF-32, the swapped mark is no character at all.
+        words = "mark is that of the other byte order" if encoding == "utf-16" else "is not utf-32"
+        assert words in refused(path, encoding=encoding + "-be")
 
 
 @needs_chardet

@@ -455,11 +455,13 @@ class Nested(OneArray):
         return self.packed(super().begin_state(batch_size, ctx))
 
     def packed(self, array):
-        return Named(collections.OrderedDict(own=[array, None]))
+        return Named(collections.OrderedDict(own=[array, None], twice=2 * array))
 
     def forward(self, inputs, state):
-        scores, array = super().forward(inputs, state.part["own"][0])
-        return scores, self.packed(array)
+        parts = state.part
+        scores, array = super().forward(inputs, (parts["own"][0] + parts["twice"]) / 3)
+        parts = self.packed(array).part
+        return scores, Named({"twice": parts["twice"], "own": parts["own"]})  # in another order
 
 
 Named = collections.namedtuple("Named", "part")
@@ -467,7 +469,7 @@ Named = collections.namedtuple("Named", "part")
 
 class WithNumber(Nested):
     def packed(self, array):
-        return Named({"own": [array, 7]})
+        return Named({"own": [array, 7], "twice": 2 * array})
 
 
 class NoState(OneArray):
