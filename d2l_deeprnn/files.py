@@ -243,14 +243,14 @@ _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 def _lock(descriptor: int) -> None:
-    for _ in range(10):
+    deadline = time.monotonic() + 0.2
+    while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _BUSY:
+            if error.errno not in _BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)  # is_locked may have it for a moment
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)  # is_locked may have it for a moment
 
 
 def is_locked(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What MXNet 1.9.1 needs of a system and of a Python, and what to do if something is missing.
+"""Requirements of MXNet 1.9.1 on the system and on Python, and remedies if one is missing.
 
 Each function returns one line: what is wrong, then what to do; or None if nothing is. The set-up,
 a failed import and ``d2l-deeprnn doctor`` all show these lines.
@@ -25,8 +25,9 @@ from typing import List, Optional
 OLDEST = (3, 8)
 PLATFORMS = [("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")]
 
-# What brings each package. MXNet's own metadata asks for a NumPy that has no wheels from Python
-# 3.13 on. Without it nothing is missing: this package requires all that MXNet imports.
+# For each module: the problem if it is missing, its requirement, and options of pip. MXNet's own
+# metadata asks for a NumPy that has no wheels from Python 3.13 on. Without it nothing is missing:
+# this package requires all that MXNet imports.
 INSTALL = {
     "mxnet": ("MXNet is not installed", "mxnet==1.9.1", "--no-deps "),
     "numpy": ("NumPy is not installed", "numpy>=1.20,<3", ""),
@@ -62,7 +63,7 @@ _NVIDIA_LIBRARY = re.compile(r"\b(lib(?:cu[a-z]+|nccl|nvrtc|nvToolsExt))[a-zA-Z-
 
 
 def system_problem() -> Optional[str]:
-    """Whether MXNet was built for this system."""
+    """Return why MXNet cannot run on this system, or None."""
     system, machine = platform.system(), platform.machine()
     if system.startswith(("Windows", "CYGWIN", "MINGW", "MSYS")):
         return (
@@ -90,7 +91,7 @@ def system_problem() -> Optional[str]:
 
 
 def python_problem() -> Optional[str]:
-    """Whether this Python is too old."""
+    """Return that this Python is too old, or None."""
     if sys.version_info[:2] >= OLDEST:
         return None
     words = "%s is Python %s, and this package needs 3.8 or later: make PYTHON=/path/to/python3"
@@ -98,7 +99,7 @@ def python_problem() -> Optional[str]:
 
 
 def processor_problem() -> Optional[str]:
-    """Whether the processor lacks instructions that MXNet uses without asking."""
+    """Return that the processor lacks instructions that MXNet uses without asking, or None."""
     if platform.machine() != "x86_64" or _has_avx():
         return None
     return (
@@ -159,7 +160,7 @@ def link_libraries() -> None:
 
 
 def package_problem(with_venv: bool = False) -> Optional[str]:
-    """Whether packages of the system are missing: libraries and, if asked for, Python's venv."""
+    """Return which packages of the system are missing (libraries, perhaps venv), or None."""
     found = missing_libraries()
     brings = [LIBRARIES[platform.system(), platform.machine()][name] for name in found]
     if with_venv and not _has_venv():

@@ -20,11 +20,11 @@ PIECE = 2**20
 BEGINNING_BYTES = 2**20
 # Bytes that a guess looks at.
 SAMPLE_BYTES = 2**16
-# What chardet's confidence in a guess must be. With fewer than ten bytes outside ASCII it is often
+# Least confidence of chardet in a guess. With fewer than ten bytes outside ASCII it is often
 # wrong, unless it is sure.
 ENOUGH_TO_GUESS = 10
 LIKELY, SURE = 0.1, 0.9
-# What the user says is doubted only with so many bytes outside ASCII, and this confidence.
+# The user's encoding is doubted only from so many bytes outside ASCII, and this confidence on.
 ENOUGH_TO_DOUBT, DOUBT = 100, 0.2
 
 # How files begin that people take for texts (regular expressions), and what to do with them.
@@ -129,7 +129,7 @@ def _check_beginning(raw: bytes, encoding: Optional[str], name: str) -> None:
 
 
 def _advice(file: BinaryIO, position: int, tried: str) -> str:
-    """What to do with a file that is not text in the encoding that was tried.
+    """Return advice for a file that is not text in the encoding that was tried.
 
     Args:
         position: An offset near the place that is wrong.

@@ -41,7 +41,7 @@ CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "b
 TRAIN, REPRODUCE = "train", "reproduce"  # commands that have such a directory
 
 
-# What a configuration may hold beside the settings and the text.
+# Types of the optional parts of a configuration, beside the settings and the text.
 _KINDS = {"changes": list, "machine": dict, "versions": dict, "ranks": int, "device": str}
 
 
