@@ -46,9 +46,9 @@ _HOME = {
     "predict_rnn": "chapter.predict",
     "predict_rnn_gluon": "chapter.predict",
     "EpochRecord": "chapter.train",
-    "grad_clipping": "training.step",
-    "grad_clipping_gluon": "training.step",
-    "sgd": "training.step",
+    "grad_clipping": "training.optimization",
+    "grad_clipping_gluon": "training.optimization",
+    "sgd": "training.optimization",
     "train_and_predict_rnn": "chapter.train",
     "train_and_predict_rnn_gluon": "chapter.train",
     "use_svg_display": "evidence.figures",
@@ -101,7 +101,7 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from .training.ngram import NGramModel
     from .training.runs import load_run
     from .training.settings import TrainSettings
-    from .training.step import grad_clipping, grad_clipping_gluon, sgd
+    from .training.optimization import grad_clipping, grad_clipping_gluon, sgd
 
 
 def __getattr__(name: str) -> Any:

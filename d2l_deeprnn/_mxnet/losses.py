@@ -1,9 +1,8 @@
 """Losses of minibatches, read from the device a little later than they are computed.
 
-To read a number from the device is to wait for it. The chapter's loop did so
-in every minibatch, and the device stood idle while the next one was prepared.
-Never to read would let the device's queue, and the memory it holds, grow with
-the length of the text.
+Reading a number from the device waits for it. The chapter's loop read each loss at once, and the
+device was idle while the next minibatch was prepared. If no loss were read, the device's queue, and
+the memory it holds, would grow with the length of the text.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ IN_FLIGHT = 4  # minibatches that the device may have in its queue
 
 
 class LateLosses:
-    """Reports each loss when ``IN_FLIGHT`` more were added, the last at the end of a ``with``.
+    """Reports each loss when ``IN_FLIGHT`` more were added, or when ``read`` is called.
 
     Args:
         on_loss: called with one number for each loss, in order.
@@ -28,16 +27,13 @@ class LateLosses:
         self._in_flight: Deque[nd.NDArray] = collections.deque()
 
     def add(self, loss: nd.NDArray) -> None:
-        """Take an array of one number, which may still be computed."""
+        """Add an array of one number, which may still be computed."""
         self._in_flight.append(loss)
         if len(self._in_flight) > IN_FLIGHT:
             self._read_first()
 
-    def __enter__(self) -> LateLosses:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        # After an exception too, such as Ctrl-C in a notebook: training may resume from there.
+    def read(self) -> None:
+        """Wait for all losses, and report them."""
         while self._in_flight:
             self._read_first()
 

@@ -190,7 +190,7 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 def _read_settings(path: Path) -> Dict[str, Any]:
     """The settings in the configuration of a run of ``train``, or in an object of their own."""
-    from ..training.run_directory import TRAIN, command_of, located
+    from ..training.run_directory import TRAIN, command_of, resolve_paths
 
     try:
         config = parse_json(read_text(path))
@@ -201,7 +201,7 @@ def _read_settings(path: Path) -> Dict[str, Any]:
         settings = explicit(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         # Where the run's texts are now, from whatever directory this is called.
-        return {**settings, "corpus": located(settings["corpus"], config.get("text", {}))}
+        return {**settings, "corpus": resolve_paths(settings["corpus"], config.get("text", {}))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise SettingsError(f"--config {path} cannot be used: {reason}") from None

@@ -12,7 +12,7 @@ import numpy as np
 from .._mxnet import gluon, nd
 from .._mxnet.context import device_of
 from ..training.state import as_numpy, parameters_of, set_parameters
-from ..training.step import ModelParameters, Step
+from ..training.optimization import ModelParameters
 
 NUM_STEPS = 256  # characters that are read at a time; they decide memory, not results
 ADAPTING_STEPS = 20  # characters between two updates

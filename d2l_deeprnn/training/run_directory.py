@@ -294,7 +294,7 @@ def check_own(path: Path, data: Dict[str, Any], run: str) -> Dict[str, Any]:
 
 
 @contextlib.contextmanager
-def fitting(path: Path) -> Iterator[None]:
+def checkpoint_errors(path: Path) -> Iterator[None]:
     """Say of which checkpoint an error is, where its parts do not fit its run.
 
     Raises:
@@ -312,7 +312,7 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def places(sources: Sequence[str]) -> List[Optional[str]]:
+def absolute_paths(sources: Sequence[str]) -> List[Optional[str]]:
     """The absolute path of each text that is a file or a directory; None for a known name.
 
     So a run finds its text from any directory.
@@ -320,7 +320,7 @@ def places(sources: Sequence[str]) -> List[Optional[str]]:
     return [None if source in KNOWN_TEXTS else str(Path(source).absolute()) for source in sources]
 
 
-def located(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
+def resolve_paths(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
     """Where the texts of a run are now: where they were, or else where they were said to be.
 
     Args:
@@ -336,7 +336,7 @@ def located(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
     ]
 
 
-def check_there(sources: Sequence[str], directory: Path, command: str) -> None:
+def check_exists(sources: Sequence[str], directory: Path, command: str) -> None:
     """Raise a CorpusError that says how to go on, unless each text of a run is where it was."""
     for source in sources:
         if source not in KNOWN_TEXTS and not Path(source).exists():
