@@ -85,8 +85,8 @@ def check_ctx(ctx: Any) -> None:
     # Differs: the original failed where it first used the list.
     if isinstance(ctx, (list, tuple)):
         raise TypeError(
-            f"ctx must be one device, not a list of them, {list(ctx)}: use d2l.try_gpu(), or one "
-            "device of the list"
+            f"ctx must be a single device, not the list {list(ctx)}: pass one of them, or "
+            "d2l.try_gpu()"
         )
     if ctx is not None and not isinstance(ctx, mx.Context):
         raise TypeError(f"ctx must be a device such as mx.cpu() or d2l.try_gpu(), not {ctx!r}")
@@ -138,9 +138,9 @@ def exclusive_generators() -> Iterator[None]:
     """
     if not _generators.acquire(blocking=False):
         raise GeneratorsInUse(
-            "another thread of this process is training. Both would draw from the same random "
-            "generators, and neither would be repeatable. Train one after the other, or use a "
-            "process for each"
+            "another thread of this process is training: both would draw from the same random "
+            "generators, so neither would be repeatable. Train one model after the other, or each "
+            "in its own process"
         )
     try:
         yield
