@@ -164,7 +164,7 @@ def read_text(path: Path) -> str:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     if path.stat().st_size > _LARGEST_TEXT:
-        raise OSError(errno.EFBIG, f"it has more than {_LARGEST_TEXT >> 20} MiB", os.fspath(path))
+        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_TEXT >> 20} MiB", os.fspath(path))
     return path.read_text(encoding="utf-8-sig")
 
 
@@ -226,9 +226,9 @@ def locked(path: Path, *, mode: int = 0o666) -> Iterator[None]:
             _lock(descriptor)
         except OSError as error:
             if error.errno in _BUSY:
-                raise InUse(error.errno, "another process works here", os.fspath(path)) from None
+                raise InUse(error.errno, "another process uses it", os.fspath(path)) from None
             warnings.warn(
-                f"{path} cannot be locked ({error.strerror}): see to it that no other process "
+                f"{path} cannot be locked ({error.strerror}): make sure that no other process "
                 "works in that directory",
                 stacklevel=2,
             )

@@ -48,7 +48,7 @@ DATA_VARIABLE = "D2L_DEEPRNN_DATA"
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
 # Small, since a chunk is waited for however slowly it comes.
 CHUNK_BYTES = 64
-SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a directory that can be written to"
+SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a writable directory"
 # More than ten times the largest known text: a server that never stops must not fill the disk.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
 # What comes through a pipe has no length that could be looked at first.
@@ -350,7 +350,7 @@ def check_kept(texts: Sequence[Source]) -> None:
         name = _path(source)
         if source == "-" or name.startswith(("/dev/", "/proc/")) or _is_pipe(name):
             raise CorpusError(
-                f"{name!r} can be read only once, and a run needs its text again when it is "
+                f"{name!r} can be read only once, but a run needs its text again when it is "
                 "resumed or evaluated: save the text in a file"
             )
 
@@ -431,8 +431,8 @@ def locate_text(name: str) -> Optional[Path]:
             if found != text.sha1:
                 raise WrongTextError(
                     f"{path} is not the known text {name!r}: its SHA-1 should be {text.sha1} but "
-                    f"is {found}; delete the file if it is damaged, or pass its path to use it all "
-                    f"the same: load_corpus({str(path)!r}). {' '.join(_ways_on(text))}"
+                    f"is {found}; delete the file if it is damaged, or pass its path to use it "
+                    f"anyway: load_corpus({str(path)!r}). {' '.join(_ways_on(text))}"
                 )
             return path
     return None
@@ -485,7 +485,7 @@ def cache_directory() -> Optional[Path]:
 def _download(text: KnownText) -> Path:
     """Download a text into the cache: checked first, then put in place in one step."""
     if text.url is None:
-        raise _not_available(text, "no server is known to have this very file")
+        raise _not_available(text, "no server is known to have this exact file")
     directory = cache_directory()
     if directory is None:
         raise _not_available(
@@ -507,10 +507,10 @@ def _download(text: KnownText) -> Path:
             text, f"{text.url} into {directory} ({error.strerror or error}; {SET_CACHE})"
         ) from None
     # Unlike a wrong file on this machine, nobody put it there: the text is not available.
-    problem = f"what it sent, {len(content)} bytes, is not this text: its SHA-1 is {found}"
+    problem = f"it sent {len(content)} bytes, which are not this text: their SHA-1 is {found}"
     if content.lstrip().startswith(b"<"):
         problem = (
-            "a web page came in place of the text; if this network has a login page (captive "
+            "it sent a web page instead of the text; if this network has a login page (captive "
             "portal), log in with a browser and try again"
         )
     raise _not_available(text, f"{text.url} ({problem})")
@@ -567,14 +567,14 @@ def _not_available(text: KnownText, tried: str) -> TextNotAvailable:
 def _ways_on(text: KnownText) -> Tuple[str, str, str]:
     """Say how to get on without, or with another copy of, a text."""
     if text.url is None:
-        second = f"save any edition, for one from {text.source}, and pass the path of its file"
+        second = f"save any edition, such as {text.source}, and pass the path of its file"
     else:
-        second = f"run again with a network, so that {text.url} can be downloaded"
+        second = f"run this again with network access, to download {text.url}"
     return (
-        f"Ways on: (1) put a copy with SHA-1 {text.sha1}, called {text.filename}, into a directory "
+        f"You can (1) put a copy with SHA-1 {text.sha1}, called {text.filename}, into a directory "
         f"and set {DATA_VARIABLE} to that directory;",
         f"(2) {second};",
-        "(3) use a text of your own by its path, or a sample that is shipped: "
+        "(3) use a text of your own by its path, or a bundled sample: "
         f"load_corpus({SAMPLE_TEXT!r})",
     )
 
@@ -614,11 +614,11 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
         return [_file(name, mode, encoding)]
     paths = list(_paths_in(name))
     if not paths:
-        raise CorpusError(f"{name!r} is a directory without files: put texts in it, or name others")
+        raise CorpusError(f"{name!r} contains no files: put texts in it, or choose another")
     files = [_file(path, _mode(path), encoding) for path in paths]
     for file in files:
         if file.is_pipe:
-            raise CorpusError(f"{file.name!r} is a pipe: a directory must hold files only")
+            raise CorpusError(f"{file.name!r} is a pipe: a directory must contain only files")
     return files
 
 
@@ -635,11 +635,11 @@ def _paths_in(directory: str) -> Iterator[str]:
 
 def _file(name: str, mode: Optional[int], encoding: Optional[str]) -> TextFile:
     if mode is None:
-        raise CorpusError(f"{name!r} cannot be read: it is a link to what is not there")
+        raise CorpusError(f"{name!r} cannot be read: it is a broken link")
     if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
         return TextFile(name, name, encoding, is_pipe=stat.S_ISFIFO(mode))
     # A device may never come to an end.
-    raise CorpusError(f"{name!r} is not a regular file: name a text file")
+    raise CorpusError(f"{name!r} is not a regular file: choose a text file")
 
 
 def _read_file(file: TextFile) -> Iterator[str]:
@@ -654,7 +654,7 @@ def _read_file(file: TextFile) -> Iterator[str]:
         raise CorpusError(str(error)) from None
     if not is_text:
         raise CorpusError(
-            f"{file.name} holds no text: it is empty, or nothing is left after clean-up"
+            f"{file.name} contains no text: it is empty, or nothing is left after cleaning"
         )
 
 
@@ -674,7 +674,7 @@ def _opened(file: TextFile) -> Iterator[BinaryIO]:
             yield raw
         elif raw.read(2) != b"\x1f\x8b":
             raise CorpusError(
-                f"{file.name} is not compressed with gzip, as its name says: rename it"
+                f"{file.name} is not compressed with gzip, although its name ends in .gz: rename it"
             )
         else:
             raw.seek(0)
@@ -743,9 +743,9 @@ def _reading(name: Union[str, Path]) -> Iterator[None]:
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
     except (EOFError, zlib.error) as error:  # of a compressed file
-        raise CorpusError(f"{name} is damaged, or a part of it is missing: {error}") from None
+        raise CorpusError(f"{name} is damaged or incomplete: {error}") from None
     except (MemoryError, OverflowError):
-        raise CorpusError(f"{name} cannot be read: it is too large for the memory") from None
+        raise CorpusError(f"{name} cannot be read: it does not fit in memory") from None
 
 
 def _shortened(words: str) -> str:

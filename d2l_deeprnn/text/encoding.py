@@ -29,7 +29,7 @@ ENOUGH_TO_DOUBT, DOUBT = 100, 0.2
 
 # How files begin that people take for texts (regular expressions), and what to do with them.
 _SIGNATURES = (
-    (rb"\x1f\x8b", "compressed with gzip, not text: unpack it, or let its name end in .gz"),
+    (rb"\x1f\x8b", "compressed with gzip, not text: unpack it, or give it a name that ends in .gz"),
     (
         rb"PK\x03\x04",
         "a ZIP archive (so are .docx, .odt and .epub), not text: unpack it first",
@@ -95,7 +95,7 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
                     problem = f": character {chars + at} would be the control character {char}"
                 elif escape:
                     position += escape.start()
-                    problem = ": it has escape characters"
+                    problem = ": it contains escape characters"
             except UnicodeDecodeError as error:
                 position = file.tell() - len(error.object) + error.start
                 problem = f": byte 0x{error.object[error.start]:02x} at offset {position}"
@@ -109,8 +109,8 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
                 return
             if not chars and piece[0] == "\ufffe":
                 raise NotText(
-                    f"{name} is not {shown} text: its byte order mark is that of the other byte "
-                    "order, so give utf-16 or utf-32 as the encoding"
+                    f"{name} is not {shown} text: its byte order mark is for the other byte order, "
+                    "so use utf-16 or utf-32 as the encoding"
                 )
             yield piece if chars else piece.lstrip("\ufeff")
             chars, before = chars + len(piece), (before + piece)[-2:]
@@ -123,7 +123,7 @@ def _check_beginning(raw: bytes, encoding: Optional[str], name: str) -> None:
             raise NotText(f"{name} is {description}")
     if encoding in _MARKS and not raw.startswith(_MARKS[encoding]):
         raise NotText(
-            f"{name} has no byte order mark, and {encoding} does not say which byte comes first: "
+            f"{name} has no byte order mark, and {encoding} does not specify the byte order: "
             f"use {encoding}-le or {encoding}-be"
         )
 
@@ -146,13 +146,13 @@ def _advice(file: BinaryIO, position: int, tried: str) -> str:
     if likely and _decode_beginning(sample, likely) is not None:
         return (
             f". It looks like {likely}: read it with --encoding {likely}, in Python "
-            f"encoding={likely!r}, and see whether the characters come out right"
+            f"encoding={likely!r}, and check that the characters are right"
         )
     if b"\0" in sample:
-        return ". It seems to be binary"
+        return ". It looks like a binary file"
     return (
-        ". Its encoding cannot be told from its bytes: find out which it is, and read it with "
-        "--encoding NAME, in Python encoding=NAME"
+        ". Its encoding cannot be determined from its bytes: find out its encoding, and read it "
+        "with --encoding NAME, in Python encoding=NAME"
     )
 
 

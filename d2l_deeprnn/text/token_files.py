@@ -142,8 +142,8 @@ def read_tokens(
 
 def _warn(reason: str) -> None:
     warnings.warn(
-        f"{reason}, so the text is kept in memory and is read again at the next start: set "
-        "XDG_CACHE_HOME to a directory with room for one to four bytes a character",
+        f"{reason}, so the text is kept in memory and read again next time: set XDG_CACHE_HOME to "
+        "a directory with room for one to four bytes per character",
         stacklevel=3,
     )
 

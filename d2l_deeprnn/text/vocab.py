@@ -86,12 +86,12 @@ class Vocab:
         if not idx_to_token or idx_to_token[0] != "<unk>":
             raise ValueError(f"idx_to_token must begin with '<unk>': {list(idx_to_token)[:3]}")
         if not all(isinstance(token, str) for token in idx_to_token):
-            raise ValueError("idx_to_token holds something other than strings")
+            raise ValueError("idx_to_token must contain only strings")
         vocab = cls([])
         vocab.idx_to_token = list(idx_to_token)
         vocab.token_to_idx = {token: index for index, token in enumerate(idx_to_token)}
         if len(vocab.token_to_idx) != len(vocab):
-            raise ValueError("idx_to_token holds a token twice")
+            raise ValueError("idx_to_token contains a token twice")
         return vocab
 
     def encode(self, text: str) -> np.ndarray:

@@ -10,8 +10,7 @@ from .._checks import positive_number
 from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.blocks import named_parameters
 from .._mxnet.context import check_ctx
-from .._mxnet.fast import FlatParameters, structure
-from ..nn.fast import flat_parameters, training_forward
+from ..nn.fast import FlatParameters, flat_parameters, structure, training_forward
 from .state import as_numpy, parameters_of, set_parameters, with_prefix, without_prefix
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]

@@ -6,10 +6,9 @@ import math
 import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from .._mxnet import autograd, gluon, nd
-from .._mxnet.allocator import keep_freed_memory
-from .._mxnet.fast import queueing
-from .._mxnet.losses import LateLosses
+from .._mxnet import autograd, gluon, keep_freed_memory, nd
+from .._mxnet.context import queueing
+from ..nn.fast import LateLosses
 from ..text.minibatches import Minibatches
 from .optimization import ArrayParameters, ModelParameters, clipping_factor
 from .ranks import ALONE, Ranks

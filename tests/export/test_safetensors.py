@@ -225,18 +225,18 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda arrays, facts: facts.clear(), "does not say which model it is of"),
+        (lambda arrays, facts: facts.clear(), "it has no metadata of a model"),
         (lambda arrays, facts: facts.update(d2l_deeprnn_format="2"), "version '2', not 1: update"),
         (lambda arrays, facts: facts.pop("vocab"), "'vocab' is missing in its metadata"),
         (lambda arrays, facts: facts.update(vocab="["), "cannot be imported: "),
         (lambda arrays, facts: facts.update(vocab="[" * 10**5), "cannot be imported: "),
         (set_json("vocab", ["a", "b"]), "idx_to_token must begin with '<unk>'"),
-        (set_json("vocab", ["<unk>"] + ["a"] * (V - 1)), "holds a token twice"),
+        (set_json("vocab", ["<unk>"] + ["a"] * (V - 1)), "contains a token twice"),
         (set_json("vocab", [*VOCAB.idx_to_token, "§"]), f"({V},), these settings need ({V + 1},)"),
         (set_json("cleaning", {"lower": 1, "fold_whitespace": True}), "must be true or false"),
         (set_json("cleaning", 3), "cannot be imported: "),
         (set_json("source", []), "its source must be names with values, not []"),
-        (set_json("layers", []), "name no layers"),
+        (set_json("layers", []), "lists no layers"),
         (set_json("layers", [LAYER] * 3), "rnn.bias_hh_l2 is missing"),
         (set_json("layers", [LAYER]), "rnn.bias_hh_l1 is unexpected"),
         (
