@@ -226,7 +226,7 @@ IN_FLIGHT = 4  # minibatches that may be in the device's queue
 
 
 class LateLosses:
-    """Reports each loss when ``IN_FLIGHT`` more were added, and the last ones on leaving ``with``.
+    """Reports each loss when ``IN_FLIGHT`` more were added, or when ``read`` is called.
 
     Reading a loss waits for the device, which is then idle while the next minibatch is prepared.
     If losses were never read, the device's queue would grow without limit.

@@ -286,7 +286,352 @@ class _Session(Callback):
         """Return the seconds since the last checkpoint."""
         return time.monotonic() - self._saved
 
-    def _metrics(history: List[TrainRecord]) -> str:
+    def _save(self, learner: Learner) -> None:
+        arrays, data = learner.state_dict()
+
+        def save() -> None:
+            assert self._directory is not None
+            tokens = self._text.vocab.idx_to_token
+            checkpoint = {"learner": data, "vocab": tokens, "versions": versions()}
+            best = _is_newest_best(learner)
+            self._directory.save(arrays, checkpoint, _metrics(learner.history), best=best)
+
+        self._ranks.first(save)
+        self._saved = time.monotonic()
+
+
+def _restore(learner: Learner, vocab: Vocab, directory: Any, ranks: Ranks, out: Path) -> None:
+    """Load the checkpoint of a run, complete its files, and record changed settings."""
+    arrays: Dict[str, np.ndarray] = {}
+
+    def load() -> Any:
+        if not directory.has(LAST):
+            directory.warn_restart()
+            return None
+        loaded = directory.load(LAST)
+        with checkpoint_errors(out / LAST):
+            _check_vocab(loaded.data["vocab"], vocab)
+            check_parameters(learner.model, without_prefix("params", loaded.arrays))
+        arrays.update(loaded.arrays)
+        return loaded.data
+
+    def complete_files() -> None:
+        if data is not None:
+            directory.save_metrics(_metrics(learner.history))
+            if _is_newest_best(learner):  # the run may have been killed before it wrote this
+                directory.copy_best()
+        epochs_started = len(learner.history) + (learner.position > 0)
+        _record_changes(learner.settings, epochs_started, directory)
+
+    data = ranks.first(load)
+    if data is not None:
+        with checkpoint_errors(out / LAST):
+            learner.load_state_dict(ranks.first_arrays(arrays), data["learner"])
+    ranks.first(complete_files)
+
+
+def _is_newest_best(learner: Learner) -> bool:
+    """Return whether an epoch has just ended that is the best so far."""
+    best = learner.best
+    return best is not None and best is learner.history[-1] and not learner.position
+
+
+def _initialize(
+    directory: PathLike, model: RNNModel, settings: TrainSettings, vocab: Vocab, ctx: mx.Context
+) -> Dict[str, Any]:
+    """Give a new model the weights of another run; return their origin."""
+    directory = user_path(directory)
+    run = load_run(directory, ctx=ctx)
+    initialize_from(run, model, settings, vocab, ctx)
+    config = _read_train_config(directory)
+    origin = str(directory.absolute())
+    return {"directory": origin, "run": config["run"], "epoch": len(run.history)}
+
+
+def write_run(
+    out: PathLike,
+    settings: TrainSettings,
+    model: RNNModel,
+    vocab: Vocab,
+    history: List[TrainRecord],
+    *,
+    text: Mapping[str, Any],
+    imported: Mapping[str, Any],
+) -> None:
+    """Make a run of a model that was trained elsewhere; training can go on from there.
+
+    Its optimizer and its random generators start anew.
+
+    Args:
+        out: directory of the run, as in ``train``.
+        settings: of the model and of its training.
+        model: what ``build_model`` made of them, with its parameters.
+        vocab: that it was trained with.
+        history: of the epochs in which it was trained.
+        text: what the configuration is to say of the text. Its ``sha256`` is None where
+            nobody knows which text it was.
+        imported: where the model comes from.
+
+    Raises:
+        RunError: if the directory cannot be used.
+        OSError: if a file cannot be written.
+    """
+    arrays, data = initial_state(settings, model, device_of(model), history)
+    with run_directory(out, TRAIN, resume=False) as directory:
+        directory.begin(
+            {
+                "settings": as_dict(settings),
+                "text": {**text, "paths": absolute_paths(settings.corpus) if text["sha256"] else [None]},
+                "imported": dict(imported),
+                "device": str(try_gpu()),
+                "versions": versions(),
+                "machine": machine(),
+            }
+        )
+        checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
+        directory.save(arrays, checkpoint, _metrics(history), best=True)
+
+
+def load_run(
+    directory: PathLike, *, checkpoint: str = "best", ctx: Optional[mx.Context] = None
+) -> LoadedRun:
+    """Load the model of a run.
+
+    Args:
+        directory: of the run.
+        checkpoint: "best" or "last".
+        ctx: device of the model; that of ``try_gpu`` if None.
+
+    Raises:
+        RunError: if the directory holds no run.
+        CheckpointError: if the checkpoint is missing, damaged or of another run.
+        ValueError: if ``checkpoint`` is neither.
+        TypeError: if ``ctx`` is not one device.
+    """
+    directory = user_path(directory)
+    check_ctx(ctx)
+    names = {"best": BEST, "last": LAST}
+    if checkpoint not in names:
+        raise ValueError(f"checkpoint must be best or last, not {checkpoint!r}")
+    config = _read_train_config(directory)
+    path = directory / names[checkpoint]
+    if checkpoint == "best" and not path.exists():
+        raise CheckpointError(_no_best(directory))
+    loaded = load_own(path, config["run"])
+    ctx = ctx or try_gpu()
+    with checkpoint_errors(path):
+        settings = settings_of(config)
+        vocab = Vocab.from_tokens(loaded.data["vocab"])
+        model = build_model(settings, len(vocab), stacked=_is_stacked(config))
+        set_parameters(model, without_prefix("params", loaded.arrays), ctx)
+        history = history_in(loaded.data["learner"])
+    return LoadedRun(model, vocab, settings, history, ctx)
+
+
+def read_history(directory: PathLike) -> List[Dict[str, float]]:
+    """Read the rows of a run's ``metrics.csv``: column -> number, where there is one.
+
+    Raises:
+        RunError: if there is none, or it is no table of numbers.
+    """
+    directory = user_path(directory)
+    path = directory / METRICS
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
+        history = [
+            {name: float(row[name]) for name in row if row[name] and "prediction" not in name}
+            for row in rows
+        ]
+        if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
+            raise ValueError("an epoch in it is not a number of an epoch")
+        if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
+            raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
+        return history
+    except (FileNotFoundError, NotADirectoryError):
+        if read_config(directory) is None:
+            raise no_run(directory) from None
+        raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def settings_of(config: Dict[str, Any]) -> TrainSettings:
+    """The settings in a run's configuration, with its texts where they are now."""
+    settings = from_dict(config["settings"])
+    corpus = tuple(resolve_paths(settings.corpus, config["text"]))
+    return dataclasses.replace(settings, corpus=corpus)
+
+
+def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextParts:
+    """Read the text of the run in a directory, if it is still what it was.
+
+    Args:
+        directory: The run's directory.
+        vocab: The loaded model's vocabulary, if the text will be used with the model.
+
+    Raises:
+        RunError: If there is no run, or the text has changed.
+        CorpusError: If the text cannot be found or used.
+        CheckpointError: If the text's vocabulary is not the model's.
+    """
+    directory = user_path(directory)
+    config = _read_train_config(directory)
+    _check_text_known(config, directory)
+    settings = settings_of(config)
+    check_exists(settings.corpus, directory, TRAIN)
+    text = read_text_of(settings)
+    check_text(config, text.sha256, settings.corpus, directory)
+    if vocab is not None:
+        with checkpoint_errors(directory):
+            _check_vocab(vocab.idx_to_token, text.vocab)
+    return text
+
+
+def _check_vocab(tokens: List[str], vocab: Vocab) -> None:
+    if tokens != vocab.idx_to_token:
+        raise ValueError(
+            "its vocabulary is not that of the run's text, so its indices stand for other "
+            "characters"
+        )
+
+
+def _read_train_config(directory: Path) -> Dict[str, Any]:
+    """The configuration of a run of ``train``."""
+    config = read_config(directory)
+    if config is None:
+        raise no_run(directory)
+    if command_of(config) != TRAIN:
+        raise RunError(
+            f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
+        )
+    return config
+
+
+def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
+    """Raise a RunError if nobody knows on which text the model of a run was trained."""
+    if config["text"]["sha256"] is None:
+        raise RunError(
+            f"the model in {directory} was imported from a file that does not name the text it was "
+            "trained on: it can write, and be scored on a text (evaluate --corpus), but not be "
+            "trained further"
+        )
+
+
+def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a run was begun by a version that always took a ``StackedRNN``."""
+    if config is None:
+        return False
+    version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
+    return str(version).startswith(("0.1.", "0.2."))
+
+
+def _no_best(directory: Path) -> str:
+    go_on = f"train --resume --out {directory}"
+    if not (directory / LAST).exists():
+        return f"the run in {directory} has no checkpoint yet: go on with it ({go_on})"
+    return (
+        f"the run in {directory} has no {BEST}, which the first finished epoch writes: take "
+        f"--checkpoint last, or go on with the run ({go_on})"
+    )
+
+
+def _resume_settings(
+    config: Dict[str, Any],
+    settings: Optional[TrainSettings],
+    out: Path,
+    init_from: Optional[PathLike],
+) -> TrainSettings:
+    """The settings to go on with: the run's, with what may be changed."""
+    if init_from is not None:
+        raise SettingsError(
+            f"the run in {out} has started, and its weights cannot be replaced: leave out "
+            "init_from, or start a new run in another directory"
+        )
+    _check_text_known(config, out)
+    own = settings_of(config)
+    settings = settings or own
+    odd = [
+        line
+        for line in differences(own, settings)
+        if line.partition(":")[0] not in (*CHANGEABLE, "corpus")
+    ]
+    if odd:
+        raise SettingsError(
+            f"the run in {out} has other settings ({'; '.join(odd)}): "
+            "resume it with its own, or begin a new run in another directory"
+        )
+    if settings.corpus == from_dict(config["settings"]).corpus:
+        settings = dataclasses.replace(settings, corpus=own.corpus)
+    if settings.corpus == own.corpus:
+        check_exists(own.corpus, out, TRAIN)
+    return settings
+
+
+def _record_changes(settings: TrainSettings, begun: int, directory: RunDirectory) -> None:
+    """Write down what is changed from here on, unless it would change what was done."""
+    config = directory.config
+    assert config is not None
+    own = from_dict(config["settings"])
+    what = {
+        name: {"from": getattr(own, name), "to": getattr(settings, name)}
+        for name in CHANGEABLE
+        if getattr(own, name) != getattr(settings, name)
+    }
+    if "num_epochs" in what:
+        if settings.num_epochs < begun:
+            raise SettingsError(
+                f"num_epochs must be at least {begun}, as many as the run in {directory.path} "
+                f"has begun, not {settings.num_epochs}"
+            )
+        if settings.schedule == "cosine" and begun:
+            raise SettingsError(
+                f"num_epochs is {own.num_epochs} in the run in {directory.path}, and cannot be "
+                "changed: with schedule cosine, the epochs done would have had other learning "
+                "rates; begin a new run in another directory"
+            )
+    text = config["text"]
+    moved = settings.corpus != tuple(resolve_paths(own.corpus, text))
+    paths = absolute_paths(settings.corpus)
+    if "paths" in text and paths != text["paths"]:
+        what["corpus"] = {"from": text["paths"], "to": paths}
+    elif moved:
+        what["corpus"] = {"from": list(own.corpus), "to": list(settings.corpus)}
+    if what or paths != text.get("paths"):
+        corpus = settings.corpus if moved else own.corpus
+        changed = as_dict(dataclasses.replace(settings, corpus=corpus))
+        new = {"settings": changed, "text": {**text, "paths": paths}}
+        directory.change(begun, what, new)
+
+
+def _must_be_equal(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
+    """What all ranks must have been started with."""
+    # The same text may lie in another place, or be in another encoding.
+    own = {name: v for name, v in as_dict(settings).items() if name not in ("corpus", "encoding")}
+    packages = {f"version of {name}": version for name, version in versions().items()}
+    return {**own, **packages, "text (by its SHA-256)": text.sha256}
+
+
+def _config(
+    settings: TrainSettings, text: TextParts, ctx: mx.Context, ranks: Ranks
+) -> Dict[str, Any]:
+    return {
+        "settings": as_dict(settings),
+        "text": {
+            "sha256": text.sha256,
+            "paths": absolute_paths(settings.corpus),
+            "vocab_size": len(text.vocab),
+            "train_chars": len(text.train),
+            "valid_chars": len(text.valid),
+            "test_chars": len(text.test),
+        },
+        "device": str(ctx),
+        "ranks": ranks.size,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _metrics(history: List[TrainRecord]) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(TrainRecord._fields)
