@@ -57,6 +57,13 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
     from d2l_deeprnn.training.learner import Learner, new_model
     from d2l_deeprnn.training.ranks import together
     from d2l_deeprnn.training.settings import TrainSettings
+    from d2l_deeprnn.training.trainer import Callback
+
+    class Count(Callback):
+        minibatches = 0
+
+        def on_minibatch(self, trainer, progress):
+            self.minibatches += 1
 
     random.seed(0)
     text = np.array([random.randrange(VOCAB_SIZE) for _ in range(35 * batch_size * 9)])
@@ -68,12 +75,12 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
         ctx = ranks.device()
         model = new_model(settings, VOCAB_SIZE, ctx)
         learner = Learner(settings, model, text, text[:0], ctx, ranks=ranks)
-        done = []
 
         def train(number):
-            done.clear()
-            while len(done) < number:
-                learner.train_epoch(done.append)
+            done = Count()
+            while done.minibatches < number:
+                learner.train_epoch([done])
+            return done.minibatches
 
         train(8)
         if ranks.rank == 0:
@@ -81,8 +88,8 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
                 subprocess.Popen([sys.executable, "-c", busy.BUSY])
         time.sleep(1)
         started = time.perf_counter()
-        train(minibatches)
-        took = (time.perf_counter() - started) / len(done)
+        done = train(minibatches)
+        took = (time.perf_counter() - started) / done
         return took if ranks.rank == 0 else None
 
 

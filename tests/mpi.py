@@ -24,6 +24,7 @@ from d2l_deeprnn.training.learner import Learner, new_model
 from d2l_deeprnn.training.ranks import together
 from d2l_deeprnn.training.settings import TrainSettings
 from d2l_deeprnn.training.state import parameters_of
+from d2l_deeprnn.training.trainer import Callback
 
 # The one beside this Python belongs to mpi4py's MPI.
 MPIEXEC = shutil.which(
@@ -61,6 +62,16 @@ def train_until(out, minibatches):
     assert result.stopped == (minibatches > 0), result
 
 
+class EachMinibatch(Callback):
+    """Calls a function with the progress after each minibatch."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_minibatch(self, trainer, progress):
+        self.function(progress)
+
+
 def losses_and_parameters(cases):
     """Train a network for each of some settings; return both, by case, on rank 0."""
     random = np.random.RandomState(1)
@@ -77,7 +88,7 @@ def losses_and_parameters(cases):
             learner = Learner(settings, model, text[:700], text[700:], ctx, ranks=ranks)
             minibatches = []
             while len(minibatches) < 50:
-                learner.train_epoch(minibatches.append)
+                learner.train_epoch([EachMinibatch(minibatches.append)])
             last = parameters_of(model)
             found[name] = {
                 "losses": [[record.train_loss, record.valid_loss] for record in learner.history],

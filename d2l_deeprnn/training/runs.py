@@ -212,6 +212,10 @@ def train(
         if config is not None:
             check_text(config, text.sha256, chosen.corpus, out)
         ctx = device = ctx or ranks.device()
+        arrays: Dict[str, np.ndarray] = {}
+        data = None
+        if config is not None:
+            data = ranks.first(lambda: _load(directory, chosen, text.vocab, arrays))
         model = new_model(chosen, len(text.vocab), device, stacked=_is_stacked(config))
         source = None
         if init_from is not None:
@@ -222,7 +226,11 @@ def train(
             new.update({"init_from": source} if source else {})
             ranks.first(lambda: directory.begin(new))
         else:
-            _restore(learner, text.vocab, directory, ranks, out)
+            if data is not None:
+                with checkpoint_errors(out / LAST):
+                    learner.load_state_dict(ranks.first_arrays(arrays), data["learner"])
+                arrays.clear()
+            ranks.first(lambda: _complete_files(directory, learner))
         session = _Session(
             directory, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
             checkpoint_minutes,
@@ -300,34 +308,37 @@ class _Session(Callback):
         self._saved = time.monotonic()
 
 
-def _restore(learner: Learner, vocab: Vocab, directory: Any, ranks: Ranks, out: Path) -> None:
-    """Load the checkpoint of a run, complete its files, and record changed settings."""
-    arrays: Dict[str, np.ndarray] = {}
+def _load(
+    directory: RunDirectory, settings: TrainSettings, vocab: Vocab, arrays: Dict[str, np.ndarray]
+) -> Optional[Dict[str, Any]]:
+    """Load the last checkpoint of a run, if there is one and it fits the settings and the text.
 
-    def load() -> Any:
-        if not directory.has(LAST):
-            directory.warn_restart()
-            return None
-        loaded = directory.load(LAST)
-        with checkpoint_errors(out / LAST):
-            _check_vocab(loaded.data["vocab"], vocab)
-            check_parameters(learner.model, without_prefix("params", loaded.arrays))
-        arrays.update(loaded.arrays)
-        return loaded.data
+    Args:
+        arrays: filled with the checkpoint's arrays.
 
-    def complete_files() -> None:
-        if data is not None:
-            directory.save_metrics(_metrics(learner.history))
-            if _is_newest_best(learner):  # the run may have been killed before it wrote this
-                directory.copy_best()
-        epochs_started = len(learner.history) + (learner.position > 0)
-        _record_changes(learner.settings, epochs_started, directory)
+    Returns:
+        The checkpoint's JSON values; None if the run was killed before its first checkpoint.
+    """
+    if not directory.has(LAST):
+        directory.warn_restart()
+        return None
+    loaded = directory.load(LAST)
+    with checkpoint_errors(directory.path / LAST):
+        _check_vocab(loaded.data["vocab"], vocab)
+        # Before a model is made: the settings may be a stranger's, and ask for a huge one.
+        model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))
+        check_parameters(model, without_prefix("params", loaded.arrays))
+    arrays.update(loaded.arrays)
+    return loaded.data
 
-    data = ranks.first(load)
-    if data is not None:
-        with checkpoint_errors(out / LAST):
-            learner.load_state_dict(ranks.first_arrays(arrays), data["learner"])
-    ranks.first(complete_files)
+
+def _complete_files(directory: RunDirectory, learner: Learner) -> None:
+    """Write the files that a killed run did not come to write, and record changed settings."""
+    if learner.history or learner.position:
+        directory.save_metrics(_metrics(learner.history))
+    if _is_newest_best(learner):
+        directory.copy_best()
+    _record_changes(learner.settings, len(learner.history) + (learner.position > 0), directory)
 
 
 def _is_newest_best(learner: Learner) -> bool:

@@ -408,7 +408,7 @@ def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch, caps
     assert main(["reproduce", "--corpus=~/book.txt", "--resume", "--out=~/chapter"]) == 0
     capsys.readouterr()
     assert main(["generate", "~/none"]) == 2
-    assert f"{home}/none holds no run" in capsys.readouterr().err
+    assert f"{home}/none contains no run" in capsys.readouterr().err
     # From Python, where there is no shell either.
     settings = TrainSettings(("~/book.txt",), num_hiddens=8, batch_size=4, num_epochs=1)
     runs.train(settings, "~/third")

@@ -253,14 +253,14 @@ def test_errors_that_all_ranks_have_are_printed_once(tmp_path):
         ["train", "--resume", "--out=used"],
     )
 
-    def change(self, epochs_done):
+    def change(self, trainer, epochs_done):
         if second and epochs_done > 0.5:
-            array = next(iter(parameters_of(self.model).values()))
+            array = next(iter(parameters_of(trainer.model).values()))
             array[:] = array + 1e-6
 
-    before_step, learner.Learner._before_step = learner.Learner._before_step, change
+    on_step, learner._LearningRate.on_step = learner._LearningRate.on_step, change
     commands([*train, "--out=differ"])
-    learner.Learner._before_step = before_step
+    learner._LearningRate.on_step = on_step
 
     def fail(path, *args):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -277,10 +277,10 @@ def test_errors_that_all_ranks_have_are_printed_once(tmp_path):
     expected = [
         different % "lr",
         different % "out",
-        "used is being trained in by another process",
-        "used is being trained in by another process",
+        "another process is training in used",
+        "another process is training in used",
         "the parameters of rank 1 differ from those of rank 0 after epoch 1",
-        "best.zip: No space left on device",
+        "last.zip: No space left on device",
     ]
     assert len(found) == len(expected)
     for lines, words in zip(found, expected):
@@ -298,7 +298,7 @@ def test_a_rank_that_fails_alone_ends_all(tmp_path):
     if launcher.number() == 1:
         def fail(*args):
             raise MemoryError("no room left")
-        learner.Learner._before_step = fail
+        learner._LearningRate.on_step = fail
     """
     job = Job(2, textwrap.dedent(code) + COMMAND, "train", "--out", tmp_path / "run", *WORDS)
     status, _, errors = job.wait()
@@ -415,7 +415,7 @@ def test_only_the_first_host_needs_the_directory_of_a_training(tmp_path):
     status, output, errors = Job(2, code, tmp_path).wait()
     assert "Ended: all 2 epochs are done" in output and status == 2
     (line,) = our_lines(errors)
-    assert "rank 1 on" in line and "run holds no run: there is no config.json" in line
+    assert "rank 1 on" in line and "run contains no run: there is no config.json" in line
 
 
 def test_what_only_one_process_cannot_import_is_said(tmp_path, monkeypatch):

@@ -166,23 +166,24 @@ def test_a_model_that_is_larger_than_the_memory_is_refused(tmp_path, capsys):
     assert re.search(r"num_hiddens 10000000 .* this machine has .* GiB", one_error_line(capsys))
 
 
-def test_killed_before_the_first_checkpoint_it_begins_again(run, finished):
+def test_killed_before_the_first_checkpoint_it_starts_over(run, finished):
     for name in (runs.LAST, runs.BEST, runs.METRICS):
         (run / name).unlink()
     (run / ".last.zip.0123456789abcdef.part").write_bytes(b"half a checkpoint")
-    with pytest.warns(UserWarning, match="had not written a checkpoint yet: it begins again"):
+    with pytest.warns(UserWarning, match="had not written a checkpoint yet: it starts over"):
         assert main(["train", "--resume", "--out", str(run)]) == 0
     assert_same_arrays(arrays(finished), arrays(run))
     assert not list(run.glob("*.part")) and not list(run.glob(".*.part"))
 
 
-def test_killed_between_best_and_last_it_writes_the_same_best_again(run, finished, tmp_path):
+def test_killed_between_last_and_best_it_writes_the_best_when_it_resumes(finished, tmp_path):
     out = tmp_path / "other"
-    stop = iter([False] * 28 + [True] * 10**6)
-    runs.train(settings(), out, should_stop=lambda: next(stop))
-    config = json.loads((out / "config.json").read_text())
-    best = load_checkpoint(run / runs.BEST)
-    save_checkpoint(out / runs.BEST, best.arrays, {**best.data, "run": config["run"]})
+    result = runs.train(settings(), out, should_stop=lambda: (out / runs.LAST).exists())
+    assert len(result.history) == 1
+    (out / runs.BEST).unlink()
+    for _ in range(2):  # the first epoch is the best one, and then another is
+        result = runs.train(None, out, resume=True, should_stop=lambda: True)
+        assert result.stopped and (out / runs.BEST).exists()
     assert main(["train", "--resume", "--out", str(out)]) == 0
     assert_same_arrays(arrays(finished, runs.BEST), arrays(out, runs.BEST))
 
@@ -213,12 +214,12 @@ def test_a_signal_leaves_a_checkpoint_to_resume(tmp_path, name, number):
 def test_another_runs_directory_and_a_full_one_are_refused(run, tmp_path, capsys):
     before = {path: path.read_bytes() for path in run.iterdir()}
     assert main(["train", *WORDS, "--out", str(run)]) == 2
-    assert "holds a run: go on with it (--resume)" in one_error_line(capsys)
+    assert "contains a run; resume it (--resume)" in one_error_line(capsys)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     for words in (WORDS, [*WORDS, "--resume"]):
         assert main(["train", *words, "--out", str(tmp_path / "full")]) == 2
-        assert "is not empty and holds no run (it holds thesis.tex)" in one_error_line(capsys)
+        assert "is not empty and has no run (it contains thesis.tex)" in one_error_line(capsys)
     assert main(["train", *WORDS, "--out", str(tmp_path / "full" / "thesis.tex")]) == 2
     assert "is not a directory" in one_error_line(capsys)
     assert before == {path: path.read_bytes() for path in run.iterdir()}
@@ -365,7 +366,7 @@ def test_generate_says_what_is_wrong(finished, capsys, words, message):
 @pytest.mark.parametrize("command", [["evaluate"], ["generate", "--prefix=a"], ["plot"]])
 def test_a_directory_without_a_run_is_named(tmp_path, capsys, command):
     assert main([*command, str(tmp_path)]) == 2
-    assert f"{tmp_path} holds no run" in one_error_line(capsys)
+    assert f"{tmp_path} contains no run" in one_error_line(capsys)
 
 
 def test_plot_draws_several_runs(finished, tmp_path, capsys):
