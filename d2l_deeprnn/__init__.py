@@ -99,9 +99,9 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from .text.minibatches import data_iter_consecutive, data_iter_random, to_onehot
     from .text.vocab import Vocab
     from .training.ngram import NGramModel
+    from .training.optimization import grad_clipping, grad_clipping_gluon, sgd
     from .training.runs import load_run
     from .training.settings import TrainSettings
-    from .training.optimization import grad_clipping, grad_clipping_gluon, sgd
 
 
 def __getattr__(name: str) -> Any:

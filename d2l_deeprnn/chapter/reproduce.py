@@ -34,10 +34,10 @@ from ..training.run_directory import (
     REPRODUCE,
     RunDirectory,
     RunError,
+    absolute_paths,
     check_exists,
     checkpoint_errors,
     resolve_paths,
-    absolute_paths,
     run_directory,
     text_sha256,
 )
@@ -211,19 +211,19 @@ def _go_on(
         settings = replace(settings, prefixes=tuple(settings.prefixes))
         (there,) = resolve_paths([own], text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{out.path} holds a run that cannot be gone on with: {error!r}") from error
+        raise RunError(f"{out.path} contains a run that cannot be resumed: {error!r}") from error
     if settings != replace(book.CHAPTER, num_epochs=settings.num_epochs):
         raise RunError(f"the run in {out.path} has other settings than the chapter's")
     if seed is not None and seed != own_seed:
         raise SettingsError(
             f"the run in {out.path} has other settings (seed: {own_seed} there, {seed} here): "
-            "resume it with its own, or begin a new run in another directory"
+            "resume it with its own, or start a new run in another directory"
         )
     if corpus == AUTO:
         if missing is not None and resolve_auto()[1] is None:
             raise RunError(
                 f"the run in {out.path} is on a sample, {own}, since the book's text was not "
-                "available; now it is: begin a new run in another directory, or go on with the "
+                "available; now it is: start a new run in another directory, or go on with the "
                 f"sample (--corpus {own})"
             )
     else:

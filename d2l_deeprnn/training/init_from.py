@@ -51,7 +51,9 @@ def initialize_from(
             )
     known = [token for token in vocab.idx_to_token[1:] if token in there.vocab.token_to_idx]
     if not known:
-        raise SettingsError("init_from: the text of that run has no character in common with this one")
+        raise SettingsError(
+            "init_from: the text of that run has no character in common with this one"
+        )
     new = [token for token in vocab.idx_to_token if token not in there.vocab.token_to_idx]
     if new:
         shown = " ".join(map(repr, new[:SHOWN])) + (" ..." if len(new) > SHOWN else "")

@@ -135,7 +135,9 @@ class RunDirectory:
             RunError: if it had written one, which is gone.
         """
         if self.has(METRICS) or self.has(BEST):
-            copy = f", or resume from the best epoch with a copy of {BEST}" if self.has(BEST) else ""
+            copy = (
+                f", or resume from the best epoch with a copy of {BEST}" if self.has(BEST) else ""
+            )
             raise RunError(
                 f"the run in {self.path} had started, but its {LAST} is gone: put it back{copy}, "
                 "or start a new run in another directory"

@@ -1,4 +1,4 @@
-"""Runs of ``train``: begun, gone on with, and loaded again; see also ``run_directory``."""
+"""Start, resume and load runs of ``train``; see also ``run_directory``."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ from .run_directory import (
     TRAIN,
     RunDirectory,
     RunError,
-    check_text,
+    absolute_paths,
     check_exists,
-    command_of,
+    check_text,
     checkpoint_errors,
+    command_of,
     load_own,
-    resolve_paths,
     no_run,
     nothing_to_resume,
-    absolute_paths,
     read_config,
+    resolve_paths,
     run_directory,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
 from .state import TrainRecord, check_parameters, history_in, set_parameters, without_prefix
 from .trainer import Callback, Progress, Stopped
 
-# Seconds since the last checkpoint after which one is written before scoring too. If the process is
-# killed while it scores, for instance by running out of memory, it loses no more than this.
+# If the last checkpoint is older than this, in seconds, another one is written before scoring. A
+# process that is killed while it scores, for lack of memory for instance, loses no more than this.
 SAVE_SECONDS = 5.0
-COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
-# What may be changed when a run goes on: it decides about what is still to come or, the last, how
-# the same text is read.
+COLUMNS = {"train_loss", "perplexity"}  # of the histories of `train` and `reproduce`
+# Settings that may change on resume. They affect only future epochs or, for ``encoding``, how the
+# same text is read.
 CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 
 class TextParts(NamedTuple):
     """The text of a run: vocabulary, and the indices of its three parts in file order.
 
-    The parts of a large text are maps of a file; see ``read_tokens``.
+    The parts of a large text are memory maps of a file; see ``read_tokens``.
     """
 
     vocab: Vocab
@@ -73,7 +73,7 @@ class TextParts(NamedTuple):
 
 
 class LoadedRun(NamedTuple):
-    """A trained model and what belongs to it."""
+    """A trained model with its vocabulary, settings, history and device."""
 
     model: RNNModel
     vocab: Vocab
@@ -83,12 +83,12 @@ class LoadedRun(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How a call of ``train`` ended.
+    """The outcome of a call of ``train``.
 
     Attributes:
-        history: a record for each finished epoch, those before a resume too.
-        reason: why it ended, in words.
-        stopped: whether it was asked to stop before it was finished.
+        history: a record for each finished epoch, including those before a resume.
+        reason: why the call ended.
+        stopped: whether it was stopped before the training was finished.
     """
 
     history: List[TrainRecord]
@@ -100,8 +100,7 @@ def read_text_of(settings: TrainSettings) -> TextParts:
     """Read the text of a run and cut it into its parts.
 
     Raises:
-        CorpusError: if a text cannot be found or used, or could not be read
-            again when the run is resumed.
+        CorpusError: if a text cannot be found or used, or could not be read again on resume.
         SettingsError: if a part is too short to be scored.
     """
     check_kept(settings.corpus)
@@ -160,7 +159,7 @@ def train(
             affect future epochs (``CHANGEABLE``) and the place of the text may differ.
         out: the run's directory. It is created; it must be empty or, to resume, contain the run.
         resume: resume the run in ``out``, or start it if there is none.
-        init_from: the directory of a run whose best weights a new run starts with, see
+        init_from: the directory of another run, whose best weights the new run starts with; see
             ``initialize_from``.
         on_start: called before the first minibatch of this call; with several processes, only in
             the first one, like the next two.
@@ -369,19 +368,19 @@ def write_run(
     text: Mapping[str, Any],
     imported: Mapping[str, Any],
 ) -> None:
-    """Make a run of a model that was trained elsewhere; training can go on from there.
+    """Write a run of a model that was trained elsewhere, from which training can resume.
 
-    Its optimizer and its random generators start anew.
+    Its optimizer and its random generators start afresh.
 
     Args:
         out: directory of the run, as in ``train``.
         settings: of the model and of its training.
-        model: what ``build_model`` made of them, with its parameters.
+        model: made by ``build_model`` for these settings, with its parameters.
         vocab: that it was trained with.
         history: of the epochs in which it was trained.
-        text: what the configuration is to say of the text. Its ``sha256`` is None where
-            nobody knows which text it was.
-        imported: where the model comes from.
+        text: the configuration's part about the text. Its ``sha256`` is None if the text is
+            unknown.
+        imported: the model's origin.
 
     Raises:
         RunError: if the directory cannot be used.
@@ -392,7 +391,10 @@ def write_run(
         directory.begin(
             {
                 "settings": as_dict(settings),
-                "text": {**text, "paths": absolute_paths(settings.corpus) if text["sha256"] else [None]},
+                "text": {
+                    **text,
+                    "paths": absolute_paths(settings.corpus) if text["sha256"] else [None],
+                },
                 "imported": dict(imported),
                 "device": str(try_gpu()),
                 "versions": versions(),
@@ -414,7 +416,7 @@ def load_run(
         ctx: device of the model; that of ``try_gpu`` if None.
 
     Raises:
-        RunError: if the directory holds no run.
+        RunError: if the directory contains no run.
         CheckpointError: if the checkpoint is missing, damaged or of another run.
         ValueError: if ``checkpoint`` is neither.
         TypeError: if ``ctx`` is not one device.
@@ -440,10 +442,10 @@ def load_run(
 
 
 def read_history(directory: PathLike) -> List[Dict[str, float]]:
-    """Read the rows of a run's ``metrics.csv``: column -> number, where there is one.
+    """Read the rows of a run's ``metrics.csv`` as dictionaries of numbers by column.
 
     Raises:
-        RunError: if there is none, or it is no table of numbers.
+        RunError: if the file is missing, or is not a table of numbers.
     """
     directory = user_path(directory)
     path = directory / METRICS
@@ -454,20 +456,20 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
             for row in rows
         ]
         if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
-            raise ValueError("an epoch in it is not a number of an epoch")
+            raise ValueError("it has an epoch that is not a whole number above 0")
         if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
             raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
         return history
     except (FileNotFoundError, NotADirectoryError):
         if read_config(directory) is None:
             raise no_run(directory) from None
-        raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
+        raise RunError(f"{directory} contains no run with a finished epoch: no {METRICS}") from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 
 def settings_of(config: Dict[str, Any]) -> TrainSettings:
-    """The settings in a run's configuration, with its texts where they are now."""
+    """Return the settings in a run's configuration, with the present paths of its texts."""
     settings = from_dict(config["settings"])
     corpus = tuple(resolve_paths(settings.corpus, config["text"]))
     return dataclasses.replace(settings, corpus=corpus)
@@ -507,29 +509,29 @@ def _check_vocab(tokens: List[str], vocab: Vocab) -> None:
 
 
 def _read_train_config(directory: Path) -> Dict[str, Any]:
-    """The configuration of a run of ``train``."""
+    """Return the configuration of a run of ``train``."""
     config = read_config(directory)
     if config is None:
         raise no_run(directory)
     if command_of(config) != TRAIN:
         raise RunError(
-            f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
+            f"{directory} contains a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
         )
     return config
 
 
 def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
-    """Raise a RunError if nobody knows on which text the model of a run was trained."""
+    """Raise a RunError if the text that a run's model was trained on is unknown."""
     if config["text"]["sha256"] is None:
         raise RunError(
-            f"the model in {directory} was imported from a file that does not name the text it was "
-            "trained on: it can write, and be scored on a text (evaluate --corpus), but not be "
-            "trained further"
+            f"the model in {directory} was imported from a file that does not name its text. It "
+            "can generate text and be scored on one (evaluate --corpus). To train it further, "
+            f"start a new run with its weights (train --init-from {directory})"
         )
 
 
 def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
-    """Whether a run was begun by a version that always took a ``StackedRNN``."""
+    """Return whether a run was started by a version that always used a ``StackedRNN``."""
     if config is None:
         return False
     version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
@@ -537,12 +539,12 @@ def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
 
 
 def _no_best(directory: Path) -> str:
-    go_on = f"train --resume --out {directory}"
+    resume = f"train --resume --out {directory}"
     if not (directory / LAST).exists():
-        return f"the run in {directory} has no checkpoint yet: go on with it ({go_on})"
+        return f"the run in {directory} has no checkpoint yet; resume it ({resume})"
     return (
-        f"the run in {directory} has no {BEST}, which the first finished epoch writes: take "
-        f"--checkpoint last, or go on with the run ({go_on})"
+        f"the run in {directory} has no {BEST}, which the first finished epoch writes; use "
+        f"--checkpoint last, or resume the run ({resume})"
     )
 
 
@@ -552,7 +554,7 @@ def _resume_settings(
     out: Path,
     init_from: Optional[PathLike],
 ) -> TrainSettings:
-    """The settings to go on with: the run's, with what may be changed."""
+    """Return the settings of a resumed run: its own, with the changes that are allowed."""
     if init_from is not None:
         raise SettingsError(
             f"the run in {out} has started, and its weights cannot be replaced: leave out "
@@ -561,15 +563,15 @@ def _resume_settings(
     _check_text_known(config, out)
     own = settings_of(config)
     settings = settings or own
-    odd = [
+    refused = [
         line
         for line in differences(own, settings)
         if line.partition(":")[0] not in (*CHANGEABLE, "corpus")
     ]
-    if odd:
+    if refused:
         raise SettingsError(
-            f"the run in {out} has other settings ({'; '.join(odd)}): "
-            "resume it with its own, or begin a new run in another directory"
+            f"the run in {out} has other settings ({'; '.join(refused)}): "
+            "resume it with its own, or start a new run in another directory"
         )
     if settings.corpus == from_dict(config["settings"]).corpus:
         settings = dataclasses.replace(settings, corpus=own.corpus)
@@ -578,45 +580,45 @@ def _resume_settings(
     return settings
 
 
-def _record_changes(settings: TrainSettings, begun: int, directory: RunDirectory) -> None:
-    """Write down what is changed from here on, unless it would change what was done."""
+def _record_changes(settings: TrainSettings, epochs_started: int, directory: RunDirectory) -> None:
+    """Record settings that change from this point on; refuse those that affect past epochs."""
     config = directory.config
     assert config is not None
     own = from_dict(config["settings"])
-    what = {
+    changes = {
         name: {"from": getattr(own, name), "to": getattr(settings, name)}
         for name in CHANGEABLE
         if getattr(own, name) != getattr(settings, name)
     }
-    if "num_epochs" in what:
-        if settings.num_epochs < begun:
+    if "num_epochs" in changes:
+        if settings.num_epochs < epochs_started:
             raise SettingsError(
-                f"num_epochs must be at least {begun}, as many as the run in {directory.path} "
-                f"has begun, not {settings.num_epochs}"
+                f"num_epochs must be at least {epochs_started}, as many as the run in {directory.path} "
+                f"has started, not {settings.num_epochs}"
             )
-        if settings.schedule == "cosine" and begun:
+        if settings.schedule == "cosine" and epochs_started:
             raise SettingsError(
                 f"num_epochs is {own.num_epochs} in the run in {directory.path}, and cannot be "
                 "changed: with schedule cosine, the epochs done would have had other learning "
-                "rates; begin a new run in another directory"
+                "rates; start a new run in another directory"
             )
     text = config["text"]
     moved = settings.corpus != tuple(resolve_paths(own.corpus, text))
     paths = absolute_paths(settings.corpus)
     if "paths" in text and paths != text["paths"]:
-        what["corpus"] = {"from": text["paths"], "to": paths}
+        changes["corpus"] = {"from": text["paths"], "to": paths}
     elif moved:
-        what["corpus"] = {"from": list(own.corpus), "to": list(settings.corpus)}
-    if what or paths != text.get("paths"):
+        changes["corpus"] = {"from": list(own.corpus), "to": list(settings.corpus)}
+    if changes or paths != text.get("paths"):
         corpus = settings.corpus if moved else own.corpus
-        changed = as_dict(dataclasses.replace(settings, corpus=corpus))
-        new = {"settings": changed, "text": {**text, "paths": paths}}
-        directory.change(begun, what, new)
+        stored = as_dict(dataclasses.replace(settings, corpus=corpus))
+        new = {"settings": stored, "text": {**text, "paths": paths}}
+        directory.change(epochs_started, changes, new)
 
 
 def _must_be_equal(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
-    """What all ranks must have been started with."""
-    # The same text may lie in another place, or be in another encoding.
+    """Return the values that must be equal on all ranks."""
+    # Each rank may have the same text in another place or encoding.
     own = {name: v for name, v in as_dict(settings).items() if name not in ("corpus", "encoding")}
     packages = {f"version of {name}": version for name, version in versions().items()}
     return {**own, **packages, "text (by its SHA-256)": text.sha256}
@@ -655,6 +657,6 @@ def _metrics(history: List[TrainRecord]) -> str:
 
 
 def held_out_parts(text: TextParts) -> Tuple[Tuple[str, np.ndarray], ...]:
-    """The held-out parts of a text that there are, with their names."""
+    """Return the held-out parts of a text that are not empty, with their names."""
     parts = (("validation", text.valid), ("test", text.test))
     return tuple((name, indices) for name, indices in parts if len(indices))

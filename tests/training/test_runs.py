@@ -524,7 +524,7 @@ def test_a_change_that_would_have_changed_what_was_done_is_refused(tmp_path, cap
     ]:
         assert main(["train", "--resume", *words, "--out", str(out)]) == 2
         line = one_error_line(capsys)
-        assert message in line and "begin a new run in another directory" in line
+        assert message in line and "start a new run in another directory" in line
         assert "patience" not in line
     assert before == {path: path.read_bytes() for path in out.iterdir()}
 
@@ -537,7 +537,7 @@ def test_a_lost_checkpoint_is_not_started_over(run, finished, capsys):
         before = {path: path.read_bytes() for path in run.iterdir()}
         assert main(["train", "--resume", "--out", str(run)]) == 2
         line = one_error_line(capsys)
-        assert "had begun, but its last.zip is gone: put it back" in line
+        assert "had started, but its last.zip is gone: put it back" in line
         assert (f"a copy of {runs.BEST}" in line) == (run / runs.BEST).exists()
         assert before == {path: path.read_bytes() for path in run.iterdir()}
     shutil.copy(finished / runs.BEST, run / runs.BEST)
@@ -554,10 +554,10 @@ def test_a_copy_of_the_best_checkpoint_can_be_gone_on_from(run, finished):
 def test_killed_in_its_first_save_a_run_loses_nothing(finished, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     runs.train(settings(num_epochs=1), out)
-    for name in (runs.LAST, runs.METRICS):
+    for name in (runs.BEST, runs.METRICS):
         (out / name).unlink()
     assert main(["train", "--resume", "--num-epochs", "1", "--out", str(out)]) == 0
-    assert (out / runs.LAST).exists() and len(runs.read_history(out)) == 1
+    assert (out / runs.BEST).exists() and len(runs.read_history(out)) == 1
     assert main(["train", "--resume", "--num-epochs", "3", "--out", str(out)]) == 0
     same_run(out, finished)
 
@@ -581,7 +581,7 @@ def test_a_lost_best_checkpoint_is_written_again_or_said_to_be_gone(run, finishe
         assert_same_arrays(arrays(finished, runs.BEST), arrays(run, runs.BEST))
         (run / runs.BEST).unlink()
     assert main(["generate", str(run), "--prefix", "a"]) == 2
-    assert "take --checkpoint last" in one_error_line(capsys)
+    assert "use --checkpoint last" in one_error_line(capsys)
     assert main(["generate", str(run), "--prefix", "a", "--checkpoint", "last"]) == 0
 
 
@@ -591,7 +591,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_its_last_checkpoint(tmp_p
     for command in ("generate", "evaluate"):
         assert main([command, str(out)]) == 2
         line = one_error_line(capsys)
-        assert "take --checkpoint last, or go on with the run" in line
+        assert "use --checkpoint last, or resume the run" in line
         assert "from the start" not in line
         assert main([command, str(out), "--checkpoint", "last"]) == 0
         capsys.readouterr()
