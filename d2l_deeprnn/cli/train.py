@@ -34,6 +34,7 @@ EXAMPLES = """\
   d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
   d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
   d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
+  d2l-deeprnn train --corpus letters.txt --init-from runs/novel --lr 0.5 --out runs/letters
   d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
       --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
       --schedule cosine --out runs/shakespeare
@@ -88,6 +89,14 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     )
     add = groups["run"].add_argument
     add("--out", type=user_path, required=True, metavar="DIR", help="directory of the run")
+    add(
+        "--init-from",
+        type=user_path,
+        default=None,
+        metavar="RUN",
+        help="start with the weights of the best epoch of a run, whose cell and sizes are the "
+        "same; characters that its text lacks start at random (default: random weights)",
+    )
     add(
         "--resume",
         action="store_true",
@@ -153,6 +162,8 @@ def run(arguments: argparse.Namespace) -> int:
             stack.enter_context(stop_on_signals(STOPPING, stop))
 
         def start(learner: Learner, text: TextParts) -> None:
+            if arguments.init_from is not None:
+                print_line(f"Starting with the weights of {arguments.init_from}")
             if launched() == 1:
                 stack.enter_context(stop_on_signals(STOPPING, stop))
             for watcher in watchers:
@@ -162,6 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
             settings,
             out,
             resume=arguments.resume,
+            init_from=arguments.init_from,
             on_start=start,
             on_minibatch=display.minibatch,
             on_epoch=lambda record: [watcher.epoch(record) for watcher in watchers],

@@ -28,7 +28,7 @@ from ..text.minibatches import check_length, data_iter_consecutive, data_iter_ra
 from .evaluate import evaluate
 from .optimization import ModelParameters
 from .ranks import ALONE, Ranks
-from .settings import SettingsError, TrainSettings, learning_rate, why_finished
+from .settings import SettingsError, TrainSettings, base_rate, learning_rate, why_finished
 from .state import (
     TrainRecord,
     arrays_in,
@@ -296,7 +296,7 @@ class EarlyStopping(Callback):
 def _diverged(settings: TrainSettings, epoch: int, reason: str) -> Diverged:
     return Diverged(
         f"training diverged in epoch {epoch}: {reason}. Lower the learning rate (lr, now "
-        f"{settings.lr:g}) or clipping_theta (now {settings.clipping_theta:g}), or warm up for "
+        f"{base_rate(settings):g}) or clipping_theta (now {settings.clipping_theta:g}), or warm up for "
         "longer (warmup_epochs)"
     )
 
@@ -383,6 +383,6 @@ def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
     options = {
         "wd": 0,
         **optimizers.arguments(settings.optimizer, settings.optimizer_options),
-        "learning_rate": settings.lr,
+        "learning_rate": base_rate(settings),
     }
     return gluon.Trainer(model.collect_params(), settings.optimizer, options, kvstore=None)

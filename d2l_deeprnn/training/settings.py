@@ -20,7 +20,6 @@ from typing import (
     Iterable,
     Mapping,
     NamedTuple,
-    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -97,7 +96,7 @@ def setting(default: Any, *declaration: Any) -> Any:
     """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Setting``."""
     metadata = {"setting": Setting(default, *declaration)}
     if isinstance(default, dict):
-        return field(default_factory=default.copy, metadata=metadata)
+        return field(default_factory=default.copy, hash=False, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -168,26 +167,6 @@ FRACTION = Kind(_fraction, float, "F")
 NUMBER = Kind(_finite, float, "X")
 POSITIVE = Kind(_positive, float, "X")
 NUMBERS = Kind(_numbers, float, "NAME=NUMBER")
-
-
-class _Options(Dict[str, float]):
-    """A dictionary that nobody can change, so that it has a hash."""
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("settings cannot be changed: make others with dataclasses.replace")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = _refuse  # type: ignore[assignment]
-    setdefault = update = _refuse  # type: ignore[assignment]
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> Any:  # for copies and pickles, which would set item after item
-        return type(self), (dict(self),)
-
-
-class _DefaultRate(float):
-    """A learning rate that was not given, which ``dataclasses.replace`` then does not give on."""
 
 
 @dataclass(frozen=True)
@@ -268,8 +247,6 @@ class TrainSettings:
     # fmt: on
 
     def __post_init__(self) -> None:
-        if isinstance(self.lr, _DefaultRate):
-            object.__setattr__(self, "lr", None)
         try:
             self._check()
             if self.encoding is not None:
@@ -279,9 +256,6 @@ class TrainSettings:
         except ValueError as error:
             raise SettingsError(str(error)) from None
         object.__setattr__(self, "optimizer", self.optimizer.lower())
-        if self.lr is None:
-            rate = 1 if self.optimizer == "adadelta" else SGD_LR
-            object.__setattr__(self, "lr", _DefaultRate(rate))
         object.__setattr__(self, "corpus", tuple(map(os.path.expanduser, self.corpus)))
         _set_options(self, self.optimizer_options)
         for name in declared(self):
@@ -336,13 +310,19 @@ TrainSettings.__doc__ = "\n".join(
 
 def as_dict(settings: TrainSettings) -> Dict[str, Any]:
     """The settings as JSON has them."""
-    assert settings.lr is not None
     return {
         **dataclasses.asdict(settings),
         "corpus": list(settings.corpus),
         "optimizer_options": dict(settings.optimizer_options),
-        "lr": float(settings.lr),
+        "lr": base_rate(settings),
     }
+
+
+def base_rate(settings: TrainSettings) -> float:
+    """Return the learning rate before the schedule: ``lr``, or the optimizer's default."""
+    if settings.lr is None:
+        return 1.0 if settings.optimizer == "adadelta" else SGD_LR
+    return float(settings.lr)
 
 
 def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
@@ -365,8 +345,7 @@ def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
     stored = dict(values)
     _numbers("optimizer_options", stored.get("optimizer_options", {}))
     optimizer = stored.get("optimizer", "sgd")
-    # Whether it was given, or left to be the default, was not written down; if it was not given,
-    # it must not become another optimizer's.
+    # The default is recorded like a rate that was given. It must not become another optimizer's.
     if optimizer == "sgd" and stored.get("lr") == SGD_LR:
         del stored["lr"]
     if optimizer == "adadelta":  # earlier versions took these, and they did nothing
@@ -433,7 +412,6 @@ def learning_rate(
         epochs_done: since the start of training, with fractions.
         losses: of the validation part, for each epoch that is done; for the schedule plateau.
     """
-    assert settings.lr is not None
     if epochs_done < settings.warmup_epochs:
         # Half a minibatch cannot be done; a rate of 0 would waste the first one.
         factor: float = max(epochs_done / settings.warmup_epochs, 1e-3)
@@ -453,7 +431,7 @@ def learning_rate(
     else:
         factor = 1
     # Far from the numbers at which MXNet's operators fail.
-    return min(max(settings.lr * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
+    return min(max(base_rate(settings) * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
 
 
 def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[str]:
@@ -472,7 +450,7 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
 
 
 def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
-    plain = _Options({name: _plain(value) for name, value in options.items()})
+    plain = {name: _plain(value) for name, value in options.items()}
     object.__setattr__(settings, "optimizer_options", plain)
 
 

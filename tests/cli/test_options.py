@@ -26,6 +26,7 @@ from d2l_deeprnn.training.settings import (
     SettingsError,
     TrainSettings,
     as_dict,
+    base_rate,
     declared,
     from_dict,
     setting,
@@ -265,7 +266,7 @@ def test_options_override_a_preset(asked, capsys):
     assert made == expected
     assert asked("--preset", "chapter", "--optimizer", "adam") == 2
     assert "lr must be given with optimizer 'adam'" in capsys.readouterr().err
-    assert asked("--preset", "chapter", "--optimizer", "adadelta").lr == 1
+    assert base_rate(asked("--preset", "chapter", "--optimizer", "adadelta")) == 1
 
 
 def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, capsys):
@@ -287,7 +288,7 @@ def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, ca
     )
     assert again == replace(first, corpus=(str(text),))
     options = {"momentum": 0, "wd": 0.25}
-    assert more == replace(again, keep_case=False, optimizer_options=options, patience=2, lr=5.0)
+    assert more == replace(again, keep_case=False, optimizer_options=options, patience=2, lr=None)
     # A run goes on with a file of settings as it does with options: if they are its own.
     assert main(["train", "--resume", *config, "--out", "again"]) == 0
     capsys.readouterr()
