@@ -55,7 +55,7 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
     import numpy as np
 
     from d2l_deeprnn.training.learner import Learner, new_model
-    from d2l_deeprnn.training.ranks import together
+    from d2l_deeprnn.training.ranks import distributed
     from d2l_deeprnn.training.settings import TrainSettings
     from d2l_deeprnn.training.trainer import Callback
 
@@ -71,7 +71,7 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
         corpus=("random",), num_hiddens=num_hiddens, batch_size=batch_size, num_epochs=10**6,
         optimizer="adam", lr=0.001,
     )  # fmt: skip
-    with together() as ranks:
+    with distributed() as ranks:
         ctx = ranks.device()
         model = new_model(settings, VOCAB_SIZE, ctx)
         learner = Learner(settings, model, text, text[:0], ctx, ranks=ranks)
@@ -96,9 +96,9 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
 def seconds_to_sum(millions):
     """Be one of the processes: the median time of a sum of so many million numbers."""
     from d2l_deeprnn._mxnet import nd
-    from d2l_deeprnn.training.ranks import together
+    from d2l_deeprnn.training.ranks import distributed
 
-    with together() as ranks:
+    with distributed() as ranks:
         gradient = nd.ones(int(1e6 * millions))
         times = []
         for _ in range(22):

@@ -21,7 +21,7 @@ from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import launcher, runs
 from d2l_deeprnn.training.learner import Learner, new_model
-from d2l_deeprnn.training.ranks import together
+from d2l_deeprnn.training.ranks import distributed
 from d2l_deeprnn.training.settings import TrainSettings
 from d2l_deeprnn.training.state import parameters_of
 from d2l_deeprnn.training.trainer import Callback
@@ -77,7 +77,7 @@ def losses_and_parameters(cases):
     random = np.random.RandomState(1)
     text = (np.arange(900) % 7 + random.randint(0, 3, 900)).astype("int32")
     found = {}
-    with together() as ranks:
+    with distributed() as ranks:
         for name, case in cases.items():
             settings = TrainSettings(
                 corpus=("numbers",), num_hiddens=12, num_steps=7, num_epochs=9,
@@ -101,7 +101,7 @@ def commands(*calls):
     """Give commands, one after the other, and write a line with the status after each."""
     for words in calls:
         status = main([str(word) for word in words])
-        if launcher.number() == 0:
+        if launcher.world_rank() == 0:
             for stream in (sys.stdout, sys.stderr):
                 print(f"== {status}", file=stream, flush=True)
 

@@ -16,8 +16,8 @@ from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
 from ..files import parse_json, read_text, user_path
-from ..training.launcher import TIMEOUT, launched
-from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
+from ..training.launcher import TIMEOUT, world_size
+from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, fields, user_set
 from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals
 from .generate import clean_prefix
 from .options import add_device, add_setting, device, given, whole_number
@@ -69,7 +69,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         settings: the class that declares them.
     """
     groups: Dict[str, Any] = {}
-    for name, setting in declared(settings).items():
+    for name, setting in fields(settings).items():
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
         add_setting(groups[setting.group], name, setting)
@@ -145,10 +145,10 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on training, and show how it goes; gives the exit status."""
     from ..training import runs
-    from ..training.ranks import together
+    from ..training.ranks import distributed
 
     out = arguments.out
-    with together(arguments.rank_timeout) as ranks, contextlib.ExitStack() as stack:
+    with distributed(arguments.rank_timeout) as ranks, contextlib.ExitStack() as stack:
         settings = _settings(_chosen(arguments), out, arguments.resume, ranks)
         display = stack.enter_context(_Display(_Samples(arguments.sample_every, arguments.prefix)))
         watchers: List[Any] = [display]
@@ -158,13 +158,13 @@ def run(arguments: argparse.Namespace) -> int:
             watchers.append(stack.enter_context(TensorBoard(out / DIRECTORY)))
         stop = StopRequest()
         # Until training begins, there is nothing to save. Several processes have to stop together.
-        if launched() > 1:
+        if world_size() > 1:
             stack.enter_context(stop_on_signals(STOPPING, stop))
 
         def start(learner: Learner, text: TextParts) -> None:
             if arguments.init_from is not None:
                 print_line(f"Starting with the weights of {arguments.init_from}")
-            if launched() == 1:
+            if world_size() == 1:
                 stack.enter_context(stop_on_signals(STOPPING, stop))
             for watcher in watchers:
                 watcher.start(learner, text)
@@ -192,10 +192,10 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
     """The settings of a preset or a file, and those given as options, which override them."""
     there: Dict[str, Any] = {}
     if "preset" in arguments:
-        there = explicit(as_dict(PRESETS[arguments.preset]()))
+        there = user_set(as_dict(PRESETS[arguments.preset]()))
     elif "config" in arguments:
         there = _read_settings(arguments.config)
-    here = given(arguments, declared(TrainSettings))
+    here = given(arguments, fields(TrainSettings))
     options = {**there.get("optimizer_options", {}), **here.get("optimizer_options", {})}
     return {**there, **here, **({"optimizer_options": options} if options else {})}
 
@@ -207,10 +207,10 @@ def _read_settings(path: Path) -> Dict[str, Any]:
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
-            return explicit(config)
+            return user_set(config)
         if command_of(config) != TRAIN:
             raise SettingsError("it belongs to a run of `reproduce`; use --preset chapter")
-        settings = explicit(config["settings"])
+        settings = user_set(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         # Where the run's texts are now, from whatever directory this is called.
         return {**settings, "corpus": resolve_paths(settings["corpus"], config.get("text", {}))}
@@ -233,7 +233,7 @@ def _settings(
     from ..training.runs import settings_of
 
     # Only rank 0 needs the directory.
-    config = ranks.first(lambda: read_config(out) if resume else None)
+    config = ranks.on_root(lambda: read_config(out) if resume else None)
     if resume:
         if config is not None and (not chosen or command_of(config) != TRAIN):
             return None

@@ -27,7 +27,7 @@ from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
 from .optimization import ModelParameters
-from .ranks import ALONE, Ranks
+from .ranks import SINGLE_PROCESS, Ranks
 from .settings import SettingsError, TrainSettings, base_rate, learning_rate, why_finished
 from .state import (
     TrainRecord,
@@ -76,7 +76,7 @@ class Learner(Trainer):
         valid_indices: np.ndarray,
         ctx: mx.Context,
         *,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         check_ctx(ctx)
         batch_size, num_steps = settings.batch_size, settings.num_steps
@@ -95,7 +95,7 @@ class Learner(Trainer):
         set_seed(settings.seed)
         learn_shapes(model, ctx)
         if ranks.size > 1:
-            ranks.take_first(list(parameters_of(model).values()))
+            ranks.broadcast(list(parameters_of(model).values()))
             for block in blocks_in(model):
                 if type(block) is StackedRNN:
                     block.share_rows(rows, batch_size)

@@ -26,7 +26,7 @@ from .checkpoint import CheckpointError
 from .init_from import initialize_from
 from .launcher import TIMEOUT
 from .learner import Diverged, EarlyStopping, Learner, build_model, initial_state, new_model
-from .ranks import Ranks, together
+from .ranks import Ranks, distributed
 from .run_directory import (
     BEST,
     LAST,
@@ -190,7 +190,7 @@ def train(
         positive_number("checkpoint_minutes", checkpoint_minutes)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_generators())
-        ranks = stack.enter_context(together(rank_timeout))
+        ranks = stack.enter_context(distributed(rank_timeout))
         ranks.check_same({"out": str(out), "resume": resume, "init_from": str(init_from)})
         directory: Any = None  # a RunDirectory on rank 0, which alone reads and writes
 
@@ -200,13 +200,13 @@ def train(
             config: Optional[Dict[str, Any]] = directory.config
             return config
 
-        config = ranks.first(lock_directory)
+        config = ranks.on_root(lock_directory)
         if config is not None:
             settings = _resume_settings(config, settings, out, init_from)
         if settings is None:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
         chosen = settings
-        text = ranks.first_before_others(lambda: read_text_of(chosen))
+        text = ranks.root_first(lambda: read_text_of(chosen))
         ranks.check_same(_must_be_equal(chosen, text))
         if config is not None:
             check_text(config, text.sha256, chosen.corpus, out)
@@ -214,22 +214,24 @@ def train(
         arrays: Dict[str, np.ndarray] = {}
         data = None
         if config is not None:
-            data = ranks.first(lambda: _load(directory, chosen, text.vocab, arrays))
+            data = ranks.on_root(lambda: _load(directory, chosen, text.vocab, arrays))
         model = new_model(chosen, len(text.vocab), device, stacked=_is_stacked(config))
         source = None
         if init_from is not None:
-            source = ranks.first(lambda: _initialize(init_from, model, chosen, text.vocab, device))
+            source = ranks.on_root(
+                lambda: _initialize(init_from, model, chosen, text.vocab, device)
+            )
         learner = Learner(chosen, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
             new = _config(chosen, text, ctx, ranks)
             new.update({"init_from": source} if source else {})
-            ranks.first(lambda: directory.begin(new))
+            ranks.on_root(lambda: directory.begin(new))
         else:
             if data is not None:
                 with checkpoint_errors(out / LAST):
-                    learner.load_state_dict(ranks.first_arrays(arrays), data["learner"])
+                    learner.load_state_dict(ranks.broadcast_arrays(arrays), data["learner"])
                 arrays.clear()
-            ranks.first(lambda: _complete_files(directory, learner))
+            ranks.on_root(lambda: _complete_files(directory, learner))
         session = _Session(
             directory, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
             checkpoint_minutes,
@@ -271,7 +273,7 @@ class _Session(Callback):
     def on_minibatch(self, trainer: Any, progress: Progress) -> None:
         if self._ranks.rank == 0:
             self._on_minibatch(progress)
-        stop, overdue = self._ranks.any(self._should_stop(), self._age() >= self._seconds)
+        stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._seconds)
         if (stop or overdue) and progress.minibatch < progress.num_minibatches:
             self._save(trainer)
             if stop:
@@ -279,14 +281,14 @@ class _Session(Callback):
                 raise Stopped(f"stopped {place}")
 
     def on_scoring(self, trainer: Any) -> None:
-        if len(self._text.valid) and self._ranks.any(self._age() >= SAVE_SECONDS)[0]:
+        if len(self._text.valid) and self._ranks.any_set(self._age() >= SAVE_SECONDS)[0]:
             self._save(trainer)
 
     def on_epoch(self, trainer: Any, record: TrainRecord) -> None:
         self._save(trainer)
         if self._ranks.rank == 0:
             self._on_epoch(record)
-        if trainer.finished is None and self._ranks.any(self._should_stop())[0]:
+        if trainer.finished is None and self._ranks.any_set(self._should_stop())[0]:
             raise Stopped(f"stopped after epoch {record.epoch}")
 
     def _age(self) -> float:
@@ -303,7 +305,7 @@ class _Session(Callback):
             best = _is_newest_best(learner)
             self._directory.save(arrays, checkpoint, _metrics(learner.history), best=best)
 
-        self._ranks.first(save)
+        self._ranks.on_root(save)
         self._saved = time.monotonic()
 
 

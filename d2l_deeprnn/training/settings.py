@@ -64,7 +64,7 @@ class Kind(NamedTuple):
     limits: Optional[Tuple[int, Optional[int]]] = None
 
 
-class Setting(NamedTuple):
+class Field(NamedTuple):
     """The declaration of a setting: what a field of ``TrainSettings`` has as its metadata.
 
     Attributes:
@@ -72,14 +72,14 @@ class Setting(NamedTuple):
         group: "data", "model", "optimization" or "run".
         kind: what values it takes; None is a value too where it is the default.
         help: what it means.
-        unset: what None means.
+        none_means: what None means.
     """
 
     default: Any
     group: str
     kind: Kind
     help: str
-    unset: str = ""
+    none_means: str = ""
 
     @property
     def description(self) -> str:
@@ -88,19 +88,19 @@ class Setting(NamedTuple):
         if default is MISSING:
             return self.help
         shown = f"{default:g}" if isinstance(default, float) else str(default)
-        shown = {"None": self.unset, "False": "no", "{}": "none"}.get(shown, shown)
+        shown = {"None": self.none_means, "False": "no", "{}": "none"}.get(shown, shown)
         return f"{self.help} (default: {shown})"
 
 
 def setting(default: Any, *declaration: Any) -> Any:
-    """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Setting``."""
-    metadata = {"setting": Setting(default, *declaration)}
+    """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Field``."""
+    metadata = {"setting": Field(default, *declaration)}
     if isinstance(default, dict):
         return field(default_factory=default.copy, hash=False, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def declared(settings: Any) -> Dict[str, Setting]:
+def fields(settings: Any) -> Dict[str, Field]:
     """The declarations of all settings, by name, of ``TrainSettings`` or an instance of it."""
     return {field.name: field.metadata["setting"] for field in dataclasses.fields(settings)}
 
@@ -187,7 +187,7 @@ class TrainSettings:
     """
 
     # fmt: off
-    corpus: Tuple[str, ...] = field(metadata={"setting": Setting(MISSING, "data", SOURCES,
+    corpus: Tuple[str, ...] = field(metadata={"setting": Field(MISSING, "data", SOURCES,
         "known texts (see `d2l-deeprnn corpora`), files (.gz is unpacked) or directories of files, "
         "joined")})
     num_examples: Optional[int] = setting(None, "data", COUNT,
@@ -258,11 +258,11 @@ class TrainSettings:
         object.__setattr__(self, "optimizer", self.optimizer.lower())
         object.__setattr__(self, "corpus", tuple(map(os.path.expanduser, self.corpus)))
         _set_options(self, self.optimizer_options)
-        for name in declared(self):
+        for name in fields(self):
             object.__setattr__(self, name, _plain(getattr(self, name)))
 
     def _check(self) -> None:
-        for name, setting in declared(self).items():
+        for name, setting in fields(self).items():
             value = getattr(self, name)
             if value is not None or setting.default is not None:
                 setting.kind.check(name, value)
@@ -302,7 +302,7 @@ class TrainSettings:
             )
 
 
-_lines = [f"    {name}: {item.description}" for name, item in declared(TrainSettings).items()]
+_lines = [f"    {name}: {item.description}" for name, item in fields(TrainSettings).items()]
 TrainSettings.__doc__ = "\n".join(
     [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
 )
@@ -325,7 +325,7 @@ def base_rate(settings: TrainSettings) -> float:
     return float(settings.lr)
 
 
-def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
+def user_set(values: Mapping[str, Any]) -> Dict[str, Any]:
     """What was given of the settings that ``as_dict`` returned, as far as it can be told.
 
     Args:
@@ -339,7 +339,7 @@ def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"settings must be names with values, not {values!r}")
-    odd = sorted(map(repr, set(values) - set(declared(TrainSettings))))
+    odd = sorted(map(repr, set(values) - set(fields(TrainSettings))))
     if odd:
         raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
     stored = dict(values)
@@ -366,7 +366,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
         SettingsError: if a name is unknown, one without a default is missing,
             or a value is not valid.
     """
-    stored = explicit(values)
+    stored = user_set(values)
     if "corpus" not in stored:
         raise SettingsError("settings do not fit this version, missing: 'corpus'")
     options = stored.pop("optimizer_options", {})

@@ -11,7 +11,7 @@ from .._mxnet.context import queueing
 from ..nn.fast import LateLosses
 from ..text.minibatches import Minibatches
 from .optimization import ArrayParameters, ModelParameters, clipping_factor
-from .ranks import ALONE, Ranks
+from .ranks import SINGLE_PROCESS, Ranks
 from .state import TrainRecord, detach
 
 
@@ -96,7 +96,7 @@ class Trainer:
         carry_state: bool = True,
         validate: Callable[[], Optional[float]] = lambda: None,
         callbacks: Sequence[Callback] = (),
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
         weight: float = 1.0,
     ) -> None:
         keep_freed_memory()
@@ -213,7 +213,7 @@ class Trainer:
         gradients = self.parameters.gradients()
         self._ranks.sum([*gradients, loss])
         factor = clipping_factor(gradients, self._clipping_theta)
-        self._ranks.take_first([factor])  # another machine may round it differently
+        self._ranks.broadcast([factor])  # another machine may round it differently
         self.parameters.update(factor)
         return loss, state
 

@@ -27,7 +27,7 @@ from d2l_deeprnn.training.settings import (
     TrainSettings,
     as_dict,
     base_rate,
-    declared,
+    fields,
     from_dict,
     setting,
 )
@@ -114,7 +114,7 @@ def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
     text = page(capsys, "train")
     groups = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)
     groups = dict(zip(groups[1::2], groups[2::2]))
-    for name, one in declared(TrainSettings).items():
+    for name, one in fields(TrainSettings).items():
         assert one.help and one.group in ("data", "model", "optimization", "run"), name
         group = " ".join(groups[one.group].split())
         option = f"--{name.replace('_', '-')}" if name != "optimizer_options" else GIVEN[name][0][0]
@@ -147,7 +147,7 @@ def test_a_setting_that_is_declared_is_all_there_is_to_add():
 
 
 def test_every_option_reaches_the_settings(asked):
-    assert GIVEN.keys() == declared(TrainSettings).keys()
+    assert GIVEN.keys() == fields(TrainSettings).keys()
     words = [word for given, _ in GIVEN.values() for word in given]
     expected = {name: value for name, (_, value) in GIVEN.items()}
     expected["cell"] = "lstm"  # for the forget bias
@@ -385,7 +385,7 @@ def test_what_computes_takes_a_device(command, capsys):
 def test_reproduce_shares_the_options_of_train(capsys):
     text = " ".join(page(capsys, "reproduce").split())
     for name in ("encoding", "seed"):
-        assert declared(TrainSettings)[name].description in text
+        assert fields(TrainSettings)[name].description in text
     assert "(default: 500)" in text
     line = refused(capsys, "reproduce", "--corpus", SAMPLE_TEXT, "--encoding", "hex")
     assert "encoding must be an encoding that Python knows" in line

@@ -53,7 +53,9 @@ def test_known_characters_keep_their_weights_whatever_their_index(first, tmp_pat
     known = [c for c in there.vocab.idx_to_token if c in vocab.token_to_idx]
     assert "t" in known and vocab["t"] != there.vocab["t"]
     here = scores_of(model, vocab, "the nest", known)
-    np.testing.assert_allclose(here, scores_of(there.model, there.vocab, "the nest", known), rtol=1e-5)
+    np.testing.assert_allclose(
+        here, scores_of(there.model, there.vocab, "the nest", known), rtol=1e-5
+    )
     assert np.abs(here - before[:, 1:]).max() > 0.01  # not those of a new model
 
 

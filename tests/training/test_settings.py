@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from d2l_deeprnn.training.settings import (
-    base_rate,
     SettingsError,
     TrainSettings,
     as_dict,
-    declared,
+    base_rate,
     differences,
+    fields,
     from_dict,
     learning_rate,
 )
@@ -126,15 +126,15 @@ def test_they_come_back_from_json():
 
 def test_its_docstring_says_what_each_setting_is():
     words = " ".join(TrainSettings.__doc__.split("Attributes:")[1].split())
-    for name, setting in declared(TrainSettings).items():
+    for name, setting in fields(TrainSettings).items():
         assert f"{name}: {setting.description}" in words
 
 
 def test_a_default_is_a_value_that_its_declaration_allows():
-    for name, setting in declared(TrainSettings).items():
+    for name, setting in fields(TrainSettings).items():
         if setting.default not in (MISSING, None):
             setting.kind.check(name, setting.default)
-        assert (setting.default is None) == bool(setting.unset), name
+        assert (setting.default is None) == bool(setting.none_means), name
 
 
 def test_unknown_names_are_refused():
