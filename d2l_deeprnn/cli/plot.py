@@ -33,7 +33,7 @@ axis on the right."""
 def run(arguments: argparse.Namespace) -> int:
     """Draw the curves of runs into a file; gives the exit status."""
     from ..chapter.book import MARKS
-    from ..chapter.reproduce import is_the_chapters
+    from ..chapter.reproduce import is_chapter_run
     from ..evidence.figures import save_figure, training_figure
     from ..training import runs
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.output.parent}; make it, or choose another"
         )
     histories = {str(path): runs.read_history(path) for path in arguments.directories}
-    of_the_book = any(is_the_chapters(path) for path in arguments.directories)
+    of_the_book = any(is_chapter_run(path) for path in arguments.directories)
     save_figure(training_figure(histories, marks=MARKS if of_the_book else None), arguments.output)
     print_line(f"Written: {arguments.output}")
     return DONE

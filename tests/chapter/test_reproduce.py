@@ -749,6 +749,6 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(tmp_path, seeded):
 
 def test_only_the_chapters_own_run_gets_the_books_points(tmp_path):
     results = Path(__file__).parents[2] / "results"
-    assert reproduce.is_the_chapters(results / "chapter")
-    assert not reproduce.is_the_chapters(results / "tinyshakespeare")
-    assert not reproduce.is_the_chapters(tmp_path)
+    assert reproduce.is_chapter_run(results / "chapter")
+    assert not reproduce.is_chapter_run(results / "tinyshakespeare")
+    assert not reproduce.is_chapter_run(tmp_path)

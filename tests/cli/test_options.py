@@ -250,14 +250,14 @@ def test_the_preset_is_the_chapter(asked):
 
 
 def test_a_run_with_the_preset_gets_the_books_points(tmp_path, asked):
-    for words, is_the_chapters in [
+    for words, is_chapter_run in [
         ([], True),
         (["--seed", "3", "--num-epochs", "600"], True),
         (["--num-hiddens", "255"], False),
     ]:
         settings = as_dict(asked("--preset", "chapter", *words))
         (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
-        assert reproduce.is_the_chapters(tmp_path) is is_the_chapters
+        assert reproduce.is_chapter_run(tmp_path) is is_chapter_run
 
 
 def test_options_override_a_preset(asked, capsys):
