@@ -110,7 +110,9 @@ def test_a_sample_stands_in_and_is_named_before_and_after(
     assert printed[0] == "The book's text is missing: a sample of this package stands in for it."
     figures = [i for i, line in enumerate(printed) if re.search(r"\d\.\d{2}", line)]
     assert len(figures) == 4 + 4  # the book's lines, and the table
-    before = "The text is The Clockmaker's Guest, so these figures are not the book's."
+    before = (
+        "The text is The Clockmaker's Guest, so these results cannot be compared with the book's."
+    )
     after = "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
     named = [i for i, line in enumerate(printed) if "The Clockmaker's Guest" in line]
     assert [printed[i] for i in named] == [before, after]
@@ -141,7 +143,9 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     own.write_text("all the traveller's time " * 300)
     assert cli.main(["reproduce", "--corpus", str(own)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("The text is mine.txt, so these figures are not the book's.\n")
+    assert printed.startswith(
+        "The text is mine.txt, so these results cannot be compared with the book's.\n"
+    )
     assert printed.endswith("Nothing was compared: the text was mine.txt, not the book's.\n")
 
 
@@ -433,11 +437,11 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
             trained,
             "contains a run of `train`, which `reproduce` cannot resume",
         ),
-        (SAMPLE, reproduced, "contains a run; resume it (--resume)"),
-        ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "seed: 0 there, 1 here"),
+        (SAMPLE, reproduced, "already contains a run: resume it (--resume)"),
+        ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "another seed (0, not 1)"),
         ([*SAMPLE, "--resume", "--num-epochs=1"], reproduced, "num_epochs must be at least 2"),
         ([*SAMPLE[:2], "the_tide_tables", "--resume"], reproduced, "the text has changed"),
-        (SAMPLE, thesis, "is not empty and has no run (it contains thesis.tex)"),
+        (SAMPLE, thesis, "is not empty and contains no run (it contains thesis.tex)"),
         (["train", *words], reproduced, "contains a run"),
         (["train", *words, "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
         (["train", "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
@@ -449,7 +453,7 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
     with open(reproduced / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cli.main(["reproduce", "--resume", "--out", str(reproduced)]) == 2
-    assert "is being trained in by another process" in capsys.readouterr().err
+    assert "another process is training in" in capsys.readouterr().err
 
 
 def test_interrupted_and_gone_on_with_it_ends_the_same(small_chapter, tmp_path, monkeypatch):
@@ -548,8 +552,8 @@ def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_pat
     out = tmp_path / "0"
     resume = ["reproduce", "--resume", "--out", str(out)]
     for damage, message in [
-        (lambda path: path.unlink(), "had begun, but its last.zip is gone: put it back"),
-        (lambda path: shutil.copy(tmp_path / "1" / "last.zip", path), "is of another run"),
+        (lambda path: path.unlink(), "is missing: restore it"),
+        (lambda path: shutil.copy(tmp_path / "1" / "last.zip", path), "belongs to another run"),
         (lambda path: path.write_bytes(b"PK"), "cannot be loaded"),
     ]:
         damage(out / "last.zip")
@@ -560,7 +564,7 @@ def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_pat
         assert before == contents(out)
     for name in ("last.zip", "metrics.csv"):
         (out / name).unlink()
-    with pytest.warns(UserWarning, match="had not written a checkpoint yet"):
+    with pytest.warns(UserWarning, match="has no checkpoint yet"):
         assert cli.main(resume) == 0
     assert rows(out) != rows(tmp_path / "1") and len(rows(out)) == 2
 
@@ -603,7 +607,7 @@ def test_a_sample_does_not_stay_in_the_books_place(
     monkeypatch.setattr(corpora, "find_text", lambda name: sample)
     capsys.readouterr()
     assert cli.main([*command, "--resume"]) == 2
-    assert "is on a sample, the_clockmakers_guest, since the" in capsys.readouterr().err
+    assert "uses a sample, the_clockmakers_guest" in capsys.readouterr().err
     assert cli.main([*command, "--resume", "--corpus", corpora.SAMPLE_TEXT]) == 0
 
 
@@ -686,7 +690,7 @@ def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
     shown = files.printable(os.path.basename(own))
     command = ["reproduce", "--corpus", own, "--num-epochs", "1", "--out", out]
     assert cli.main(command) == 0
-    assert f"The text is {shown}, so these figures are not the book's." in capsys.readouterr().out
+    assert f"The text is {shown}, so these results" in capsys.readouterr().out
     page = Page((Path(out) / "report.html").read_bytes().decode("utf-8"))
     assert f"on {shown}" in page.shown and page.open == []
     assert json.loads((Path(out) / "config.json").read_text())["corpus"] == own

@@ -364,7 +364,7 @@ def test_a_diverging_run_is_reported_as_such(text):
         (dict(lr=float("nan")), "lr must be a number above 0, not nan"),
         (dict(lr=float("inf")), "lr must be a finite number above 0, not inf"),
         (dict(clipping_theta=0), "clipping_theta must be a number above 0, not 0"),
-        (dict(prefixes=["time", ""]), r"prefixes holds an empty string: \['time', ''\]"),
+        (dict(prefixes=["time", ""]), r"prefixes contains an empty string: \['time', ''\]"),
         (dict(corpus_indices=[]), "the text has 0 characters"),
     ],
 )

@@ -293,7 +293,7 @@ def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, ca
     assert main(["train", "--resume", *config, "--out", "again"]) == 0
     capsys.readouterr()
     assert main(["train", "--resume", *config, "--out", "more"]) == 2
-    assert "keep_case: False there, True here" in capsys.readouterr().err
+    assert "keep_case: False in the run, True requested" in capsys.readouterr().err
 
 
 def test_a_file_may_hold_some_settings_only(tmp_path, asked):
@@ -322,18 +322,18 @@ def test_configurations_of_older_runs(asked, capsys, path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('{"corpus": ["a"], "num_hidens": 8}', "unknown: 'num_hidens'"),
-        ('{"settings": {"corpus": ["a"], "colour": 1}, "text": {}}', "unknown: 'colour'"),
+        ('{"corpus": ["a"], "num_hidens": 8}', "unknown settings: 'num_hidens'"),
+        ('{"settings": {"corpus": ["a"], "colour": 1}, "text": {}}', "unknown settings: 'colour'"),
         ('{"corpus": ["a"]', "cannot be used: Expecting ',' delimiter: line 1"),
         ("", "cannot be used: Expecting value: line 1"),
         ("[" * 100_000, "cannot be used: "),
-        ("[1]", "settings must be names with values, not [1]"),
-        ('{"settings": 8}', "settings must be names with values, not 8"),
+        ("[1]", "settings must map names to values, not [1]"),
+        ('{"settings": 8}', "settings must map names to values, not 8"),
         ('{"settings": {"lr": 8}}', "cannot be used: 'corpus' is missing"),
         ('{"settings": {"corpus": "text"}}', "corpus must be a list"),
         ('{"settings": {"corpus": ["a"]}, "text": 3}', "cannot be used: "),
         ('{"settings": {"corpus": ["a"]}, "command": "export"}', "update d2l_deeprnn"),
-        ('{"corpus": ["a"], "optimizer_options": 3}', "optimizer_options must be names with"),
+        ('{"corpus": ["a"], "optimizer_options": 3}', "optimizer_options must map names to"),
         ('{"corpus": ["a"], "num_layers": "2"}', "num_layers must be a whole number"),
         ('{"corpus": ["a"], "cell": []}', "cell must be one of lstm, gru, rnn, not []"),
         ('{"num_layers": 2}', "--corpus is missing"),
@@ -409,7 +409,7 @@ def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch, caps
     assert main(["reproduce", "--corpus=~/book.txt", "--resume", "--out=~/chapter"]) == 0
     capsys.readouterr()
     assert main(["generate", "~/none"]) == 2
-    assert f"{home}/none contains no run" in capsys.readouterr().err
+    assert f"{home}/none is not a run" in capsys.readouterr().err
     # From Python, where there is no shell either.
     settings = TrainSettings(("~/book.txt",), num_hiddens=8, batch_size=4, num_epochs=1)
     runs.train(settings, "~/third")

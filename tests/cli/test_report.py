@@ -231,7 +231,7 @@ def test_a_run_of_reproduce_is_held_against_the_book_again(small_chapter, tmp_pa
 
 def test_what_cannot_be_reported(trained, tmp_path, capsys):
     for words, message in [
-        ([str(tmp_path)], "contains no run: there is no config.json"),
+        ([str(tmp_path)], "is not a run: it has no config.json"),
         ([str(trained), "--output", str(tmp_path / "no" / "a.html")], "there is no directory"),
         ([str(trained), "--prefix", "\N{SNOWMAN}"], "not in the vocabulary"),
     ]:

@@ -244,8 +244,8 @@ def test_a_cell_that_runs_do_not_have(tmp_path):
         (lambda source: source["settings"].update(num_layers=3), "num_layers is 3 in its settings"),
         (lambda source: source["settings"].update(cell="gru"), "cell is 'gru' in its settings"),
         (lambda source: source["settings"].update(keep_case=False), "keep_case is False in its"),
-        (lambda source: source["settings"].update(colour=1), "unknown: 'colour'"),
-        (lambda source: source.update(settings=8), "settings must be names with values, not 8"),
+        (lambda source: source["settings"].update(colour=1), "unknown settings: 'colour'"),
+        (lambda source: source.update(settings=8), "settings must map names to values, not 8"),
         (lambda source: source.pop("text"), "'text' is missing in its metadata"),
         (lambda source: source["text"].pop("sha256"), "'sha256' is missing in its metadata"),
         (lambda source: source["text"].update(sha256=8), "its text must be a string, not 8"),
@@ -321,7 +321,7 @@ def test_the_commands_name_what_cannot_be_used(of_lstm, capsys, tmp_path):
     assert "already exists: choose another" in refused(capsys, "export", run, *words, file)
     line = refused(capsys, "export", run, *words, tmp_path / "none" / "a")
     assert "there is no directory" in line
-    assert "contains no run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
+    assert "is not a run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
     assert "there is no such file" in refused(capsys, "import", tmp_path / "b", "--out=c")
     os.remove(run / "best.zip")
     line = refused(capsys, "export", run, *words, tmp_path / "a")

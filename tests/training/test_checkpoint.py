@@ -160,8 +160,8 @@ def test_the_parts_as_they_were_make_a_checkpoint(path):
             "is not that of a d2l_deeprnn checkpoint",
         ),
         ({"version": 3, "data": {}}, "its version is 3; this d2l_deeprnn reads 1 and 2: update it"),
-        ({"version": 2, "data": []}, "lacks the data"),
-        ({"version": 2}, "lacks the data"),
+        ({"version": 2, "data": []}, "has no data"),
+        ({"version": 2}, "has no data"),
     ],
 )
 def test_another_manifest_is_refused(path, manifest, words):

@@ -229,7 +229,7 @@ def test_bits_and_perplexity():
 
 @pytest.mark.parametrize("text", [[], [3]])
 def test_a_text_too_short_to_score(text):
-    message = f"the text has {len(text)} characters; to score one, it takes at least 2"
+    message = f"the text has {len(text)} characters, but scoring needs at least 2"
     with pytest.raises(ValueError, match=message):
         evaluate(bigrams(), text)
 

@@ -109,7 +109,7 @@ class Sure:
 
 
 def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
-    monkeypatch.setattr(module, "PIECE", 1000)
+    monkeypatch.setattr(module, "CHUNK", 1000)
     monkeypatch.setattr(_checks, "_PIECE", 1000)
     text = np.random.randint(0, 9, 4_000_000).astype(np.uint8)
     evaluate(Sure(), text[:20_000], unscored=[3])
@@ -125,6 +125,6 @@ def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
 
 
 def test_tokens_are_counted_piece_by_piece(monkeypatch):
-    monkeypatch.setattr(module, "PIECE", 3)
+    monkeypatch.setattr(module, "CHUNK", 3)
     assert count_tokens(np.array([1, 2, 3, 1, 2, 3, 1]), [1, 3]) == 5
     assert count_tokens(np.array([1, 2]), []) == count_tokens(np.array([], int), [1]) == 0

@@ -318,7 +318,7 @@ def test_the_validation_loss_is_that_of_the_model_after_the_epoch(text):
 
 def test_training_stops_early_when_nothing_gets_better(text):
     here = trained(learner(text, lr=1e-30, patience=2, num_epochs=50))
-    assert len(here.history) == 3 and "no better validation loss for 2 epochs" in here.finished
+    assert len(here.history) == 3 and "has not improved for 2 epochs" in here.finished
     assert here.best.epoch == 1
 
 

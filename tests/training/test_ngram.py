@@ -167,8 +167,8 @@ def test_tinyshakespeare(book_dir):
 @pytest.mark.parametrize(
     "given_text, told",
     [
-        ([], "must hold at least 2 tokens, not 0"),
-        ([1], "must hold at least 2 tokens, not 1"),
+        ([], "must have at least 2 tokens, not 0"),
+        ([1], "must have at least 2 tokens, not 1"),
         ([0, 1, 5], "[2] is 5: it must be a whole number from 0 to 4"),
         ([0, -1, 5], "[1] is -1: it must be a whole number from 0 to 4"),
         ([0.0, 2.5], "[1] is 2.5: it must be a whole number from 0 to 4"),

@@ -48,7 +48,7 @@ def test_each_rank_needs_a_row():
     settings = TrainSettings(corpus=("numbers",), batch_size=2, num_hiddens=4)
     text = np.zeros(1000, "int32")
     model = new_model(settings, 2, mx.cpu())
-    with pytest.raises(SettingsError, match="batch_size is 2, and there are 3 ranks"):
+    with pytest.raises(SettingsError, match="batch_size 2 is too small for 3 ranks"):
         Learner(settings, model, text, text, mx.cpu(), ranks=Several())
 
 
@@ -103,7 +103,7 @@ def test_each_rank_takes_a_gpu_of_its_own():
     gpus = [mx.gpu(0), mx.gpu(1)]
     assert [ranks.device_of(rank, 2, gpus) for rank in (0, 1)] == gpus
     assert ranks.device_of(3, 4, [mx.cpu()]) == mx.cpu()
-    with pytest.raises(RanksError, match="3 ranks .* has 2 GPUs: start one rank for each"):
+    with pytest.raises(RanksError, match="3 ranks .* has 2 GPUs: start one rank per GPU"):
         ranks.device_of(0, 3, gpus)
 
 
@@ -311,7 +311,7 @@ def test_another_mpi_than_that_of_the_launcher_is_refused(monkeypatch):
     monkeypatch.setattr(ranks, "world_size", lambda: 3)
     world = types.SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1)
     mpi = types.SimpleNamespace(COMM_WORLD=world, Get_library_version=lambda: "Some MPI\n1.0")
-    refused = "3 processes were started, but mpi4py's MPI knows of 1: .* launcher .Some MPI"
+    refused = "3 processes were started, but mpi4py's MPI sees 1: .* launcher's MPI .Some MPI"
     with pytest.raises(RanksError, match=refused):
         ranks._MPIRanks(mpi)
 
@@ -415,7 +415,7 @@ def test_only_the_first_host_needs_the_directory_of_a_training(tmp_path):
     status, output, errors = Job(2, code, tmp_path).wait()
     assert "Ended: all 2 epochs are done" in output and status == 2
     (line,) = our_lines(errors)
-    assert "rank 1 on" in line and "run contains no run: there is no config.json" in line
+    assert "rank 1 on" in line and "run is not a run: it has no config.json" in line
 
 
 def test_what_only_one_process_cannot_import_is_said(tmp_path, monkeypatch):
@@ -439,7 +439,7 @@ def test_each_process_may_work_alone(tmp_path, monkeypatch, capsys):
     assert main(["runs", str(tmp_path)]) == 0
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "4")
     assert main(["runs", str(tmp_path)]) == 2
-    assert "D2L_DEEPRNN_RANKS is '4', and can only be 1" in capsys.readouterr().err
+    assert "D2L_DEEPRNN_RANKS must be 1 or unset, not '4'" in capsys.readouterr().err
 
 
 @linux
@@ -480,7 +480,7 @@ def test_a_killed_rank_ends_all_and_loses_nothing(seed, tmp_path):
     if (out / "config.json").exists():
         written = (out / "last.zip").exists()
         done = len(history(out)) if written else 0
-        begins_again = pytest.warns(UserWarning, match="had not written a checkpoint yet")
-        with contextlib.nullcontext() if written else begins_again:
+        starts_over = pytest.warns(UserWarning, match="has no checkpoint yet")
+        with contextlib.nullcontext() if written else starts_over:
             assert main(["train", "--resume", "--out", str(out), f"--num-epochs={done + 1}"]) == 0
         assert len(history(out)) == done + 1

@@ -170,7 +170,7 @@ def test_killed_before_the_first_checkpoint_it_starts_over(run, finished):
     for name in (runs.LAST, runs.BEST, runs.METRICS):
         (run / name).unlink()
     (run / ".last.zip.0123456789abcdef.part").write_bytes(b"half a checkpoint")
-    with pytest.warns(UserWarning, match="had not written a checkpoint yet: it starts over"):
+    with pytest.warns(UserWarning, match="has no checkpoint yet, so it starts over"):
         assert main(["train", "--resume", "--out", str(run)]) == 0
     assert_same_arrays(arrays(finished), arrays(run))
     assert not list(run.glob("*.part")) and not list(run.glob(".*.part"))
@@ -214,12 +214,12 @@ def test_a_signal_leaves_a_checkpoint_to_resume(tmp_path, name, number):
 def test_another_runs_directory_and_a_full_one_are_refused(run, tmp_path, capsys):
     before = {path: path.read_bytes() for path in run.iterdir()}
     assert main(["train", *WORDS, "--out", str(run)]) == 2
-    assert "contains a run; resume it (--resume)" in one_error_line(capsys)
+    assert "already contains a run: resume it (--resume)" in one_error_line(capsys)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     for words in (WORDS, [*WORDS, "--resume"]):
         assert main(["train", *words, "--out", str(tmp_path / "full")]) == 2
-        assert "is not empty and has no run (it contains thesis.tex)" in one_error_line(capsys)
+        assert "is not empty and contains no run (it contains thesis.tex)" in one_error_line(capsys)
     assert main(["train", *WORDS, "--out", str(tmp_path / "full" / "thesis.tex")]) == 2
     assert "is not a directory" in one_error_line(capsys)
     assert before == {path: path.read_bytes() for path in run.iterdir()}
@@ -252,8 +252,8 @@ def test_a_run_whose_directory_is_replaced_leaves_the_other_run_alone(run, tmp_p
 
 def test_resuming_with_other_settings_shows_the_difference(run, capsys):
     assert main(["train", "--resume", "--lr", "0.02", "--out", str(run)]) == 2
-    assert "lr: 0.01 there, 0.02 here" in one_error_line(capsys)
-    with pytest.raises(SettingsError, match="num_hiddens: 8 there, 9 here"):
+    assert "lr: 0.01 in the run, 0.02 requested" in one_error_line(capsys)
+    with pytest.raises(SettingsError, match="num_hiddens: 8 in the run, 9 requested"):
         runs.train(settings(num_hiddens=9), run, resume=True)
 
 
@@ -275,7 +275,7 @@ def test_a_checkpoint_of_another_run_is_refused(run, tmp_path, capsys):
     for name, command in [("last.zip", ["train", "--resume", "--out"]), ("best.zip", ["evaluate"])]:
         shutil.copy(tmp_path / "other" / name, run / name)
         assert main([*command, str(run)]) == 2
-        assert f"{name} is of another run" in one_error_line(capsys)
+        assert f"{name} belongs to another run" in one_error_line(capsys)
 
 
 def test_a_model_of_another_shape_is_refused(run):
@@ -366,7 +366,7 @@ def test_generate_says_what_is_wrong(finished, capsys, words, message):
 @pytest.mark.parametrize("command", [["evaluate"], ["generate", "--prefix=a"], ["plot"]])
 def test_a_directory_without_a_run_is_named(tmp_path, capsys, command):
     assert main([*command, str(tmp_path)]) == 2
-    assert f"{tmp_path} contains no run" in one_error_line(capsys)
+    assert f"{tmp_path} is not a run" in one_error_line(capsys)
 
 
 def test_plot_draws_several_runs(finished, tmp_path, capsys):
@@ -442,7 +442,7 @@ def test_a_text_that_has_moved_is_given_anew(own_text, finished, tmp_path, capsy
     for command in (["train", "--resume", "--out", str(out)], ["evaluate", str(out)]):
         assert main(command) == 2
         line = one_error_line(capsys)
-        assert "no longer at 'texts/mine.txt'" in line and "--corpus NEWPLACE" in line
+        assert "no longer at 'texts/mine.txt'" in line and "--corpus NEWPATH" in line
     other = tmp_path / "other.txt"
     other.write_text("another text than that of the run. " * 200)
     assert main(["train", "--resume", "--out", str(out), "--corpus", str(other)]) == 2
@@ -502,7 +502,7 @@ def test_fewer_epochs_and_patience_are_for_what_is_still_to_come(tmp_path, capsy
     before = (out / "config.json").read_bytes()
     for number, status in [("2", 2), ("3", 0)]:  # it is in its third
         assert main(["train", "--resume", "--num-epochs", number, "--out", str(out)]) == status
-    assert "num_epochs must be at least 3, as many as the run in" in capsys.readouterr().err
+    assert "num_epochs must be at least 3, the number of" in capsys.readouterr().err
     assert before != (out / "config.json").read_bytes()
     assert len(runs.read_history(out)) == 3
     words = ["--num-epochs=5", "--patience=1"]
@@ -517,10 +517,13 @@ def test_a_change_that_would_have_changed_what_was_done_is_refused(tmp_path, cap
     runs.train(settings(schedule="cosine"), out, should_stop=stop_after(40))
     before = {path: path.read_bytes() for path in out.iterdir()}
     for words, message in [
-        (["--num-epochs=5"], "with schedule cosine, the epochs done would have had other learning"),
-        (["--num-epochs=5", "--schedule=constant"], "schedule: 'cosine' there, 'constant' here"),
-        (["--warmup-epochs=1"], "warmup_epochs: 0.0 there, 1.0 here"),
-        (["--lr=0.02", "--patience=3"], "lr: 0.01 there, 0.02 here"),
+        (["--num-epochs=5"], "with the schedule cosine, it determines the learning rates"),
+        (
+            ["--num-epochs=5", "--schedule=constant"],
+            "schedule: 'cosine' in the run, 'constant' requested",
+        ),
+        (["--warmup-epochs=1"], "warmup_epochs: 0.0 in the run, 1.0 requested"),
+        (["--lr=0.02", "--patience=3"], "lr: 0.01 in the run, 0.02 requested"),
     ]:
         assert main(["train", "--resume", *words, "--out", str(out)]) == 2
         line = one_error_line(capsys)
@@ -537,7 +540,7 @@ def test_a_lost_checkpoint_is_not_started_over(run, finished, capsys):
         before = {path: path.read_bytes() for path in run.iterdir()}
         assert main(["train", "--resume", "--out", str(run)]) == 2
         line = one_error_line(capsys)
-        assert "had started, but its last.zip is gone: put it back" in line
+        assert f"last.zip of the run in {run} is missing: restore it" in line
         assert (f"a copy of {runs.BEST}" in line) == (run / runs.BEST).exists()
         assert before == {path: path.read_bytes() for path in run.iterdir()}
     shutil.copy(finished / runs.BEST, run / runs.BEST)
@@ -784,7 +787,7 @@ def test_strange_values_in_a_run_are_refused_in_a_line(run, capsys, what):
     assert (run / "last.zip").read_bytes() == before
     if what == "order of the vocabulary":
         assert main(["evaluate", str(run)]) == 2
-        assert "its vocabulary is not that of the run's text" in one_error_line(capsys)
+        assert "its vocabulary differs from that of the run's text" in one_error_line(capsys)
 
 
 def test_one_strange_run_does_not_hide_the_others(run, capsys):
