@@ -104,15 +104,8 @@ def train_and_predict_rnn(
     prefixes = _prefixes(prefixes)
     check_ctx(ctx)
     indices = token_indices("corpus_indices", corpus_indices, len(vocab))
-    _check_settings(
-        len(indices),
-        num_epochs,
-        num_steps,
-        lr,
-        clipping_theta,
-        batch_size,
-        adjacent=not is_random_iter,
-    )
+    _check_numbers(num_epochs, lr, clipping_theta)
+    check_length(len(indices), batch_size, num_steps, adjacent=not is_random_iter)
     data_iter = data_iter_random if is_random_iter else data_iter_consecutive
     params = get_params()
 
@@ -209,15 +202,8 @@ def train_and_predict_rnn_gluon(
     prefixes = _prefixes(prefixes)
     check_ctx(ctx)
     indices = token_indices("corpus_indices", corpus_indices, len(vocab))
-    _check_settings(
-        len(indices),
-        num_epochs,
-        num_steps,
-        lr,
-        clipping_theta,
-        batch_size,
-        adjacent=True,
-    )
+    _check_numbers(num_epochs, lr, clipping_theta)
+    check_length(len(indices), batch_size, num_steps, adjacent=True)
     _check_num_hiddens(model, num_hiddens)
     check_vocab(model, vocab)
     # Differs: the original always drew new parameters, even if some were loaded.
@@ -301,22 +287,11 @@ def _prefixes(prefixes: Iterable[str]) -> List[str]:
     return prefixes
 
 
-def _check_settings(
-    num_tokens: int,
-    num_epochs: int,
-    num_steps: int,
-    lr: float,
-    clipping_theta: float,
-    batch_size: int,
-    *,
-    adjacent: bool,
-) -> None:
+def _check_numbers(num_epochs: int, lr: float, clipping_theta: float) -> None:
     # Differs: the original accepted any value, and failed later or not at all.
     positive_int("num_epochs", num_epochs)
     positive_number("lr", lr)
     positive_number("clipping_theta", clipping_theta, or_infinite=True)
-    # Every epoch draws another offset; the text must be long enough for any.
-    check_length(num_tokens, batch_size, num_steps, adjacent=adjacent)
 
 
 def _check_num_hiddens(model: gluon.Block, num_hiddens: int) -> None:
