@@ -37,6 +37,7 @@ from ..training.run_directory import (
     RunError,
     absolute_paths,
     check_exists,
+    check_text,
     checkpoint_errors,
     resolve_paths,
     run_directory,
@@ -234,9 +235,9 @@ def _resume(
     check_kept([corpus])
     encoding = config.get("encoding") if encoding is None else encoding
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
-    # The original name, which does not depend on the working directory.
+    # Keep the name as the user gave it, so that it does not depend on the current directory.
     run = Run(name, settings, own_seed, corpus_indices, vocab, missing, encoding, ctx=ctx)
-    out.check_text(_sha256(run), [corpus])
+    check_text(config, _sha256(run), [corpus], out.path)
     if out.has(LAST):
         run.checkpoint = out.load(LAST)
         with checkpoint_errors(out.path / LAST):

@@ -43,7 +43,7 @@ HERE, LATE, FAILED = range(32_001, 32_004)
 _ALL_OR_EACH = (
     f"Make the same call in all processes or, to train one model per process, set {ONE_EACH}=1"
 )
-BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, as those of the command
+BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, the same as in the command line
 
 T = TypeVar("T")
 
@@ -311,15 +311,15 @@ class _MPIRanks(Ranks):
         return outcome["value"]
 
     def broadcast_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        kinds = self.on_root(
+        types = self.on_root(
             lambda: {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()}
         )
-        given = {}
-        for name, (dtype, shape) in kinds.items():
+        received = {}
+        for name, (dtype, shape) in types.items():
             array = np.ascontiguousarray(arrays[name]) if self.rank == 0 else np.empty(shape, dtype)
             self._wait(self._comm.Ibcast(array.reshape(-1).view(np.uint8)))
-            given[name] = array
-        return given
+            received[name] = array
+        return received
 
     def root_first(self, function: Callable[[], T]) -> T:
         done: List[T] = []

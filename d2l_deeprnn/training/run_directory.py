@@ -142,11 +142,6 @@ class RunDirectory:
             f"the run in {self.path} has no checkpoint yet, so it starts over", stacklevel=3
         )
 
-    def check_text(self, sha256: str, sources: Sequence[str]) -> None:
-        """Check that the run resumes with its original text; see the function."""
-        assert self.config is not None
-        check_text(self.config, sha256, sources, self.path)
-
 
 @contextlib.contextmanager
 def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[RunDirectory]:
