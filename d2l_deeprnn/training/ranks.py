@@ -241,11 +241,11 @@ class _MPIRanks(Ranks):
         missing = self._missing(pending, min(NOTICE, timeout))
         if missing and timeout > NOTICE:
             if self.rank == min(set(range(self.size)) - set(missing)):
-                write_stderr(f"d2l-deeprnn: {process_name()} waits for {self._names(missing)}")
+                write_stderr(f"d2l-deeprnn: {process_name()} is waiting for {self._names(missing)}")
             missing = self._missing(pending, timeout - NOTICE)
         if missing:
             raise RanksError(
-                f"of {self.size} ranks, {self._names(missing)} did not come within {timeout:g} "
+                f"of {self.size} ranks, {self._names(missing)} did not join within {timeout:g} "
                 f"seconds. {_ALL_OR_EACH}"
             )
         if self._comm == self._mpi.COMM_WORLD:
@@ -477,7 +477,7 @@ def _start(mpi: Any, timeout: float) -> None:
     )
     thread.join(min(NOTICE, timeout))
     if thread.is_alive() and timeout > NOTICE:
-        write_stderr(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
+        write_stderr(f"d2l-deeprnn: {process_name()} is waiting for {missing} to start MPI")
         thread.join(min(timeout - NOTICE, threading.TIMEOUT_MAX))
     if thread.is_alive():
         time.sleep(2 * PRINTING * world_rank())  # the first to print its error ends the others

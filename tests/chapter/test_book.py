@@ -1,4 +1,4 @@
-"""The chapter as data, and the bands that a run is held against."""
+"""The chapter as data, and the bands that a run is compared with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows(name):
 
 @pytest.fixture(scope="module")
 def figures():
-    """Epoch -> the perplexities of this package's ten seeds."""
+    """Perplexities of this package's ten seeds, by epoch."""
     found = defaultdict(list)
     for row in rows("chapter_seeds.csv"):
         found[int(row["epoch"])].append(float(row["judged"]))
@@ -36,11 +36,11 @@ def figures():
 
 
 def run_with(perplexities):
-    """A run of the chapter with these figures, by epoch, and the book's at the others."""
+    """Return a run of the chapter with these perplexities by epoch, and else the book's."""
     indices, vocab = d2l.load_corpus(SAMPLE_TEXT, 1000)
     run = reproduce.Run("time_machine", book.CHAPTER, 0, indices, vocab)
     for epoch in range(1, max(perplexities) + 1):
-        # Between the book's epochs, what the next of them has.
+        # Between the book's epochs, use the value of the next one.
         next_one = min(
             (line for line in book.PRINTED if line.epoch >= epoch), key=lambda l: l.epoch
         )
@@ -77,7 +77,7 @@ def test_the_originals_figures_lie_within_the_bands():
 
 
 def test_unigram_perplexity_is_that_of_the_text(book_dir):
-    """The least over the places where an epoch may start to read; see ``data_iter_consecutive``."""
+    """It is the minimum over all offsets of an epoch; see ``data_iter_consecutive``."""
     chapter = book.CHAPTER
     indices, _ = d2l.load_data_time_machine()
     least = math.inf
@@ -95,7 +95,7 @@ def test_unigram_perplexity_is_that_of_the_text(book_dir):
 
 
 def plateau():
-    """What the seeds of either library gave before they began to learn any order."""
+    """Return perplexities of both libraries before they learned any order of characters."""
     found = []
     for path in (RESULTS / "seeds").glob("*.json"):
         losses = json.loads(path.read_text())["losses"]
@@ -121,7 +121,7 @@ def test_the_perplexity_of_an_epoch_is_of_its_minibatches_mean_loss():
     assert found == {1: pytest.approx(math.exp(3.5)), 2: pytest.approx(math.exp(11.5))}
 
 
-def test_a_figure_on_a_jump_is_judged_by_those_before_it():
+def test_a_value_on_a_jump_is_judged_by_those_before_it():
     seconds = dict.fromkeys(range(1, 501), 1.0)
     curve = {**dict.fromkeys(range(1, 501), 1.03), 125: 9.0, 250: 1.06}
     for epoch in range(373, 379):  # as long as jumps are
@@ -130,17 +130,17 @@ def test_a_figure_on_a_jump_is_judged_by_those_before_it():
         assert rows[375].agrees, epoch
     assert (rows[375].perplexity, rows[375].comparable) == (3.5, 1.03)
     assert (rows[250].comparable, rows[500].comparable) == (1.06, 1.03)
-    # One that stays there has not jumped.
+    # A run that stays there has not jumped.
     for epoch in range(360, 376):
         curve[epoch] = 3.5
     rows = {row.epoch: row for row in book.compare(curve, seconds)}
     assert not rows[375].agrees and rows[375].comparable == 3.5
-    # What is no number is none in the end.
+    # A final value that is not a number never agrees.
     assert not book.compare({**curve, 500: math.nan}, seconds)[-1].agrees
 
 
-def test_the_seeds_jump_as_is_said():
-    """The share of trainings, the height and the length that ``book.EXPECTED`` names."""
+def test_jumps_of_the_seeds():
+    """Their share, height and length are those in ``book.EXPECTED``."""
     jumped, heights, lengths = Counter(), [], []
     for path in (RESULTS / "seeds").glob("*.json"):
         losses = json.loads(path.read_text())["losses"]
@@ -158,7 +158,7 @@ def test_the_seeds_jump_as_is_said():
 
 
 @pytest.mark.parametrize("last", [125, 500])
-def test_a_verdict_on_a_plateau_says_so(last):
+def test_a_verdict_on_a_plateau(last):
     figures = {line.epoch: 19.8 for line in book.PRINTED if line.epoch <= last}
     verdict = report.verdict(run_with(figures))
     assert verdict.compared and not verdict.agrees
@@ -166,13 +166,13 @@ def test_a_verdict_on_a_plateau_says_so(last):
     assert verdict.text.endswith("It has not learnt more than how frequent each character is.")
 
 
-def test_a_verdict_on_the_first_figure_alone_says_how_little_it_shows():
+def test_a_verdict_on_the_first_value_alone_is_qualified():
     verdict = report.verdict(run_with({125: 9.0}))
     assert verdict.agrees and verdict.text.endswith("shows only that it has begun to learn.")
     assert "begun" not in report.verdict(run_with({250: 1.05})).text
 
 
-def test_what_the_bands_assume_stands_wherever_they_are_shown():
+def test_the_bands_are_always_shown_with_their_assumptions():
     run = run_with({500: 1.03})
     terminal, page = " ".join(report.lines(run)), report.html(run, {})
     assert book.EXPECTED in terminal
@@ -184,7 +184,7 @@ def test_what_the_bands_assume_stands_wherever_they_are_shown():
     assert "the logarithm of the loss is normally distributed from seed to seed" in readme
 
 
-def test_the_coverage_that_is_claimed_was_simulated():
+def test_the_claimed_coverage_was_simulated():
     found = [row for row in rows("interval_coverage.csv") if row["what"].startswith("simulated")]
     normal = [float(row["coverage"]) for row in found if row["what"] == "simulated, normal"]
     skewed = [float(row["coverage"]) for row in found if row["what"] != "simulated, normal"]
@@ -222,5 +222,5 @@ def test_compare_takes_the_epochs_that_were_reached():
 
 
 @pytest.mark.parametrize("perplexity", [math.nan, math.inf, 1.0])
-def test_no_band_holds_what_is_not_a_result(perplexity):
+def test_no_band_contains_an_invalid_result(perplexity):
     assert not any(band.contains(perplexity) for band in book.BANDS.values())

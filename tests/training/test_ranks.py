@@ -325,7 +325,7 @@ def wait_for_checkpoint(job, out):
 @pytest.mark.parametrize(
     "others, words",
     [
-        ("from mpi4py import MPI; MPI.COMM_WORLD.Barrier()", "of 2 ranks, rank 1 did not come"),
+        ("from mpi4py import MPI; MPI.COMM_WORLD.Barrier()", "of 2 ranks, rank 1 did not join"),
         ("pass", "rank 1 did not start MPI within"),
     ],
 )
