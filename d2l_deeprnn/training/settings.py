@@ -278,7 +278,9 @@ class TrainSettings:
             )
         self._check_optimizer()
         if self.forget_bias and self.cell != "lstm":
-            raise SettingsError(f"forget_bias needs the cell lstm: {self.cell} has no forget gate")
+            raise SettingsError(
+                f"forget_bias needs the cell lstm: a {self.cell} has no forget gate"
+            )
         if not 0 <= self.warmup_epochs <= self.num_epochs:
             raise SettingsError(
                 f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "

@@ -27,9 +27,9 @@ from d2l_deeprnn.training.settings import (
     TrainSettings,
     as_dict,
     base_rate,
+    field,
     fields,
     from_dict,
-    setting,
 )
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -128,8 +128,8 @@ def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
 def test_a_setting_that_is_declared_is_all_there_is_to_add():
     @dataclass(frozen=True)
     class More(TrainSettings):
-        zoneout: float = setting(0.25, "model", FRACTION, "fraction of 100% of the states kept")
-        num_heads: int = setting(None, "attention", COUNT, "number of heads", "one a layer")
+        zoneout: float = field(0.25, "model", FRACTION, "fraction of 100% of the states kept")
+        num_heads: int = field(None, "attention", COUNT, "number of heads", "one a layer")
 
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     add_settings(parser, More)
