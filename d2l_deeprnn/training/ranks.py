@@ -70,7 +70,7 @@ class Ranks:
     def part(self, num_rows: int, rank: Optional[int] = None) -> range:
         """Return the rows of a rank (default: this one). Ranks differ by at most one row."""
         rank = self.rank if rank is None else rank
-        # Rounded up: rank 0 gets a single row.
+        # Rounded up, so that rank 0 gets the only row.
         return range(-(-num_rows * rank // self.size), -(-num_rows * (rank + 1) // self.size))
 
     def sum(self, arrays: Sequence[nd.NDArray]) -> None:

@@ -22,7 +22,7 @@ class Progress(NamedTuple):
         epoch: from 1 on.
         minibatch: number of minibatches of this epoch so far.
         num_minibatches: of this epoch.
-        loss: the latest known loss, in nats per character, of a minibatch of this epoch, or None.
+        loss: the latest known loss of this epoch, in nats per character, or None.
     """
 
     epoch: int
