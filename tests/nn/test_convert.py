@@ -117,7 +117,7 @@ def test_layers_that_cannot_be_converted():
             convert(layer, layer)
         with pytest.raises(ValueError, match="rnn_layer is bidirectional"):
             convert(gluon.rnn.LSTM(5, bidirectional=True), dense)
-        with pytest.raises(ValueError, match="rnn_layer has a projection_size"):
+        with pytest.raises(ValueError, match="projection_size"):
             convert(gluon.rnn.LSTM(5, projection_size=3), dense)
         with pytest.raises(TypeError, match="RNN, GRU and LSTM, not Own"):
             convert(Own(5), dense)

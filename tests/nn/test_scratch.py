@@ -327,7 +327,7 @@ def test_arguments_that_do_not_fit_the_network():
         network.forward(inputs, state, [*params[:25], nd.zeros(6)])
     with pytest.raises(ValueError, match="state has 3 arrays, but the network has 4"):
         network.forward(inputs, state[1:], params)
-    with pytest.raises(ValueError, match=r"state .* \(1, 5\), .* need \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"state .* \(1, 5\), .* needs \(3, 5\)"):
         network.forward(inputs, network.init_state(1, 5), params)
     with pytest.raises(ValueError, match=r"inputs .* \(3, 5\), .* needs \(3, 4\)"):
         network.forward([nd.zeros((3, 5))], state, params)
