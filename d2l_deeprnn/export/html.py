@@ -46,9 +46,7 @@ fill="#1f5fa3"/><path d="M8 9h4v14H8zm6 5h4v9h-4zm6-8h4v17h-4z" fill="#fff"/></s
 
 def write(export: Export, file: BinaryIO, *, float32: bool = False) -> None:
     """Write a model as a page for a browser; see ``web_page``."""
-    page = web_page(export, float32=float32)
-    # UTF-8 cannot encode some file names, which the title may contain: escape them.
-    file.write(page.encode("utf-8", "backslashreplace"))
+    file.write(web_page(export, float32=float32).encode("utf-8"))
 
 
 def web_page(
