@@ -1,4 +1,4 @@
-"""What MXNet 1.9.1 needs from the system and from Python, and what to do if it is missing.
+"""Requirements of MXNet 1.9.1 on the system and on Python, and what to do if one is missing.
 
 A problem is one line: what is wrong, then what to do. The set-up, a failed import and ``d2l-deeprnn
 doctor`` all show these lines. The set-up runs this file with every Python it finds. So it imports

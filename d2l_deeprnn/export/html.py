@@ -34,10 +34,10 @@ CELLS = {
 PRECISION = {"float16": "in half precision", "float32": "in single precision"}
 ABOUT_PRECISION = {
     "float16": "its parameters are rounded to half precision (16 bits each), which makes the file "
-    "half as large. Long texts can therefore differ from what the model itself writes.",
-    "float32": "its parameters are the model's own, in single precision (32 bits each). At "
-    "temperature 0 it writes what <code>d2l-deeprnn generate</code> does, unless two characters "
-    "are as likely as each other to six digits.",
+    "half as large. So long texts can differ from those of the model itself.",
+    "float32": "its parameters have single precision (32 bits each), like the model's. At "
+    "temperature 0 it writes the same as <code>d2l-deeprnn generate</code>, unless two characters "
+    "are equally likely to six digits.",
 }
 _ICON = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" \

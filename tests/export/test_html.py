@@ -409,7 +409,7 @@ def test_it_writes_what_generate_does(browse, tmp_path, cell):
     # in parts: the state is kept
     page.write("the time", 200)
     page.set("length", 299)
-    page.click("#go-on")
+    page.click("#continue")
     page.wait()
     page.click("#one")
     page.wait()
@@ -473,7 +473,7 @@ def test_the_bars_are_the_probabilities_and_can_be_taken(browse):
     page.wait()
     assert page.text == "ab" + taken
     page.set("length", 30)
-    page.click("#go-on")
+    page.click("#continue")
     page.wait()
     assert page.text == generate(export.model, VOCAB, ["ab" + taken], 30)[0]
 
@@ -519,7 +519,7 @@ def test_a_beginning_is_cleaned_and_unknown_characters_are_refused(browse):
     page.set("beginning", "A \n B")
     assert page.run(note) == "Read as “a b”, as the model's text was."
     assert page.write("ab#Ü", 5) == ""
-    assert page.status == "The text that the model learnt from does not have “#”, “ü”."
+    assert page.status == "The model's text does not have “#”, “ü”."
     assert page.run("return document.activeElement.id") == "beginning"
     assert page.write("", 5)[0] == " "  # as `generate` without a prefix
     page = browse(exported(lower=False, fold_whitespace=False, vocab=d2l.Vocab("aAb \n")))

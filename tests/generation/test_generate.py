@@ -104,7 +104,7 @@ def test_a_batch_is_each_prefix_alone(kind, hybridized):
 
 
 def counted(**options):
-    """How often each character follows an a, in 4,000 characters."""
+    """Count which characters follow an a, in 4,000 characters."""
     texts = written(["a"] * 40, 100, seed=0, **options)
     after = [b for text in texts for a, b in zip(text, text[1:]) if a == "a"]
     return np.array([after.count(token) for token in VOCAB.idx_to_token[1:]])
