@@ -89,19 +89,6 @@ def test_a_minibatch_is_the_same_to_the_bit(kind, joins):
     assert_close(gradients(model), expected_gradients, 0)
 
 
-def test_the_arrays_are_views_of_the_vector():
-    model, flat = flat_model(gluon.rnn.LSTM(H, 2))
-    first, kept = arrays(model), model.dense.weight.data()
-    row, detached = kept[2], kept.detach()
-    assert flat.vector.size == sum(array.size for array in first.values())
-    flat.vector *= 2
-    assert_close(arrays(model), {name: 2 * array for name, array in first.items()}, 0)
-    np.testing.assert_array_equal(row.asnumpy(), 2 * first["dense.weight"][2])
-    np.testing.assert_array_equal(detached.asnumpy(), 2 * first["dense.weight"])
-    model.dense.weight.set_data(nd.zeros(kept.shape))
-    assert (flat.vector == 0).sum().asscalar() >= kept.size
-
-
 @pytest.mark.parametrize("initialize", [True, False])
 def test_views_taken_by_the_user_follow_the_training(initialize):
     """Drawing new parameters makes new arrays, as in Gluon."""

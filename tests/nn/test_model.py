@@ -235,10 +235,7 @@ def test_trains_and_predicts(name):
 
 
 BIDIRECTIONAL = [
-    lambda: rnn.LSTM(H, bidirectional=True),
     lambda: rnn.GRU(H, 3, bidirectional=True),
-    lambda: rnn.BidirectionalCell(rnn.LSTMCell(H), rnn.LSTMCell(H)),
-    lambda: stack_of(rnn.LSTMCell(H), rnn.BidirectionalCell(rnn.LSTMCell(H), rnn.LSTMCell(H))),
     lambda: stack_of(stack_of(rnn.BidirectionalCell(rnn.GRUCell(H), rnn.GRUCell(H)))),
     lambda: rnn.LSTM(H, bidirectional=True)._unfuse(),
 ]
