@@ -250,7 +250,7 @@ def test_the_scale_of_the_initial_weights():
         ),
     ],
 )
-def test_a_network_that_cannot_be(make_network, message):
+def test_invalid_networks(make_network, message):
     with pytest.raises(ValueError, match=message):
         make_network()
 
