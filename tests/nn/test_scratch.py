@@ -243,7 +243,7 @@ def test_the_scale_of_the_initial_weights():
         (lambda: deep_lstm(4, 5, 7, scale=0), "scale must be a number above 0, not 0"),
         (lambda: deep_network([], 4, 5, 7), "layers is empty"),
         (lambda: deep_gru(4, 5, 7, reset="never"), r"reset must be 'before' .*, not 'never'"),
-        (lambda: deep_rnn(4, 5, 7, activations="gelu"), r"\['relu', 'tanh'\] .* not 'gelu'"),
+        (lambda: deep_rnn(4, 5, 7, activations="gelu"), "not 'gelu'"),
         (
             lambda: deep_rnn(4, 5, 7, activations=["tanh"]),
             "activations has 1 entries, but num_layers is 2",
