@@ -137,11 +137,12 @@ def test_an_environment_is_checked_and_kept(machine):
     machine.python("python3.9", "3.9")
     assert machine.make()[0] == 0
     machine.python("python3.12", "3.12")
-    assert machine.make("test")[2][1:] == [
+    *installed, tests = machine.make("test")[2][1:]
+    assert installed == [
         "pip -m pip install --editable .[test]",
         "pip -m pip install --no-deps mxnet==1.9.1",
-        "python3.9 -m pytest",
     ]
+    assert tests.startswith("python3.9 -m pytest")
     os.utime(str(machine.clone / "setup.py"), (2**32, 2**32))
     assert machine.make()[::2] == (0, taken("python3.9")[1:])
     os.remove(str(machine.bin / "python3.12"))
