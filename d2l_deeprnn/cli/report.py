@@ -38,7 +38,6 @@ SIZES = {
     "valid_chars": "Validation characters",
     "test_chars": "Test characters",
 }
-CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "plain RNN"}
 
 
 def add_plot(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +132,9 @@ def _check_output(path: Path) -> None:
     from ..training.run_directory import RunError
 
     if not path.parent.is_dir():
-        raise RunError(f"--output {path} cannot be written: create the directory {path.parent}")
+        raise RunError(
+            f"--output {path} cannot be written: there is no directory {path.parent}; create it"
+        )
 
 
 def _compare_with_the_book(
@@ -213,9 +214,8 @@ def _texts(settings: TrainSettings) -> str:
 def _model(run: LoadedRun) -> str:
     settings = run.settings
     size = sum(param.data().size for param in run.model.collect_params().values())
-    layers = "1 layer" if settings.num_layers == 1 else f"{settings.num_layers} layers"
-    units = f"{settings.num_hiddens} hidden units"
-    return f"{CELLS[settings.cell]} with {layers} of {units}, {size:,} parameters"
+    units = f"{settings.num_hiddens} hidden units per layer"
+    return f"{settings.num_layers}-layer {settings.cell.upper()} with {units}, {size:,} parameters"
 
 
 def _held_out(

@@ -106,7 +106,7 @@ def test_a_sample_stands_in_and_is_named_before_and_after(
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "The book's text is missing: a sample of this package stands in for it."
+    assert printed[0] == "The book's text is missing, so a sample text of this package replaces it."
     figures = [i for i, line in enumerate(printed) if re.search(r"\d\.\d{2}", line)]
     assert len(figures) == 4 + 4  # the book's lines, and the table
     before = "The text is The Clockmaker's Guest, so these figures are not the book's."
@@ -501,7 +501,7 @@ def test_more_epochs_than_it_was_given(small_chapter, tmp_path, capsys):
     assert cli.main([*SAMPLE, "--num-epochs", "4", "--out", str(out)]) == 0
     capsys.readouterr()
     assert cli.main(["reproduce", "--resume", "--num-epochs", "6", "--out", str(out)]) == 0
-    assert "resuming after epoch 4" in capsys.readouterr().out
+    assert "Resuming after epoch 4" in capsys.readouterr().out
     found, expected = (load_checkpoint(path / "last.zip").arrays for path in (out, whole))
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert [row["perplexity"] for row in rows(out)] == [r["perplexity"] for r in rows(whole)]
@@ -509,7 +509,7 @@ def test_more_epochs_than_it_was_given(small_chapter, tmp_path, capsys):
     assert config["settings"]["num_epochs"] == 6
     assert config["changes"] == [{"epochs_begun": 4, "num_epochs": {"from": 4, "to": 6}}]
     assert cli.main(["reproduce", "--resume", "--out", str(out)]) == 0
-    assert "all 6 epochs are done" in capsys.readouterr().out
+    assert "All 6 epochs are done" in capsys.readouterr().out
 
 
 def test_the_history_is_written_while_it_runs(small_chapter, tmp_path, monkeypatch):
@@ -697,7 +697,7 @@ def test_a_signal_leaves_all_that_was_done(tmp_path, name, status):
     printed, errors = process.communicate()
     assert process.returncode == status
     done = len(rows(out))
-    assert f"interrupted after epoch {done}; to go on: d2l-deeprnn reproduce --resume" in errors
+    assert f"interrupted after epoch {done}; to resume: d2l-deeprnn reproduce --resume" in errors
     assert "Traceback" not in errors and done >= 1
     assert len(load_checkpoint(out / "last.zip").data["history"]) == done
     assert (out / "report.html").exists()

@@ -1,4 +1,4 @@
-"""``d2l-deeprnn doctor``, on a machine on which MXNet works; tests/_mxnet has the others."""
+"""``d2l-deeprnn doctor`` on a machine where MXNet works; see tests/_mxnet for others."""
 
 import sys
 
@@ -15,7 +15,7 @@ def home(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_it_says_what_is_here_and_that_mxnet_works(capsys):
+def test_versions_are_shown_and_mxnet_works(capsys):
     status = main(["doctor"])
     out = capsys.readouterr().out
     assert status == 0 and out.endswith("\nMXNet works, and nothing is missing.\n")
@@ -28,7 +28,7 @@ def test_a_trial_that_fails_is_shown_by_its_last_line(home, monkeypatch, capsys)
     assert "\nproblem: RuntimeError: odd\n" in capsys.readouterr().out
 
 
-def test_a_cache_that_cannot_be_written_is_told(home, monkeypatch, capsys):
+def test_a_cache_that_cannot_be_written_is_a_problem(home, monkeypatch, capsys):
     monkeypatch.setattr("os.access", lambda path, mode: path != home)
     assert main(["doctor"]) == 2
     assert f"problem: texts cannot be kept in {home}/.cache" in capsys.readouterr().out
