@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         name = package.metadata["Name"] or ""  # None after an incomplete installation
         if name.startswith(("mxnet", "numpy")):
             show(f"{name} {package.version}")
-    problems = [*(diagnosis.obstacles() or _trial()), *_cache()]
+    problems = diagnosis.obstacles() or list(_trial())
     for problem in problems:
         show(f"problem: {problem}")
     if not problems:
@@ -66,17 +65,3 @@ def _trial() -> Iterator[str]:
     elif trial.returncode:
         lines = trial.stderr.splitlines() or ["MXNet failed and printed nothing"]
         yield printable(lines[-1].partition("CannotImportMXNet: ")[2] or lines[-1])
-
-
-def _cache() -> Iterator[str]:
-    try:
-        from ..text.corpora import SET_CACHE, cache_directory
-    except ImportError:  # NumPy is missing, which is already reported
-        return
-    cache = cache_directory()
-    if cache is None:
-        yield f"there is no home directory to keep texts in: {SET_CACHE}"
-    else:
-        place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-        if not os.access(place, os.W_OK):
-            yield f"texts cannot be kept in {cache}: {SET_CACHE}"

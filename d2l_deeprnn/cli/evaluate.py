@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Tuple
 
-from ..files import printable, user_path
+from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, show
-from .options import add_checkpoint, add_device, add_setting, device
+from .options import add_checkpoint, add_device, add_path, add_setting, device
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``evaluate``."""
-    add = parser.add_argument
-    add("directory", type=user_path, metavar="DIR", help="directory of the run")
-    add(
+    add_path(parser, "directory", "directory of the run")
+    parser.add_argument(
         "--corpus",
         nargs="+",
         metavar="NAME|FILE",

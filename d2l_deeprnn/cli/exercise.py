@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Optional
 
 from ..evidence.live import ProgressBar, duration
 from ..exercises import EXERCISES, NOTEBOOKS
-from ..files import user_path
 from .console import DONE, print_line
+from .options import add_path
 
 if TYPE_CHECKING:
     from ..evidence.records import Row
@@ -23,12 +23,7 @@ def add_exercise(parser: argparse.ArgumentParser) -> None:
         choices=list(EXERCISES),
         help="number of the exercise, or the chapter's remark on initialisation",
     )
-    parser.add_argument(
-        "--out",
-        type=user_path,
-        metavar="DIR",
-        help="directory for the rows (CSV) and plots (default: they are not kept)",
-    )
+    add_path(parser, "--out", "directory for rows (CSV) and plots (default: they are not kept)")
     parser.add_argument(
         "--quick",
         action="store_true",

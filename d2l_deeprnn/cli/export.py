@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..export import FORMATS
-from ..files import user_path
 from .console import DONE, print_line
-from .options import add_checkpoint
+from .options import add_checkpoint, add_path
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -15,15 +14,9 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     formats = "\n".join(f"  {name:12} {words}" for name, words in FORMATS.items())
     parser.description = f"{parser.description}\n\nformats:\n{formats}"
     add = parser.add_argument
-    add("directory", type=user_path, metavar="DIR", help="directory of the run")
+    add_path(parser, "directory", "directory of the run")
     add("--format", choices=FORMATS, required=True, help="format of the file")
-    add(
-        "--output",
-        type=user_path,
-        required=True,
-        metavar="FILE",
-        help="file to write; it must not exist",
-    )
+    add_path(parser, "--output", "file to write; it must not exist", "FILE", required=True)
     add_checkpoint(parser)
     add(
         "--float32",
@@ -59,14 +52,8 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``import``."""
-    parser.add_argument("file", type=user_path, metavar="FILE", help="file to read")
-    parser.add_argument(
-        "--out",
-        type=user_path,
-        required=True,
-        metavar="DIR",
-        help="directory of the run; it must be empty or not exist",
-    )
+    add_path(parser, "file", "file to read", "FILE")
+    add_path(parser, "--out", "directory of the run; it must be empty or not exist", required=True)
 
 
 def run_import(arguments: argparse.Namespace) -> int:

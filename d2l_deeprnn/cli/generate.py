@@ -6,10 +6,9 @@ import argparse
 import re
 from typing import TYPE_CHECKING, List
 
-from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, declared
 from .console import DONE, print_error, show
-from .options import add_checkpoint, add_device, add_setting, device, whole_number
+from .options import add_checkpoint, add_device, add_path, add_setting, device, whole_number
 
 if TYPE_CHECKING:
     from ..text.vocab import Vocab
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def add_generate(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``generate``."""
     add = parser.add_argument
-    add("directory", type=user_path, metavar="DIR", help="directory of the run")
+    add_path(parser, "directory", "directory of the run")
     add(
         "--prefix",
         action="append",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
+from ..files import user_path
 from ..training.settings import (
     FLAG,
     NUMBERS,
@@ -75,6 +76,14 @@ def to_argv(settings: TrainSettings) -> List[str]:
         else:
             argv += [flag, str(value)]
     return argv
+
+
+def add_path(
+    parser: Any, name: str, help: str, metavar: str = "DIR", default: Any = None, **options: Any
+) -> None:
+    """Add an option or argument for a path, in which ``~`` is the home directory."""
+    options.update(type=user_path, metavar=metavar, default=default, help=help)
+    parser.add_argument(name, **options)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
 from .._perplexity import perplexity
 from ..evidence.live import duration
-from ..files import user_path
 from ..training.settings import SettingsError, TrainSettings, as_dict, declared
 from .console import DONE, print_line
 from .evaluate import add_baseline, baseline
@@ -18,6 +17,7 @@ from .generate import clean_prefix, default_prefix
 from .options import (
     add_checkpoint,
     add_device,
+    add_path,
     add_setting,
     device,
     non_defaults,
@@ -42,16 +42,9 @@ SIZES = {
 
 def add_plot(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``plot``."""
-    parser.add_argument(
-        "directories", type=user_path, nargs="+", metavar="DIR", help="directory of a run"
-    )
-    parser.add_argument(
-        "--output",
-        type=user_path,
-        default=Path("perplexity.svg"),
-        metavar="FILE",
-        help="plot to write: .svg, .png or .pdf (default: %(default)s)",
-    )
+    add_path(parser, "directories", "directory of a run", nargs="+")
+    what = "plot to write: .svg, .png or .pdf (default: %(default)s)"
+    add_path(parser, "--output", what, "FILE", Path("perplexity.svg"))
 
 
 def run_plot(arguments: argparse.Namespace) -> int:
@@ -78,17 +71,10 @@ def run_plot(arguments: argparse.Namespace) -> int:
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``report``."""
-    add = parser.add_argument
-    add("directory", type=user_path, metavar="DIR", help="directory of the run")
-    add(
-        "--output",
-        type=user_path,
-        default=None,
-        metavar="FILE",
-        help=f"page to write (default: {NAME} in DIR)",
-    )
+    add_path(parser, "directory", "directory of the run")
+    add_path(parser, "--output", f"page to write (default: {NAME} in DIR)", "FILE")
     add_baseline(parser)
-    add(
+    parser.add_argument(
         "--prefix",
         default=None,
         metavar="TEXT",

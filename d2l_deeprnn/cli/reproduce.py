@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
 from ..evidence.live import ProgressBar
-from ..files import user_path
 from ..training.settings import TrainSettings, declared
 from .console import (
     DISAGREES,
@@ -20,7 +19,7 @@ from .console import (
     print_line,
     stop_on_signals,
 )
-from .options import add_device, add_setting, device, from_args
+from .options import add_device, add_path, add_setting, device, from_args
 
 if TYPE_CHECKING:
     from ..chapter.reproduce import Run
@@ -42,13 +41,11 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     settings["num_epochs"] = settings["num_epochs"]._replace(default=CHAPTER.num_epochs)
     for name in SHARED:
         add_setting(parser, name, settings[name])
-    parser.add_argument(
+    add_path(
+        parser,
         "--out",
-        type=user_path,
-        default=None,
-        metavar="DIR",
-        help="directory for the checkpoint, metrics.csv, a plot, report.html and model.html, a "
-        "page on which the model writes (default: nothing is written)",
+        "directory for the checkpoint, metrics.csv, a plot, report.html and model.html, a page on "
+        "which the model writes (default: nothing is written)",
     )
     parser.add_argument(
         "--resume",

@@ -11,22 +11,16 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import D2LError
-from ..files import is_locked, printable, user_path
+from ..files import is_locked, printable
 from ..training.settings import TrainSettings, from_dict, why_finished
 from .console import DONE, show
-from .options import non_defaults
+from .options import add_path, non_defaults
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``runs``."""
-    parser.add_argument(
-        "directory",
-        type=user_path,
-        nargs="?",
-        default=Path(),
-        metavar="DIR",
-        help="a run, or a directory that contains runs (default: the current directory)",
-    )
+    what = "a run, or a directory that contains runs (default: the current directory)"
+    add_path(parser, "directory", what, default=Path(), nargs="?")
 
 
 def run_runs(arguments: argparse.Namespace) -> int:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
-from ..files import parse_json, read_text, user_path
+from ..files import parse_json, read_text
 from ..training.launcher import TIMEOUT, launched
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
 from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals
 from .generate import clean_prefix
-from .options import add_device, add_setting, device, from_args, whole_number
+from .options import add_device, add_path, add_setting, device, from_args, whole_number
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
@@ -63,15 +63,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         help="start from the chapter's settings: the beginning of its text, nothing held out, 500 "
         "epochs; other options override them (default: none)",
     )
-    start.add_argument(
-        "--config",
-        type=user_path,
-        metavar="FILE",
-        help="start from the settings in the config.json of a run, or in another JSON object; "
-        "other options override them (default: none)",
+    what = (
+        "start from the settings in the config.json of a run, or in another JSON object; other "
+        "options override them (default: none)"
     )
+    add_path(start, "--config", what, "FILE", argparse.SUPPRESS)
     add = groups["run"].add_argument
-    add("--out", type=user_path, required=True, metavar="DIR", help="directory of the run")
+    add_path(groups["run"], "--out", "directory of the run", required=True)
     add(
         "--resume",
         action="store_true",
