@@ -83,6 +83,7 @@ EXTRAS = {
         *TENSORBOARD,
         "pytest>=7.4",
         "pytest-timeout>=2.2",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.80",
         *MPI,
         # Exact, so that linters agree everywhere. mypy 1.14 is the last for Python 3.8.

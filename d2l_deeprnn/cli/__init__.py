@@ -64,8 +64,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         line = f"{self.prog}: {coloured('error:', RED)} {message} (see {self.prog} --help)"
         print_error(line)
-        if launcher.number() > 0:  # perhaps only this process got these arguments
-            launcher.say(f"{launcher.process_name()}: {line}")
+        if launcher.world_rank() > 0:  # perhaps only this process got these arguments
+            launcher.write_stderr(f"{launcher.process_name()}: {line}")
         sys.exit(BAD_INPUT)
 
 
@@ -95,15 +95,15 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(argv: List[str]) -> int:
-    if launcher.number() > 0:  # the first process prints for all
-        launcher.keep_quiet()
+    if launcher.world_rank() > 0:  # the first process prints for all
+        launcher.silence()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
         with contextlib.suppress(ImportError):
             import argcomplete
 
             argcomplete.autocomplete(_parser())
     arguments = _parser(argv).parse_args(argv or ["--help"])
-    if launcher.launched() == 1:
+    if launcher.world_size() == 1:
         return arguments.run(arguments)
     if arguments.command not in DISTRIBUTED:
         raise ValueError(
@@ -112,15 +112,17 @@ def _run(argv: List[str]) -> int:
         )
     timeout = getattr(arguments, "rank_timeout", launcher.TIMEOUT)
     try:
-        from ..training.ranks import start_mpi, together
+        from ..training.ranks import distributed, start_mpi
 
         start_mpi(timeout)
     except BaseException as error:
         # Perhaps only this process has this error, and without MPI it cannot tell the others.
-        if launcher.number() > 0:
-            launcher.say(f"d2l-deeprnn: error: {launcher.process_name()}: {_message(error)}")
+        if launcher.world_rank() > 0:
+            launcher.write_stderr(
+                f"d2l-deeprnn: error: {launcher.process_name()}: {_message(error)}"
+            )
         raise
-    with together(timeout):
+    with distributed(timeout):
         return arguments.run(arguments)
 
 

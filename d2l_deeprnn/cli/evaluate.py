@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable
-from ..training.settings import SettingsError, TrainSettings, declared
+from ..training.settings import SettingsError, TrainSettings, fields
 from .console import DONE, show
 from .options import add_checkpoint, add_device, add_path, add_setting, device
 
@@ -26,10 +26,10 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="known texts, files (.gz is unpacked) or directories of files to score, joined, and "
         "cleaned like the run's text (default: the held-out parts of that text)",
     )
-    fields = declared(TrainSettings)
-    add_setting(parser, "encoding", fields["encoding"])
+    declarations = fields(TrainSettings)
+    add_setting(parser, "encoding", declarations["encoding"])
     words = "number of rows that are read in parallel; 1 reads the text in one go"
-    add_setting(parser, "batch_size", fields["batch_size"]._replace(help=words))
+    add_setting(parser, "batch_size", declarations["batch_size"]._replace(help=words))
     add_baseline(parser)
     add_checkpoint(parser)
     add_device(parser)
@@ -55,11 +55,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
       d2l-deeprnn evaluate runs/novel --baseline ngram
       d2l-deeprnn evaluate runs/novel --corpus another_novel.txt
     """
-    from ..training.ranks import together
+    from ..training.ranks import distributed
 
     if arguments.encoding is not None and arguments.corpus is None:
         raise SettingsError("--encoding is only for files given with --corpus: give both")
-    with together() as ranks:
+    with distributed() as ranks:
         _score(arguments, ranks)
     return DONE
 
@@ -73,9 +73,9 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None
     if arguments.corpus is None or arguments.baseline:
-        text = ranks.first_before_others(lambda: runs.read_own_text(arguments.directory, run.vocab))
+        text = ranks.root_first(lambda: runs.read_own_text(arguments.directory, run.vocab))
     if arguments.corpus is not None:
-        corpus = ranks.first_before_others(
+        corpus = ranks.root_first(
             lambda: read_tokens(
                 arguments.corpus,
                 lower=not run.settings.keep_case,

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, List
 
-from ..training.settings import SettingsError, TrainSettings, declared
+from ..training.settings import SettingsError, TrainSettings, fields
 from .console import DONE, print_error, show
 from .options import add_checkpoint, add_device, add_path, add_setting, device, whole_number
 
@@ -63,8 +63,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         help="draw only from the most likely characters with a total probability of P "
         "(default: from all)",
     )
-    seed = declared(TrainSettings)["seed"]
-    seed = seed._replace(default=None, help="seed of the draws", unset="a new one each time")
+    seed = fields(TrainSettings)["seed"]
+    seed = seed._replace(default=None, help="seed of the draws", none_means="a new one each time")
     add_setting(parser, "seed", seed)
     add_checkpoint(parser)
     add_device(parser)
@@ -81,10 +81,10 @@ def run_generate(arguments: argparse.Namespace) -> int:
       d2l-deeprnn generate runs/novel --temperature 0.8 --top-p 0.95 --seed 1
       d2l-deeprnn generate runs/novel --prefix 'It was' --stop . --stop '?'
     """
-    from ..training.ranks import together
+    from ..training.ranks import distributed
     from ..training.runs import load_run
 
-    with together() as ranks:
+    with distributed() as ranks:
         run = load_run(
             arguments.directory,
             checkpoint=arguments.checkpoint,
@@ -123,7 +123,7 @@ def _continue(
             on_text=show_chunk if len(prefixes) == 1 else None,
             rows=ranks.part(len(prefixes)),
         )
-    texts = [text for part in ranks.all_of(texts) for text in part]
+    texts = [text for part in ranks.allgather(texts) for text in part]
     show("" if started else "\n\n".join(texts))
 
 

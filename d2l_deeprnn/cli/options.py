@@ -10,15 +10,15 @@ from ..training.settings import (
     FLAG,
     NUMBERS,
     SOURCES,
-    Setting,
+    Field,
     TrainSettings,
     as_dict,
-    declared,
-    explicit,
+    fields,
+    user_set,
 )
 
 
-def add_setting(parser: Any, name: str, setting: Setting) -> None:
+def add_setting(parser: Any, name: str, setting: Field) -> None:
     """Add the option for a setting.
 
     Args:
@@ -56,16 +56,16 @@ def from_args(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, 
 
 def non_defaults(settings: TrainSettings) -> Dict[str, Any]:
     """Return the settings that differ from their defaults, by name."""
-    fields = declared(settings)
-    values = explicit(as_dict(settings))
-    return {name: value for name, value in values.items() if value != fields[name].default}
+    declarations = fields(settings)
+    values = user_set(as_dict(settings))
+    return {name: value for name, value in values.items() if value != declarations[name].default}
 
 
 def to_argv(settings: TrainSettings) -> List[str]:
     """Return the options that give these settings."""
     argv = []
     for name, value in non_defaults(settings).items():
-        setting = declared(settings)[name]
+        setting = fields(settings)[name]
         flag = _flag(name, setting)
         if setting.kind is FLAG:
             argv.append(flag)
@@ -130,7 +130,7 @@ def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
     return parse
 
 
-def _flag(name: str, setting: Setting) -> str:
+def _flag(name: str, setting: Field) -> str:
     """Return the option of a setting, in the singular if each of its numbers has its own."""
     flag = f"--{name.replace('_', '-')}"
     return flag[:-1] if setting.kind is NUMBERS else flag

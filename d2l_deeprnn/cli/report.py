@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
 from .._perplexity import perplexity
 from ..evidence.live import duration
-from ..training.settings import SettingsError, TrainSettings, as_dict, declared
+from ..training.settings import SettingsError, TrainSettings, as_dict, fields
 from .console import DONE, print_line
 from .evaluate import add_baseline, baseline
 from .generate import clean_prefix, default_prefix
@@ -81,7 +81,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         help="start of the generated texts, cleaned like the run's text (default: a line break, or "
         "a space if the run's text has none)",
     )
-    seed = declared(TrainSettings)["seed"]._replace(help="seed of the generated texts")
+    seed = fields(TrainSettings)["seed"]._replace(help="seed of the generated texts")
     add_setting(parser, "seed", seed)
     add_checkpoint(parser)
     add_device(parser)
@@ -171,8 +171,11 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
         prefix = clean_prefix(arguments.prefix, settings, loaded.vocab)
     shown = {"\n": "a line break", " ": "a space"}.get(prefix, repr(prefix))
     chosen = non_defaults(settings)
-    fields = declared(settings)
-    values = {name: fields[name].unset if x is None else x for name, x in as_dict(settings).items()}
+    declarations = fields(settings)
+    values = {
+        name: declarations[name].none_means if x is None else x
+        for name, x in as_dict(settings).items()
+    }
     return pages.render(
         "cli/report.html",
         title=f"A training run on {_texts(settings)}",

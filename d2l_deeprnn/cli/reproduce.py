@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ..chapter.book import CHAPTER
 from ..evidence.live import ProgressBar
-from ..training.settings import TrainSettings, declared
+from ..training.settings import TrainSettings, fields
 from .console import (
     DISAGREES,
     DONE,
@@ -37,7 +37,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="text to train on (default: auto, the book's text if available, or else a sample)",
     )
-    settings = declared(TrainSettings)
+    settings = fields(TrainSettings)
     settings["num_epochs"] = settings["num_epochs"]._replace(default=CHAPTER.num_epochs)
     for name in SHARED:
         add_setting(parser, name, settings[name])

@@ -117,7 +117,7 @@ def test_a_terminal_that_lacks_a_character(tmp_path):
     run = shell('"$@"', "generate", out, *words, **ascii_only)
     assert run.returncode == 0 and run.stdout.startswith(rb"caf\xe9"), run.stderr
     run = shell('"$@"', "evaluate", tmp_path / "\u00fc", **ascii_only)
-    assert run.returncode == 2 and rb"\xfc holds no run" in run.stderr
+    assert run.returncode == 2 and rb"\xfc contains no run" in run.stderr
 
 
 class FakeTerminal(io.StringIO):
@@ -208,9 +208,9 @@ def test_a_signal_while_a_text_is_read_ends_train_at_once(monkeypatch, capsys, t
 
 def test_wrong_arguments_of_a_later_process_are_shown(monkeypatch):
     said = []
-    monkeypatch.setattr(launcher, "number", lambda: 1)
-    monkeypatch.setattr(launcher, "keep_quiet", lambda: None)
-    monkeypatch.setattr(launcher, "say", said.append)
+    monkeypatch.setattr(launcher, "world_rank", lambda: 1)
+    monkeypatch.setattr(launcher, "silence", lambda: None)
+    monkeypatch.setattr(launcher, "write_stderr", said.append)
     with pytest.raises(SystemExit):
         main(["train", "--num-epochs", "x", "--out", "a"])
     assert len(said) == 1 and said[0].startswith("rank 1 on ") and "--num-epochs" in said[0]
