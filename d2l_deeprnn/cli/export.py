@@ -29,8 +29,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def run_export(arguments: argparse.Namespace) -> int:
     """Write the model of a run to a file for other programs.
 
-    The file has the vocabulary, too, and the way the text was cleaned. Before it is
-    written, its results are compared with the model's.
+    The file also has the vocabulary, and the way the text was cleaned. Before it
+    is written, its results are compared with the model's.
 
     examples:
       d2l-deeprnn export runs/novel --format onnx --output novel.onnx
@@ -59,9 +59,9 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def run_import(arguments: argparse.Namespace) -> int:
     """Turn a model in a safetensors file into a run.
 
-    The file must be from `export`, or from PyTorch with the metadata of such a file.
-    The run can be evaluated, generate text and be exported again. If the file names
-    its text, the run can be trained further, with a new optimizer state.
+    The file must be from `export`, or from PyTorch with the metadata of such a
+    file. The run can be evaluated, generate text and be exported again. If the file
+    names its text, the run can be trained further, with a new optimizer state.
 
     examples:
       d2l-deeprnn import novel.safetensors --out runs/novel-again

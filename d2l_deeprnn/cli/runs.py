@@ -26,8 +26,8 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def run_runs(arguments: argparse.Namespace) -> int:
     """List the runs in a directory and below it.
 
-    The columns are epochs, best loss in nats per character (held-out, if the run has
-    such a part), state, and the settings that are not defaults.
+    The columns are epochs, best loss in nats per character (held-out, if the run
+    has such a part), state, and the settings that are not defaults.
 
     examples:
       d2l-deeprnn runs runs

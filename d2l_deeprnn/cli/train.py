@@ -123,10 +123,11 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train a character-level language model on any text.
 
-    A checkpoint is written after each epoch. The defaults are the chapter's settings,
-    except for the text, which is used in full, a tenth of it held out, and 50 epochs.
-    If an option accepts none, that is its default. Several processes of mpiexec train
-    one model together or, with D2L_DEEPRNN_RANKS=1 in the environment, one model each.
+    A checkpoint is written after each epoch. The defaults are the chapter's
+    settings, except that the whole text is used, a tenth of it is held out, and
+    there are 50 epochs. If an option accepts none, that is its default. Several
+    processes of mpiexec train one model together or, if D2L_DEEPRNN_RANKS=1 is in
+    the environment, one model each.
 
     examples:
       d2l-deeprnn train --corpus my_novel.txt --out runs/novel
