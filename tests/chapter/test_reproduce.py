@@ -15,12 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from report_page import Page
 
 from d2l_deeprnn import cli, files
 from d2l_deeprnn._mxnet import context, mx, nd
@@ -182,39 +182,11 @@ def test_files_of_a_run(books_text, fake_training, tmp_path):
     assert picture.tag.endswith("svg")
 
 
-class Page(HTMLParser):
-    """Notes what a page would load from elsewhere, and whether its tags are closed."""
-
-    void = {"meta", "link", "br", "img", "path", "use"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.outside, self.shown = [], [], ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        if tag not in self.void:
-            self.open.append(tag)
-        self.outside += [
-            value
-            for name, value in attributes
-            if name in ("src", "href", "xlink:href") and not value.startswith("#")
-        ]
-
-    def handle_endtag(self, tag):
-        if tag not in self.void:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.shown += data
-
-
 def test_report_is_one_self_contained_page(books_text, fake_training, tmp_path):
     cli.main(["reproduce", "--seed", "3", "--out", str(tmp_path)])
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
-    assert page.open == [] and page.outside == ["model.html"]
+    assert page.open == [] and page.loads == ["model.html"]
     assert '<meta name="viewport" content="width=device-width' in text
     assert text.count("<svg") == 1
     config = json.loads((tmp_path / "config.json").read_text())

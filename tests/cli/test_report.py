@@ -7,13 +7,13 @@ import json
 import math
 import re
 import shlex
-from html.parser import HTMLParser
 
 import pytest
+from report_page import Page
 
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.chapter import book
-from d2l_deeprnn.cli import _parser, main, report
+from d2l_deeprnn.cli import _parser, main
 from d2l_deeprnn.cli.options import from_args, non_defaults, to_argv
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.text.vocab import Vocab
@@ -23,39 +23,6 @@ from d2l_deeprnn.training.settings import TrainSettings, fields
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 TRAIN = ["train", "--num-examples=3000", *SMALL, "--num-epochs=2"]
-
-
-class Page(HTMLParser):
-    """The text of a page, its tables, and the addresses it loads."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.loads, self.shown, self.rows, self.cell = [], [], "", [], None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        if tag not in ("meta", "path", "use", "br"):
-            self.open.append(tag)
-        for name in ("src", "href", "xlink:href"):
-            if name in found and not found[name].startswith("#"):
-                self.loads.append(found[name])
-        if tag == "tr":
-            self.rows.append([])
-        if tag == "td":
-            self.rows[-1].append("")
-            self.cell = True
-
-    def handle_endtag(self, tag):
-        if tag not in ("meta", "path", "use", "br"):
-            assert self.open.pop() == tag
-        self.cell = self.cell and tag != "td"
-
-    def handle_data(self, data):
-        self.shown += data
-        if self.cell:
-            self.rows[-1][-1] += data
 
 
 def page_of(path):
@@ -240,4 +207,3 @@ def test_bad_input_writes_no_report(trained, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     assert not list(tmp_path.iterdir())
-    assert report.NAME not in [path.name for path in tmp_path.iterdir()]
