@@ -28,8 +28,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     declarations = fields(TrainSettings)
     add_setting(parser, "encoding", declarations["encoding"])
-    words = "number of rows that are read in parallel; 1 reads the text in one go"
-    add_setting(parser, "batch_size", declarations["batch_size"]._replace(help=words))
+    help_text = "number of rows that are read in parallel; 1 reads the text in one go"
+    add_setting(parser, "batch_size", declarations["batch_size"]._replace(help=help_text))
     add_baseline(parser)
     add_checkpoint(parser)
     add_device(parser)
@@ -92,7 +92,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             raise SettingsError("the run has no held-out text: give a text with --corpus")
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
-        show(f"{printable(name)}: {_words(result)}")
+        show(f"{printable(name)}: {_scores(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
             which = _unknown(arguments, run)
@@ -101,7 +101,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             assert text is not None
             with ranks.working():
                 order, counted = baseline(text, indices, len(run.vocab))
-            show(f"    n-gram of order {order}: {_words(counted)}")
+            show(f"    n-gram of order {order}: {_scores(counted)}")
 
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
@@ -123,7 +123,7 @@ def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
     return f": {unknown.listed}{unknown.names}{advice or ''}"
 
 
-def _words(result: Evaluation) -> str:
+def _scores(result: Evaluation) -> str:
     return (
         f"{result.nats:.4f} nats, {result.bits:.4f} bits per character, "
         f"perplexity {result.perplexity:.4f}, {result.num_chars} characters scored"

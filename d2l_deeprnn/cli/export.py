@@ -11,7 +11,7 @@ from .options import add_checkpoint, add_path
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``export``."""
-    formats = "\n".join(f"  {name:12} {words}" for name, words in FORMATS.items())
+    formats = "\n".join(f"  {name:12} {summary}" for name, summary in FORMATS.items())
     parser.description = f"{parser.description}\n\nformats:\n{formats}"
     add = parser.add_argument
     add_path(parser, "directory", "directory of the run")

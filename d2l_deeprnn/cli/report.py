@@ -256,12 +256,12 @@ def _samples(run: LoadedRun, prefix: str, seed: int) -> Iterator[Tuple[str, str]
 
 def _command(config: Mapping[str, Any], settings: TrainSettings, directory: Path) -> str:
     """Return the command that repeats a run."""
-    words = ["d2l-deeprnn", "train", *to_argv(settings), "--out", str(directory)]
+    command = ["d2l-deeprnn", "train", *to_argv(settings), "--out", str(directory)]
     if "imported" in config:
-        words = ["d2l-deeprnn", "import", config["imported"]["file"], "--out", str(directory)]
+        command = ["d2l-deeprnn", "import", config["imported"]["file"], "--out", str(directory)]
     elif config.get("ranks", 1) > 1:
-        words = ["mpiexec", "-n", str(config["ranks"]), *words]
-    return shlex.join(words)
+        command = ["mpiexec", "-n", str(config["ranks"]), *command]
+    return shlex.join(command)
 
 
 def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> List[Tuple[str, str]]:
@@ -269,7 +269,7 @@ def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> List[Tu
     seconds = history[-1].get("seconds", math.nan) if history else math.nan
     rows = [("Training time", duration(seconds))] if math.isfinite(seconds) else []
     text = config["text"]
-    rows += [(words, f"{text[n]:,}") for n, words in SIZES.items() if isinstance(text.get(n), int)]
+    rows += [(label, f"{text[n]:,}") for n, label in SIZES.items() if isinstance(text.get(n), int)]
     if "imported" in config:
         rows.append(("Imported from", str(config["imported"]["file"])))
     return rows

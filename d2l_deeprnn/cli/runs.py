@@ -109,8 +109,8 @@ def _settings(config: Dict[str, Any]) -> Tuple[TrainSettings, str]:
         settings = replace(train_settings(), num_epochs=config["settings"]["num_epochs"])
         return settings, printable(f"{name}, the chapter's, seed {config.get('seed', 0)}")
     settings = from_dict(config["settings"])
-    words = [" + ".join(Path(text).name for text in settings.corpus)]
+    parts = [" + ".join(Path(text).name for text in settings.corpus)]
     for name, value in non_defaults(settings).items():
         if name not in ("corpus", "num_epochs"):
-            words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
-    return settings, printable(", ".join(words))
+            parts.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return settings, printable(", ".join(parts))
