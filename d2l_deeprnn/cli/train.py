@@ -134,7 +134,7 @@ def run_train(arguments: argparse.Namespace) -> int:
       d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
       d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
       d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
-      d2l-deeprnn train --corpus letters.txt --init-from runs/novel --out runs/letters
+      d2l-deeprnn train --corpus letters.txt --init-from runs/novel --out runs/mine
       d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
           --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
           --schedule cosine --out runs/shakespeare

@@ -240,7 +240,7 @@ def test_the_preset_is_the_chapter(asked):
     assert made == PRESETS["chapter"]() == book.train_settings()
     chapter = asdict(book.CHAPTER)
     del chapter["prefixes"]
-    assert {name: getattr(made, name) for name in chapter} == chapter
+    assert {name: as_dict(made)[name] for name in chapter} == chapter
     assert made.corpus == (BOOK_TEXT,) and made.valid_fraction == made.test_fraction == 0
     assert (made.cell, made.init, made.optimizer) == ("lstm", "normal", "sgd")
     assert (made.sampling, made.schedule, made.dropout) == ("adjacent", "constant", 0)
