@@ -309,7 +309,7 @@ def test_an_unusable_directory_is_found_before_training(monkeypatch, capsys, tmp
     (tmp_path / "file").write_text("kept")
     command = ["reproduce", "--corpus", corpora.SAMPLE_TEXT, "--out"]
     assert cli.main([*command, str(tmp_path / "file")]) == 2
-    assert re.search("/file is not a directory: choose another", capsys.readouterr().err)
+    assert re.search("/file is not a directory", capsys.readouterr().err)
     assert (tmp_path / "file").read_text() == "kept"
 
     def full(*args):
@@ -420,7 +420,7 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
     with open(reproduced / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cli.main(["reproduce", "--resume", "--out", str(reproduced)]) == 2
-    assert "is being trained in by another process" in capsys.readouterr().err
+    assert "another process" in capsys.readouterr().err
 
 
 def test_interrupted_and_gone_on_with_it_ends_the_same(small_chapter, tmp_path, monkeypatch):
@@ -519,7 +519,7 @@ def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_pat
     out = tmp_path / "0"
     resume = ["reproduce", "--resume", "--out", str(out)]
     for damage, message in [
-        (lambda path: path.unlink(), "had begun, but its last.zip is gone: put it back"),
+        (lambda path: path.unlink(), "its last.zip is gone"),
         (lambda path: shutil.copy(tmp_path / "1" / "last.zip", path), "is of another run"),
         (lambda path: path.write_bytes(b"PK"), "cannot be loaded"),
     ]:
