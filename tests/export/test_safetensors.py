@@ -139,7 +139,7 @@ def stack_of(*cells):
     ],
 )
 def test_what_torch_has_not_is_refused(make, message, tmp_path):
-    with pytest.raises(ExportError, match=f"{message}.*: use onnx"):
+    with pytest.raises(ExportError, match=f"{message}.*: use the format onnx"):
         exported(model_of(make()), tmp_path / "a")
     assert os.listdir(tmp_path) == []
 
