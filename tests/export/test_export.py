@@ -308,7 +308,7 @@ def test_nothing_is_overwritten(fake, tmp_path):
     for name in ("there", "link", "."):
         with pytest.raises(ExportError, match="already exists: choose another file"):
             d2l.export_model(model, VOCAB, tmp_path / name, format="fake")
-    with pytest.raises(ExportError, match="there is no directory .*none; make it, or choose"):
+    with pytest.raises(ExportError, match="there is no directory .*none; create it, or choose"):
         d2l.export_model(model, VOCAB, tmp_path / "none" / "a", format="fake")
     with pytest.raises(ValueError, match="format must be one of onnx, safetensors, .*not 'pickle'"):
         d2l.export_model(model, VOCAB, tmp_path / "a", format="pickle")
