@@ -147,7 +147,7 @@ def test_an_environment_that_is_there_is_kept_and_gets_what_each_target_needs(ma
     assert machine.make("test")[2][1:] == [
         "pip -m pip install --editable .[test]",
         "pip -m pip install --no-deps mxnet==1.9.1",
-        "python3.9 -m pytest",
+        "python3.9 -m pytest -n auto --dist loadfile",
     ]
     os.utime(str(machine.clone / "setup.py"), (2**32, 2**32))
     assert machine.make()[::2] == (0, taken("python3.9")[1:])
