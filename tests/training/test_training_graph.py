@@ -8,7 +8,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.nn.convert import params_from_gluon
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
-from d2l_deeprnn.training import step
+from d2l_deeprnn.training import trainer
 
 H = 8
 
@@ -86,7 +86,7 @@ def test_it_would_matter_without_detach(kind, mode, text, keep_every_graph, monk
     # So that the test above is known to see what it looks for.
     expected = trained(kind, mode, text)
     keep_every_graph()
-    monkeypatch.setattr(step, "detach", lambda state: state)
+    monkeypatch.setattr(trainer, "detach", lambda state: state)
     found = trained(kind, mode, text)
     assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3
 
@@ -95,6 +95,6 @@ def test_it_would_matter_without_detach(kind, mode, text, keep_every_graph, monk
 def test_but_its_state_does(kind, mode, text, monkeypatch):
     # Values cross from minibatch to minibatch, only gradients do not.
     expected = trained(kind, mode, text)
-    monkeypatch.setattr(step, "detach", lambda state: [nd.zeros_like(s) for s in state])
+    monkeypatch.setattr(trainer, "detach", lambda state: [nd.zeros_like(s) for s in state])
     found = trained(kind, mode, text)
     assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3
