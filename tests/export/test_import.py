@@ -294,7 +294,7 @@ def test_errors_of_the_commands(exported, capsys, tmp_path):
     assert "already exists: choose another" in refused(capsys, "export", run, *words, file)
     line = refused(capsys, "export", run, *words, tmp_path / "none" / "a")
     assert "there is no directory" in line
-    assert "contains no run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
+    assert "is not a run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
     assert "there is no such file" in refused(capsys, "import", tmp_path / "b", "--out=c")
     os.remove(run / "best.zip")
     line = refused(capsys, "export", run, *words, tmp_path / "a")
