@@ -97,11 +97,8 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
     Returns:
         A function ``(inputs, state) -> (scores, state)`` that computes what the model does.
     """
-    layers, parts, first = _fused_layers(model), [], 0
-    for layer in layers:
-        number = len(layer_parameters(layer))
-        parts.append(flat.part(first, number))
-        first += number
+    layers = _fused_layers(model)
+    parts = flat.parts([len(layer_parameters(layer)) for layer in layers])
 
     def forward(inputs: Any, state: Any, vectors: Sequence[Any]) -> Any:
         on_vectors = [layer_on_vector(layer, vector) for layer, vector in zip(layers, vectors)]
