@@ -201,11 +201,10 @@ def test_a_signal_ends_pip_too(machine, number):
 
 def test_the_readme_names_the_packages_of_both_systems():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    packages = [*zip(*diagnosis.LIBRARIES["Linux", "x86_64"].values())]
-    (debian,) = re.findall(r"apt-get install ([^`]*)`", readme)
-    (fedora,) = re.findall(r"dnf install ([^`]*)`", readme)
-    assert set(debian.split()) == {"make", "python3-venv", *packages[0]}
-    assert set(fedora.split()) == {"make", *packages[1]}
+    debian, fedora = zip(*diagnosis.LIBRARIES["Linux", "x86_64"].values())
+    (apt,), (dnf,) = (re.findall(rf"{c} install ([^`]*)`", readme) for c in ("apt-get", "dnf"))
+    assert set(apt.split()) == {"make", "python3-venv", *debian}
+    assert set(dnf.split()) == {"make", *fedora}
 
 
 @pytest.mark.parametrize(

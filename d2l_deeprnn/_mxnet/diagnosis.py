@@ -51,7 +51,7 @@ ARM_LINKS = {
     "libamath.so": ["libm.so.6"],
     "libastring.so": ["libc.so.6"],
 }
-_FOLDERS = ["/lib/%s-linux-gnu", "/usr/lib/%s-linux-gnu", "/usr/lib64", "/usr/lib"]
+_FOLDERS = ["/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/usr/lib64", "/usr/lib"]
 
 _NVIDIA_LIBRARY = re.compile(r"\blib(?:cu|nccl|nvrtc|nvToolsExt)[a-zA-Z-]*\.so[.\d]*")
 
@@ -131,8 +131,7 @@ def _has_library(name: str, machine: str) -> bool:
 
 
 def _path_of(names: List[str], machine: str) -> Optional[str]:
-    folders = [folder % machine if "%" in folder else folder for folder in _FOLDERS]
-    paths = ["%s/%s" % (folder, name) for name in names for folder in folders]
+    paths = ["%s/%s" % (folder.format(machine), name) for name in names for folder in _FOLDERS]
     return next((path for path in paths if os.path.exists(path)), None)
 
 
@@ -165,12 +164,7 @@ def package_problem(with_venv: bool = False) -> Optional[str]:
 
 
 def _has_venv() -> bool:
-    try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("venv") is not None and find_spec("ensurepip") is not None
 
 
 def obstacles(with_venv: bool = False) -> List[str]:
@@ -227,11 +221,7 @@ def _library_problem(text: str) -> Optional[str]:
 
 
 def crashed(status: int) -> str:
-    """Return why a process that used MXNet ended with a signal.
-
-    Args:
-        status: its exit status, which is negative.
-    """
+    """Return why a process that used MXNet ended with a signal, from its negative exit status."""
     if -status == signal.SIGILL:
         return processor_problem() or (
             "MXNet stopped at an instruction that this processor or emulator lacks. Use another "
