@@ -25,7 +25,7 @@ from .._mxnet.context import (
 from ..evidence.provenance import machine, versions
 from ..files import PathLike, parse_json, printable, read_text, remove_leftovers, user_path
 from ..nn.model import RNNModel
-from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
+from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_rereadable, load_corpus, resolve_auto
 from ..text.vocab import Vocab
 from ..training.checkpoint import Checkpoint
 from ..training.run_directory import (
@@ -145,7 +145,7 @@ def prepare(
     if corpus == AUTO:
         corpus, missing = resolve_auto()
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
-    check_kept([corpus])
+    check_rereadable([corpus])
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
     where = ctx or try_gpu()
     return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding, ctx=where)
@@ -231,7 +231,7 @@ def _go_on(
     corpus = there if corpus in (AUTO, own) else corpus
     if corpus == there:
         check_there([there], out.path, REPRODUCE)
-    check_kept([corpus])
+    check_rereadable([corpus])
     encoding = config.get("encoding") if encoding is None else encoding
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
     # What a file is called does not change with the directory it is looked at from.

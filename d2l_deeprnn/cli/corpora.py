@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the known texts, or find one; gives the exit status."""
-    from ..text.corpora import KNOWN_TEXTS, CorpusError, find_text, locate_text
+    from ..errors import CorpusError
+    from ..text.known_texts import KNOWN_TEXTS, find_text, locate_text
 
     if arguments.name is not None:
         show(str(find_text(arguments.name)))

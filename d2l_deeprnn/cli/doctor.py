@@ -71,7 +71,7 @@ def _trial() -> Iterator[str]:
 
 def _cache() -> Iterator[str]:
     try:
-        from ..text.corpora import SET_CACHE, cache_directory
+        from ..text.known_texts import SET_CACHE, cache_directory
     except ImportError:  # without NumPy, which is a problem of its own
         return
     cache = cache_directory()

@@ -108,7 +108,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
     """Read a text again to name the characters that are not in the run's vocabulary."""
-    from ..text.corpora import text_files, text_pieces
+    from ..text.corpora import text_chunks, text_files
     from ..text.vocab import FORMS, unknown_characters
 
     files = text_files(arguments.corpus, arguments.encoding) if arguments.corpus else []
@@ -118,8 +118,8 @@ def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
         "lower": not run.settings.keep_case,
         "fold_whitespace": not run.settings.keep_whitespace,
     }
-    unknown = unknown_characters(text_pieces(files, **cleaning), run.vocab)
-    words = f": {unknown.listed}{unknown.names}"
+    unknown = unknown_characters(text_chunks(files, **cleaning), run.vocab)
+    words = f": {unknown}"
     if unknown.form is None:
         return words
     return (

@@ -102,7 +102,7 @@ def test_too_short_to_be_compared(books_text, fake_training, capsys):
 def test_a_sample_stands_in_and_is_named_before_and_after(
     fake_training, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
     monkeypatch.setattr(corpora, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
@@ -128,7 +128,7 @@ def missing(text):
 
 
 def test_a_text_asked_for_by_name_is_never_replaced(fake_training, monkeypatch, capsys):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
     monkeypatch.setattr(corpora, "_download", missing)
     assert cli.main(["reproduce", "--corpus", "time_machine"]) == 3
     captured = capsys.readouterr()
@@ -350,7 +350,7 @@ def test_an_unusable_directory_is_found_before_training(monkeypatch, capsys, tmp
 
 
 def test_corpora_lists_every_text(monkeypatch, capsys):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
     assert cli.main(["corpora"]) == 0
     printed = capsys.readouterr().out
     for name, text in corpora.KNOWN_TEXTS.items():
@@ -589,7 +589,7 @@ def test_a_run_on_a_text_that_has_moved(small_chapter, tmp_path, monkeypatch, ca
 def test_a_sample_does_not_stay_in_the_books_place(
     small_chapter, fake_training, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
     with monkeypatch.context() as offline:
         offline.setattr(corpora, "_download", missing)
         command = ["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]

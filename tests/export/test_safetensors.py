@@ -231,8 +231,11 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
         (lambda arrays, facts: facts.update(vocab="["), "cannot be imported: "),
         (lambda arrays, facts: facts.update(vocab="[" * 10**5), "cannot be imported: "),
         (set_json("vocab", ["a", "b"]), "idx_to_token must begin with '<unk>'"),
-        (set_json("vocab", ["<unk>"] + ["a"] * (V - 1)), "holds a token twice"),
-        (set_json("vocab", [*VOCAB.idx_to_token, "§"]), f"({V},), these settings need ({V + 1},)"),
+        (set_json("vocab", ["<unk>"] + ["a"] * (V - 1)), "contains a token twice"),
+        (
+            set_json("vocab", [*VOCAB.idx_to_token, "§"]),
+            f"({V},), but these settings need ({V + 1},)",
+        ),
         (set_json("cleaning", {"lower": 1, "fold_whitespace": True}), "must be true or false"),
         (set_json("cleaning", 3), "cannot be imported: "),
         (set_json("source", []), "its source must be names with values, not []"),
@@ -241,7 +244,7 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
         (set_json("layers", [LAYER]), "rnn.bias_hh_l1 is unexpected"),
         (
             set_json("layers", [{**LAYER, "cell": "lstm"}] * 2),
-            f"({3 * H},), these settings need ({4 * H},)",
+            f"({3 * H},), but these settings need ({4 * H},)",
         ),
         (set_json("layers", [LAYER, {**LAYER, "cell": "lstm"}]), "its layers must be alike"),
         (set_json("layers", [{**LAYER, "residual": True}] * 2), "its layers must be alike"),
@@ -252,7 +255,7 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
         (set_array("odd", np.zeros(1, np.float32)), "odd is unexpected"),
         (
             set_array("dense.bias", np.zeros(V + 1, np.float32)),
-            f"dense.bias has the shape ({V + 1},), these settings need ({V},)",
+            f"dense.bias has the shape ({V + 1},), but these settings need ({V},)",
         ),
         (set_array("dense.bias", np.zeros(V)), "dense.bias must hold 32-bit floats (F32), not F64"),
         (set_array("dense.bias", np.full(V, np.nan, np.float32)), "dense.bias has values that are"),
