@@ -21,7 +21,7 @@ from .errors import D2LError
 # Paths as users may pass them.
 PathLike = Union[str, "os.PathLike[str]"]
 
-_MAX_TEXT_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 # Locks held by this process: descriptor -> absolute path of the lock file.
 _held: Dict[int, str] = {}
 # Error numbers of ``flock`` if another process holds the lock.
@@ -174,8 +174,8 @@ def read_text(path: Path) -> str:
     """
     if path.exists() and not path.is_file():  # reading a pipe would block
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise OSError(errno.EFBIG, f"it is larger than {_MAX_TEXT_BYTES >> 20} MiB", os.fspath(path))
+    if path.stat().st_size > _MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {_MAX_BYTES >> 20} MiB", os.fspath(path))
     return path.read_text(encoding="utf-8-sig")
 
 

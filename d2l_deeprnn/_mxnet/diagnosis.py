@@ -31,7 +31,7 @@ PLATFORMS = [("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")]
 INSTALL = {
     "mxnet": ("MXNet is not installed", "mxnet==1.9.1", "--no-deps "),
     "numpy": ("NumPy is not installed", "numpy>=1.20,<3", ""),
-    "distutils": ("MXNet needs distutils, which setuptools brings", "setuptools>=68,<85", ""),
+    "distutils": ("MXNet needs distutils, which setuptools provides", "setuptools>=68,<85", ""),
 }
 
 # System libraries that MXNet's wheels do not contain, with their packages: those of Debian and
@@ -72,11 +72,11 @@ def system_problem() -> Optional[str]:
         )
     if (system, machine) == ("Darwin", "arm64"):
         return (
-            "MXNet 1.9.1 does not run on Apple silicon itself. Use Linux in a container, or an "
+            "MXNet 1.9.1 does not run natively on Apple silicon. Use Linux in a container, or an "
             "x86-64 Python under Rosetta"
         )
     if sys.maxsize < 2**32:
-        return "MXNet 1.9.1 needs a 64-bit Python, and %s has 32 bits" % sys.executable
+        return "MXNet 1.9.1 needs a 64-bit Python, but %s has 32 bits" % sys.executable
     if (system, machine) not in PLATFORMS:
         return (
             "There is no MXNet 1.9.1 for %s on %s. Use Linux on x86-64 or ARM, or macOS on x86-64"
@@ -84,8 +84,8 @@ def system_problem() -> Optional[str]:
         )
     if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or ""):
         return (
-            "MXNet 1.9.1 needs the GNU C library, and this system, such as Alpine, has musl. Use "
-            "Debian, Ubuntu or Fedora, or a container of one of them"
+            "MXNet 1.9.1 needs the GNU C library, but this system uses musl, as Alpine does. Use "
+            "Debian, Ubuntu or Fedora, or a container with one of them"
         )
     return None
 
@@ -94,7 +94,7 @@ def python_problem() -> Optional[str]:
     """Return that this Python is too old, or None."""
     if sys.version_info[:2] >= OLDEST:
         return None
-    words = "%s is Python %s, and this package needs 3.8 or later: make PYTHON=/path/to/python3"
+    words = "%s is Python %s, but this package needs 3.8 or later: make PYTHON=/path/to/python3"
     return words % (sys.executable, platform.python_version())
 
 
@@ -202,8 +202,8 @@ def not_installed(module: str) -> str:
     words = problem + ": " + pip_install(options + shlex.quote(requirement))
     if "ipykernel" in sys.modules:
         words += (
-            ". Or choose the kernel of the environment in which it is installed; there, "
-            "python -m ipykernel install --user --name d2l_deeprnn makes one"
+            ". Or choose the kernel of the environment where it is installed. To create that "
+            "kernel, run there: python -m ipykernel install --user --name d2l_deeprnn"
         )
     return words
 
@@ -223,8 +223,8 @@ def _arm_problem(text: str) -> Optional[str]:
     if not any(link in text for link in ARM_LINKS):
         return None
     return (
-        "MXNet's wheel for ARM needs links to libraries of the system in its own directory. This "
-        "makes them: %s %s --link"
+        "MXNet's wheel for ARM needs links to system libraries in its own directory. To create "
+        "them, run: %s %s --link"
     ) % (shlex.quote(sys.executable or "python3"), shlex.quote(os.path.abspath(__file__)))
 
 
@@ -233,20 +233,20 @@ def _nvidia_problem(text: str) -> Optional[str]:
     if not found:
         return None
     return (
-        "%s is missing, which MXNet's build for GPUs needs. It comes with %s. The last builds are "
-        "for CUDA 11, which may be installed beside CUDA 12 or later. Or uninstall this build, "
-        "whose name begins with mxnet-cu, and use that for CPUs: %s"
-    ) % (found.group(), NVIDIA.get(found.group(1), "the CUDA in the build's name"), _again())
+        "MXNet's GPU build needs %s, which is missing. It comes with %s. The last builds are for "
+        "CUDA 11, which can be installed beside CUDA 12 or later. Or uninstall this build, whose "
+        "name begins with mxnet-cu, and install the one for CPUs: %s"
+    ) % (found.group(), NVIDIA.get(found.group(1), "the CUDA version in its name"), _again())
 
 
 def crashed(status: int) -> str:
     """Say why a process that used MXNet ended with a signal, from its negative exit status."""
     if -status == signal.SIGILL:
         return processor_problem() or (
-            "MXNet stopped with an illegal instruction, which this processor or emulator lacks. "
-            "Use another machine"
+            "MXNet stopped at an instruction that this processor or emulator lacks. Use another "
+            "machine"
         )
-    return "MXNet crashed (signal %d). Install it anew: %s" % (-status, _again())
+    return "MXNet crashed (signal %d). Reinstall it: %s" % (-status, _again())
 
 
 if __name__ == "__main__" and "--link" in sys.argv:

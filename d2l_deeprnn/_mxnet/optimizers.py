@@ -61,7 +61,7 @@ def check_options(optimizer: str, options: Mapping[str, float]) -> None:
     known = options_of(optimizer)
     for name in options:
         if name in ("learning_rate", "lr"):
-            raise ValueError(f"optimizer option {name}: the learning rate is the setting lr (--lr)")
+            raise ValueError(f"optimizer option {name}: set the learning rate with lr (--lr)")
         if name not in known:
             raise ValueError(
                 f"optimizer {optimizer} has no option {name!r}: it has {', '.join(sorted(known))}"
@@ -142,12 +142,12 @@ def restore_state(
     optimizer = trainer._optimizer
     expected = state_numbers(trainer)["numbers"]
     if _types(numbers["numbers"]) != _types(expected):
-        raise ValueError("the optimizer's numbers are those of another optimizer")
+        raise ValueError("the optimizer state belongs to another optimizer")
     for name, value in numbers["numbers"].items():
         setattr(optimizer, name, value)
     for i, count in numbers["update_counts"].items():
         if type(count) is not int or not 0 <= count < 2**31:
-            raise ValueError(f"the optimizer's number of updates is {count!r}")
+            raise ValueError(f"the optimizer has an invalid number of updates, {count!r}")
         optimizer._index_update_count[int(i)] = count
 
 

@@ -144,7 +144,7 @@ def _wanted_threads() -> int:
     cores = available_cores()
     if value.strip():
         warnings.warn(
-            f"{THREADS_VARIABLE} is {value!r}, which is not a number of threads: MXNet uses "
+            f"{THREADS_VARIABLE} is {value!r}, which is not a number of threads; MXNet uses "
             f"{cores}, the number of physical cores",
             RuntimeWarning,
             stacklevel=4,  # whoever imports the package

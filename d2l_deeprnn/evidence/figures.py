@@ -146,7 +146,7 @@ def _course(label: str, x: Sequence[float], y: Sequence[float]) -> str:
     """A curve in words: where it begins and where it ends."""
     points = [(a, b) for a, b in zip(x, y) if math.isfinite(b)]
     if not points:
-        return f"{label}: nothing"
+        return f"{label}: no data"
     ends = dict.fromkeys([points[0], points[-1]])
     return f"{label}: {' to '.join(f'{b:.4g} at {a:g}' for a, b in ends)}"
 

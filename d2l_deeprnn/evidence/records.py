@@ -97,7 +97,7 @@ def read_rows(path: PathLike) -> List[Row]:
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     if not rows:
-        raise RecordError(f"{path} holds no rows")
+        raise RecordError(f"{path} has no rows")
     return rows
 
 

@@ -105,12 +105,12 @@ def _locked_study(name: str, out: Path) -> Iterator[None]:
                 remove_leftovers(out / f"{name}.{kind}")
             yield
     except InUse:
-        raise StudyError(f"another process is at work on {name} in {out}") from None
+        raise StudyError(f"another process is working on {name} in {out}") from None
     except Moved as error:
         where = f"in {error.place}" if error.place else "where that directory is now, if it exists"
         raise StudyError(
-            f"{out} was moved, removed or replaced during the study, and nothing more was written "
-            f"there: the rows so far are {where}; continue with that place as --out"
+            f"{out} was moved, removed or replaced during the study, so nothing more was written "
+            f"there. The rows so far are {where}; continue with that directory as --out"
         ) from error
 
 
@@ -126,7 +126,7 @@ def _read_begun(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
     if there != settings:
         odd = sorted(k for k in {*there, *settings} if there.get(k) != settings.get(k))
         raise StudyError(
-            f"{out} holds {name} with other settings ({', '.join(odd)}): name another directory"
+            f"{name} in {out} has other settings ({', '.join(odd)}): choose another directory"
         )
     try:
         return read_rows(path)

@@ -32,7 +32,7 @@ SAMPLES = Library(
     ("the_clockmakers_guest", "the_tide_tables"),
     ("letters_from_a_cousin",),
     ("the tales", "the letters"),
-    "Sample texts of this package stand in for the books: the figures are not those of real books.",
+    "This package's sample texts stand in for the books, so the results are not for real books.",
 )
 
 

@@ -173,7 +173,7 @@ def _read(
     try:
         arrays, data = load_checkpoint(file)
         if data["settings"] != as_dict(settings):
-            raise StudyError(f"{file} is of other settings: name another directory, or remove it")
+            raise StudyError(f"{file} has other settings: choose another directory, or remove it")
         state = data["state"] and TrainingState.from_checkpoint(arrays, data["state"])
         found, sums = (
             {n[len(group) :]: a for n, a in arrays.items() if n.startswith(group)}

@@ -139,7 +139,7 @@ def check_output(path: Path, format: str) -> None:
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
     if path.is_symlink() or path.exists():
-        raise ExportError(f"{path} exists already: choose another file, or remove it first")
+        raise ExportError(f"{path} already exists: choose another file, or remove it first")
     if not path.parent.is_dir():
         raise ExportError(
             f"{path} cannot be written: there is no directory {path.parent}; make it, or choose "

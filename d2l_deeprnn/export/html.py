@@ -142,7 +142,7 @@ def _model(export: Export, dtype: str) -> Dict[str, Any]:
     """What the scripts of the page read."""
     tokens = [token if len(token) == 1 else None for token in export.vocab.idx_to_token]
     if not any(tokens):
-        raise ExportError("the vocabulary holds no characters: there is nothing to write")
+        raise ExportError("the vocabulary has no characters, so the page could not write anything")
     network = export.network
     layers = [
         {
@@ -172,8 +172,8 @@ def _numbers(name: str, array: np.ndarray, dtype: str) -> str:
         rounded = array.astype(DTYPES[dtype])
     if not np.isfinite(rounded).all():
         raise ExportError(
-            f"{name} has values up to {np.abs(array).max():g}, and half precision holds none above "
-            "65504: keep single precision (float32=True, or --float32)"
+            f"{name} has values up to {np.abs(array).max():g}, but half precision ends at 65504: "
+            "use single precision (float32=True, or --float32)"
         )
     return _base64(rounded.tobytes())
 

@@ -137,7 +137,7 @@ def _set_values(model: RNNModel, network: Network) -> None:
     ]:
         param.shape = value.shape
         set_value(param, nd.array(value))
-    compare(model, network, network.forward, "the model that was made of the file")
+    compare(model, network, network.forward, "the imported model")
 
 
 def _settings(contents: Contents) -> TrainSettings:
@@ -146,8 +146,8 @@ def _settings(contents: Contents) -> TrainSettings:
     mode = layers[0].mode
     if mode not in CELLS:
         raise ValueError(
-            f"its cell is {mode}, and runs have {', '.join(CELLS.values())} (with tanh) only: use "
-            "d2l_deeprnn.import_model"
+            f"its cell is {mode}, but a run can only have {', '.join(CELLS.values())} (with tanh): "
+            "use d2l_deeprnn.import_model"
         )
     known: Dict[str, Any] = {
         "cell": CELLS[mode],
@@ -162,8 +162,8 @@ def _settings(contents: Contents) -> TrainSettings:
     odd = [name for name, value in known.items() if getattr(settings, name) != value]
     if odd:
         raise SettingsError(
-            f"its settings say {odd[0]} {getattr(settings, odd[0])!r}, but its layers and its "
-            f"cleaning {known[odd[0]]!r}"
+            f"{odd[0]} is {getattr(settings, odd[0])!r} in its settings, but {known[odd[0]]!r} in "
+            "its layers or its cleaning"
         )
     return settings
 
@@ -175,7 +175,7 @@ def _text(contents: Contents) -> Mapping[str, Any]:
     text: Dict[str, Any] = contents.source["text"]
     sha256 = text["sha256"]
     if sha256 is not None and not isinstance(sha256, str):
-        raise ValueError(f"its text's sha256 is {sha256!r}, not a string")
+        raise ValueError(f"the sha256 of its text must be a string, not {sha256!r}")
     return text
 
 
@@ -184,5 +184,5 @@ def _history(source: Mapping[str, Any]) -> List[TrainRecord]:
     for number, record in enumerate(history, start=1):
         values: List[Optional[Any]] = [v for v in record if v is not None]
         if record.epoch != number or not all(isinstance(v, numbers.Real) for v in values):
-            raise ValueError(f"the record of epoch {number} in its history is {list(record)}")
+            raise ValueError(f"its history has an invalid record of epoch {number}: {list(record)}")
     return history

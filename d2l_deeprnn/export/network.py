@@ -9,13 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from .._mxnet import autograd, gluon, nd
-from .._mxnet.blocks import (
-    activations,
-    cells_of,
-    describe,
-    is_as_its_class,
-    own_parameters,
-)
+from .._mxnet.blocks import FUSED, activations, describe, is_unmodified
 from .._mxnet.context import device_of
 from .._version import __version__
 from ..nn.deepgates import DeepGateLSTMCell
@@ -34,7 +28,6 @@ TOLERANCE = 1e-5
 PERTURBATION = 2.0**-17
 # Scores that are compared at a time; they decide memory, not results.
 NUM_SCORES = 2**22
-FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
 STACKS = (gluon.rnn.SequentialRNNCell, gluon.rnn.HybridSequentialRNNCell)
 WEIGHTS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
 # What computes scores and the new state from token indices and a state; see Network.forward.
@@ -263,7 +256,7 @@ def read_network(model: Any) -> Network:
     dense = model.dense
     _check_type(dense, (gluon.nn.Dense,), "model.dense")
     if dense.act is not None:
-        raise ExportError("model.dense has an activation: scores are what it gives without one")
+        raise ExportError("model.dense has an activation, but scores must not have one: remove it")
     layers = _layers(model.rnn, "model.rnn")
     if not layers:
         raise ExportError("model.rnn has no recurrent layer: there is nothing to export")
@@ -293,17 +286,16 @@ def _check_type(block: Any, types: Sequence[type], what: str) -> None:
     if type(block) not in types:
         names = " or ".join(kind.__name__ for kind in types)
         raise ExportError(
-            f"{what} is of the class {type(block).__name__}: only {names} itself is exported, "
-            "since another class may compute anything"
+            f"{what} has the class {type(block).__name__}, but only {names} itself can be "
+            "exported: a subclass may compute anything"
         )
     _check_unchanged(block, what)
 
 
 def _check_unchanged(block: Any, what: str) -> None:
-    if not is_as_its_class(block):
+    if not is_unmodified(block):
         raise ExportError(
-            f"{what} has hooks or methods of its own: what they do would be lost; take them away "
-            "to export it"
+            f"{what} has hooks or replaced methods, which the export would lose: remove them first"
         )
 
 
@@ -324,7 +316,7 @@ def _layers(rnn: Any, what: str) -> List[Layer]:
             for mode, parameters in zip(modes, recurrent_parameters(rnn))
         ]
     if kind in STACKS:
-        cells = [_layers(cell, f"{what}[{i}]") for i, cell in enumerate(cells_of(rnn))]
+        cells = [_layers(rnn[i], f"{what}[{i}]") for i in range(len(rnn))]
         return [layer for layers in cells for layer in layers]
     # Both act in training only.
     if kind is gluon.rnn.DropoutCell:
@@ -335,11 +327,12 @@ def _layers(rnn: Any, what: str) -> List[Layer]:
         base = _layers(rnn.base_cell, f"the base cell of {what}")
         if len(base) != 1 or base[0].residual:
             raise ExportError(
-                f"{what} is a ResidualCell around several cells: only one around a single cell is "
-                "exported"
+                f"{what} is a ResidualCell around several cells; only one around a single cell can "
+                "be exported"
             )
         return [base[0]._replace(residual=True)]
-    return [Layer(_mode_of_cell(rnn, what), **_values(own_parameters(rnn)))]
+    mode = _mode_of_cell(rnn, what)
+    return [Layer(mode, **_values({name: getattr(rnn, name) for name in WEIGHTS}))]
 
 
 def _values(parameters: Mapping[str, gluon.Parameter]) -> Dict[str, Any]:
@@ -349,11 +342,11 @@ def _values(parameters: Mapping[str, gluon.Parameter]) -> Dict[str, Any]:
 def _check_fused(layer: Any, what: str) -> None:
     described = describe(layer)
     if described.bidirectional:
-        raise ExportError(f"{what} is bidirectional: a language model that can write is not")
+        raise ExportError(f"{what} is bidirectional, so it cannot generate text")
     if described.projected:
-        raise ExportError(f"{what} has a projection_size, which no format here has")
+        raise ExportError(f"{what} has a projection_size, which no export format supports")
     if described.clipped:
-        raise ExportError(f"{what} clips its state, which no format here does")
+        raise ExportError(f"{what} clips its state, which no export format supports")
     if described.layout != "TNC":
         raise ExportError(f"{what} must have the layout 'TNC', not {described.layout!r}")
 
@@ -368,19 +361,19 @@ def _mode_of_cell(cell: Any, what: str) -> str:
         return f"rnn_{acts[0]}"
     if kind in (gluon.rnn.LSTMCell, gluon.rnn.GRUCell, gluon.rnn.RNNCell):
         raise ExportError(
-            f"{what} is a {kind.__name__} with the activations {acts}: only tanh and sigmoid are "
-            "exported, and relu of an RNNCell"
+            f"{what} is a {kind.__name__} with the activations {acts}; only tanh and sigmoid, and "
+            "relu in an RNNCell, can be exported"
         )
     if kind is DeepGateLSTMCell:
-        if set(own_parameters(cell)) == set(WEIGHTS):
+        if len(cell.collect_params().keys()) == len(WEIGHTS):
             return "lstm"
         raise ExportError(
-            f"{what} is a DeepGateLSTMCell with gate_depth above 1: no format here has such a cell"
+            f"{what} is a DeepGateLSTMCell with gate_depth above 1, which no export format supports"
         )
     raise ExportError(
-        f"{what} is a {kind.__name__}, which cannot be exported: layers are LSTM, GRU and RNN of "
-        "gluon.rnn and StackedRNN; cells are LSTMCell, GRUCell, RNNCell, DeepGateLSTMCell of depth "
-        "1, and stacks, DropoutCell, ZoneoutCell and ResidualCell of them"
+        f"{what} is a {kind.__name__}, which cannot be exported. These can: LSTM, GRU and RNN of "
+        "gluon.rnn, StackedRNN, LSTMCell, GRUCell, RNNCell, DeepGateLSTMCell of depth 1, and "
+        "stacks, DropoutCell, ZoneoutCell and ResidualCell of such cells"
     )
 
 
@@ -389,14 +382,14 @@ def _value(param: Any) -> np.ndarray:
         value: np.ndarray = param.data(param.list_ctx()[0]).asnumpy()
     except RuntimeError as error:
         raise ExportError(
-            f"{param.name} has no values yet: initialize the model, and train it or call it once"
+            f"{param.name} has no values yet: initialize the model, then train it or call it once"
         ) from error
     if value.dtype != np.float32:
         raise ExportError(f"{param.name} must be float32 to be exported, not {value.dtype}")
     if not np.isfinite(value).all():
         raise ExportError(
-            f"{param.name} has values that are not finite: its training diverged, or it is "
-            "damaged; take an earlier checkpoint"
+            f"{param.name} has values that are not finite: training diverged, or the values are "
+            "damaged; use an earlier checkpoint"
         )
     return value
 
@@ -410,7 +403,7 @@ def _sigmoid(a: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    model: RNNModel, network: Network, compute: Compute, what: str = "what was read"
+    model: RNNModel, network: Network, compute: Compute, what: str = "the exported network"
 ) -> None:
     """Make sure that something computes what a model does, on random tokens and states.
 
@@ -428,7 +421,7 @@ def compare(
     random = np.random.RandomState(0)
     begun = _by_layer(network, model.begin_state(batch_size=2, ctx=device_of(model)))
     if any(array.any() for array in begun):
-        raise ExportError("the model's begin_state is not zeros: nothing in the file would say so")
+        raise ExportError("the model's begin_state must be all zeros: export formats have no other")
     perturbed = network.perturbed(random)
     # Two steps are enough to check the state; with more, some networks amplify rounding errors.
     # There are many rows, so that not all numbers of a state are small by chance.
@@ -470,9 +463,8 @@ def _compare(
         difference = np.abs(a - b).max() if a.shape == b.shape else np.inf
         if not difference <= TOLERANCE * np.abs(b).max() + np.abs(near - right).max():
             raise ExportError(
-                f"{what} does not compute what the model does: its {name} differ by up to "
-                f"{difference:.2g}, where the largest are {np.abs(b).max():.2g}; nothing was "
-                "written"
+                f"{what} does not compute the same as the model: its {name} differ by up to "
+                f"{difference:.2g}, and the largest are {np.abs(b).max():.2g}; nothing was written"
             )
 
 

@@ -59,12 +59,13 @@ def write(export: Export, file: BinaryIO) -> None:
 
 def _check_alike(layers: Sequence[Layer]) -> None:
     if any(layer.residual for layer in layers):
-        raise ExportError("the model has a ResidualCell, which torch.nn does not have: use onnx")
+        raise ExportError("the model has a ResidualCell, which torch.nn lacks: use the format onnx")
     kinds = {(layer.mode, layer.num_hiddens) for layer in layers}
     if len(kinds) > 1:
         words = ", ".join(f"{mode} with {size} units" for mode, size in sorted(kinds))
         raise ExportError(
-            f"the model's layers differ ({words}), and those of torch.nn are all alike: use onnx"
+            f"the model's layers differ ({words}), but torch.nn needs equal ones: use the format "
+            "onnx"
         )
 
 
@@ -109,12 +110,12 @@ def _check_metadata(metadata: Dict[str, str]) -> None:
     version = metadata.get("d2l_deeprnn_format")
     if version is None:
         raise ValueError(
-            "its header does not say which model it is of; only files that `d2l-deeprnn export` "
-            "wrote, or that keep the metadata of such a file, can be imported"
+            "it has no metadata of a model; only files that `d2l-deeprnn export` wrote, or that "
+            "keep the metadata of such a file, can be imported"
         )
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"its metadata are of version {version!r}, not {FORMAT_VERSION}: update d2l_deeprnn"
+            f"its metadata has version {version!r}, not {FORMAT_VERSION}: update d2l_deeprnn"
         )
 
 
@@ -146,7 +147,7 @@ def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Conten
 def _shapes(layers: Sequence[Dict[str, Any]], vocab_size: int) -> Dict[str, Tuple[int, ...]]:
     """The arrays that must be there: name -> shape."""
     if not layers:
-        raise ValueError("its metadata name no layers")
+        raise ValueError("its metadata lists no layers")
     cell, num_hiddens = layers[0]["cell"], layers[0]["num_hiddens"]
     if cell not in GATES:
         raise ValueError(f"its cell must be one of {', '.join(GATES)}, not {cell!r}")

@@ -110,7 +110,7 @@ def generate(
         if scores.shape != (len(prefixes), len(vocab)):
             raise ValueError(
                 f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "
-                f"but the vocabulary has {len(vocab)}: it must give one score for each"
+                f"but the vocabulary has {len(vocab)}: it must give one score per character"
             )
         reads = i < starts  # the others write
         if temperature == 0:
@@ -199,8 +199,8 @@ def _draw(
 
 def _not_finite() -> ValueError:
     return ValueError(
-        "the model's scores are no finite numbers: its training diverged, or its "
-        "parameters are damaged; take an earlier checkpoint"
+        "the model's scores are not finite: training diverged, or its parameters are damaged; "
+        "use an earlier checkpoint"
     )
 
 

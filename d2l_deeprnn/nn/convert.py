@@ -169,13 +169,13 @@ def _form(rnn_layer: Any, dense: Any) -> _Form:
         raise TypeError(f"dense must be a gluon.nn.Dense, not {type(dense).__name__}")
     described = describe(rnn_layer)
     if described.bidirectional:
-        raise ValueError("rnn_layer is bidirectional: there is no such network from scratch")
+        raise ValueError("rnn_layer is bidirectional, and from-scratch networks are not")
     if described.projected:
-        raise ValueError("rnn_layer has a projection_size: there is no such network from scratch")
+        raise ValueError("rnn_layer has a projection_size, and from-scratch networks do not")
     if described.clipped:
-        raise ValueError("rnn_layer clips its state: there is no such network from scratch")
+        raise ValueError("rnn_layer clips its state, and from-scratch networks do not")
     if dense.act is not None:
-        raise ValueError("dense has an activation: the outputs of a network from scratch have none")
+        raise ValueError("dense has an activation, and from-scratch networks have none there")
     if dense.bias is None:
         raise ValueError("dense has no bias: make it with use_bias=True")
     if dense.weight.shape[1] not in (0, described.num_hiddens):  # 0: not known yet

@@ -113,8 +113,8 @@ def _check_layer(layer: Any) -> None:
     # Differs: the original took any layer, and no cells.
     if not (callable(layer) and callable(getattr(layer, "begin_state", None))):
         raise TypeError(
-            "rnn_layer must be a recurrent layer or cell of gluon.rnn, or one of your own that "
-            f"has a begin_state, not {type(layer).__name__}"
+            "rnn_layer must be a recurrent layer or cell of gluon.rnn, or your own with a "
+            f"begin_state, not {type(layer).__name__}"
         )
     layout = describe(layer).layout
     if layout != "TNC":

@@ -539,7 +539,7 @@ def _activation(activation: Any) -> Callable[[nd.NDArray], nd.NDArray]:
         return activation
     if activation not in ACTIVATIONS:
         raise ValueError(
-            f"activations must be of {sorted(ACTIVATIONS)} or functions, not {activation!r}"
+            f"activations must be functions or in {sorted(ACTIVATIONS)}, not {activation!r}"
         )
     return ACTIVATIONS[activation]
 

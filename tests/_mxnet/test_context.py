@@ -110,7 +110,7 @@ def test_several_devices_are_refused(name):
     TAKE_A_DEVICE[name](d2l.try_gpu())
     for devices in d2l.try_all_gpus(), (mx.cpu(0), mx.cpu(1)), []:
         shown = re.escape(str(list(devices)))
-        with pytest.raises(TypeError, match=f"ctx must be one device, not a list of them, {shown}"):
+        with pytest.raises(TypeError, match=f"ctx must be a single device, not the list {shown}"):
             TAKE_A_DEVICE[name](devices)
     for wrong in "gpu(0)", 0, mx.cpu:
         with pytest.raises(TypeError, match="ctx must be a device such as mx.cpu"):

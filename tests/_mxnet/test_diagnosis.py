@@ -44,11 +44,11 @@ def machine(monkeypatch):
     [
         ({"system": "Windows", "arch": "AMD64"}, "on Windows. Install WSL (in PowerShell: wsl"),
         ({"system": "MSYS_NT-10.0"}, "on Windows. Install WSL"),
-        ({"system": "Darwin", "arch": "arm64"}, "Apple silicon itself. Use Linux in a container"),
+        ({"system": "Darwin", "arch": "arm64"}, "on Apple silicon. Use Linux in a container"),
         ({"bits": 32}, "needs a 64-bit Python, and"),
         ({"system": "FreeBSD"}, "no MXNet 1.9.1 for FreeBSD on x86_64. Use Linux on x86-64 or ARM"),
-        ({"triplet": "x86_64-alpine-linux-musl"}, "Alpine, has musl. Use Debian, Ubuntu or Fedora"),
-        ({"version": (3, 7)}, "and this package needs 3.8 or later"),
+        ({"triplet": "x86_64-alpine-linux-musl"}, "as Alpine does. Use Debian, Ubuntu or Fedora"),
+        ({"version": (3, 7)}, "but this package needs 3.8 or later"),
         ({"flags": "fpu sse4_2"}, "This processor has no AVX, so MXNet stops with an illegal"),
         (
             {"lacks": ("libquadmath.so.0", "libgomp.so.1")},
@@ -120,12 +120,12 @@ NO_FILE = ": cannot open shared object file: No such file or directory"
         (ModuleNotFoundError(name="distutils"), "pip install 'setuptools>=68,<85'"),
         (
             OSError("libnccl.so.2" + NO_FILE),
-            "libnccl.so.2 is missing, which MXNet's build for GPUs",
+            "MXNet's GPU build needs libnccl.so.2, which is missing",
         ),
         (OSError("libnccl.so.2" + NO_FILE), "comes with NCCL 2. The last builds are for CUDA 11"),
         (OSError("libcudnn.so.8" + NO_FILE), "It comes with cuDNN 8."),
         (OSError("libcuda.so.1" + NO_FILE), "It comes with NVIDIA's driver."),
-        (OSError("libcudart.so.11.0" + NO_FILE), "with the CUDA in the build's name"),
+        (OSError("libcudart.so.11.0" + NO_FILE), "with the CUDA version in its name"),
         (OSError("libamath.so" + NO_FILE), "wheel for ARM needs links to libraries of the system"),
         (ImportError("two\n words"), "MXNet cannot be imported: two words"),
     ],
@@ -150,7 +150,7 @@ def test_a_crash_is_explained(machine):
     machine(flags="fpu")
     assert "no AVX" in diagnosis.crashed(-4)
     machine()
-    assert "illegal instruction, which this" in diagnosis.crashed(-4)
+    assert "an instruction that this" in diagnosis.crashed(-4)
     assert "MXNet crashed (signal 11)" in diagnosis.crashed(-11)
 
 
@@ -184,7 +184,7 @@ REASONS = {
     "MXNet": "MXNet is not installed: {} -m pip install --no-deps mxnet==1.9.1",
     "NumPy": "NumPy is not installed: {} -m pip install 'numpy>=1.20,<3'",
     "docstrings": "MXNet 1.9.1 needs its docstrings, which Python's option -OO removes: use -O,",
-    "crash": "MXNet stopped with an illegal instruction",
+    "crash": "MXNet stopped at an instruction",
 }
 
 

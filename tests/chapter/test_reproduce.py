@@ -645,7 +645,7 @@ def test_a_device_that_there_is_not_is_refused(capsys, tmp_path):
         lambda ctx: reproduce.prepare(corpora.SAMPLE_TEXT, 1, 0, ctx=ctx),
         lambda ctx: reproduce.directory(tmp_path / "run", ctx=ctx).__enter__(),
     ):
-        with pytest.raises(TypeError, match="ctx must be one device, not a list of them"):
+        with pytest.raises(TypeError, match="ctx must be a single device, not the list"):
             begin([mx.cpu()])
 
 

@@ -42,7 +42,7 @@ def test_a_column_that_a_row_lacks_is_empty(tmp_path):
 @pytest.mark.parametrize("content", ["", "a,b\n", 'a,b\n"', "a\n\xff"])
 def test_a_file_that_holds_no_rows_is_named(tmp_path, content):
     (tmp_path / "name.csv").write_bytes(content.encode("latin-1"))
-    with pytest.raises(RecordError, match=r"name\.csv (holds no rows|cannot be read)"):
+    with pytest.raises(RecordError, match=r"name\.csv (has no rows|cannot be read)"):
         read_rows(tmp_path / "name.csv")
 
 

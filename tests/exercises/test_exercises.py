@@ -70,7 +70,7 @@ def test_rows_are_kept_and_none_is_computed_twice(tmp_path):
 def test_rows_of_other_settings_are_refused(tmp_path):
     collect("study", {"a": 1, "b": (1, 2)}, RUNS, compute, out=tmp_path)
     before = (tmp_path / "study.csv").read_bytes()
-    with pytest.raises(StudyError, match=r"other settings \(a\): name another directory"):
+    with pytest.raises(StudyError, match=r"other settings \(a\): choose another directory"):
         collect("study", {"a": 2, "b": (1, 2)}, RUNS, compute, out=tmp_path)
     assert (tmp_path / "study.csv").read_bytes() == before
 
@@ -100,7 +100,7 @@ def test_two_processes_do_not_write_the_same_rows(tmp_path):
     before = (tmp_path / "study.csv").read_bytes()
     with open(tmp_path / ".study.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(StudyError, match="another process is at work on study in"):
+        with pytest.raises(StudyError, match="another process is working on study in"):
             collect("study", {}, RUNS, compute, out=tmp_path)
         collect("other", {}, RUNS, compute, out=tmp_path)
     assert (tmp_path / "study.csv").read_bytes() == before
@@ -358,7 +358,7 @@ def test_a_training_that_was_killed_goes_on_with_its_epoch(tmp_path):
     for name, array in parameters_of(model).items():
         assert (parameters_of(again)[name] == array).asnumpy().all()
     settings = to_the_end(dropout=0.2, num_epochs=5)
-    with pytest.raises(StudyError, match="is of other settings"):
+    with pytest.raises(StudyError, match="has other settings"):
         trained(Watch(), file)
     settings = to_the_end(dropout=0.3, num_epochs=5)
     file.write_bytes(file.read_bytes()[:-100])

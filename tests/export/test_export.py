@@ -122,16 +122,16 @@ def always_seven(*args, **kwargs):
 REFUSED = {
     "a subclass": (
         lambda: Mine(gluon.rnn.LSTM(HIDDENS), len(VOCAB)),
-        "the model is of the class Mine: only RNNModel itself is exported",
+        "the model has the class Mine, but only RNNModel itself can be exported",
     ),
-    "no model": (lambda: gluon.rnn.LSTM(HIDDENS), "the model is of the class LSTM: only RNNModel"),
+    "no model": (lambda: gluon.rnn.LSTM(HIDDENS), "the model has the class LSTM, but only"),
     "a layer's subclass": (lambda: model_of(MyLSTM(HIDDENS)), "model.rnn is a MyLSTM, which"),
-    "an output layer's": (lambda: with_dense(MyDense(len(VOCAB))), "model.dense is of .* MyDense"),
+    "an output layer's": (lambda: with_dense(MyDense(len(VOCAB))), "model.dense has .* MyDense"),
     "an activation": (
         lambda: with_dense(gluon.nn.Dense(len(VOCAB), activation="relu")),
         "model.dense has an activation",
     ),
-    "a hook": (lambda: changed(hooked), "the model has hooks or methods of its own"),
+    "a hook": (lambda: changed(hooked), "the model has hooks or replaced methods"),
     "a layer's hook": (lambda: changed(lambda m: hooked(m.rnn)), "model.rnn has hooks"),
     "an output layer's hook": (lambda: changed(lambda m: hooked(m.dense)), "model.dense has hooks"),
     "a cell's hook": (
@@ -220,7 +220,9 @@ def test_a_class_that_somebody_has_changed_is_noticed(monkeypatch):
         return 2 * scores, state
 
     monkeypatch.setattr(d2l.RNNModel, "forward", doubled)
-    with pytest.raises(ExportError, match="what was read does not compute .*: its scores differ"):
+    with pytest.raises(
+        ExportError, match="the exported network does not compute .*: its scores differ"
+    ):
         Export.of(model, VOCAB, True, True)
     monkeypatch.undo()
     begin_state = gluon.rnn.LSTM.begin_state
@@ -229,7 +231,7 @@ def test_a_class_that_somebody_has_changed_is_noticed(monkeypatch):
         return [s + 1 for s in begin_state(self, *args, **kwargs)]
 
     monkeypatch.setattr(gluon.rnn.LSTM, "begin_state", ones)
-    with pytest.raises(ExportError, match="the model's begin_state is not zeros"):
+    with pytest.raises(ExportError, match="the model's begin_state must be all zeros"):
         Export.of(model, VOCAB, True, True)
 
 
@@ -257,7 +259,7 @@ def test_the_comparison_sees_a_change_in_any_parameter(name):
             read._replace(layers=[layer._replace(residual=False) for layer in read.layers])
         )
     for other in changed:
-        with pytest.raises(ExportError, match="does not compute what the model does"):
+        with pytest.raises(ExportError, match="does not compute the same as the model"):
             compare(model, read, other.forward)
 
 
@@ -328,7 +330,7 @@ def test_nothing_is_overwritten(fake, tmp_path):
     (tmp_path / "there").write_text("kept")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("there", "link", "."):
-        with pytest.raises(ExportError, match="exists already: choose another file"):
+        with pytest.raises(ExportError, match="already exists: choose another file"):
             d2l.export_model(model, VOCAB, tmp_path / name, format="fake")
     with pytest.raises(ExportError, match="there is no directory .*none; make it, or choose"):
         d2l.export_model(model, VOCAB, tmp_path / "none" / "a", format="fake")

@@ -189,7 +189,7 @@ def test_special_tokens_are_no_characters():
     page = Page(html.web_page(exported(vocab=vocab)))
     assert page.model["tokens"] == [None] * 4 + ["a", "b", "c"]
     assert ", 3 characters, " in page.all("p")[0][1]
-    with pytest.raises(ExportError, match="the vocabulary holds no characters"):
+    with pytest.raises(ExportError, match="the vocabulary has no characters"):
         html.web_page(exported(vocab=d2l.Vocab([])))
 
 
@@ -268,14 +268,14 @@ def test_nothing_is_half_written_and_nothing_written_over(tmp_path):
     mine = Mine(gluon.rnn.LSTM(4), len(VOCAB))
     mine.initialize()
     mine(nd.array([[1]]), mine.begin_state(batch_size=1))
-    with pytest.raises(ExportError, match="the model is of the class Mine: only RNNModel"):
+    with pytest.raises(ExportError, match="the model has the class Mine, but only RNNModel"):
         d2l.export_model(mine, VOCAB, path, format="html")
     assert list(tmp_path.iterdir()) == []
     d2l.export_model(model, VOCAB, path, format="html", float32=True, fold_whitespace=False)
     page = Page(path.read_text(encoding="utf-8"))
     assert page.model["dtype"] == "float32" and not page.model["cleaning"]["fold_whitespace"]
     before = path.read_bytes()
-    with pytest.raises(ExportError, match="page.html exists already"):
+    with pytest.raises(ExportError, match="page.html already exists"):
         d2l.export_model(a_model(LAYERS["gru"]()), VOCAB, path, format="html")
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
@@ -297,7 +297,7 @@ def test_the_page_of_a_run(tmp_path, capsys):
     expected = model.rnn.l1_h2h_weight.data().asnumpy().ravel()
     np.testing.assert_array_equal(decoded(weight, "float32"), expected)
     assert cli.main([*command, str(path)]) == 2
-    assert "half.html exists already" in capsys.readouterr().err
+    assert "half.html already exists" in capsys.readouterr().err
 
 
 def test_bad_arguments_are_named():
@@ -636,7 +636,7 @@ def test_scores_that_are_no_numbers_are_said(browse):
     export = exported("rnn_relu", scale=8)
     page = browse(export)
     page.write("abc", 1000)
-    assert page.status == "The model's scores are no finite numbers: its training diverged."
+    assert page.status == "The model's scores are not finite: its training diverged."
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -225,7 +225,7 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda arrays, facts: facts.clear(), "does not say which model it is of"),
+        (lambda arrays, facts: facts.clear(), "it has no metadata of a model"),
         (lambda arrays, facts: facts.update(d2l_deeprnn_format="2"), "version '2', not 1: update"),
         (lambda arrays, facts: facts.pop("vocab"), "'vocab' is missing in its metadata"),
         (lambda arrays, facts: facts.update(vocab="["), "cannot be imported: "),
@@ -239,7 +239,7 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
         (set_json("cleaning", {"lower": 1, "fold_whitespace": True}), "must be true or false"),
         (set_json("cleaning", 3), "cannot be imported: "),
         (set_json("source", []), "its source must be names with values, not []"),
-        (set_json("layers", []), "name no layers"),
+        (set_json("layers", []), "lists no layers"),
         (set_json("layers", [LAYER] * 3), "rnn.bias_hh_l2 is missing"),
         (set_json("layers", [LAYER]), "rnn.bias_hh_l1 is unexpected"),
         (

@@ -341,7 +341,7 @@ def assert_not_available(cache, reason):
         f"{cache / book.filename} (not there)",
         book.url,
         f"(1) put a copy with SHA-1 {book.sha1}, called timemachine.txt",
-        "(2) run again with a network",
+        "(2) run this again with network access",
         "(3) use a text of your own",
         "load_corpus('the_clockmakers_guest')",
     ):
@@ -359,7 +359,7 @@ def test_http_status_other_than_200(book, cache, server, status):
 def test_truncated_transfer(book, cache, server):
     server.answer = whole_answer(BODY[:5000], length=len(BODY))
     # urllib3 before 2.0 says nothing.
-    assert_not_available(cache, "5000 bytes read|what it sent, 5000 bytes, is not this text")
+    assert_not_available(cache, "5000 bytes read|it sent 5000 bytes, which are not this text")
 
 
 def test_no_connection(book, cache, server, monkeypatch):
@@ -439,14 +439,14 @@ def test_captive_portal(book, cache, server, redirected):
         whole_answer(b" \n" + PAGE)(handler)
 
     server.answer = answer
-    reason = r"a web page came in place of the text; .* \(captive portal\), log in .*"
+    reason = r"it sent a web page instead of the text; .* \(captive portal\), log in .*"
     assert_not_available(cache, rf"{re.escape(book.url)} \({reason}\)")
 
 
 def test_downloaded_text_with_another_sum_is_not_available(book, cache, server):
     server.answer = whole_answer(b"another edition")
     found = hashlib.sha1(b"another edition").hexdigest()
-    assert_not_available(cache, f"what it sent, 15 bytes, is not this text: its SHA-1 is {found}")
+    assert_not_available(cache, f"15 bytes, which are not this text: their SHA-1 is {found}")
 
 
 def test_proxy_that_refuses(cache, server, monkeypatch):
@@ -505,7 +505,7 @@ def test_the_chapters_first_cell_without_the_text(cache):
         sum(line.startswith("d2l_deeprnn.text.corpora.TextNotAvailable: ") for line in lines) == 1
     )
     for number, line in enumerate(lines[-3:], 1):
-        assert re.match(rf"(Ways on: )?\({number}\) ", line)
+        assert re.match(rf"(You can )?\({number}\) ", line)
     other = without_a_text(
         [*code[:1], code[1].replace("data_time_machine(", "corpus('time_machine'")], cache
     )
@@ -743,13 +743,13 @@ def test_path_object_never_means_a_known_name(tmp_path, monkeypatch):
 def test_file_that_holds_no_text(tmp_path):
     path = tmp_path / "t"
     for content, message in (
-        (b"", "holds no text"),
-        (b" \r\n\t", "holds no text"),
-        (b"\xef\xbb\xbf\n", "holds no text"),
-        ((START + "\n\n" + END).encode(), "holds no text"),
+        (b"", "contains no text"),
+        (b" \r\n\t", "contains no text"),
+        (b"\xef\xbb\xbf\n", "contains no text"),
+        ((START + "\n\n" + END).encode(), "contains no text"),
         (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6. Most of it is utf-8: it is damaged"),
-        (b"caf\xe9 noir", "byte 0xe9 at offset 3. Its encoding cannot be told"),
-        (b"abc\0def", "character 3 would be the control character .* It seems to be binary"),
+        (b"caf\xe9 noir", "byte 0xe9 at offset 3. Its encoding cannot be determined"),
+        (b"abc\0def", "character 3 would be the control character .* It looks like a binary file"),
         ("text".encode("utf-16"), "byte 0xff at offset 0. It looks like utf-16: "),
     ):
         with pytest.raises(CorpusError, match=message) as caught:
@@ -771,10 +771,10 @@ def test_a_directory_is_the_files_in_it_in_order(tmp_path):
 
 
 def test_a_directory_that_cannot_be_used(tmp_path):
-    with pytest.raises(CorpusError, match="is a directory without files: put texts in it"):
+    with pytest.raises(CorpusError, match="contains no files: put texts in it"):
         corpora.load_corpus(tmp_path)
     write(tmp_path / "a", "text")
-    for name, words in ("b", "no text: it is empty"), ("c", "it is a link to what is not there"):
+    for name, words in ("b", "no text: it is empty"), ("c", "it is a broken link"):
         if name == "b":
             write(tmp_path / name, "")
         else:
@@ -784,7 +784,7 @@ def test_a_directory_that_cannot_be_used(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
         os.remove(tmp_path / name)
     os.mkfifo(tmp_path / "p")
-    with pytest.raises(CorpusError, match="p' is a pipe: a directory must hold files only"):
+    with pytest.raises(CorpusError, match="p' is a pipe: a directory must contain only files"):
         corpora.load_corpus(tmp_path)
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
     with pytest.MonkeyPatch.context() as patch:  # root may read any directory
@@ -811,12 +811,12 @@ PACKED = gzip.compress(b"A text of some length. " * 99)
 def test_a_compressed_file_that_cannot_be_used(tmp_path):
     path = tmp_path / "t.gz"
     for content, words in (
-        (b"A text.", "is not compressed with gzip, as its name says: rename it"),
+        (b"A text.", "is not compressed with gzip, although its name ends in .gz: rename it"),
         (b"", "is not compressed with gzip"),
-        (PACKED[:-9], "is damaged, or a part of it is missing: "),
+        (PACKED[:-9], "is damaged or incomplete: "),
         (PACKED[:30] + b"\0" + PACKED[31:], "is damaged, or a part|cannot be read: "),
         (PACKED[:-6] + b"\0\0" + PACKED[-4:], "cannot be read: CRC check failed"),
-        (gzip.compress(b""), "holds no text"),
+        (gzip.compress(b""), "contains no text"),
         (gzip.compress(b"%PDF-1.7"), "is a PDF document, not text"),
     ):
         with pytest.raises(CorpusError, match=words) as caught:
@@ -836,7 +836,7 @@ def test_a_text_is_read_as_far_as_it_takes(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="neither a known text nor a file"):
         corpora.load_text([path, missing], 20)
     blank = write(tmp_path / "b", b" " * 1000)
-    with pytest.raises(CorpusError, match="holds no text"):
+    with pytest.raises(CorpusError, match="contains no text"):
         corpora.load_text(blank, 20, fold_whitespace=False)
 
 

@@ -132,7 +132,7 @@ def test_a_few_words_are_not_enough(tmp_path):
     """Of "café noir" in cp1252, chardet says that it is Greek."""
     for text in ("café noir", "à la carte", "Größe", "£5"):
         path = write(tmp_path / "t", text.encode("cp1252"))
-        assert "Its encoding cannot be told from its bytes: find out which" in refused(path)
+        assert "Its encoding cannot be determined from its bytes" in refused(path)
         assert kept(path, encoding="cp1252") == text
 
 
@@ -144,7 +144,7 @@ def test_without_chardet_the_advice_is_general(tmp_path, monkeypatch, version):
     chardet = None if version == "none" else types.SimpleNamespace(detect=detect)
     monkeypatch.setitem(sys.modules, "chardet", chardet)
     path = write(tmp_path / "t", TEXTS["French"].encode("cp1252"))
-    assert "Its encoding cannot be told from its bytes: find out which" in refused(path)
+    assert "Its encoding cannot be determined from its bytes" in refused(path)
     assert "déjà" in corpora.load_text(path, encoding="cp1252")
 
 
@@ -183,7 +183,7 @@ def test_utf_16_without_a_mark_does_not_say_which_byte_comes_first(tmp_path):
             assert kept(path, encoding=encoding + (end or "")) == "A text."
         path = write(tmp_path / "t", "\ufeffA text.".encode(encoding + "-le"))
         # In UTF-32, the swapped mark is no character at all.
-        words = "mark is that of the other byte order" if encoding == "utf-16" else "is not utf-32"
+        words = "mark is for the other byte order" if encoding == "utf-16" else "is not utf-32"
         assert words in refused(path, encoding=encoding + "-be")
 
 
@@ -259,7 +259,7 @@ def archive():
 
 
 SIGNATURES = [
-    (gzip.compress(b"text"), "compressed with gzip, not text: unpack it, or let its name end in"),
+    (gzip.compress(b"text"), "compressed with gzip, not text: unpack it, or give it a name"),
     (archive(), "a ZIP archive (so are .docx, .odt and .epub), not text: unpack it"),
     (bz2.compress(b"text"), "compressed with bzip2, not text"),
     (lzma.compress(b"text"), "compressed with xz, not text"),
@@ -283,7 +283,7 @@ def test_other_binary_files_are_refused(tmp_path):
         path = write(tmp_path / "t", bytes(draw.randrange(256) for _ in range(size)))
         assert "looks like" not in refused(path)
     path = write(tmp_path / "t", b"a\0" + b"\xee\xe5" * 99)
-    assert "byte 0xee at offset 2. It seems to be binary" in refused(path)
+    assert "byte 0xee at offset 2. It looks like a binary file" in refused(path)
 
 
 def test_texts_with_odd_beginnings_are_texts(tmp_path):
@@ -333,7 +333,7 @@ def test_standard_input_that_never_ends_or_is_not_there():
     limited = "from d2l_deeprnn.text import corpora; corpora.PIPE_LIMIT_BYTES = 100\n"
     for code, device, words in (
         (limited, "/dev/zero", "more than 100 bytes came through standard input: save the text"),
-        ("", "/dev/null", "standard input holds no text"),
+        ("", "/dev/null", "standard input contains no text"),
         ("import os; os.close(0)\n", "/dev/null", "standard input (-) is closed"),
     ):
         with open(device, "rb") as stdin:
@@ -347,7 +347,7 @@ def test_what_is_neither_file_nor_pipe_is_refused(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
         for name in "/dev/zero", "/dev/null", "/dev/urandom", "socket":
-            assert "is not a regular file: name a text file" in refused(name)
+            assert "is not a regular file: choose a text file" in refused(name)
 
 
 def test_a_pipe_that_does_not_end_is_left(monkeypatch):
@@ -368,7 +368,7 @@ def test_a_file_that_is_larger_than_the_memory(tmp_path, monkeypatch):
 
     path = write(tmp_path / "t", b"text")
     monkeypatch.setattr(corpora, "decode_file", decode_file)
-    assert "cannot be read: it is too large for the memory" in refused(path)
+    assert "cannot be read: it does not fit in memory" in refused(path)
 
 
 # Large files, which are decoded piece by piece.
@@ -395,7 +395,7 @@ def test_what_is_wrong_in_a_large_file_is_named(tmp_path, in_pieces):
         (b"a" * 20_000 + b"\xff" + b"a" * 90, None, "UTF-8 text: byte 0xff at offset 20000"),
         ("caf\u00e9 ".encode() * 20 + b"\xe9", None, "UTF-8 text: byte 0xe9 at offset 120"),
         (b"a" * 9000 + b"\0" + b"a" * 9, None, "character 9000 would be the control character U"),
-        (b"a" * 90 + b"\x1b$B" + b"!" * 9, None, "UTF-8 text: it has escape characters"),
+        (b"a" * 90 + b"\x1b$B" + b"!" * 9, None, "UTF-8 text: it contains escape characters"),
         (b"a" * 90 + b"\x81" + b"a" * 9, "cp1252", "cp1252 text: byte 0x81 at offset 90"),
         (b"a" * 90 + b"\x81" + b"a" * 9, "latin-1", "character 90 would be the control"),
         (b"a" * 90 + b"\0" + b"a" * 9, "cp1252", "character 90 would be the control character U"),

@@ -113,7 +113,7 @@ def test_from_tokens_begins_with_unk(tokens):
 
 @pytest.mark.parametrize("tokens", [["<unk>", "a", "b", "a"], ["<unk>", "<unk>"]])
 def test_from_tokens_refuses_a_token_that_stands_there_twice(tokens):
-    with pytest.raises(ValueError, match="idx_to_token holds a token twice"):
+    with pytest.raises(ValueError, match="idx_to_token contains a token twice"):
         Vocab.from_tokens(tokens)
 
 

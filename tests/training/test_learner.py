@@ -355,7 +355,7 @@ def test_an_optimizer_that_cannot_be_used_is_refused(text, optimizer):
     "optimizer, options, words",
     [
         ("sgd", {"beta": 1}, "sgd has no option 'beta': it has clip_gradient, lazy_update, mom"),
-        ("adam", {"learning_rate": 3}, "learning_rate: the learning rate is the setting lr"),
+        ("adam", {"learning_rate": 3}, "learning_rate: set the learning rate with lr"),
         ("lbsgd", {"batch_scale": 2}, "lbsgd has no option 'batch_scale'"),
         ("adam", {"beta1": 1.0}, "adam fails with the options {'beta1': 1.0}: ZeroDivisionError"),
         ("adam", {"epsilon": 1e39}, "adam fails with the options .*: Out of range value"),
@@ -593,6 +593,6 @@ def test_a_training_in_another_thread_is_refused(text, tmp_path):
         thread.join()
 
     beside = runs.train(settings, tmp_path / "first", on_epoch=on_epoch).history
-    assert len(messages) == 6 and "another training is running in this process" in messages[0]
+    assert len(messages) == 6 and "another thread of this process is training" in messages[0]
     assert [record[:3] for record in beside] == [record[:3] for record in alone]
     assert not (tmp_path / "other").exists()

@@ -800,7 +800,7 @@ def test_a_configuration_of_absurd_size_is_not_read(run, capsys):
     with open(run / "config.json", "r+b") as file:
         file.truncate(2**40)  # sparse: it takes no space
     assert main(["evaluate", str(run)]) == 2
-    assert "it has more than 64 MiB" in one_error_line(capsys)
+    assert "it is larger than 64 MiB" in one_error_line(capsys)
 
 
 def test_a_report_needs_no_times(run, tmp_path, capsys):

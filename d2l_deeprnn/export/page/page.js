@@ -103,7 +103,7 @@ const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mill
 function add(index, given) {
   const scores = network.step(index, state);
   if (!scores.every(Number.isFinite)) {
-    throw new Error("The model's scores are no finite numbers: its training diverged.");
+    throw new Error("The model's scores are not finite: its training diverged.");
   }
   text.push({ index, given, scores, state: state.slice(), span: null });
   const old = text[text.length - 1 - mostKept];
