@@ -60,7 +60,7 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     limit = MAX_TOKENS if vocab_size is None else vocab_size
     # NumPy would turn True into 1, and a list with one string in it into strings.
     if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
-        _raise_first(name, values, limit)
+        _check_each(name, values, limit)
     array = values.asnumpy() if hasattr(values, "asnumpy") else np.asarray(values)
     if array.ndim != 1:
         raise ValueError(
@@ -68,7 +68,7 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
             + (f"an array of shape {array.shape}" if array.ndim else type(values).__name__)
         )
     if array.dtype.kind not in "iuf":
-        _raise_first(name, array.tolist(), limit)
+        _check_each(name, array.tolist(), limit)
         return array.astype(np.int64)
     for begin in range(0, len(array), _CHUNK):
         chunk = array[begin : begin + _CHUNK]
@@ -87,7 +87,7 @@ def _is_number(type_: type) -> bool:
     return issubclass(type_, numbers.Real) and type_ is not bool
 
 
-def _raise_first(name: str, values: Iterable[Any], limit: int) -> None:
+def _check_each(name: str, values: Iterable[Any], limit: int) -> None:
     for i, value in enumerate(values):
         if not (_is_number(type(value)) and 0 <= value < limit and value == int(value)):
             raise _wrong_index(name, i, value, limit)

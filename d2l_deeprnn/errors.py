@@ -1,4 +1,4 @@
-"""The base class of the errors that users cause, and how to tell them from faults."""
+"""Errors that users can fix, and how to tell them from faults of this package."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class D2LError(Exception):
 
 
 class CorpusError(D2LError, RuntimeError):
-    """A text cannot be used; the message names it and gives the reason and the remedy."""
+    """A text that cannot be used; the message gives the reason and the remedy."""
 
 
 def is_bad_input(error: BaseException) -> bool:
-    """Return whether an error is the user's to fix; any other is a fault of this package."""
+    """Return whether a user can fix an error; any other is a fault of this package."""
     mxnet = sys.modules.get("mxnet")
     # MXNet raises its own error if a size exceeds its limits or the memory. Warnings are raised
     # under -W error.

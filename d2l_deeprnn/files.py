@@ -33,7 +33,7 @@ class InUse(D2LError, OSError):
 
 
 class Moved(D2LError, OSError):
-    """A locked directory is no longer at its path.
+    """A locked directory was moved, removed or replaced.
 
     Attributes:
         place: The current path of the directory; None if it is unknown.
@@ -215,7 +215,7 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
 
     If the directory of the lock file is moved or replaced meanwhile, ``atomic_file`` and
     ``remove`` raise ``Moved`` and change nothing below its path. If the file system has no locks,
-    a warning is given and nothing is held.
+    a warning says so and nothing is held.
 
     Args:
         path: The lock file, created if it is missing and never written to.

@@ -1,7 +1,7 @@
 """Cleaning of texts of any length, chunk by chunk.
 
-Each step takes the chunks of one text, in order, and gives chunks. The resulting text does not
-depend on where the chunks are cut.
+Each step turns the chunks of one text into cleaned chunks. The resulting text does not depend on
+where the chunks are cut.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -
     Returns:
         The cleaned text, with its punctuation.
     """
-    # In chunks, since all words of a large text at once would take many times its memory.
+    # In chunks, because the list of all words takes many times the memory of the text.
     return "".join(clean(split(text), lower=lower, fold_whitespace=fold_whitespace))
 
 
@@ -98,7 +98,7 @@ def _before_end(book: str) -> str:
 
 
 def _whole_words(chunks: Iterable[str]) -> Iterator[str]:
-    """Cut a text at white space, so that each chunk can be lowered by itself.
+    """Cut a text at white space, so that each chunk can be lowered separately.
 
     The lower case of a capital sigma depends on the letters around it: it becomes a final sigma at
     the end of a word. Only words of more than ``LONGEST_WORD`` characters are cut.
@@ -116,7 +116,7 @@ def _whole_words(chunks: Iterable[str]) -> Iterator[str]:
 
 def _folded(chunks: Iterable[str]) -> Iterator[str]:
     """Turn runs of white space into one space, and remove them at both ends."""
-    started = space = False  # whether there was a word, and white space after it
+    started = space = False  # whether there was a word before, and white space after it
     for chunk in chunks:
         words = chunk.split()
         if words:

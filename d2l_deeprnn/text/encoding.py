@@ -1,6 +1,6 @@
-"""Strict decoding of files, and advice for files that are not text in the given encoding.
+"""Strict decoding of files, and advice for files that cannot be decoded.
 
-Chardet guesses other encodings. A guess is shown to the user and never used by itself.
+The advice names the encoding that chardet guesses. Only the user can choose to use it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _SIGNATURES = (
     (rb"\x89PNG\r\n", "a PNG image, not text: choose another file"),
     (rb"\xff\xd8\xff", "a JPEG image, not text: choose another file"),
 )
-# Characters that show that a text is in another encoding: NUL, the byte order mark of the other
-# byte order, and the escape sequences of ISO-2022-JP. In 8-bit encodings also the C1 control
-# characters, but not U+0085, a line break.
+# Characters of a text that was decoded with the wrong encoding: NUL, the byte order mark of the
+# other byte order, and the escape sequences of ISO-2022-JP. In 8-bit encodings also the C1 control
+# characters, except for the line break U+0085.
 _INVALID = re.compile("[\0\ufffe]|\x1b\\$[@B]")
 _INVALID_8_BIT = re.compile("[\0\ufffe\x80-\x84\x86-\x9f]")
 _BYTE_ORDER_MARKS = {
@@ -82,13 +82,13 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
                 raise not_text(problem, position) from None
             except UnicodeError as error:
                 raise not_text(str(error), position) from None
-            found = invalid.search(chunk)
-            if found:
+            match = invalid.search(chunk)
+            if match:
                 problem = (
-                    f"character {num_chars + found.start()} would be the control character "
-                    f"U+{ord(found[0][0]):04X}"
+                    f"character {num_chars + match.start()} would be the control character "
+                    f"U+{ord(match[0][0]):04X}"
                 )
-                raise not_text(problem, position + found.start())
+                raise not_text(problem, position + match.start())
             if not chunk:
                 return
             yield chunk if num_chars else chunk.lstrip("\ufeff")

@@ -1,6 +1,6 @@
-"""Texts of any size as indices, in files that are mapped into memory.
+"""Token files: indices of large texts, in files that are mapped into memory.
 
-Token files are in the user's cache directory. ``NAME.npy`` is an array as NumPy saves it, of
+They are in the user's cache directory. ``NAME.npy`` is an array as NumPy saves it, of
 unsigned integers of 1, 2 or 4 bytes. ``NAME.json`` describes the texts and how they were cleaned,
 with the vocabulary and a checksum. The name depends on the paths of the texts and on how they are
 cleaned. A token file is rebuilt if the size or times of a text have changed.
@@ -77,7 +77,7 @@ def read_tokens(
 
     The indices and the vocabulary are those of ``load_corpus``. A text of more than 4 million
     characters is read into a token file, which is used again as long as the text does not change.
-    If the file cannot be written, a warning is given and the text is kept in memory.
+    If the file cannot be written, a warning says so and the text is kept in memory.
 
     Args:
         texts, num_examples, lower, fold_whitespace, encoding: As for ``load_corpus``.

@@ -158,7 +158,7 @@ class Vocab:
 
 
 def count_characters(chunks: Iterable[str]) -> Dict[str, int]:
-    """Count the characters of a text that is given in chunks."""
+    """Count the characters of a text, passed in chunks."""
     counts = np.zeros(sys.maxunicode + 1, np.int64)
     for text in chunks:
         for start in range(0, len(text), CHUNK):
@@ -197,7 +197,7 @@ class Unknown(NamedTuple):
     def __str__(self) -> str:
         """List the characters, with the names of those outside ASCII, which may look alike."""
         shown = [
-            f"{ascii(c) if unicodedata.combining(c) else repr(c)}"
+            (ascii(c) if unicodedata.combining(c) else repr(c))
             + ("" if c.isascii() else f" (U+{ord(c):04X} {unicodedata.name(c, 'without a name')})")
             for c in self.characters[:MAX_LISTED]
         ]
@@ -206,7 +206,7 @@ class Unknown(NamedTuple):
 
 
 def unknown_characters(chunks: Iterable[str], vocab: Vocab) -> Unknown:
-    """Return the characters of a text, given in chunks, that are not in a vocabulary."""
+    """Return the characters of a text, passed in chunks, that are not in a vocabulary."""
     known = set(vocab.token_to_idx)
     unknown: Dict[Optional[Form], Set[str]] = {None: set(), "NFC": set(), "NFD": set()}
     for chunk in chunks:

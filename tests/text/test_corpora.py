@@ -75,13 +75,6 @@ def test_real_books_begin_and_end_with_the_book(book_dir, name, first, last):
     assert "\r" not in text and "\ufeff" not in text and "Gutenberg" not in text
 
 
-def test_several_texts_become_one_corpus(book_dir):
-    both, vocab = load_corpus(["time_machine", "war_of_the_worlds"])
-    first, second = loaded_text("time_machine"), loaded_text("war_of_the_worlds")
-    assert "".join(vocab.to_tokens(both)) == first + " " + second
-    assert set(vocab.idx_to_token) == {"<unk>"} | set(first + second)
-
-
 # Reading.
 
 # Printable characters, some white space, letters outside ASCII; never a Gutenberg line.

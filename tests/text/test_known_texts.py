@@ -235,19 +235,6 @@ def test_wrong_answer(book, cache, server, answer, reason):
     assert_not_available(cache, reason)
 
 
-def test_redirect_to_a_login_page(book, cache, server):
-    def answer(handler):
-        if handler.path == "/login":
-            return whole_answer(PAGE)(handler)
-        handler.send_response(302)
-        handler.send_header("Location", "/login")
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    server.answer = answer
-    assert_not_available(cache, re.escape(f"{book.url} (it sent a web page"))
-
-
 def test_no_connection(book, cache, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -7,8 +7,6 @@ import gzip
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -410,15 +408,3 @@ def test_concurrent_readers_write_the_file_once(path, written):
     assert len(written) == 1 and len(results) == 4
     for tokens in results:
         assert_is(tokens, path)
-
-
-def test_another_process_uses_the_file(path, written):
-    tokens = read_tokens(path)
-    code = (
-        "import sys; from d2l_deeprnn.text import token_files as t; t.IN_MEMORY = 10\n"
-        "t._write = None; tokens = t.read_tokens(sys.argv[1])\n"
-        "print(tokens.sha256, tokens.indices.sum())"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(d2l.__file__).parents[1])}
-    output = subprocess.check_output([sys.executable, "-c", code, path], env=environment, text=True)
-    assert output.split() == [tokens.sha256, str(tokens.indices.sum())]
