@@ -5,14 +5,16 @@ None of it looks ahead: a character is scored before anything has seen it.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from .._mxnet import gluon, nd
 from .._mxnet.context import device_of
+from ..text.minibatches import Minibatches
+from ..training.optimization import ModelParameters
 from ..training.state import as_numpy, parameters_of, set_parameters
-from ..training.step import ModelParameters, Step
+from ..training.trainer import Callback, Trainer
 
 NUM_STEPS = 256  # characters that are read at a time; they decide memory, not results
 ADAPTING_STEPS = 20  # characters between two updates
@@ -65,19 +67,39 @@ def adapting(model: gluon.Block, indices: np.ndarray, lr: float) -> float:
     """
     ctx = device_of(model)
     before = as_numpy(parameters_of(model))
-    trainer = gluon.Trainer(
+    optimizer = gluon.Trainer(
         model.collect_params(), "sgd", {"learning_rate": lr, "wd": 0}, kvstore=None
     )
-    step = Step(model, ModelParameters(model, ctx, trainer), clipping_theta=1.0)
-    state = model.begin_state(batch_size=1, ctx=ctx)
-    total = 0.0
-    for start in range(0, len(indices) - 1, ADAPTING_STEPS):
+    starts = range(0, len(indices) - 1, ADAPTING_STEPS)
+
+    def chunk(number: int) -> Tuple[nd.NDArray, nd.NDArray]:
+        start = starts[number]
         end = min(start + ADAPTING_STEPS, len(indices) - 1)
-        X, Y = (nd.array(indices[None, i : i + end - start], ctx=ctx) for i in (start, start + 1))
-        loss, state = step(X, Y, state)
-        total += float(loss.asscalar()) * (end - start)
+        X, Y = indices[None, start:end], indices[None, start + 1 : end + 1]
+        return nd.array(X, ctx=ctx), nd.array(Y, ctx=ctx)
+
+    losses = _Losses()
+    trainer = Trainer(
+        ModelParameters(model, ctx, optimizer),
+        lambda: Minibatches(len(starts), chunk),
+        lambda: model.begin_state(batch_size=1, ctx=ctx),
+        clipping_theta=1.0,
+        callbacks=[losses],
+    )
+    trainer.train_epoch()
     set_parameters(model, before, ctx)
-    return total / (len(indices) - 1)
+    widths = np.minimum(ADAPTING_STEPS, len(indices) - 1 - np.array(starts))
+    return float(np.average(losses.values, weights=widths))
+
+
+class _Losses(Callback):
+    """The losses of the minibatches."""
+
+    def __init__(self) -> None:
+        self.values: List[float] = []
+
+    def on_loss(self, trainer: Trainer, loss: float) -> None:
+        self.values.append(loss)
 
 
 class Average:

@@ -20,7 +20,7 @@ from ..text.corpora import load_text
 from ..text.vocab import Vocab
 from ..training.learner import Diverged, Learner, new_model
 from ..training.settings import TrainSettings
-from .study import Watch, collect
+from .study import Watch, Watched, collect
 from .texts import library
 
 Rows = Dict[str, List[Row]]
@@ -373,7 +373,7 @@ def _train_until(
     while learner.finished is None:
         hidden = _hidden(learner, indices[: settings.num_steps])
         try:
-            loss = learner.train_epoch(watch.minibatch).train_loss
+            loss = learner.train_epoch([Watched(watch)]).train_loss
         except Diverged:
             loss = math.inf
         seconds = learner.history[-1].seconds if learner.history else 0.0

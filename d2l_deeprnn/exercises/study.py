@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 from ..errors import D2LError
 from ..evidence.records import RecordError, Row, matches, read_rows, write_record
 from ..files import InUse, Moved, locked, parse_json, read_text, remove_leftovers
-from ..training.trainer import Progress
+from ..training.trainer import Callback, Progress, Trainer
 
 
 class StudyError(D2LError, RuntimeError):
@@ -31,7 +31,17 @@ class Watch:
         """
 
     def minibatch(self, progress: Progress) -> None:
-        """A minibatch of the run is done."""
+        """Report a minibatch of the run."""
+
+
+class Watched(Callback):
+    """Reports the minibatches of a training to a watch."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
+        self._watch.minibatch(progress)
 
 
 def collect(

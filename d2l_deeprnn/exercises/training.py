@@ -17,15 +17,17 @@ from ..training.checkpoint import CheckpointError, load_checkpoint, save_checkpo
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner
 from ..training.settings import TrainSettings, as_dict
-from ..training.state import TrainingState, as_numpy, parameters_of, set_parameters
+from ..training.state import as_numpy, parameters_of, set_parameters
 from .how_low import Average
-from .study import StudyError, Watch
+from .study import StudyError, Watch, Watched
 
 # How the training text is scored, without dropout: up to so many of its characters.
 SCORED = 100_000
 # The loss counts as a plateau after so many minibatches, in whole epochs, without a better one.
 PLATEAU = 300
 MOST_EPOCHS = 400  # none of the trainings comes near
+
+State = Tuple[Dict[str, np.ndarray], Dict[str, Any]]  # what ``Learner.state_dict`` returns
 
 
 def common_settings(quick: bool) -> Dict[str, Any]:
@@ -104,12 +106,12 @@ def train_to_the_end(
         if state is None:
             set_parameters(model, best, ctx)
             return rows
-        learner.restore(state)
+        learner.load_state_dict(*state)
     used = rows[-1]["processor_seconds"] if rows else 0.0
     started = time.process_time()
     while learner.finished is None:
         try:
-            record = learner.train_epoch(watch.minibatch)
+            record = learner.train_epoch([Watched(watch)])
         except Diverged:
             break
         row: Row = {
@@ -125,7 +127,7 @@ def train_to_the_end(
         if average and record.learning_rate < (settings.lr or 0.0) / 2:
             mean.add(as_numpy(parameters_of(model)))
         if file is not None:
-            _write(file, settings, rows, best, mean, learner.capture())
+            _write(file, settings, rows, best, mean, learner.state_dict())
     if not rows:
         failed: Row = {"epoch": 1, "lr_then": settings.lr, "train": math.inf, "valid": math.inf}
         scores = dict.fromkeys([*held_out, "known"], math.inf)
@@ -157,9 +159,9 @@ def _write(
     rows: List[Row],
     best: Mapping[str, np.ndarray],
     mean: Average,
-    state: Optional[TrainingState],
+    state: Optional[State],
 ) -> None:
-    arrays, data = ({}, None) if state is None else state.to_checkpoint()
+    arrays, data = ({}, None) if state is None else state
     arrays.update({f"best/{name}": array for name, array in best.items()})
     arrays.update({f"sums/{name}": array for name, array in mean.sums.items()})
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -169,12 +171,12 @@ def _write(
 
 def _read(
     file: Path, settings: TrainSettings
-) -> Tuple[List[Row], Dict[str, np.ndarray], Average, Optional[TrainingState]]:
+) -> Tuple[List[Row], Dict[str, np.ndarray], Average, Optional[State]]:
     try:
         arrays, data = load_checkpoint(file)
         if data["settings"] != as_dict(settings):
             raise StudyError(f"{file} has other settings: choose another directory, or remove it")
-        state = data["state"] and TrainingState.from_checkpoint(arrays, data["state"])
+        state = data["state"] and (arrays, data["state"])
         found, sums = (
             {n[len(group) :]: a for n, a in arrays.items() if n.startswith(group)}
             for group in ("best/", "sums/")
