@@ -84,10 +84,9 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
                 raise not_text(str(error), position) from None
             match = invalid.search(chunk)
             if match:
-                problem = (
-                    f"character {num_chars + match.start()} would be the control character "
-                    f"U+{ord(match[0][0]):04X}"
-                )
+                code = f"U+{ord(match[0][0]):04X}"
+                character = num_chars + match.start()
+                problem = f"character {character} would be {code}, which does not occur in text"
                 raise not_text(problem, position + match.start())
             if not chunk:
                 return

@@ -174,7 +174,7 @@ def unknown_text(name: str) -> CorpusError:
     close = difflib.get_close_matches(name[:100].lower(), KNOWN_TEXTS)
     hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
     return CorpusError(
-        f"{repr(name)[:200]} is neither a known text nor a file{hint}; known texts: "
+        f"{name[:200]!r} is neither a known text nor a file{hint}; known texts: "
         f"{', '.join(KNOWN_TEXTS)}"
     )
 

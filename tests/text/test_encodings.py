@@ -146,16 +146,20 @@ def test_decoding_is_strict(tmp_path):
     chinese = TEXTS["Chinese"].encode("gb18030")[:-1]
     swapped = "\ufeffA text."
     for raw, encoding, message in (
-        (quotes, "latin-1", "character 0 would be the control character U+0093. Its encoding"),
+        (quotes, "latin-1", "character 0 would be U+0093, which does not occur in text. Its"),
         (quotes, "ascii", "is not ascii text: byte 0x93 at offset 0"),
         (quotes, "utf-8", "is not utf-8 text: byte 0x93"),
         (b"a\x81b", "cp1252", "is not cp1252 text: byte 0x81 at offset 1"),
-        (b"a\0b", "cp1252", "control character U+0000"),
+        (b"a\0b", "cp1252", "character 1 would be U+0000"),
         (chinese, "gb18030", "is not gb18030 text"),
         (b"a\0b", "utf-16le", "is not utf-16-le text"),
         (b"a\0b\0", "utf-16", "is not utf-16 text: UTF-16 stream does not start with BOM"),
         (b"a\0\0\0", "utf-32", "is not utf-32 text: UTF-32 stream does not start with BOM"),
-        (swapped.encode("utf-16-le"), "utf-16-be", "U+FFFE. It looks like utf-16"),
+        (
+            swapped.encode("utf-16-le"),
+            "utf-16-be",
+            "U+FFFE, which does not occur in text. It looks like utf-16",
+        ),
         (swapped.encode("utf-32-le"), "utf-32-be", "is not utf-32-be text"),
     ):
         assert message in refused(write(tmp_path / "t", raw), encoding=encoding)
@@ -205,9 +209,9 @@ def test_the_first_invalid_place_is_named(tmp_path, in_chunks):
     for raw, encoding, message in (
         (b"a" * 20_000 + b"\xff" + b"a" * 90, None, "UTF-8 text: byte 0xff at offset 20000"),
         ("caf\u00e9 ".encode() * 20 + b"\xe9", None, "UTF-8 text: byte 0xe9 at offset 120"),
-        (b"a" * 9000 + b"\0" + b"a" * 9, None, "character 9000 would be the control character U"),
+        (b"a" * 9000 + b"\0" + b"a" * 9, None, "character 9000 would be U+0000"),
         (b"a" * 90 + b"\x81" + b"a" * 9, "cp1252", "cp1252 text: byte 0x81 at offset 90"),
-        (b"a" * 90 + b"\x81" + b"a" * 9, "latin-1", "character 90 would be the control"),
+        (b"a" * 90 + b"\x81" + b"a" * 9, "latin-1", "character 90 would be U+0081"),
     ):
         assert message in refused(write(tmp_path / "t", raw), encoding=encoding)
 
