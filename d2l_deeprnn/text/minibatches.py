@@ -196,7 +196,7 @@ def check_length(
         raise ValueError(
             f"the text has {num_tokens} characters, but one minibatch of batch_size {batch_size} "
             f"and num_steps {num_steps} needs {minibatch + offset}: "
-            "use a longer text, or a smaller batch_size or num_steps"
+            "give a longer text, or a smaller batch_size or num_steps"
         )
 
 
