@@ -32,11 +32,12 @@ _SIGNATURES = (
     (rb"\x89PNG\r\n", "a PNG image, not text: choose another file"),
     (rb"\xff\xd8\xff", "a JPEG image, not text: choose another file"),
 )
-# Characters of a text that was decoded with the wrong encoding: NUL, the byte order mark of the
-# other byte order, and the escape sequences of ISO-2022-JP. In 8-bit encodings also the C1 control
-# characters, except for the line break U+0085.
-_INVALID = re.compile("[\0\ufffe]|\x1b\\$[@B]")
-_INVALID_8_BIT = re.compile("[\0\ufffe\x80-\x84\x86-\x9f]")
+# Signs that a text was decoded with the wrong encoding. NUL does not occur in text. ISO-2022-JP has
+# escape sequences, which are valid UTF-8. U+FFFE is the byte order mark of the other byte order. C1
+# control characters, except for the line break U+0085, are others in most 8-bit encodings.
+_INVALID_IN_UTF_8 = re.compile("\0|\x1b\\$[@B]")
+_INVALID_IN_UTF = re.compile("[\0\ufffe]")
+_INVALID = re.compile("[\0\x80-\x84\x86-\x9f]")
 _BYTE_ORDER_MARKS = {
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # before UTF-16, whose mark is shorter
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
@@ -59,7 +60,9 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
             be instead.
     """
     codec = encoding or "utf-8"
-    invalid = _INVALID if codec.startswith("utf") else _INVALID_8_BIT
+    invalid = _INVALID_IN_UTF if codec.startswith("utf") else _INVALID
+    if codec == "utf-8":
+        invalid = _INVALID_IN_UTF_8
 
     def not_text(problem: str, position: int) -> CorpusError:
         advice = _advice(file, position, codec)
