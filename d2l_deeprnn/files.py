@@ -77,7 +77,9 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     with _naming(path, temporary):
         try:
             # Not tempfile, which ignores the umask.
-            with open(temporary, "x+b", opener=lambda *args: os.open(*args, mode)) as file:
+            with open(
+                temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode)
+            ) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
