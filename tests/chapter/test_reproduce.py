@@ -27,7 +27,7 @@ from d2l_deeprnn._mxnet import context, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
 from d2l_deeprnn.evidence import live
-from d2l_deeprnn.text import corpora
+from d2l_deeprnn.text import corpora, known_texts
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 
 
@@ -102,7 +102,7 @@ def test_a_sample_stands_in_and_is_named_before_and_after(
     fake_training, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
-    monkeypatch.setattr(corpora, "_download", missing)
+    monkeypatch.setattr(known_texts, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
     printed = capsys.readouterr().out.splitlines()
@@ -128,7 +128,7 @@ def missing(text):
 
 def test_a_text_asked_for_by_name_is_never_replaced(fake_training, monkeypatch, capsys):
     monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
-    monkeypatch.setattr(corpora, "_download", missing)
+    monkeypatch.setattr(known_texts, "_download", missing)
     assert cli.main(["reproduce", "--corpus", "time_machine"]) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -566,7 +566,7 @@ def test_a_sample_does_not_stay_in_the_books_place(
 ):
     monkeypatch.delenv("D2L_DEEPRNN_DATA", raising=False)
     with monkeypatch.context() as offline:
-        offline.setattr(corpora, "_download", missing)
+        offline.setattr(known_texts, "_download", missing)
         command = ["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]
         assert cli.main(command) == 3
         assert cli.main([*command, "--resume"]) == 3
