@@ -28,7 +28,7 @@ def main(venv, extra=""):
         exit_if(result[1])
     else:  # there is none, or the creation of this one was interrupted
         version, base = choose()
-        say("Making %s with Python %s (%s) ..." % (venv, "%d.%d" % version, base))
+        print("Making %s with Python %s (%s) ..." % (venv, "%d.%d" % version, base), flush=True)
         done = capture([base, "-m", "venv", "--clear", venv])
         if done.returncode:
             last = done.stdout.strip().split("\n")[-1]
@@ -37,7 +37,7 @@ def main(venv, extra=""):
     os.environ.update(PYTHONWARNINGS="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
     os.environ["PIP_ONLY_BINARY"] = ":all:"
     with_extra = " with its extra " + extra if extra else ""
-    say("Installing d2l_deeprnn%s into %s ..." % (with_extra, venv))
+    print("Installing d2l_deeprnn%s into %s ..." % (with_extra, venv), flush=True)
     open(log, "w").close()
     pip = ["-m", "pip", "install"]
     for arguments in [
@@ -69,7 +69,7 @@ def choose():
     )
     exit_if(problems)
     if version > NEWEST:
-        say("make: some packages may not support Python %d.%d yet." % version)
+        print("make: some packages may not support Python %d.%d yet." % version, flush=True)
     return version, path
 
 
@@ -108,7 +108,7 @@ def run(command, log):
                     return process.wait(PROGRESS)
                 except subprocess.TimeoutExpired:
                     seconds += PROGRESS
-                    say("    installing, %s s so far" % seconds)
+                    print("    installing, %s s so far" % seconds, flush=True)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -124,11 +124,6 @@ def reason(output):
         ) % (unavailable[-1], NEWEST[1])
     errors = re.findall(r"^ *(?:ERROR|error):.*", output, re.MULTILINE)
     return "pip failed:\n" + "\n".join(errors[-3:])
-
-
-def say(line):
-    print(line)
-    sys.stdout.flush()
 
 
 def stop(number, frame):

@@ -150,7 +150,7 @@ def test_an_environment_is_checked_and_kept(machine):
     (machine.clone / ".venv" / "installed-test").unlink()
     machine.python("python", "3.9", "MXNet needs libgomp.so.1", place=place)
     status, said, events = machine.make("test")
-    assert (status, events) == (2, []) and said.startswith("make: MXNet needs libgomp.so.1\n")
+    assert (status, events) == (2, []) and "make: MXNet needs libgomp.so.1\n" in said
     machine.python("python", "", place=place, runs=127)  # its base is gone
     assert machine.make()[::2] == (0, taken("python3.9"))
 
@@ -201,11 +201,10 @@ def test_a_signal_ends_pip_too(machine, number):
 
 def test_the_readme_names_the_packages_of_both_systems():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    packages = [*zip(*diagnosis.LIBRARIES["Linux", "x86_64"].values())]
-    (debian,) = re.findall(r"apt-get install ([^`]*)`", readme)
-    (fedora,) = re.findall(r"dnf install ([^`]*)`", readme)
-    assert set(debian.split()) == {"make", "python3-venv", *packages[0]}
-    assert set(fedora.split()) == {"make", *packages[1]}
+    debian, fedora = zip(*diagnosis.LIBRARIES["Linux", "x86_64"].values())
+    (apt,), (dnf,) = (re.findall(rf"{c} install ([^`]*)`", readme) for c in ("apt-get", "dnf"))
+    assert set(apt.split()) == {"make", "python3-venv", *debian}
+    assert set(dnf.split()) == {"make", *fedora}
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ ARM_LINKS = {
     "libamath.so": ["libm.so.6"],
     "libastring.so": ["libc.so.6"],
 }
-_FOLDERS = ["/lib/%s-linux-gnu", "/usr/lib/%s-linux-gnu", "/usr/lib64", "/usr/lib"]
+_FOLDERS = ["/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/usr/lib64", "/usr/lib"]
 
 _NVIDIA_LIBRARY = re.compile(r"\blib(?:cu|nccl|nvrtc|nvToolsExt)[a-zA-Z-]*\.so[.\d]*")
 
@@ -86,8 +86,8 @@ def python_problem() -> Optional[str]:
     """Return why this Python does not do, or None."""
     if sys.version_info[:2] >= OLDEST:
         return None
-    words = "%s is Python %s, but this package needs 3.8 or later: make PYTHON=/path/to/python3"
-    return words % (sys.executable, platform.python_version())
+    message = "%s is Python %s, but this package needs 3.8 or later: make PYTHON=/path/to/python3"
+    return message % (sys.executable, platform.python_version())
 
 
 def processor_problem() -> Optional[str]:
@@ -103,8 +103,8 @@ def processor_problem() -> Optional[str]:
 def _has_avx() -> bool:
     try:
         if sys.platform == "darwin":
-            words = ["/usr/sbin/sysctl", "-n", "hw.optional.avx1_0"]
-            return subprocess.check_output(words).strip() != b"0"
+            command = ["/usr/sbin/sysctl", "-n", "hw.optional.avx1_0"]
+            return subprocess.check_output(command).strip() != b"0"
         with open("/proc/cpuinfo") as file:
             flags = re.search(r"^flags\s*:.*$", file.read(8192), re.MULTILINE)
         return not flags or "avx" in flags.group().split()
@@ -131,8 +131,7 @@ def _has_library(name: str, machine: str) -> bool:
 
 
 def _path_of(names: List[str], machine: str) -> Optional[str]:
-    folders = [folder % machine if "%" in folder else folder for folder in _FOLDERS]
-    paths = ["%s/%s" % (folder, name) for name in names for folder in folders]
+    paths = ["%s/%s" % (folder.format(machine), name) for name in names for folder in _FOLDERS]
     return next((path for path in paths if os.path.exists(path)), None)
 
 
@@ -165,18 +164,13 @@ def package_problem(with_venv: bool = False) -> Optional[str]:
 
 
 def _has_venv() -> bool:
-    try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("venv") is not None and find_spec("ensurepip") is not None
 
 
 def obstacles(with_venv: bool = False) -> List[str]:
     """Return all problems of MXNet with this system and this Python, whatever is installed."""
-    found = [system_problem(), python_problem(), package_problem(with_venv), processor_problem()]
-    return [problem for problem in found if problem]
+    checks = [system_problem(), python_problem(), package_problem(with_venv), processor_problem()]
+    return [problem for problem in checks if problem]
 
 
 def _pip_install(arguments: str) -> str:
@@ -227,11 +221,7 @@ def _library_problem(text: str) -> Optional[str]:
 
 
 def crashed(status: int) -> str:
-    """Return why a process that used MXNet ended with a signal.
-
-    Args:
-        status: its exit status, which is negative.
-    """
+    """Return why a process that used MXNet ended with a signal, from its negative exit status."""
     if -status == signal.SIGILL:
         return processor_problem() or (
             "MXNet stopped at an instruction that this processor or emulator lacks. Use another "

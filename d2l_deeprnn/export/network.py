@@ -346,7 +346,8 @@ def _layers(rnn: Any, what: str) -> List[Layer]:
 
 
 def _layer(mode: str, parameters: Mapping[str, gluon.Parameter]) -> Layer:
-    return Layer(mode, *(_value(parameters[name]) for name in WEIGHTS))
+    values: Dict[str, Any] = {name: _value(param) for name, param in parameters.items()}
+    return Layer(mode, **values)
 
 
 def _value(param: Any) -> np.ndarray:

@@ -126,11 +126,12 @@ def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Conten
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has values that are not finite")
+    values: List[Dict[str, Any]] = [
+        {name: arrays[f"rnn.{torch_name}{i}"] for name, torch_name in NAMES.items()}
+        for i in range(len(layers))
+    ]
     network = Network(
-        [
-            Layer(layers[0]["cell"], *(arrays[f"rnn.{name}{i}"] for name in NAMES.values()))
-            for i in range(len(layers))
-        ],
+        [Layer(layers[0]["cell"], **of_layer) for of_layer in values],
         arrays["dense.weight"],
         arrays["dense.bias"],
     )

@@ -230,13 +230,13 @@ def _check(
             raise TypeError(f"prefixes must hold strings, not {prefix!r}")
         if not prefix:
             raise ValueError("a prefix is empty: give at least one character to start from")
-        _check_known("prefix", prefix, vocab)
+        check_known("prefix", prefix, vocab)
     for stop in stops:
         if not isinstance(stop, str):
             raise TypeError(f"stop must hold strings, not {stop!r}")
         if not stop:
             raise ValueError("a stop text is empty: give at least one character")
-        _check_known("stop text", stop, vocab)
+        check_known("stop text", stop, vocab)
     check_vocab(model, vocab)
     whole_number("num_chars", num_chars, 0)
     if not _is_number(temperature) or not 0 <= temperature < math.inf:
@@ -251,7 +251,8 @@ def _check(
         whole_number("seed", seed, 0)
 
 
-def _check_known(name: str, text: str, vocab: Vocab) -> None:
+def check_known(name: str, text: str, vocab: Vocab) -> None:
+    """Raise a ValueError if a text has a character that is not in the vocabulary."""
     unknown = describe_unknown(name, text, vocab)
     if unknown:
         raise ValueError(f"not in the vocabulary: {unknown}")

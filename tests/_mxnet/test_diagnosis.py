@@ -42,7 +42,6 @@ def machine(monkeypatch):
     "seems, words",
     [
         ({"system": "Windows", "arch": "AMD64"}, "on Windows. Install WSL (in PowerShell: wsl"),
-        ({"system": "MSYS_NT-10.0"}, "on Windows. Install WSL"),
         ({"system": "Darwin", "arch": "arm64"}, "on Apple silicon. Use Linux in a container"),
         ({"system": "FreeBSD"}, "no MXNet 1.9.1 for FreeBSD on x86_64. Use Linux on x86-64 or ARM"),
         ({"triplet": "x86_64-alpine-linux-musl"}, "as Alpine does. Use Debian, Ubuntu or Fedora"),
@@ -102,7 +101,6 @@ NO_FILE = ": cannot open shared object file: No such file or directory"
     [
         (ModuleNotFoundError(name="mxnet"), "pip install --no-deps mxnet==1.9.1"),
         (ModuleNotFoundError(name="numpy"), "pip install 'numpy>=1.20,<3'"),
-        (ModuleNotFoundError(name="distutils"), "pip install 'setuptools>=68,<85'"),
         (OSError("libnccl.so.2" + NO_FILE), "MXNet's GPU build needs libnccl.so.2, which is"),
         (OSError("libcudart.so.11.0" + NO_FILE), "uninstall this build, whose name begins with mx"),
         (OSError("libamath.so" + NO_FILE), "wheel for ARM needs links to system libraries"),
