@@ -152,7 +152,7 @@ class LivePlot:
     def minibatch(self, progress: Any) -> None:
         """Report the progress within an epoch, in a line that is updated every few seconds.
 
-        Pass it as ``on_minibatch`` to ``runs.train`` or ``Learner.train_epoch``.
+        Pass it as ``on_minibatch`` to ``runs.train``.
 
         Args:
             progress: the epoch's progress, as ``on_minibatch`` receives it.

@@ -16,6 +16,7 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, reproduce
 from d2l_deeprnn.cli import COMMANDS, _parser, main
+from d2l_deeprnn.cli.options import non_defaults, to_argv
 from d2l_deeprnn.cli.train import PRESETS, add_settings
 from d2l_deeprnn.text.corpora import BOOK_TEXT, SAMPLE_TEXT
 from d2l_deeprnn.training import runs
@@ -26,46 +27,22 @@ from d2l_deeprnn.training.settings import (
     TrainSettings,
     as_dict,
     base_rate,
+    field,
     fields,
     from_dict,
-    setting,
 )
 
 RESULTS = Path(__file__).parents[2] / "results"
 OTHER_OPTIONS = {"--out", "--resume", "--preset", "--config"}
-# For each setting, options with another value than the default, and that value.
-GIVEN = {
-    "corpus": (["--corpus", "a.txt", "b.txt"], ("a.txt", "b.txt")),
-    "num_examples": (["--num-examples", "300"], 300),
-    "keep_case": (["--keep-case"], True),
-    "keep_whitespace": (["--keep-whitespace"], True),
-    "valid_fraction": (["--valid-fraction", "0.25"], 0.25),
-    "test_fraction": (["--test-fraction", "0.2"], 0.2),
-    "cell": (["--cell", "gru"], "gru"),
-    "num_layers": (["--num-layers", "3"], 3),
-    "num_hiddens": (["--num-hiddens", "8"], 8),
-    "dropout": (["--dropout", "0.5"], 0.5),
-    "init": (["--init", "xavier"], "xavier"),
-    "forget_bias": (["--forget-bias", "-1.5"], -1.5),
-    "batch_size": (["--batch-size", "4"], 4),
-    "num_steps": (["--num-steps", "9"], 9),
-    "sampling": (["--sampling", "random"], "random"),
-    "num_epochs": (["--num-epochs", "7"], 7),
-    "optimizer": (["--optimizer", "nag"], "nag"),
-    "optimizer_options": (
-        ["--optimizer-option", "wd=1e-4", "--optimizer-option", "momentum=0.9"],
-        {"wd": 1e-4, "momentum": 0.9},
-    ),
-    "lr": (["--lr", "0.5"], 0.5),
-    "schedule": (["--schedule", "cosine"], "cosine"),
-    "lr_decay": (["--lr-decay", "0.25"], 0.25),
-    "decay_epochs": (["--decay-epochs", "3"], 3),
-    "warmup_epochs": (["--warmup-epochs", "1.5"], 1.5),
-    "clipping_theta": (["--clipping-theta", "0.25"], 0.25),
-    "patience": (["--patience", "2"], 2),
-    "seed": (["--seed", "5"], 5),
-    "encoding": (["--encoding", "cp1252"], "cp1252"),
-}
+# Each setting except ``cell`` has another value than its default.
+CHANGED = TrainSettings(
+    corpus=("a.txt", "b c"), num_examples=300, keep_case=True, keep_whitespace=True,
+    valid_fraction=0.25, test_fraction=0.2, num_layers=3, num_hiddens=8, dropout=0.5,
+    init="xavier", forget_bias=-1.5, batch_size=4, num_steps=9, sampling="random", num_epochs=7,
+    optimizer="nag", optimizer_options={"wd": 1e-4, "momentum": 0.9}, lr=0.5, schedule="cosine",
+    lr_decay=0.25, decay_epochs=3, warmup_epochs=1.5, clipping_theta=0.25, patience=2, seed=5,
+    encoding="cp1252",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -116,7 +93,7 @@ def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
     for name, one in fields(TrainSettings).items():
         assert one.help and one.group in ("data", "model", "optimization", "run"), name
         group = " ".join(groups[one.group].split())
-        option = f"--{name.replace('_', '-')}" if name != "optimizer_options" else GIVEN[name][0][0]
+        option = f"--{name.replace('_', '-')}".replace("-options", "-option")
         assert option in group and one.description in group, name
         assert one.default is MISSING or "(default: " in one.description
     titles = [title for title in groups if title not in ("options", "examples")]
@@ -127,8 +104,8 @@ def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
 def test_a_new_setting_needs_only_its_declaration():
     @dataclass(frozen=True)
     class More(TrainSettings):
-        zoneout: float = setting(0.25, "model", FRACTION, "fraction of 100% of the states kept")
-        num_heads: int = setting(None, "attention", COUNT, "number of heads", "one a layer")
+        zoneout: float = field(0.25, "model", FRACTION, "fraction of 100% of the states kept")
+        num_heads: int = field(None, "attention", COUNT, "number of heads", "one a layer")
 
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     add_settings(parser, More)
@@ -146,13 +123,13 @@ def test_a_new_setting_needs_only_its_declaration():
 
 
 def test_every_option_reaches_the_settings(asked):
-    assert GIVEN.keys() == fields(TrainSettings).keys()
-    words = [word for given, _ in GIVEN.values() for word in given]
-    expected = {name: value for name, (_, value) in GIVEN.items()}
-    expected["cell"] = "lstm"  # for the forget bias
-    assert asked(*words, "--cell", "lstm") == TrainSettings(**expected)
-    assert asked("--corpus", "a.txt") == TrainSettings(corpus=("a.txt",))
-    assert asked("--corpus", "a.txt", "--cell", "gru").cell == "gru"
+    assert non_defaults(CHANGED).keys() == fields(TrainSettings).keys() - {"cell"}
+    for settings in (
+        CHANGED,
+        TrainSettings(corpus=("a",), cell="gru"),
+        TrainSettings(corpus=("a",), optimizer="adadelta"),
+    ):
+        assert asked(*to_argv(settings)) == settings
 
 
 @pytest.mark.parametrize(
@@ -248,14 +225,14 @@ def test_the_preset_is_the_chapter(asked):
 
 
 def test_a_run_with_the_preset_gets_the_books_points(tmp_path, asked):
-    for words, is_the_chapters in [
+    for words, is_chapter_run in [
         ([], True),
         (["--seed", "3", "--num-epochs", "600"], True),
         (["--num-hiddens", "255"], False),
     ]:
         settings = as_dict(asked("--preset", "chapter", *words))
         (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
-        assert reproduce.is_the_chapters(tmp_path) is is_the_chapters
+        assert reproduce.is_chapter_run(tmp_path) is is_chapter_run
 
 
 def test_options_override_a_preset(asked, capsys):
@@ -291,7 +268,7 @@ def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, ca
     assert main(["train", "--resume", *config, "--out", "again"]) == 0
     capsys.readouterr()
     assert main(["train", "--resume", *config, "--out", "more"]) == 2
-    assert "keep_case: False there, True here" in capsys.readouterr().err
+    assert "keep_case: False in the run, True requested" in capsys.readouterr().err
 
 
 def test_a_file_may_hold_some_settings_only(tmp_path, asked):
@@ -320,10 +297,10 @@ def test_configurations_of_older_runs(asked, capsys, path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('{"corpus": ["a"], "num_hidens": 8}', "unknown: 'num_hidens'"),
+        ('{"corpus": ["a"], "num_hidens": 8}', "unknown settings: 'num_hidens'"),
         ('{"corpus": ["a"]', "cannot be used: Expecting ',' delimiter: line 1"),
-        ("[1]", "settings must be names with values, not [1]"),
-        ('{"settings": 8}', "settings must be names with values, not 8"),
+        ("[1]", "settings must map names to values, not [1]"),
+        ('{"settings": 8}', "settings must map names to values, not 8"),
         ('{"settings": {"lr": 8}}', "cannot be used: 'corpus' is missing"),
         ('{"settings": {"corpus": ["a"]}, "text": 3}', "cannot be used: "),
         ('{"settings": {"corpus": ["a"]}, "command": "export"}', "update d2l_deeprnn"),

@@ -250,9 +250,9 @@ def test_other_binary_files_are_refused(tmp_path):
     draw = random.Random(0)
     for size in (100, 1000, 10_000):
         path = write(tmp_path / "t", bytes(draw.randrange(256) for _ in range(size)))
-        assert "looks like a binary file" in refused(path) or UNDETERMINED in refused(path)
+        assert "seems to be a binary file" in refused(path) or UNDETERMINED in refused(path)
     path = write(tmp_path / "t", b"a\0" + b"\xee\xe5" * 99)
-    assert "byte 0xee at offset 2. It looks like a binary file" in refused(path)
+    assert "byte 0xee at offset 2. It seems to be a binary file" in refused(path)
 
 
 def test_texts_with_odd_beginnings_are_texts(tmp_path):
