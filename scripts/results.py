@@ -1,10 +1,10 @@
-"""Write the figures in README.md and results/README.md anew from the files in results/.
+"""Update the generated parts of README.md and results/README.md from the files in results/.
 
     python scripts/results.py            # or: make results
     python scripts/results.py DIRECTORY  # of a copy of the project
 
-What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by what the
-function ``NAME`` below returns. Nothing is trained or measured; called again, it changes nothing.
+The text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by the result of the
+method ``NAME`` below. Nothing is trained or measured. Running the script again changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GOAL = 1.43  # nats
 
 
 class Results:
-    """The parts of the pages, from the files of a directory: a method for each name."""
+    """The generated parts of the pages: one method for each name."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -76,7 +76,7 @@ class Results:
         ]
         books = sum(text in book.PREDICTIONS[500] for text in predictions)
         return paragraph(
-            f"Of our {n} runs, {listed(below)} lie below the book's figure at epochs "
+            f"Of our {n} runs, {listed(below)} are below the book's value at epochs "
             f"{listed(book.BANDS)}. The book stayed below 1.06 from epoch 250 on; "
             f"at epochs {listed(late)}, {listed(within[0])} of our {n} runs did, and "
             f"{listed(within[1])} of the original's {len(originals[500])}. Of our "
@@ -92,14 +92,14 @@ class Results:
         shares = [f"{100 * share:.1f} % at the epochs {e}" for e, share in left_out.items()]
         return paragraph(
             "The interval assumes that the logarithm of the loss is normally distributed from seed "
-            "to seed. It is skewed. In simulations with the skewness that was measured, the "
-            f"intervals hold {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further "
-            "runs. When each training is held against the interval that the others "
-            f"give, the interval holds {listed(shares)}. {self._jumps()}"
+            "to seed. It is skewed. In simulations with the measured skewness, the "
+            f"intervals contain {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further "
+            "runs. When each training is compared with the interval from the others, "
+            f"{listed(shares)} lie inside. {self._jumps()}"
         )
 
     def _jumps(self) -> str:
-        """How many trainings jump, and what is then judged."""
+        """Say how many trainings jump, and how a jump is treated."""
         found = []
         for trainings in zip(*self._pairs().values()):  # ours, and the original's
             curves = [book.perplexities_of_epochs(losses) for losses in trainings]
@@ -112,14 +112,14 @@ class Results:
         return (
             f"After epoch {book.JUMPS_FROM}, {ours} of our {of_ours} trainings and {originals} of "
             f"the original's {of_originals} jump to more than twice their usual loss for a few "
-            "epochs. A figure that falls on a jump is judged, and enters the interval, by the "
-            f"median of the {book.AROUND_A_JUMP} epochs up to it."
+            "epochs. A value on a jump is replaced, also in the interval, by the median of the "
+            f"{book.AROUND_A_JUMP} epochs that end there."
         )
 
     def plateau(self) -> str:
         return paragraph(
             f"The interval for epoch 125 ends just below {book.UNIGRAM_PERPLEXITY}, the perplexity "
-            "of a network that knows how frequent each character is and nothing of their order."
+            "of a network that knows only character frequencies."
         )
 
     # Beside the original, minibatch by minibatch -----------------------------------------------
@@ -152,7 +152,7 @@ class Results:
         return paragraph(text)
 
     def _pairs(self) -> Dict[int, Tuple[List[float], List[float]]]:
-        """Seed -> the losses of all minibatches, ours and the original's."""
+        """Return a dict from seed to the losses of all minibatches, ours and the original's."""
         found: Dict[int, Dict[str, List[float]]] = {}
         for path in (self.directory / "seeds").glob("*.json"):
             training = json.loads(path.read_text(encoding="utf-8"))
@@ -193,7 +193,7 @@ class Results:
     def run_time(self) -> str:
         last = self.rows("chapter/metrics")[-1]
         return paragraph(
-            f"The {last['epoch']} epochs of the run in [the picture](chapter/perplexity.svg) took "
+            f"The {last['epoch']} epochs of the run in [the plot](chapter/perplexity.svg) took "
             f"{last['seconds']:.0f} seconds on the same machine (`d2l-deeprnn reproduce --seed 0 "
             "--out results/chapter`). The book's authors had a GPU, and needed "
             f"{sum(line.seconds for line in book.PRINTED):.1f} seconds."
@@ -478,7 +478,7 @@ class Results:
             "([`tinyshakespeare_no_dropout`](tinyshakespeare_no_dropout))."
         )
 
-    # What made them ----------------------------------------------------------------------------
+    # Commands and machines -----------------------------------------------------------------------
 
     def commands(self) -> str:
         rows = []
@@ -511,7 +511,7 @@ def _machine(machine: Dict[str, Any]) -> str:
 
 
 def as_list(found: Any) -> List[Any]:
-    """What was made in several places has a list of machines and versions."""
+    """Return a list; results made in several places have several machines and versions."""
     return found if isinstance(found, list) else [found]
 
 
@@ -524,13 +524,13 @@ def paragraph(words: str) -> str:
 
 
 def listed(items: Any) -> str:
-    """``a, b and c``."""
+    """Return items as in ``a, b and c``."""
     *first, last = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def seeds_named(seeds: Any) -> str:
-    """``the seeds 0 to 9``, or what they are."""
+    """Return a phrase such as ``the seeds 0 to 9``."""
     found = sorted(seeds)
     if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
         return f"the seeds {found[0]} to {found[-1]}"
@@ -544,7 +544,7 @@ def by_contestant(rows: Sequence[Row]) -> Dict[str, List[Row]]:
 
 
 def against(rows: Sequence[Row], name: str) -> str:
-    """The ratio of this package's seconds to a contestant's, round by round."""
+    """Return the ratio of this package's seconds to a contestant's, round by round."""
     if name == OURS:
         return "1"
     ours, theirs = (column(select(rows, contestant=n), "seconds") for n in (OURS, name))
@@ -552,13 +552,13 @@ def against(rows: Sequence[Row], name: str) -> str:
 
 
 def parts(results: Results) -> Dict[str, Callable[[], str]]:
-    """Name -> what writes the part."""
+    """Return a dict from the name of a part to the method that writes it."""
     names = [name for name in vars(Results) if not name.startswith("_")]
     return {name: getattr(results, name) for name in names if name not in ("rows", "described")}
 
 
 def rewrite(text: str, writers: Dict[str, Callable[[], str]]) -> str:
-    """A page with each of its parts written anew.
+    """Return a page with its generated parts updated.
 
     Raises:
         ValueError: if a part has no writer, or no end.
