@@ -225,8 +225,10 @@ def train(
             )
         learner = Learner(chosen, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
-            new = _config(chosen, text, ctx, ranks)
-            new.update({"init_from": source} if source else {})
+            origin = {"init_from": source} if source else {}
+            new = _config(
+                chosen, _describe(chosen, text), device=str(ctx), ranks=ranks.size, **origin
+            )
             ranks.on_root(lambda: directory.begin(new))
         else:
             if data is not None:
@@ -392,18 +394,11 @@ def write_run(
     """
     arrays, data = initial_state(settings, model, device_of(model), history)
     with run_directory(out, TRAIN, resume=False) as directory:
+        paths = absolute_paths(settings.corpus) if text["sha256"] else [None]
         directory.begin(
-            {
-                "settings": as_dict(settings),
-                "text": {
-                    **text,
-                    "paths": absolute_paths(settings.corpus) if text["sha256"] else [None],
-                },
-                "imported": dict(imported),
-                "device": str(try_gpu()),
-                "versions": versions(),
-                "machine": machine(),
-            }
+            _config(
+                settings, {**text, "paths": paths}, imported=dict(imported), device=str(try_gpu())
+            )
         )
         checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
         directory.save(arrays, checkpoint, _metrics(history), best=True)
@@ -629,23 +624,20 @@ def _must_be_equal(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
     return {**own, **packages, "text (by its SHA-256)": text.sha256}
 
 
-def _config(
-    settings: TrainSettings, text: TextParts, ctx: mx.Context, ranks: Ranks
-) -> Dict[str, Any]:
+def _config(settings: TrainSettings, text: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
+    """Return the configuration of a run; see ``_describe`` for the part about the text."""
+    facts = {"versions": versions(), "machine": machine()}
+    return {"settings": as_dict(settings), "text": text, **more, **facts}
+
+
+def _describe(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
     return {
-        "settings": as_dict(settings),
-        "text": {
-            "sha256": text.sha256,
-            "paths": absolute_paths(settings.corpus),
-            "vocab_size": len(text.vocab),
-            "train_chars": len(text.train),
-            "valid_chars": len(text.valid),
-            "test_chars": len(text.test),
-        },
-        "device": str(ctx),
-        "ranks": ranks.size,
-        "versions": versions(),
-        "machine": machine(),
+        "sha256": text.sha256,
+        "paths": absolute_paths(settings.corpus),
+        "vocab_size": len(text.vocab),
+        "train_chars": len(text.train),
+        "valid_chars": len(text.valid),
+        "test_chars": len(text.test),
     }
 
 
