@@ -121,9 +121,9 @@ class Run:
 
 
 def prepare(
-    corpus: str,
-    num_epochs: int,
-    seed: int,
+    corpus: str = AUTO,
+    num_epochs: int = NUM_EPOCHS,
+    seed: int = 0,
     *,
     encoding: Optional[str] = None,
     ctx: Optional[mx.Context] = None,

@@ -76,8 +76,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     if out is None:
         if arguments.resume:
             raise chapter.RunError("--resume needs --out DIR, the directory of the run to resume")
-        defaults = {"corpus": chapter.AUTO, "num_epochs": chapter.NUM_EPOCHS, "seed": 0}
-        run = chapter.prepare(**{**defaults, **given}, ctx=ctx)
+        run = chapter.prepare(**given, ctx=ctx)
         return _finish(run, None, _train(run, None))
     if arguments.resume and read_config(out) is None:
         print_line(f"{nothing_to_resume(out)}: starting a new one")
