@@ -1,7 +1,7 @@
-# Everything runs in .venv, which is made by the first target that needs it.
+# Everything runs in .venv, which the first target that needs it creates.
 #
-#   make test PYTHON=python3.11     choose the Python that .venv is made with
-#   make reproduce ARGS='--seed 1'  hand further arguments on
+#   make test PYTHON=python3.11     choose the Python of .venv
+#   make reproduce ARGS='--seed 1'  pass further arguments
 #
 # Written for GNU make 3.81 (macOS) and for paths with spaces: every path here is relative.
 
@@ -9,12 +9,12 @@ PYTHON ?=
 ARGS ?=
 VENV ?= .venv
 VENV_PYTHON := $(VENV)/bin/python
-# Where the Python behind .venv has gone, forget what was installed, so that .venv is made anew.
+# If the Python behind .venv is gone, forget what was installed, so that .venv is rebuilt.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) $(VENV)/installed-*)
-# Any Python 3 can run the set-up, which looks for the best one.
+# Any Python 3 can run the set-up, which finds the best one.
 SET_UP := command -v "$${PYTHON:-python3}" >/dev/null || { \
 	echo "make: there is no $${PYTHON:-python3}. Install python3-venv (Debian, Ubuntu) or python3" \
-	    '(Fedora), or name a Python: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+	    '(Fedora), or choose a Python: make PYTHON=/path/to/python3' >&2; exit 1; }; \
 	"$${PYTHON:-python3}" scripts/set_up.py $(VENV)
 SOURCES := setup.py d2l_deeprnn tests
 SOURCES += $(wildcard benchmarks docs/*.py examples notebooks/*.py scripts/*.py)
@@ -23,23 +23,23 @@ export PYTHON
 help:
 	@echo 'make reproduce   train the chapter'\''s model and compare with the book, into reproduction/'
 	@echo 'make install     only set up .venv, with the command .venv/bin/d2l-deeprnn'
-	@echo 'make test        run the tests; real books are looked for in $$D2L_DEEPRNN_DATA'
+	@echo 'make test        run the tests; tests that need real books look in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
 	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
-	@echo 'make results     write the figures of README.md and results/README.md, and draw the pictures'
-	@echo 'make site        build the pages of the documentation, into build/site (Python 3.11 or later)'
+	@echo 'make results     update the numbers in README.md and results/README.md, and the plots'
+	@echo 'make site        build the documentation in build/site (Python 3.11 or later)'
 	@echo 'make lint        check rules, format and types'
-	@echo 'make format      put right what can be put right by itself'
-	@echo 'make clean       remove .venv, reproduction/ and what the tools left'
-	@echo 'PYTHON=...       the Python to make .venv with (3.8 or later); else the newest that will do'
+	@echo 'make format      fix what can be fixed automatically'
+	@echo 'make clean       remove .venv, reproduction/ and files left by tools'
+	@echo 'PYTHON=...       the Python for .venv (3.8 or later); by default the newest that works'
 	@echo 'ARGS=...         further arguments for reproduce or pytest'
 
-# Status 3: the book's text is not available, so nothing was compared. That is no failure of make.
+# Status 3 (the book's text is not available, so nothing was compared) is not an error for make.
 reproduce: $(VENV)/installed-base
 	@status=0; \
 	$(VENV_PYTHON) -m d2l_deeprnn reproduce --corpus auto --resume --out reproduction $(ARGS) || status=$$?; \
 	if [ $$status -eq 3 ]; then \
-	    echo 'make: nothing was compared, for lack of the book'\''s text; that is no failure.'; \
+	    echo 'make: nothing was compared: the book'\''s text is not available. This is not an error.'; \
 	    status=0; \
 	fi; \
 	echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'; \
@@ -61,7 +61,7 @@ results: $(VENV)/installed-test
 notebooks: $(VENV)/installed-notebooks
 	$(VENV_PYTHON) notebooks/execute.py $(ARGS)
 
-# All pages anew: a page that is not written again would not be warned about again.
+# Write all pages: Sphinx repeats the warnings of a page only when it writes it.
 site: $(VENV)/installed-site
 	$(VENV_PYTHON) -m sphinx --fail-on-warning --fresh-env --write-all --quiet \
 	    --conf-dir docs --doctree-dir build/doctrees . build/site
@@ -76,7 +76,7 @@ format: $(VENV)/installed-test
 	$(VENV_PYTHON) -m ruff format $(SOURCES)
 	$(VENV_PYTHON) -m ruff check --fix $(SOURCES)
 
-# What the tests last passed with: call it after `make test`, on the newest Python.
+# The versions with which the tests last passed. Run it after `make test`, on the newest Python.
 requirements-tested.txt:
 	@echo '# The versions with which the tests last passed; see CONTRIBUTING.md.' >$@
 	@$(VENV_PYTHON) -c 'import platform; print("# Python", platform.python_version())' >>$@

@@ -1,7 +1,6 @@
-"""Metadata of ``d2l_deeprnn``. Every requirement is written here once.
+"""Metadata and requirements of ``d2l_deeprnn``.
 
-``environment.yml`` repeats the requirements for conda; ``tests/test_packaging.py`` holds the two
-together.
+``environment.yml`` repeats the requirements for conda; ``tests/test_packaging.py`` compares the two.
 """
 
 import re
@@ -15,13 +14,13 @@ HERE = Path(__file__).resolve().parent
 
 
 def version():
-    """The version in ``d2l_deeprnn/_version.py``, read as text: MXNet need not be installed."""
+    """Read the version as text, since importing the package needs MXNet."""
     text = (HERE / "d2l_deeprnn" / "_version.py").read_text(encoding="utf-8")
     return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
 class FreshBuild(build_py):
-    """Build from nothing: what an earlier version left in build/ would get into the wheel."""
+    """A build that first empties build/, so that no old files get into the wheel."""
 
     def run(self):
         if not getattr(self, "editable_mode", False):
@@ -32,40 +31,38 @@ class FreshBuild(build_py):
 
 BASE = [
     # MXNet has wheels for Linux, and for macOS on x86-64. It asks for NumPy below 2, which pip
-    # would compile for Python 3.13 and later. `pip install --no-deps mxnet==1.9.1` comes second
-    # there, as in scripts/set_up.py: this package requires all that MXNet imports. If MXNet is
-    # missing, the error of the import says what to do.
+    # would compile for Python 3.13 and later. There, `pip install --no-deps mxnet==1.9.1` is a
+    # second command, as in scripts/set_up.py; everything else that MXNet imports is listed here.
     'mxnet==1.9.1; python_version < "3.13" and (sys_platform == "linux" or '
     'sys_platform == "darwin" and platform_machine == "x86_64")',
-    # As old as Python 3.8 could have it.
+    # The oldest with wheels for Python 3.8.
     "numpy>=1.20,<3",
     "matplotlib>=3.5",
-    # Pillow 10.4, the last for Python 3.8, cannot be imported beside NumPy 1.20. matplotlib asks
-    # for Pillow.
+    # matplotlib needs Pillow. Pillow 10.4, the last for Python 3.8, fails with NumPy 1.20.
     'pillow<10.4; python_version < "3.9"',
     "tqdm>=4.60",
     "requests>=2.25,<3",
-    # The pages of reports. 3.1 is the oldest for all Pythons from 3.8 to 3.13.
+    # For reports. 3.1 is the oldest that supports Python 3.8 to 3.13.
     "jinja2>=3.1,<4",
-    # Names the encoding that a file is likely to be in. Older ones are often wrong, or have other
-    # arguments; Requests before 2.33 warns of chardet 7, and Requests 2.34 would of chardet 8.
+    # Guesses encodings. Older versions are often wrong or have other arguments. Requests before 2.33
+    # warns about chardet 7, and Requests 2.34 would about chardet 8.
     'chardet>=7.4.3,<8; python_version >= "3.10"',
     'requests>=2.33; python_version >= "3.10"',
-    # MXNet imports distutils, which Python dropped in 3.12 and setuptools still carries, version
-    # classes included. The cap is the newest series seen to do so.
+    # MXNet imports distutils, which Python 3.12 dropped and setuptools still has, including its
+    # version classes. The cap is the newest series known to have them.
     'setuptools>=68,<85; python_version >= "3.12"',
 ]
 
-# The 2019 library itself: tests and notebooks hold this package against it. It asks for jupyter.
+# The library of 2019, with which tests and notebooks compare this package. It requires jupyter.
 ORIGINAL = "d2l==0.9.1"
 
-# mpiexec and MPI, without a compiler. Where mpi4py was built for another MPI, that one is used.
+# mpiexec and MPI, without a compiler. If mpi4py was built for another MPI, that one is used.
 MPI = ["mpi4py>=4.0", 'mpich>=4.2; sys_platform == "linux"']
-# What `export` needs for its formats. The extras are called as the formats are.
-# ONNX Runtime has no wheels for Python 3.15 yet.
+# For the formats of `export`; each extra has the name of its format. ONNX Runtime has no wheels for
+# Python 3.15 yet.
 ONNX = ["onnx>=1.17", 'onnxruntime>=1.19; python_version < "3.15"']
 SAFETENSORS = ["safetensors>=0.5"]
-# What `train --log tensorboard` writes with. TensorBoard, which shows it, can be anywhere.
+# For `train --log tensorboard`. TensorBoard itself can run anywhere.
 TENSORBOARD = ["tensorboardX>=2.6"]
 
 EXTRAS = {
@@ -88,7 +85,7 @@ EXTRAS = {
         "pytest-timeout>=2.2",
         "hypothesis>=6.80",
         *MPI,
-        # Exact, so that everybody's linter says the same. mypy 1.14 is the last for Python 3.8.
+        # Exact, so that linters agree everywhere. mypy 1.14 is the last for Python 3.8.
         "ruff==0.17.6",
         "mypy==1.14.1",
     ],
@@ -96,11 +93,11 @@ EXTRAS = {
     "safetensors": SAFETENSORS,
     "tensorboard": TENSORBOARD,
     "bench": [
-        # PyTorch has no wheels for macOS on x86-64 any more.
+        # PyTorch no longer has wheels for macOS on x86-64.
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
         "psutil>=5.9",
     ],
-    # To build the documentation. Sphinx 9 needs Python 3.11; another one warns of other things.
+    # To build the documentation. Sphinx 9 needs Python 3.11; older versions give other warnings.
     "site": [
         requirement + '; python_version >= "3.11"'
         for requirement in ["sphinx>=9", "furo>=2025.12", "myst-nb>=1.4", "myst-parser>=5"]
@@ -119,9 +116,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["d2l_deeprnn", "d2l_deeprnn.*"]),
-    # Said so, an editable install puts this folder on Python's path. Otherwise it relies on an
-    # import hook that comes after the path, where a folder called d2l_deeprnn, such as a clone of
-    # this project, is found before it.
+    # Makes an editable install put this folder on Python's path. Otherwise it uses an import hook,
+    # and a folder called d2l_deeprnn on the path, such as a clone of this project, comes first.
     package_dir={"": "."},
     package_data={
         "d2l_deeprnn": ["py.typed", "*/*.css", "*/*.html", "export/page/*", "text/samples/*.txt"]

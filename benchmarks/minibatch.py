@@ -72,7 +72,7 @@ def pytorch(epochs=EPOCHS):
 
 
 def pytorch_that_keeps_memory():
-    from d2l_deeprnn._mxnet.allocator import keep_freed_memory
+    from d2l_deeprnn._mxnet import keep_freed_memory
 
     keep_freed_memory()
     return pytorch()

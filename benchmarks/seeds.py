@@ -36,7 +36,13 @@ import original
 from tqdm import tqdm
 from turns import RESULTS, as_installed, in_a_process, parser, write
 
-from d2l_deeprnn.chapter.book import CHAPTER, PREDICTIONS, PRINTED, judged, perplexities_of_epochs
+from d2l_deeprnn.chapter.book import (
+    CHAPTER,
+    PREDICTIONS,
+    PRINTED,
+    comparable_perplexity,
+    perplexities_of_epochs,
+)
 from d2l_deeprnn.files import write_text
 
 
@@ -110,7 +116,7 @@ def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str
                 "seed": training["seed"],
                 "epoch": epoch,
                 "perplexity": curve[epoch],
-                "judged": judged(curve, epoch),
+                "judged": comparable_perplexity(curve, epoch),
             }
             for i, _ in enumerate(CHAPTER.prefixes, start=1):
                 row[f"prediction_{i}"] = next(predictions) if epoch in PREDICTIONS else ""
@@ -125,7 +131,7 @@ def curves(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
         if training["num_epochs"] == CHAPTER.num_epochs:
             curve = perplexities_of_epochs(training["losses"])
             for epoch, perplexity in curve.items():
-                shown = {"perplexity": perplexity, "judged": judged(curve, epoch)}
+                shown = {"perplexity": perplexity, "judged": comparable_perplexity(curve, epoch)}
                 shown = {name: f"{number:.6f}" for name, number in shown.items()}
                 rows.append({"seed": training["seed"], "epoch": epoch, **shown})
     return rows
@@ -185,10 +191,10 @@ def prepare_ours() -> Callable[[int, int], None]:
 
 
 def prepare_arrays() -> Callable[[int, int], None]:
-    """Ours, but clipping and updating array by array, as for a model it can't put in one vector."""
-    from d2l_deeprnn._mxnet.fused import JoinedParameters
+    """Ours without the fast path: clipping and updating array by array."""
+    from d2l_deeprnn.nn import fast
 
-    JoinedParameters.join = lambda model, ctx: None
+    fast.is_chapter_model = lambda model: False
     return prepare_ours()
 
 

@@ -77,7 +77,7 @@ def pytorch(num_hiddens):
 
 
 def pytorch_that_keeps_memory(num_hiddens):
-    from d2l_deeprnn._mxnet.allocator import keep_freed_memory
+    from d2l_deeprnn._mxnet import keep_freed_memory
 
     keep_freed_memory()
     return pytorch(num_hiddens)

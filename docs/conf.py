@@ -1,7 +1,7 @@
-"""The settings of the documentation site, which `make site` builds with Sphinx.
+"""Settings of the documentation site, which `make site` builds with Sphinx.
 
-Its source folder is the project's own, so that links between README.md, docs/, results/ and
-notebooks/ lead to the same files here as where the repository is browsed.
+The source folder is the project itself, so that links between README.md, docs/, results/ and
+notebooks/ work both on the site and in the repository.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "notebooks/*.ipynb", "results/README.md"]
 exclude_patterns = [".*", "build", "d2l_deeprnn", "reproduction", "tests", "venv"]
 
-# Pages in Markdown, and notebooks as they were committed: nothing is executed here.
+# Markdown pages, and notebooks as committed; nothing is executed.
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_render_image_options = {"alt": "what this cell draws"}
+nb_render_image_options = {"alt": "plot drawn by this cell"}
 nb_render_markdown_format = "gfm"  # the outputs have tables
 
 # The API, from signatures and docstrings.
@@ -44,10 +44,10 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 default_role = "code"
 napoleon_numpy_docstring = False
-napoleon_use_rtype = False  # what stands before a colon is part of the sentence
+napoleon_use_rtype = False  # text before a colon is not a type
 napoleon_use_ivar = True
 nitpicky = True
-# What other packages document elsewhere: looking it up would need the network.
+# Documented by other packages; looking it up would need the network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|os|pathlib|matplotlib|mx|mxnet|nd|gluon|np|numpy)\..*|Path"),
     (r"py:class", r"Batch|Forward|Indices|PathLike"),  # shorthands for types
@@ -72,15 +72,15 @@ def setup(app):
 
 
 def skip_member(app, what, name, member, skip, options):
-    """Leave out of a module's part what its page shows as one of the names of the package itself,
-    and the fields of named tuples, of which Python says no more than their number."""
+    """Skip members that the page shows under the package's own name, and fields of named tuples,
+    whose docstrings only give their position."""
     is_public = what == "module" and name in d2l.__all__ and getattr(d2l, name) is member
     return True if is_public or type(member).__name__ == "_tuplegetter" else None
 
 
 def part_fields(app, what, name, member, options, lines):
-    """Make a field for each name of `batch_size, num_steps: shape of a minibatch`. Sphinx would
-    take the first one for the type of the second."""
+    """Split a field such as `batch_size, num_steps: shape of a minibatch` into one per name.
+    Sphinx would read the first name as the type of the second."""
     text = re.sub(
         r"^(:(?:param|ivar) )(\w+(?:, \w+)+)(:.*\n(?: +.*\n)*)",
         lambda field: "".join(field[1] + name + field[3] for name in field[2].split(", ")),
@@ -91,7 +91,7 @@ def part_fields(app, what, name, member, options, lines):
 
 
 def unlink_folders(app, doctree):
-    """Where a repository is browsed, a link to a folder leads to it; here only its name is left."""
+    """Replace links to folders, which only work in the repository, by their text."""
     for link in list(doctree.findall(addnodes.pending_xref)):
         if link["reftype"] == "myst":
             target = (ROOT / link["refdoc"]).parent / link["reftarget"]
@@ -100,7 +100,7 @@ def unlink_folders(app, doctree):
 
 
 def write_math(self, node):
-    """Write a formula as MathML, which browsers know; MathJax would have to be loaded."""
+    """Write a formula as MathML, which browsers display without loading MathJax."""
     if isinstance(node, nodes.math_block):
         self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     else:

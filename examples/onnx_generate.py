@@ -1,11 +1,11 @@
-"""Let an exported model write, with ONNX Runtime and NumPy only.
+"""Generate text from an exported model, with only ONNX Runtime and NumPy.
 
     d2l-deeprnn export runs/novel --format onnx --output novel.onnx
     python examples/onnx_generate.py novel.onnx 'It was' --length 200
     python examples/onnx_generate.py novel.onnx 'It was' --temperature 0.8 --seed 1
 
-Without a temperature it takes the most likely character each time and writes
-what `d2l-deeprnn generate` writes.
+Without a temperature it takes the most likely character each time, and writes
+the same text as `d2l-deeprnn generate`.
 """
 
 import argparse
@@ -15,13 +15,13 @@ import re
 
 import numpy as np
 
-# Else ONNX Runtime reports to its maker which models it opens. It is read at the import.
+# Otherwise ONNX Runtime reports to its maker which models it opens. Set it before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # noqa: E402
 
 
 def generate(path, prefix, length, temperature=0.0, seed=None):
-    """Continue a prefix by ``length`` characters."""
+    """Return a prefix continued by ``length`` characters."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
     vocab, cleaning = json.loads(facts["vocab"]), json.loads(facts["cleaning"])
@@ -54,10 +54,10 @@ def generate(path, prefix, length, temperature=0.0, seed=None):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="file that `d2l-deeprnn export --format onnx` wrote")
+    parser.add_argument("model", help="file written by `d2l-deeprnn export --format onnx`")
     parser.add_argument("prefix", help="text to continue")
     parser.add_argument("--length", type=int, default=200, help="characters to add")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely")
-    parser.add_argument("--seed", type=int, help="of the draws")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: most likely character")
+    parser.add_argument("--seed", type=int, help="seed of the random draws")
     given = parser.parse_args()
     print(generate(given.model, given.prefix, given.length, given.temperature, given.seed))

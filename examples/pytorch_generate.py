@@ -1,9 +1,9 @@
-"""Let an exported model write, with PyTorch.
+"""Generate text from an exported model, with PyTorch.
 
     d2l-deeprnn export runs/novel --format safetensors --output novel.safetensors
     python examples/pytorch_generate.py novel.safetensors 'It was' --length 200
 
-It takes the most likely character each time and writes what `d2l-deeprnn generate` writes.
+It takes the most likely character each time, and writes the same text as `d2l-deeprnn generate`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 
 class RNNModel(torch.nn.Module):
-    """Recurrent layers with an output layer on top, as the file's header describes them."""
+    """The recurrent layers and the output layer that the file's header describes."""
 
     def __init__(self, layers, vocab_size):
         super().__init__()
@@ -29,14 +29,14 @@ class RNNModel(torch.nn.Module):
         self.dense = torch.nn.Linear(num_hiddens, vocab_size)
 
     def forward(self, tokens, state=None):
-        """Token indices (batch_size, num_steps) to scores (batch_size, num_steps, vocab_size)."""
+        """Map token indices (batch_size, num_steps) to scores (batch_size, num_steps, vocab_size)."""
         one_hot = torch.nn.functional.one_hot(tokens, self.vocab_size).float()
         outputs, state = self.rnn(one_hot, state)
         return self.dense(outputs), state
 
 
 def load(path):
-    """The model in a file, and the file's metadata."""
+    """Return the model in a file, and the file's metadata."""
     with safe_open(path, framework="pt") as file:
         facts = file.metadata()
     model = RNNModel(json.loads(facts["layers"]), len(json.loads(facts["vocab"])))
@@ -45,13 +45,13 @@ def load(path):
 
 
 def save(model, facts, path):
-    """Write a model, trained further perhaps; `d2l-deeprnn import` reads it."""
+    """Write a model, for instance after further training, for `d2l-deeprnn import`."""
     save_file(model.state_dict(), path, metadata=facts)
 
 
 @torch.no_grad()
 def generate(path, prefix, length):
-    """Continue a prefix by ``length`` characters."""
+    """Return a prefix continued by ``length`` characters."""
     model, facts = load(path)
     vocab, cleaning = json.loads(facts["vocab"]), json.loads(facts["cleaning"])
     prefix = re.sub(r"\s+", " ", prefix) if cleaning["fold_whitespace"] else prefix
@@ -71,7 +71,7 @@ def generate(path, prefix, length):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="file that `d2l-deeprnn export --format safetensors` wrote")
+    parser.add_argument("model", help="file written by `d2l-deeprnn export --format safetensors`")
     parser.add_argument("prefix", help="text to continue")
     parser.add_argument("--length", type=int, default=200, help="characters to add")
     given = parser.parse_args()

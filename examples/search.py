@@ -1,4 +1,4 @@
-"""Trains a model for each of several learning rates, in processes of their own."""
+"""Train a model for each of several learning rates, in separate processes."""
 
 import os
 
@@ -21,7 +21,7 @@ def valid_loss(rate):
 
 
 if __name__ == "__main__":
-    # Spawned: the threads of MXNet do not survive a fork.
+    # Spawn the processes: MXNet's threads do not survive a fork.
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         for rate, loss in zip(RATES, pool.map(valid_loss, RATES)):
             print(f"{rate}: {loss:.4f}")

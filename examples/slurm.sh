@@ -1,8 +1,7 @@
 #!/bin/bash
-# Trains on two machines with four ranks each, and goes on where it was: sbatch slurm.sh
+# Trains on two machines with four ranks each; submit it again to resume: sbatch slurm.sh
 #
-# The directory of the environment (VENV), the text and --out must be on a file system that all
-# machines share.
+# The environment (VENV), the text and --out must be on a file system that all machines share.
 #SBATCH --job-name=d2l-deeprnn
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -13,8 +12,8 @@
 
 VENV=$HOME/d2l-venv
 
-# mpiexec of the MPICH wheel starts the ranks by Slurm's own srun, and passes signals on to them.
-# `exec` lets the signal that Slurm sends reach it.
+# mpiexec of the MPICH wheel starts the ranks with Slurm's srun, and passes signals on to them. `exec`
+# makes sure that Slurm's signal reaches it.
 exec "$VENV/bin/mpiexec" -bootstrap slurm -n "$SLURM_NTASKS" \
     "$VENV/bin/d2l-deeprnn" train --resume \
     --corpus "$HOME/texts/my_novel.txt" --num-hiddens 1024 --batch-size 256 \

@@ -104,7 +104,8 @@ class Results:
         for trainings in zip(*self._pairs().values()):  # ours, and the original's
             curves = [book.perplexities_of_epochs(losses) for losses in trainings]
             jumps = [
-                [e for e in c if e >= book.JUMPS_FROM and book.judged(c, e) < c[e]] for c in curves
+                [e for e in c if e >= book.JUMPS_FROM and book.comparable_perplexity(c, e) < c[e]]
+                for c in curves
             ]
             found.append((sum(map(bool, jumps)), len(curves)))
         (ours, of_ours), (originals, of_originals) = found

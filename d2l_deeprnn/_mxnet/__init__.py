@@ -1,7 +1,7 @@
-"""Everything that this package knows about MXNet's inside; no other room imports MXNet.
+"""Everything that depends on MXNet's internals. No other subpackage imports MXNet.
 
-To import this room loads nothing. Its names (``nd``, ``autograd``, ``gluon``, ``init``, ``mx`` and
-``threads``) load MXNet, which takes seconds, when one of them is first asked for.
+Importing this subpackage loads nothing. The first use of one of its names loads MXNet, which takes
+seconds.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["autograd", "gluon", "init", "mx", "nd", "threads"]
+__all__ = ["autograd", "gluon", "in_memory", "init", "keep_freed_memory", "mx", "nd", "threads"]
 
 if TYPE_CHECKING:
-    from .library import autograd, gluon, init, mx, nd, threads
+    from .library import autograd, gluon, in_memory, init, keep_freed_memory, mx, nd, threads
 
 
 def __getattr__(name: str) -> Any:

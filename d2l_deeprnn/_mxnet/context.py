@@ -1,4 +1,4 @@
-"""Where to compute, and where random numbers start."""
+"""Devices, random generators, and locks for threads that share them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import random
 import re
 import threading
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -47,17 +47,17 @@ def try_all_gpus() -> List[mx.Context]:
 
 
 def named_device(name: str) -> mx.Context:
-    """The device of a name: ``cpu``, ``gpu`` (the first one) or ``gpu(1)``.
+    """Return the device with a name: ``cpu``, ``gpu`` (the first one) or ``gpu(1)``.
 
     Raises:
         ValueError: if there is no such name, or MXNet cannot use that device.
     """
-    found = re.fullmatch(r"(cpu|gpu)(?:\((\d{1,4})\))?", name)
-    if found is None or (found[1] == "cpu" and found[2]):
+    match = re.fullmatch(r"(cpu)|gpu(?:\((\d{1,4})\))?", name)
+    if match is None:
         raise ValueError(f"device must be cpu, gpu or one GPU such as gpu(1), not {name!r}")
-    if found[1] == "cpu":
+    if match[1]:
         return mx.cpu()
-    ctx = mx.gpu(int(found[2] or 0))
+    ctx = mx.gpu(int(match[2] or 0))
     if not _usable(ctx):
         usable = ", ".join(map(str, try_all_gpus()))
         raise ValueError(f"device {ctx} cannot be used by this MXNet; it can use {usable}")
@@ -65,8 +65,7 @@ def named_device(name: str) -> mx.Context:
 
 
 def _usable(ctx: mx.Context) -> bool:
-    # An allocation and not mx.context.num_gpus(): a GPU that is there but
-    # that this build of MXNet cannot use must not be chosen.
+    # Not mx.context.num_gpus(), which also counts GPUs that this build of MXNet cannot use.
     try:
         nd.array([0], ctx=ctx)
     except mx.base.MXNetError:
@@ -82,7 +81,7 @@ def device_of(model: Any) -> mx.Context:
 
 
 def check_ctx(ctx: Any) -> None:
-    """Raise a TypeError unless it is one device, or None."""
+    """Raise a TypeError unless the argument is one device or None."""
     # Differs: the original failed where it first used the list.
     if isinstance(ctx, (list, tuple)):
         raise TypeError(
@@ -94,10 +93,10 @@ def check_ctx(ctx: Any) -> None:
 
 
 def set_seed(seed: int) -> None:
-    """Seed the three random generators that a training run draws from.
+    """Seed the three random generators that training draws from.
 
-    Python's own gives the start offset of every epoch, MXNet's the initial
-    parameters; NumPy's is drawn from by some of Gluon's initialisers.
+    Python's generator draws the start offset of each epoch, and MXNet's the initial parameters.
+    Some of Gluon's initializers draw from NumPy's.
 
     Args:
         seed: from 0 to 2**31 - 1.
@@ -125,14 +124,14 @@ _generators = threading.RLock()
 
 
 class GeneratorsInUse(D2LError, RuntimeError):
-    """A training in another thread draws from the random generators."""
+    """Another thread is training and draws from the random generators."""
 
 
 @contextlib.contextmanager
 def exclusive_generators() -> Iterator[None]:
-    """Reserve the random generators for one training; a process has them only once.
+    """Reserve the process's random generators for one training.
 
-    Also usable as a decorator. A thread may enter it again.
+    Also usable as a decorator. The thread that holds them may enter again.
 
     Raises:
         GeneratorsInUse: if a training in another thread has reserved them.
@@ -150,12 +149,12 @@ def exclusive_generators() -> Iterator[None]:
 
 
 def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:
-    """The state of Python's and NumPy's random generators, in values that JSON can hold.
+    """Return the state of Python's and NumPy's random generators as JSON values.
 
     MXNet's cannot be read.
 
     Args:
-        python: an earlier state of Python's, from ``random.getstate``; the present one if None.
+        python: an earlier result of ``random.getstate``, to use in place of the present state.
     """
     version, internal, gauss = random.getstate() if python is None else python
     state = np.random.get_state(legacy=False)
@@ -164,11 +163,28 @@ def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Go on from a ``random_state``.
+    """Restore a state that ``random_state`` returned.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is none.
+        KeyError, TypeError, ValueError: if it is not such a state.
     """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(state["numpy"])
+
+
+# Held while operations on a model's parameters are queued. MXNet 1.9.1 can deadlock if two threads
+# queue operations that share several arrays at the same time: a compiled graph reads all
+# parameters, a fused layer those of all its gates, and one operation of an optimizer may update
+# four. Only queueing is serialized, not computing.
+queueing = threading.RLock()
+
+
+def serialize_calls(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls a model while no other thread calls or trains one."""
+
+    def call(*args: Any) -> Any:
+        with queueing:
+            return model(*args)
+
+    return call

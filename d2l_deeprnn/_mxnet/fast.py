@@ -1,47 +1,44 @@
-"""Parts of the fast path: parameters in one vector, single time steps by cells, compiled graphs.
+"""Parts of the fast path. Only ``nn.fast`` uses them; it decides which models take that path.
 
 A fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``) has an array for each weight and bias, but
-its kernel takes one vector of all of them. Gluon concatenates the arrays in every call and splits
+its kernel takes one vector of all of them. Gluon concatenates the arrays in every call, and splits
 the vector's gradient in every backward pass. That takes a good part of a minibatch's time, and most
-of a decoded character's. ``nn.fast`` decides which models use these parts.
+of the time for a decoded character.
 """
 
 from __future__ import annotations
 
+import collections
 import threading
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Deque, List, Sequence, Tuple
 
 import numpy as np
 
 from . import autograd, gluon, mx, nd
-from .blocks import blocks_in, describe
+from .blocks import FUSED, blocks_in, describe, is_initialized
 
-FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
 _METHODS = ("__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
-
-def snapshot(params: Sequence[gluon.Parameter]) -> List[gluon.Parameter]:
-    """Copies of parameters under the same names, with arrays of their own and no gradients."""
-    copies = []
-    for param in params:
-        copied = gluon.Parameter(param.name, grad_req="null", shape=param.shape)
-        copied._load_init(param.data(), param.list_ctx())
-        copies.append(copied)
-    return copies
+# Which models ---------------------------------------------------------------------------------
 
 
 def methods_of(classes: Sequence[type]) -> List[Any]:
-    """Return the forward methods of classes, to find out whether one has been replaced."""
+    """Return the forward methods of classes, to notice when one is replaced."""
     return [getattr(cls, name, None) for cls in classes for name in _METHODS]
 
 
 def structure(model: gluon.Block) -> List[Tuple[gluon.Block, List[Any]]]:
-    """The blocks of a model with their settings, such as a rate of dropout, to notice changes."""
+    """Return a model's blocks and their settings, such as a dropout rate, to notice changes."""
     return [
         (block, [value for value in vars(block).values() if isinstance(value, _PLAIN)])
         for block in blocks_in(model)
     ]
+
+
+def is_compiled(block: gluon.Block) -> bool:
+    """Return whether a block runs as a compiled graph."""
+    return bool(getattr(block, "_active", False))
 
 
 def is_basic(layer: gluon.Block) -> bool:
@@ -54,7 +51,7 @@ def is_basic(layer: gluon.Block) -> bool:
 
 
 def layer_parameters(layer: gluon.Block) -> List[gluon.Parameter]:
-    """The parameters of a fused layer in the order of its kernel's vector."""
+    """Return the parameters of a fused layer in the order of its kernel's vector."""
     return [
         getattr(layer, f"l{level}_{source}_{kind}")
         for kind in ("weight", "bias")
@@ -63,25 +60,19 @@ def layer_parameters(layer: gluon.Block) -> List[gluon.Parameter]:
     ]
 
 
-def are_float32(params: Sequence[gluon.Parameter]) -> bool:
-    """Return whether all parameters have Gluon's own class and the usual type of number."""
-    return all(
-        type(param) is gluon.Parameter and np.dtype(param.dtype) == np.float32 for param in params
-    )
-
-
 def are_alike(params: Sequence[gluon.Parameter]) -> bool:
-    """Return whether parameters are distinct, dense float32 arrays that are on one device."""
-    ids, names = {id(param) for param in params}, {param.name for param in params}
-    if not len(ids) == len(names) == len(params) or any(param._data is None for param in params):
-        return False
-    devices = {array.context for param in params for array in param._data}
+    """Return whether parameters are distinct, initialized, dense, float32 and on one device."""
     return (
-        are_float32(params)
+        len({id(param) for param in params}) == len(params)
+        and len({param.name for param in params}) == len(params)
+        and all(type(param) is gluon.Parameter and is_initialized(param) for param in params)
+        and all(np.dtype(param.dtype) == np.float32 for param in params)
         and all(param._stype == param._grad_stype == "default" for param in params)
-        and sum(len(param._data) for param in params) == len(params)
-        and len(devices) == 1
+        and len({ctx for param in params for ctx in param.list_ctx()}) == 1
     )
+
+
+# Parameters in one vector ---------------------------------------------------------------------
 
 
 class FlatParameters:
@@ -116,13 +107,13 @@ class FlatParameters:
         return data, gradient
 
     def part(self, first: int, number: int) -> nd.NDArray:
-        """The values of some consecutive parameters as a vector that gradients flow back to."""
+        """Return consecutive parameters as one vector that gradients flow back to."""
         begin, end = [0, *self._ends][first], self._ends[first + number - 1]
         return self._view(begin, end, (end - begin,))[0]
 
-    def hold(self, params: Sequence[gluon.Parameter]) -> bool:
+    def belongs_to(self, params: Sequence[gluon.Parameter]) -> bool:
         """Return whether the arrays of these parameters still are the views, in this order."""
-        # Changing grad_req, the dtype or the device, or drawing anew, gives a parameter new arrays.
+        # Drawing anew, and changing grad_req, dtype or device, gives a parameter new arrays.
         return len(params) == len(self._arrays) and all(
             param._data is not None
             and param._grad is not None
@@ -141,91 +132,66 @@ class FlatParameters:
     def mark_fresh(self, fresh: bool) -> None:
         """Tell Gluon whether the gradients are newer than the last update.
 
-        ``gluon.Trainer.step`` refuses gradients that are not.
+        ``gluon.Trainer.step`` rejects gradients that are not.
         """
         for data, _ in self._arrays:
             data._fresh_grad = fresh
 
 
-class LayerOnVector:
-    """A fused layer, as a symbol, that reads its parameters from a vector."""
+# Compiled graphs ------------------------------------------------------------------------------
 
-    def __init__(self, layer: gluon.Block, vector: Any) -> None:
-        self._vector = vector
-        self._options = {
-            "state_size": layer._hidden_size,
-            "num_layers": layer._num_layers,
-            "mode": layer._mode,
-            "p": layer._dropout,
-            "state_outputs": True,
-        }
 
-    def __call__(self, inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
-        outputs, *new_states = mx.sym.RNN(inputs, self._vector, *states, **self._options)
+def layer_on_vector(layer: gluon.Block, vector: Any) -> Callable[..., Any]:
+    """Return a fused layer, for symbols, that reads its parameters from a vector."""
+
+    def call(inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
+        outputs, *new_states = mx.sym.RNN(
+            *(inputs, vector, *states),
+            state_size=layer._hidden_size,
+            num_layers=layer._num_layers,
+            mode=layer._mode,
+            p=layer._dropout,
+            state_outputs=True,
+        )
         return outputs, new_states
-
-
-_CELLS: Dict[str, Callable[[int], gluon.Block]] = {
-    "lstm": lambda size: gluon.rnn.LSTMCell(size, prefix=""),
-    "gru": lambda size: gluon.rnn.GRUCell(size, prefix=""),
-    "rnn_tanh": lambda size: gluon.rnn.RNNCell(size, activation="tanh", prefix=""),
-    "rnn_relu": lambda size: gluon.rnn.RNNCell(size, activation="relu", prefix=""),
-}
-
-
-class LayerOfCells:
-    """A fused layer, as a symbol, computed by Gluon's cells for a single time step."""
-
-    def __init__(self, layer: gluon.Block) -> None:
-        self._step = _CELLS[layer._mode](layer._hidden_size).hybrid_forward
-        self._levels = [
-            [
-                getattr(layer, f"l{level}_{name}").var()
-                for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-            ]
-            for level in range(layer._num_layers)
-        ]
-
-    def __call__(self, inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
-        F, num_levels = mx.sym, len(self._levels)
-        outputs, new_states = F.squeeze(inputs, axis=0), []  # (batch_size, input_size)
-        # for each kind of state: (num_levels, batch_size, hidden_size) -> num_levels arrays
-        kinds = [F.split(s, num_outputs=num_levels, axis=0, squeeze_axis=True) for s in states]
-        kinds = [[kind] if num_levels == 1 else list(kind) for kind in kinds]
-        for arrays, *of_level in zip(self._levels, *kinds):
-            outputs, of_level = self._step(F, outputs, of_level, *arrays)
-            new_states.append(of_level)
-        # and back
-        outputs = F.expand_dims(outputs, axis=0)
-        return outputs, [F.stack(*kind, axis=0) for kind in zip(*new_states)]
-
-
-def is_compiled(model: Any) -> bool:
-    """Return whether a block of a model runs as a compiled graph."""
-    return any(
-        getattr(block, "_active", False) or isinstance(block, gluon.SymbolBlock)
-        for block in blocks_in(model)
-    )
-
-
-# Held while operations on a model's parameters are queued. MXNet 1.9.1 can deadlock if two threads
-# at once queue operations that share several arrays: a compiled graph reads all parameters, a fused
-# layer those of all its gates, and an optimizer may update four in one operation.
-# Only queueing takes turns, not computing.
-queueing = threading.RLock()
-
-
-def called_by_one_thread(model: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls a model while no other thread calls or trains one."""
-
-    def call(*args: Any) -> Any:
-        with queueing:
-            return model(*args)
 
     return call
 
 
-# Tracing a block opens its scope of names, which threads that trace it at once would mix up.
+def layer_of_cells(layer: gluon.Block) -> Callable[..., Any]:
+    """Return a fused layer, for symbols and a single time step, computed by Gluon's cells."""
+    kind, _, activation = layer._mode.partition("_")
+    cells = {"lstm": gluon.rnn.LSTMCell, "gru": gluon.rnn.GRUCell, "rnn": gluon.rnn.RNNCell}
+    options = {"activation": activation} if activation else {}
+    step = cells[kind](layer._hidden_size, prefix="", **options).hybrid_forward
+    weights = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+
+    def call(inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
+        F, num_levels = mx.sym, layer._num_layers
+        # for each kind of state: (num_levels, batch_size, hidden_size) -> num_levels arrays
+        kinds = [F.split(s, num_outputs=num_levels, axis=0, squeeze_axis=True) for s in states]
+        outputs, new_states = F.squeeze(inputs, axis=0), []  # (batch_size, input_size)
+        for level in range(num_levels):
+            arrays = [getattr(layer, f"l{level}_{name}").var() for name in weights]
+            outputs, state = step(F, outputs, [kind[level] for kind in kinds], *arrays)
+            new_states.append(state)
+        # and back
+        return F.expand_dims(outputs, axis=0), [F.stack(*kind, axis=0) for kind in zip(*new_states)]
+
+    return call
+
+
+def copy_parameters(params: Sequence[gluon.Parameter]) -> List[gluon.Parameter]:
+    """Return copies of parameters under the same names, without gradients."""
+    copies = []
+    for param in params:
+        copied = gluon.Parameter(param.name, grad_req="null", shape=param.shape)
+        copied._load_init(param.data(), param.list_ctx())
+        copies.append(copied)
+    return copies
+
+
+# Tracing a block opens its scope of names, which threads that trace at the same time would mix up.
 _tracing = threading.Lock()
 
 
@@ -234,7 +200,7 @@ class CompiledFunction(gluon.HybridBlock):
 
     Args:
         function: called once, with symbols in place of the arrays.
-        params: those whose symbols it reads.
+        params: the parameters whose symbols it reads.
         flags: of Gluon's ``hybridize``.
     """
 
@@ -252,3 +218,46 @@ class CompiledFunction(gluon.HybridBlock):
 
     def hybrid_forward(self, F: Any, *args: Any) -> Any:
         return self._function(*args)
+
+
+# Late losses ----------------------------------------------------------------------------------
+
+IN_FLIGHT = 4  # minibatches that may be in the device's queue
+
+
+class LateLosses:
+    """Reports each loss when ``IN_FLIGHT`` more were added, and the last ones on leaving ``with``.
+
+    Reading a loss waits for the device, which is then idle while the next minibatch is prepared.
+    If losses were never read, the device's queue would grow without limit.
+
+    Args:
+        on_loss: called with one number for each loss, in order.
+    """
+
+    def __init__(self, on_loss: Callable[[float], Any]) -> None:
+        self._on_loss = on_loss
+        self._in_flight: Deque[nd.NDArray] = collections.deque()
+
+    def add(self, loss: nd.NDArray) -> None:
+        """Add an array of one number, which may not be computed yet."""
+        self._in_flight.append(loss)
+        if len(self._in_flight) > IN_FLIGHT:
+            self._read_first()
+
+    def __enter__(self) -> LateLosses:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        # After an exception too, such as Ctrl-C in a notebook: training may resume from there.
+        while self._in_flight:
+            self._read_first()
+
+    def _read_first(self) -> None:
+        loss = float(self._in_flight[0].asscalar())
+        self._in_flight.popleft()
+        try:
+            self._on_loss(loss)
+        except BaseException:
+            self._in_flight.clear()  # report the first loss that is refused, and no later one
+            raise

@@ -1,23 +1,20 @@
-"""The chapter as data: its settings, what it printed, and a run held against it.
+"""The chapter as data: its settings, its printed results, and a comparison with them.
 
-Source: Dive into Deep Learning, "Deep Recurrent Neural Networks", MXNet
-edition of spring 2019.
+Source: Dive into Deep Learning, "Deep Recurrent Neural Networks", MXNet edition of spring 2019.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
-
-import numpy as np
 
 from .._perplexity import perplexity
 from ..training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Settings:
+class ChapterSettings:
     """The settings of the chapter's run."""
 
     num_hiddens: int = 256
@@ -31,27 +28,22 @@ class Settings:
     num_examples: int = 10000
 
 
-CHAPTER = Settings()
+CHAPTER = ChapterSettings()
+VOCAB_SIZE = 44  # of the first 10,000 characters, including <unk>
+MINIBATCHES = 8  # per epoch, at any starting position
 
 
 def train_settings() -> TrainSettings:
-    """The chapter's run as ``d2l-deeprnn train`` can do it: on the book's text, nothing held out.
-
-    Prefixes are none of its settings.
-    """
-    from ..text.corpora import BOOK_TEXT  # here, since this file is read for a page of help too
+    """Return the settings with which ``d2l-deeprnn train`` repeats the chapter's run."""
+    from ..text.corpora import BOOK_TEXT  # imports MXNet, which --help does not need
 
     settings = asdict(CHAPTER)
     del settings["prefixes"]
     return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **settings)
 
 
-VOCAB_SIZE = 44  # of the first 10,000 characters, <unk> included
-MINIBATCHES = 8  # of an epoch, wherever it starts to read
-
-
 class PrintedLine(NamedTuple):
-    """A line that the book printed; seconds are since the line before it, on a GPU."""
+    """A line printed in the book; the seconds are those since the line before, on a GPU."""
 
     epoch: int
     perplexity: float
@@ -65,15 +57,10 @@ PRINTED = (
     PrintedLine(500, 1.036108, 6.71),
 )
 
-# For a picture: legend -> (epochs, perplexities).
-MARKS = {
-    "printed in the book": (
-        [line.epoch for line in PRINTED],
-        [line.perplexity for line in PRINTED],
-    )
-}
+# The same as points of a plot: legend -> (epochs, perplexities).
+MARKS = {"printed in the book": ([x.epoch for x in PRINTED], [x.perplexity for x in PRINTED])}
 
-# Epoch -> what the book predicted, one text a prefix.
+# Epoch -> the texts that the book predicted, one per prefix.
 PREDICTIONS: Dict[int, Tuple[str, ...]] = {
     epoch: (
         "traveller smiled. 'are you sure we can move freely in space",
@@ -84,54 +71,27 @@ PREDICTIONS: Dict[int, Tuple[str, ...]] = {
 
 
 class Band(NamedTuple):
-    """The perplexities between which ``judged`` is expected at some epoch; see ``EXPECTED``."""
+    """A prediction interval for the comparable perplexity of one more run; see ``EXPECTED``."""
 
     low: float
     high: float
 
-    def holds(self, perplexity: float) -> bool:
+    def contains(self, perplexity: float) -> bool:
+        """Return whether a perplexity lies within the band."""
         return self.low <= perplexity <= self.high
 
 
-# The perplexity of the best network that knows how frequent each character is, and nothing of
-# their order: the least of the 35 places where an epoch may start to read. All runs begin with a
-# plateau a little above it.
+# The lowest perplexity of a network that knows only character frequencies: the minimum over the 35
+# positions at which an epoch may start. Every run begins with a plateau slightly above it.
 UNIGRAM_PERPLEXITY = 19.659
 
-# Most trainings, of either library, jump once after epoch 250 to a perplexity of 2 to 4.4, and are
-# back after 3 to 6 epochs; see results/chapter_curves.csv. The book's epochs are to be judged also
-# where one falls on a jump: by the median of so many epochs up to it.
+# After epoch 250, most trainings of either library jump once to a perplexity of 2 to 4.4, and
+# return after 3 to 6 epochs; see results/chapter_curves.csv. If a printed epoch falls on a jump,
+# the run is judged by the median of this many epochs ending there.
 JUMPS_FROM, AROUND_A_JUMP = 250, 15
 
-
-def perplexities_of_epochs(losses: Sequence[float]) -> Dict[int, float]:
-    """Epoch -> its perplexity.
-
-    Args:
-        losses: of each minibatch of a run of the chapter, in nats a character.
-    """
-    starts = range(0, len(losses), MINIBATCHES)
-    means = [fmean(losses[start : start + MINIBATCHES]) for start in starts]
-    return {epoch: perplexity(mean) for epoch, mean in enumerate(means, start=1)}
-
-
-def judged(perplexities: Mapping[int, float], epoch: int) -> float:
-    """What a run is judged by at an epoch: its perplexity, or in a jump the median up to there.
-
-    Args:
-        perplexities: epoch -> perplexity of the run, for all its epochs.
-        epoch: one of them.
-    """
-    found = perplexities[epoch]
-    before = range(epoch - AROUND_A_JUMP + 1, epoch + 1)
-    usual = float(np.median([perplexities[e] for e in before if e in perplexities]))
-    # More than twice the loss, the logarithm of the perplexity.
-    return usual if epoch >= JUMPS_FROM and found > usual**2 else found
-
-
-# 99.9 % prediction intervals for one more run, from those in results/chapter_seeds.csv, taking the
-# logarithm of the loss (the logarithm of the perplexity, in nats) as normally distributed from
-# seed to seed; see EXPECTED.
+# 99.9 % prediction intervals for one more run, computed from results/chapter_seeds.csv. They assume
+# that log(loss), where the loss is log(perplexity), is normally distributed from seed to seed.
 BANDS = {
     125: Band(4.707, 19.598),
     250: Band(1.030, 1.115),
@@ -139,49 +99,73 @@ BANDS = {
     500: Band(1.009, 1.045),
 }
 
-# What has to be said wherever a band is shown; the shares are in results/interval_coverage.csv.
+# Shown beside every band. The coverage is in results/interval_coverage.csv.
 EXPECTED = (
-    "Expected: where one more run lies with a probability of 99.9 %, if the logarithm of the loss "
-    "is normally distributed from seed to seed. It is skewed: simulated with the skewness of the "
-    "ten seeds, the ranges hold 97.9 to 99.9 % of further runs. The range at epoch 125 ends just "
-    f"below {UNIGRAM_PERPLEXITY}, the perplexity of a network that knows only how frequent each "
-    "character is. That figure shows whether a run has left the plateau on which all begin; how "
-    "well it learns, only the later ones show. After epoch 250, eight or nine trainings in ten "
-    "jump once, to a perplexity of 2 to 4.4 for 3 to 6 epochs; a figure of more than twice the "
-    f"usual loss is judged by the median of the {AROUND_A_JUMP} epochs up to it."
+    "Expected: a range that contains one more run with a probability of 99.9 %, if the logarithm "
+    "of the loss is normally distributed from seed to seed. It is skewed: in simulations with the "
+    "skewness of the ten seeds, the ranges contain 97.9 to 99.9 % of further runs. The range at "
+    f"epoch 125 ends just below {UNIGRAM_PERPLEXITY}, the perplexity of a network that knows only "
+    "character frequencies. So epoch 125 shows only whether a run has left the initial plateau; "
+    "the later epochs show how well it learns. After epoch 250, eight or nine trainings in ten "
+    "jump once, to a perplexity of 2 to 4.4 for 3 to 6 epochs. A value above twice the usual loss "
+    f"is replaced by the median of the {AROUND_A_JUMP} epochs that end there."
 )
 
 
+def perplexities_of_epochs(losses: Sequence[float]) -> Dict[int, float]:
+    """Return the perplexity of each epoch, numbered from 1.
+
+    Args:
+        losses: the mean loss of each minibatch of a chapter run, in nats per character.
+    """
+    starts = range(0, len(losses), MINIBATCHES)
+    means = [fmean(losses[start : start + MINIBATCHES]) for start in starts]
+    return {epoch: perplexity(mean) for epoch, mean in enumerate(means, start=1)}
+
+
+def comparable_perplexity(perplexities: Mapping[int, float], epoch: int) -> float:
+    """Return the perplexity of an epoch or, if it falls on a jump, the median up to there.
+
+    Args:
+        perplexities: epoch -> perplexity, for all epochs of a run.
+        epoch: one of them.
+    """
+    value = perplexities[epoch]
+    before = range(epoch - AROUND_A_JUMP + 1, epoch + 1)
+    usual = median(perplexities[e] for e in before if e in perplexities)
+    # The loss is the logarithm of the perplexity, so this is twice the usual loss.
+    return usual if epoch >= JUMPS_FROM and value > usual * usual else value
+
+
 class Row(NamedTuple):
-    """One of the book's lines beside a run's."""
+    """A line of the book beside the values of a run."""
 
     epoch: int
     book: PrintedLine
     perplexity: float
     seconds: float
-    judged: float
+    comparable: float
     band: Band
     agrees: bool
 
 
 def compare(perplexities: Mapping[int, float], seconds: Mapping[int, float]) -> List[Row]:
-    """Hold a run's figures against the book's, at the book's epochs it reached.
+    """Compare a run with the book at each printed epoch that the run reached.
 
     Args:
-        perplexities: epoch -> perplexity of the run, for all its epochs.
-        seconds: epoch -> seconds from the start of training.
+        perplexities: epoch -> perplexity, for all epochs of the run.
+        seconds: epoch -> seconds since the start of training.
 
     Returns:
-        One row for each of the book's epochs that the run reached. What it
-        means to agree, and how sure that is, ``EXPECTED`` says.
+        One row per printed epoch. A row agrees if its comparable perplexity lies within its band;
+        ``EXPECTED`` explains how reliable that is.
     """
-    rows = []
+    rows: List[Row] = []
     since = 0.0
     for line in PRINTED:
         if line.epoch in perplexities:
-            perplexity, band = perplexities[line.epoch], BANDS[line.epoch]
-            elapsed = seconds[line.epoch] - since
-            by = judged(perplexities, line.epoch)
-            rows.append(Row(line.epoch, line, perplexity, elapsed, by, band, band.holds(by)))
-            since = seconds[line.epoch]
+            own, band = perplexities[line.epoch], BANDS[line.epoch]
+            value = comparable_perplexity(perplexities, line.epoch)
+            elapsed, since = seconds[line.epoch] - since, seconds[line.epoch]
+            rows.append(Row(line.epoch, line, own, elapsed, value, band, band.contains(value)))
     return rows

@@ -64,7 +64,7 @@ def verdict(run: Run) -> Verdict:
     outside = [row for row in rows if not row.agrees]
     if outside:
         which = "; ".join(
-            f"{row.judged:.6f} at epoch {row.epoch} is outside "
+            f"{row.comparable:.6f} at epoch {row.epoch} is outside "
             f"{row.band.low:.3f} to {row.band.high:.3f}"
             for row in outside
         )
@@ -131,7 +131,7 @@ def _table(run: Run) -> List[Sequence[str]]:
                     str(row.epoch),
                     f"{row.book.perplexity:.6f}",
                     f"{row.perplexity:.6f}",
-                    f"{row.judged:.6f}",
+                    f"{row.comparable:.6f}",
                     f"{row.band.low:.3f} to {row.band.high:.3f}",
                     "yes" if row.agrees else "NO",
                     f"{row.seconds:.2f}",

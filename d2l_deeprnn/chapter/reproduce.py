@@ -78,7 +78,7 @@ class Run:
     """
 
     corpus: str
-    settings: book.Settings
+    settings: book.ChapterSettings
     seed: int
     corpus_indices: np.ndarray
     vocab: Vocab
@@ -207,7 +207,7 @@ def _go_on(
     assert config is not None
     try:
         own, text, missing = config["corpus"], config["text"], config.get("missing")
-        settings, own_seed = book.Settings(**config["settings"]), config["seed"]
+        settings, own_seed = book.ChapterSettings(**config["settings"]), config["seed"]
         settings = replace(settings, prefixes=tuple(settings.prefixes))
         (there,) = located([own], text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -6,8 +6,7 @@ import time
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._checks import positive_int, positive_number, prefix_list, token_indices
-from .._mxnet import gluon, init, mx, nd
-from .._mxnet.allocator import keep_freed_memory
+from .._mxnet import gluon, init, keep_freed_memory, mx, nd
 from .._mxnet.blocks import describe
 from .._mxnet.context import check_ctx
 from .._perplexity import perplexity

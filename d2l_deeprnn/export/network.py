@@ -9,13 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from .._mxnet import autograd, gluon, nd
-from .._mxnet.blocks import (
-    activations,
-    cells_of,
-    describe,
-    is_as_its_class,
-    own_parameters,
-)
+from .._mxnet.blocks import FUSED, activations, describe, is_unmodified
 from .._mxnet.context import device_of
 from .._version import __version__
 from ..nn.deepgates import DeepGateLSTMCell
@@ -34,7 +28,6 @@ TOLERANCE = 1e-5
 PERTURBATION = 2.0**-17
 # Scores that are compared at a time; they decide memory, not results.
 NUM_SCORES = 2**22
-FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
 STACKS = (gluon.rnn.SequentialRNNCell, gluon.rnn.HybridSequentialRNNCell)
 WEIGHTS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
 # What computes scores and the new state from token indices and a state; see Network.forward.
@@ -300,7 +293,7 @@ def _check_type(block: Any, types: Sequence[type], what: str) -> None:
 
 
 def _check_unchanged(block: Any, what: str) -> None:
-    if not is_as_its_class(block):
+    if not is_unmodified(block):
         raise ExportError(
             f"{what} has hooks or replaced methods, which the export would lose: remove them first"
         )
@@ -323,7 +316,7 @@ def _layers(rnn: Any, what: str) -> List[Layer]:
             for mode, parameters in zip(modes, recurrent_parameters(rnn))
         ]
     if kind in STACKS:
-        cells = [_layers(cell, f"{what}[{i}]") for i, cell in enumerate(cells_of(rnn))]
+        cells = [_layers(rnn[i], f"{what}[{i}]") for i in range(len(rnn))]
         return [layer for layers in cells for layer in layers]
     # Both act in training only.
     if kind is gluon.rnn.DropoutCell:
@@ -338,7 +331,8 @@ def _layers(rnn: Any, what: str) -> List[Layer]:
                 "be exported"
             )
         return [base[0]._replace(residual=True)]
-    return [Layer(_mode_of_cell(rnn, what), **_values(own_parameters(rnn)))]
+    mode = _mode_of_cell(rnn, what)
+    return [Layer(mode, **_values({name: getattr(rnn, name) for name in WEIGHTS}))]
 
 
 def _values(parameters: Mapping[str, gluon.Parameter]) -> Dict[str, Any]:
@@ -371,7 +365,7 @@ def _mode_of_cell(cell: Any, what: str) -> str:
             "relu in an RNNCell, can be exported"
         )
     if kind is DeepGateLSTMCell:
-        if set(own_parameters(cell)) == set(WEIGHTS):
+        if len(cell.collect_params().keys()) == len(WEIGHTS):
             return "lstm"
         raise ExportError(
             f"{what} is a DeepGateLSTMCell with gate_depth above 1, which no export format supports"

@@ -1,9 +1,17 @@
-"""The fast path: which models are trained and decoded in less time, and how.
+"""The fast path: the chapter's own model is trained and decoded in less time.
 
-Only the chapter's own model takes it: an ``RNNModel`` around one fused layer of Gluon or around a
-``StackedRNN``, exactly as it was written (no subclass, hook, replaced method, compiled or shared
-part). For any other model this module does nothing, and it is called as what it is. The forward
-pass is ``RNNModel.hybrid_forward`` in either case; what changes is the recurrent layer inside it.
+Skip this module to understand the rest. Without it, every model is simply called, and gives the
+same numbers up to rounding. Its parts are independent:
+
+- ``flatten_parameters`` puts the parameters into one vector, which is clipped and updated as such.
+- ``training_forward`` compiles the forward pass, which reads that vector.
+- ``one_step`` compiles single time steps for decoding.
+- ``LateLosses``, for models of every kind, keeps the device busy while losses are read.
+
+Only an ``RNNModel`` around one fused layer of Gluon or a ``StackedRNN`` takes the fast path,
+exactly as it was written: not a subclass, without hooks or replaced methods, not compiled, not
+shared. The fast path replaces nothing of the model either. The forward pass remains
+``RNNModel.hybrid_forward``, called on a shallow copy of the model with another recurrent layer.
 """
 
 from __future__ import annotations
@@ -13,24 +21,35 @@ import weakref
 from typing import Any, Callable, List, Optional, Sequence
 
 from .._mxnet import gluon, mx
-from .._mxnet.blocks import blocks_in, is_as_its_class, learn_shapes
+from .._mxnet.blocks import FUSED, blocks_in, is_unmodified, learn_shapes
+from .._mxnet.context import device_of, queueing, serialize_calls
 from .._mxnet.fast import (
-    FUSED,
     CompiledFunction,
     FlatParameters,
-    LayerOfCells,
-    LayerOnVector,
+    LateLosses,
     are_alike,
-    are_float32,
-    called_by_one_thread,
+    copy_parameters,
     is_basic,
     is_compiled,
+    layer_of_cells,
+    layer_on_vector,
     layer_parameters,
     methods_of,
-    snapshot,
+    structure,
 )
 from .model import RNNModel
 from .stacked import StackedRNN
+
+__all__ = [
+    "FlatParameters",
+    "LateLosses",
+    "draws_nothing",
+    "flat_parameters",
+    "flatten_parameters",
+    "one_step",
+    "structure",
+    "training_forward",
+]
 
 Forward = Callable[..., Any]
 
@@ -38,33 +57,33 @@ _CLASSES = (
     *(RNNModel, StackedRNN, *FUSED),
     *(gluon.nn.Dense, gluon.nn.Activation, gluon.nn.Dropout, gluon.nn.HybridSequential),
 )
-_AS_WRITTEN = methods_of(_CLASSES)
+_ORIGINAL_METHODS = methods_of(_CLASSES)
 # Not an attribute of the model, which would be copied and pickled with it.
 _flat: weakref.WeakKeyDictionary[Any, FlatParameters] = weakref.WeakKeyDictionary()
 
 
 def flatten_parameters(model: Any) -> None:
-    """Keep the parameters of the chapter's own model in one vector, so that it trains faster.
+    """Put the parameters of the chapter's own model into one vector.
 
-    Call it right after drawing or loading the parameters: like that, it gives them new arrays,
+    Call it right after drawing or loading the parameters. Like that, it gives them new arrays,
     which views of the old ones do not follow.
 
     Args:
         model: of any kind; only the chapter's own changes.
     """
-    if not _is_chapters(model) or not are_float32(_parameters(model)):
-        return
-    params, ctx = _parameters(model), model.dense.weight.list_ctx()[0]
-    learn_shapes(model, ctx)
-    trained = all(param.grad_req == "write" for param in params)
-    if trained and are_alike(params) and len(model.collect_params().keys()) == len(params):
+    params = _ready_parameters(model)
+    if (
+        params is not None
+        and all(param.grad_req == "write" for param in params)
+        and len(model.collect_params().keys()) == len(params)
+    ):
         _flat[model] = FlatParameters(params)
 
 
 def flat_parameters(model: Any) -> Optional[FlatParameters]:
-    """The vector of a model's parameters, if it has one and still takes the fast path."""
+    """Return the vector of a model's parameters, if it has one and still takes the fast path."""
     flat = _flat.get(model)
-    usable = flat is not None and _is_chapters(model) and flat.hold(_parameters(model))
+    usable = flat is not None and is_chapter_model(model) and flat.belongs_to(_parameters(model))
     return flat if usable else None
 
 
@@ -76,7 +95,7 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
         flat: its parameters; gradients flow back to their vector.
 
     Returns:
-        A function ``(inputs, state) -> (scores, state)``, which computes what the model does.
+        A function ``(inputs, state) -> (scores, state)`` that computes what the model does.
     """
     layers, parts, first = _fused_layers(model), [], 0
     for layer in layers:
@@ -85,7 +104,7 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
         first += number
 
     def forward(inputs: Any, state: Any, vectors: Sequence[Any]) -> Any:
-        on_vectors = [LayerOnVector(layer, vector) for layer, vector in zip(layers, vectors)]
+        on_vectors = [layer_on_vector(layer, vector) for layer, vector in zip(layers, vectors)]
         return _with_layers(model, on_vectors).hybrid_forward(mx.sym, inputs, state)
 
     # Not with static_alloc: MXNet 1.9.1 then sometimes aborts in a backward pass through several
@@ -97,69 +116,80 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
 def one_step(model: Any) -> Forward:
     """Return a faster drop-in replacement for a model for one time step at a time.
 
-    Nothing of the model is changed, and other threads may use it meanwhile. The replacement
-    computes with the parameters as they are now.
+    The model is not changed, and other threads may use it meanwhile. The replacement keeps the
+    present values of the parameters.
 
     Args:
         model: of any kind; any but the chapter's own is called as it is.
     """
-    if not _is_chapters(model) or not are_alike(_parameters(model)):
-        return called_by_one_thread(model)
+    params = _ready_parameters(model)
+    if params is None:
+        return serialize_calls(model)
 
     def forward(inputs: Any, state: Any) -> Any:
-        cells = [LayerOfCells(layer) for layer in _fused_layers(model)]
+        cells = [layer_of_cells(layer) for layer in _fused_layers(model)]
         return _with_layers(model, cells).hybrid_forward(mx.sym, inputs, state)
 
     # MXNet 1.9.1 can deadlock if two threads queue operations that share several arrays. Freeing a
     # graph with static shapes is such an operation on all of its arrays. So the graph gets arrays
     # of its own and queues each operation alone: it shares at most one array, a temporary space.
     flags = {"static_alloc": True, "static_shape": True, "forward_bulk_size": 1}
-    return CompiledFunction(forward, snapshot(_parameters(model)), **flags)
+    return CompiledFunction(forward, copy_parameters(params), **flags)
 
 
 def draws_nothing(model: Any) -> bool:
-    """Return whether a model surely draws no random numbers while it is trained.
+    """Return whether a model certainly draws no random numbers while it is trained.
 
-    That is known of the chapter's own model around one fused layer, and of no other.
+    This is known of the chapter's own model around one fused layer, and of no other.
     """
-    return flat_parameters(model) is not None and type(model.rnn) in FUSED
+    return is_chapter_model(model) and type(model.rnn) in FUSED
 
 
-def _is_chapters(model: Any) -> bool:
+def is_chapter_model(model: Any) -> bool:
     """Return whether a model is exactly the chapter's, around one fused layer or a stack."""
-    if type(model) is not RNNModel or methods_of(_CLASSES) != _AS_WRITTEN:
+    if type(model) is not RNNModel or methods_of(_CLASSES) != _ORIGINAL_METHODS:
         return False
     layers, blocks = _fused_layers(model), blocks_in(model)
     kinds = [type(block) for block in blocks]
     return (
-        bool(layers)
-        and all(map(is_basic, layers))
-        # and nothing else with parameters
+        all(map(is_basic, layers))
+        # no other parameters, and none shared
         and set(kinds) <= set(_CLASSES)
         and sum(kind in FUSED for kind in kinds) == len(layers)
         and kinds.count(gluon.nn.Dense) == kinds.count(RNNModel) == 1
         and type(model.dense) is gluon.nn.Dense
         and isinstance(model.dense.act, (gluon.nn.Activation, type(None)))
-        # and nobody has given a part hooks or methods of its own, or compiled it
-        and all(map(is_as_its_class, blocks))
-        and not is_compiled(model)
+        # no hooks or methods of its own, and nothing compiled
+        and all(is_unmodified(block) and not is_compiled(block) for block in blocks)
     )
 
 
+def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
+    """Return the parameters of a model that takes the fast path, all with values; else None."""
+    if not is_chapter_model(model):
+        return None
+    params = _parameters(model)
+    if not are_alike(params):
+        return None
+    with queueing:
+        learn_shapes(model, device_of(model))
+    return params
+
+
 def _fused_layers(model: RNNModel) -> List[gluon.Block]:
-    """The fused layers of a model; those of a stack from the lowest to the uppermost."""
+    """Return the fused layers of a model, from the lowest to the uppermost."""
     return list(model.rnn.levels) if type(model.rnn) is StackedRNN else [model.rnn]
 
 
 def _parameters(model: RNNModel) -> List[gluon.Parameter]:
-    """The parameters of a model in the order of the vector: layer by layer, then the output's."""
+    """Return the parameters in the order of the vector: layer by layer, then the output's."""
     of_layers = [param for layer in _fused_layers(model) for param in layer_parameters(layer)]
     dense = model.dense
     return [*of_layers, dense.weight, *([] if dense.bias is None else [dense.bias])]
 
 
 def _with_layers(model: RNNModel, layers: Sequence[Any]) -> RNNModel:
-    """A shallow copy of a model with other functions in place of its fused layers."""
+    """Return a shallow copy of a model with functions in place of its fused layers."""
     copied = copy.copy(model)
     # Gluon's __setattr__ accepts only blocks here, and would register them with the model.
     if type(model.rnn) is StackedRNN:

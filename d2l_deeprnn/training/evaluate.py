@@ -10,8 +10,7 @@ import numpy as np
 
 from .._checks import positive_int, token_indices
 from .._mxnet import mx, nd
-from .._mxnet.context import check_ctx, device_of
-from .._mxnet.fast import called_by_one_thread
+from .._mxnet.context import check_ctx, device_of, serialize_calls
 from .._perplexity import perplexity
 from .ranks import ALONE, Ranks
 
@@ -108,7 +107,7 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
-    forward = called_by_one_thread(model)
+    forward = serialize_calls(model)
     vocab_size = getattr(model, "vocab_size", None)
     step, end = 0, warm_up + length if part else 0
     with ranks.working():

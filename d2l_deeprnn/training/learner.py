@@ -10,8 +10,7 @@ from typing import Any, Callable, List, Optional
 import numpy as np
 
 from .._checks import expected_arrays, token_indices
-from .._mxnet import gluon, mx, nd, optimizers
-from .._mxnet.allocator import keep_freed_memory
+from .._mxnet import gluon, keep_freed_memory, mx, nd, optimizers
 from .._mxnet.blocks import blocks_in, learn_shapes, named_parameters
 from .._mxnet.context import (
     check_ctx,

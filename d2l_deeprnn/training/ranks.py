@@ -28,9 +28,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from .._checks import positive_number
-from .._mxnet import mx, nd, repairs, threads
+from .._mxnet import in_memory, mx, nd, repairs, threads
 from .._mxnet.context import try_all_gpus, try_gpu
-from .._mxnet.memory import in_memory
 from ..errors import D2LError, is_bad_input
 from ..files import printable
 from .launcher import ONE_EACH, TIMEOUT, launched, number, process_name, say

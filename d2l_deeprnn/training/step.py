@@ -7,10 +7,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .._checks import positive_number
 from .._mxnet import autograd, gluon, mx, nd
-from .._mxnet.context import check_ctx
-from .._mxnet.fast import FlatParameters, queueing, structure
+from .._mxnet.context import check_ctx, queueing
 from .._mxnet.optimizers import is_plain_sgd, parameters
-from ..nn.fast import flat_parameters, training_forward
+from ..nn.fast import FlatParameters, flat_parameters, structure, training_forward
 from .ranks import ALONE, Ranks
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, List, NamedTuple, Optional
 
-from .._mxnet.losses import LateLosses
+from ..nn.fast import LateLosses
 from ..text.minibatches import Minibatches
 from .step import Step
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from d2l_deeprnn._mxnet import allocator as _allocator
+from d2l_deeprnn._mxnet import library as _allocator
 
 PROGRAM = """
 import resource, sys
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 def run(wish):
-    environment = {**os.environ, _allocator.VARIABLE: wish}
+    environment = {**os.environ, _allocator.ALLOCATOR_VARIABLE: wish}
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
     figures, faults = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -49,7 +49,7 @@ def test_only_glibc_is_told(monkeypatch, libc, expected):
         def __init__(self, name):
             self.mallopt = lambda *setting: told.append(setting) or 1
 
-    monkeypatch.delenv(_allocator.VARIABLE, raising=False)
+    monkeypatch.delenv(_allocator.ALLOCATOR_VARIABLE, raising=False)
     monkeypatch.setattr(platform, "libc_ver", lambda: (libc, "1"))
     monkeypatch.setattr(_allocator.ctypes, "CDLL", Library)
     assert _allocator.keep_freed_memory() is expected
@@ -57,9 +57,9 @@ def test_only_glibc_is_told(monkeypatch, libc, expected):
 
 
 def test_it_can_be_left_alone_and_an_unknown_wish_is_named(monkeypatch):
-    monkeypatch.setenv(_allocator.VARIABLE, "default")
+    monkeypatch.setenv(_allocator.ALLOCATOR_VARIABLE, "default")
     assert not _allocator.keep_freed_memory()
-    monkeypatch.setenv(_allocator.VARIABLE, "off")
+    monkeypatch.setenv(_allocator.ALLOCATOR_VARIABLE, "off")
     with pytest.raises(
         ValueError, match="D2L_DEEPRNN_ALLOCATOR must be keep or default, not 'off'"
     ):

@@ -68,12 +68,12 @@ def test_bands_are_derived_from_the_seeds(figures):
 
 def test_the_books_own_figures_lie_within_the_bands():
     for line in book.PRINTED:
-        assert book.BANDS[line.epoch].holds(line.perplexity)
+        assert book.BANDS[line.epoch].contains(line.perplexity)
 
 
 def test_the_originals_figures_lie_within_the_bands():
     for row in rows("original_seeds.csv"):
-        assert book.BANDS[int(row["epoch"])].holds(float(row["judged"])), row
+        assert book.BANDS[int(row["epoch"])].contains(float(row["judged"])), row
 
 
 def test_unigram_perplexity_is_that_of_the_text(book_dir):
@@ -128,13 +128,13 @@ def test_a_figure_on_a_jump_is_judged_by_those_before_it():
         curve[epoch] = 3.5
         rows = {row.epoch: row for row in book.compare(curve, seconds)}
         assert rows[375].agrees, epoch
-    assert (rows[375].perplexity, rows[375].judged) == (3.5, 1.03)
-    assert (rows[250].judged, rows[500].judged) == (1.06, 1.03)
+    assert (rows[375].perplexity, rows[375].comparable) == (3.5, 1.03)
+    assert (rows[250].comparable, rows[500].comparable) == (1.06, 1.03)
     # One that stays there has not jumped.
     for epoch in range(360, 376):
         curve[epoch] = 3.5
     rows = {row.epoch: row for row in book.compare(curve, seconds)}
-    assert not rows[375].agrees and rows[375].judged == 3.5
+    assert not rows[375].agrees and rows[375].comparable == 3.5
     # What is no number is none in the end.
     assert not book.compare({**curve, 500: math.nan}, seconds)[-1].agrees
 
@@ -151,7 +151,7 @@ def test_the_seeds_jump_as_is_said():
             jumped[path.name.split("-")[0]] += 1
             heights.append(max(curve[e] for e in high))
             lengths.append(high[-1] - high[0] + 1)
-            assert all(book.judged(curve, e) < 1.2 for e in high)
+            assert all(book.comparable_perplexity(curve, e) < 1.2 for e in high)
     assert set(jumped.values()) == {8, 9}
     assert min(heights) > 2 and max(heights) <= 4.4 + 0.005
     assert (min(lengths), max(lengths)) == (3, 6)
@@ -190,7 +190,7 @@ def test_the_coverage_that_is_claimed_was_simulated():
     skewed = [float(row["coverage"]) for row in found if row["what"] != "simulated, normal"]
     assert len(normal) == 4 and len(skewed) == 8
     assert all(share == pytest.approx(0.999, abs=0.0003) for share in normal)
-    claimed = re.search(r"hold ([\d.]+) to ([\d.]+) % of further runs", book.EXPECTED).groups()
+    claimed = re.search(r"contain ([\d.]+) to ([\d.]+) % of further runs", book.EXPECTED).groups()
     assert claimed == tuple(f"{100 * share:.1f}" for share in (min(skewed), max(skewed)))
 
 
@@ -223,4 +223,4 @@ def test_compare_takes_the_epochs_that_were_reached():
 
 @pytest.mark.parametrize("perplexity", [math.nan, math.inf, 1.0])
 def test_no_band_holds_what_is_not_a_result(perplexity):
-    assert not any(band.holds(perplexity) for band in book.BANDS.values())
+    assert not any(band.contains(perplexity) for band in book.BANDS.values())

@@ -11,7 +11,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import autograd, gluon, init, mx, nd
-from d2l_deeprnn._mxnet.losses import IN_FLIGHT
+from d2l_deeprnn._mxnet.fast import IN_FLIGHT
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 
 CTX = mx.cpu()

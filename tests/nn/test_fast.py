@@ -274,7 +274,7 @@ def test_training_is_that_of_a_model_left_as_it_is(mode, num_layers, theta, monk
 
     ours = trained()
     assert ours[2] == 1  # to learn the shapes
-    monkeypatch.setattr(fast, "_is_chapters", lambda model: False)
+    monkeypatch.setattr(fast, "is_chapter_model", lambda model: False)
     plain = trained()
     assert plain[2] > 30
     np.testing.assert_allclose(ours[1], plain[1], rtol=1e-5)

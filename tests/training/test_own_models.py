@@ -733,7 +733,7 @@ def test_a_model_may_be_changed_between_epochs(change, text, minibatch_losses, m
         found.append(minibatch_losses())
         if change is hook:
             assert model.hooked == len(found[-1]) // 2
-        monkeypatch.setattr(fast, "_is_chapters", lambda model: False)
+        monkeypatch.setattr(fast, "is_chapter_model", lambda model: False)
     np.testing.assert_allclose(*found, rtol=1e-4)
 
 

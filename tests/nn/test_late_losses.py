@@ -3,7 +3,7 @@
 import pytest
 
 from d2l_deeprnn._mxnet import nd
-from d2l_deeprnn._mxnet.losses import IN_FLIGHT, LateLosses
+from d2l_deeprnn._mxnet.fast import IN_FLIGHT, LateLosses
 
 
 def test_each_loss_waits_for_those_behind_it():
