@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Optional
 
 from ..evidence.live import ProgressBar, duration
-from ..exercises import EXERCISES, NOTEBOOKS
+from ..exercises import EXERCISES
 from ..files import user_path
 from .console import DONE, print_line, print_table
 
@@ -49,11 +49,11 @@ was."""
 def run(arguments: argparse.Namespace) -> int:
     """Run a study, print its tables, keep rows and pictures; gives the status."""
     from ..evidence.figures import save_figure
-    from ..exercises import texts
+    from ..exercises.study import library
     from ..training.run_directory import RunError
 
     study = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
-    books = texts.library(arguments.quick)
+    books = library(arguments.quick)
     if books.note:
         print_line(books.note)
     if arguments.out is not None:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise RunError(f"{arguments.out} is not a directory: choose another") from None
     with ProgressBar(print_line) as bar:
         try:
-            rows = study.study(quick=arguments.quick, out=arguments.out, watch=_Shown(bar))
+            rows = study.study(quick=arguments.quick, out=arguments.out, observer=_Display(bar))
         except KeyboardInterrupt:
             if arguments.out is not None:
                 out = arguments.out
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_line()
         print_table(table)
     print_line()
-    print_line(f"The answer for real books: the project's notebooks/{NOTEBOOKS[arguments.name]}")
+    print_line(f"The answer for real books: the project's notebooks/{study.NOTEBOOK}")
     if books.note:
         print_line()
         print_line(books.note)
@@ -85,8 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-class _Shown:
-    """A study's ``Watch``: a line for each run, and the progress within its epochs.
+class _Display:
+    """A study's ``Observer`` that shows a line for each run, and the progress of its epochs.
 
     Args:
         bar: shows the progress.
@@ -97,8 +97,8 @@ class _Shown:
 
     def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
         left = "" if seconds_left is None else f" (about {duration(seconds_left)} left)"
-        words = ", ".join(f"{name} {value}" for name, value in run.items())
-        self._bar.line(f"run {done + 1} of {total}{left}: {words}")
+        columns = ", ".join(f"{name} {value}" for name, value in run.items())
+        self._bar.line(f"run {done + 1} of {total}{left}: {columns}")
         self._run = f"run {done + 1}/{total}"
 
     def minibatch(self, progress: Progress) -> None:

@@ -30,7 +30,7 @@ def test_the_interval_of_a_mean():
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     margin = 2.776 * math.sqrt(2.5 / 5)
     assert found == pytest.approx((3, 3 - margin, 3 + margin), abs=1e-3)
-    assert found.holds(1.1) and not found.holds(1.0)
+    assert found.contains(1.1) and not found.contains(1.0)
     # Bonferroni, for 5 of them: the quantile of 99.5 %
     wider = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], comparisons=5)
     assert wider.high - 3 == pytest.approx(4.604 * math.sqrt(0.5), abs=1e-3)
@@ -40,7 +40,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     draw = random.Random(0)
     means, slopes, xs = 0, 0, [1, 2, 4, 7, 9]
     for _ in range(2000):
-        means += mean_interval([draw.gauss(3, 2) for _ in range(4)]).holds(3)
-        slopes += slope_interval(xs, [0.5 * x + draw.gauss(1, 0.3) for x in xs]).holds(0.5)
+        means += mean_interval([draw.gauss(3, 2) for _ in range(4)]).contains(3)
+        slopes += slope_interval(xs, [0.5 * x + draw.gauss(1, 0.3) for x in xs]).contains(0.5)
     assert means / 2000 == pytest.approx(0.95, abs=0.015)
     assert slopes / 2000 == pytest.approx(0.95, abs=0.015)
