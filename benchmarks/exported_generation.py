@@ -1,14 +1,14 @@
-"""How many characters a second does an exported model write, and the model itself?
+"""How many characters per second does an exported model write, and the model itself?
 
-In turn, for the chapter's two layers of 256 hidden units and for two of 512: our
-``generate``, the page's network in headless Chromium, the graph in ONNX Runtime,
-and the weights in PyTorch. Each takes the most likely character each time. Writes
-``results/exported_generation.csv``, ``.json`` and ``.svg``.
+The programs are our ``generate``, the web page's network in headless Chromium, the graph in ONNX
+Runtime and the weights in PyTorch, each with two layers of 256 and of 512 hidden units. All of them
+take the most likely character each time. Writes ``results/exported_generation.csv``, ``.json`` and
+``.svg``.
 
     python benchmarks/exported_generation.py
 
-It needs the extras ``bench`` and ``browser``, and Chromium with chromedriver.
-Parameters are random: what is written makes no sense, and takes as long.
+Needs the extras ``bench`` and ``browser``, and Chromium with chromedriver. The parameters are
+random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from turns import Contest
 
 NUM_CHARS = 1000
 PREFIX = "time traveller"
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # with <unk>, 28 tokens: as many as the chapter has
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # 28 tokens with <unk>
 LAYERS = 2
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-# What the page does for each character, without showing it.
+# The page's work for each character, without showing it.
 SCRIPT = """
 const [start, length] = arguments, state = network.beginState();
 const largest = (scores) => scores.reduce((best, s, i) => (s > scores[best] ? i : best), 0);
@@ -45,14 +45,14 @@ def model(num_hiddens):
     import d2l_deeprnn as d2l
 
     d2l.set_seed(0)
-    made = d2l.RNNModel(rnn.LSTM(num_hiddens, LAYERS), len(ALPHABET) + 1)
-    made.initialize(d2l._mxnet.init.Normal(0.3))
-    made(mx.nd.zeros((1, 1)), made.begin_state(batch_size=1))  # tells the layers their sizes
-    return made, d2l.Vocab(ALPHABET)
+    network = d2l.RNNModel(rnn.LSTM(num_hiddens, LAYERS), len(ALPHABET) + 1)
+    network.initialize(mx.init.Normal(0.3))
+    network(mx.nd.zeros((1, 1)), network.begin_state(batch_size=1))  # sets the shapes
+    return network, d2l.Vocab(ALPHABET)
 
 
 def exported(num_hiddens, format, **options):
-    """The path of a file that holds the model."""
+    """Export the model to a temporary file, and return its path."""
     import d2l_deeprnn as d2l
 
     path = Path(tempfile.mkdtemp()) / f"model.{format}"
@@ -126,7 +126,7 @@ def pytorch(num_hiddens):
 
 
 def indices():
-    """The prefix as the vocabulary numbers it."""
+    """Return the token indices of the prefix."""
     import d2l_deeprnn as d2l
 
     return d2l.Vocab(ALPHABET).encode(PREFIX).tolist()

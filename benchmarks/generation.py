@@ -1,14 +1,12 @@
-"""How many characters a second are written? The chapter's model, decoding.
+"""How many characters per second does the chapter's model write?
 
-In turn: the book's function as installed (``d2l`` 0.9.1), our
-``predict_rnn_gluon``, our ``generate`` (greedy, sampled, eight texts in one
-batch), and greedy decoding in PyTorch, written as its users write it. Writes
-``results/generation.csv`` and ``.json``.
+The programs are the book's function as installed (``d2l`` 0.9.1), our ``predict_rnn_gluon``, our
+``generate`` (greedy, sampled, eight texts in one batch), and greedy decoding in PyTorch, as its
+users would write it. Writes ``results/generation.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/generation.py
 
-It needs the extras ``test`` and ``bench``. Parameters are random: what is
-written makes no sense, and takes as long.
+Needs the extras ``test`` and ``bench``. The parameters are random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from turns import Contest, as_installed
 
 NUM_CHARS = 500
 PREFIX = "time traveller"
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # with <unk>, 28 tokens: as many as the chapter has
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # 28 tokens with <unk>
 HIDDENS, LAYERS = 256, 2
 
 
@@ -35,12 +33,13 @@ def theirs():
 
 
 def ours():
+    import mxnet as mx
     from mxnet.gluon import rnn
 
     import d2l_deeprnn as d2l
 
     model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(d2l._mxnet.init.Normal(0.3))
+    model.initialize(mx.init.Normal(0.3))
     return model, d2l.Vocab(ALPHABET)
 
 
@@ -83,7 +82,7 @@ def pytorch():
 
 
 def _count(*texts):
-    # The original writes <unk> where it is the likeliest, and then more than one letter.
+    # The original writes <unk>, of more than one letter, if that is the most likely token.
     return [sum(len(text.replace("<unk>", "?")) - len(PREFIX) for text in texts)]
 
 

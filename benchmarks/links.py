@@ -1,16 +1,14 @@
 """How long do two machines take to sum gradients, by the link between them, and N machines?
 
-Two hosts are made of network namespaces of this machine, with a link between
-them that is slowed down; on each is a process of one thread. From the times, and
-from those of minibatches in ``results/ranks.csv``, follows how much faster N
-machines would be. Writes ``results/ranks_links.csv``, ``results/ranks_model.csv``,
-each with ``.json``, and ``results/ranks_model.svg``.
+Two network namespaces of this machine serve as hosts, with a slowed-down link between them and one
+process of one thread on each. These times and those of minibatches in ``results/ranks.csv`` predict
+how much faster N machines would be. Writes ``results/ranks_links.csv`` and
+``results/ranks_model.csv``, each with ``.json``, and ``results/ranks_model.svg``.
 
     python benchmarks/links.py
 
-It needs the extra ``mpi``, Linux, and the rights of root, with which it makes
-the namespaces; at the end it removes them. For the time it runs, their names are
-in ``/etc/hosts``.
+Needs the extra ``mpi``, Linux, and root for the namespaces, which are removed at the end. While it
+runs, their names are in ``/etc/hosts``.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ from d2l_deeprnn.evidence.records import column, read_rows, select
 HOSTS = {"d2l-first": "10.213.0.1", "d2l-second": "10.213.0.2"}
 GIGABITS = (1, 10)
 NETWORKS = {0.85: 256, 13: 1024}  # million parameters -> hidden units
-MOST = 256  # machines, and rows of all of them
+MOST = 256  # largest number of machines, and rows of all machines together
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RANKS = str(Path(__file__).parent / "ranks.py")
-# What `ssh HOST COMMAND` would do.
+# Does in a namespace what `ssh HOST COMMAND` would do
 SHELL = """\
 #!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
@@ -50,7 +48,7 @@ def run(*words):
 
 @contextlib.contextmanager
 def two_hosts():
-    """Make two hosts with a link; gives the words that start a process on each."""
+    """Make two hosts; yield the ends of their link, and a command that starts processes on them."""
     hosts = Path("/etc/hosts")
     before = hosts.read_text()
     links = list(zip(HOSTS, ("d2l0", "d2l1")))
@@ -71,7 +69,7 @@ def two_hosts():
             lines = [f"{address} {host}\n" for host, address in HOSTS.items()]
             hosts.write_text(before + "".join(lines))
             launcher = ["-launcher", "rsh", "-launcher-exec", str(shell), "-hosts", ",".join(HOSTS)]
-            # By TCP: they would notice that they share a kernel, and memory.
+            # TCP, as they would otherwise use shared memory.
             launcher += ["-genv", "UCX_TLS", "tcp,self", "-n", "2"]
             yield links, ("ip", "netns", "exec", first, MPIEXEC, *launcher)
         finally:
@@ -87,7 +85,7 @@ def slow_down(links, gigabits):
 
 
 def measure(rounds):
-    """Times of sums and, for some networks, of minibatches of 32 rows, 16 on each host."""
+    """Measure sums and, for some networks, minibatches of 32 rows, 16 on each host."""
     work = [("sum", millions) for millions in MILLIONS]
     work += [("minibatch", millions) for millions in NETWORKS]
     rows = []
@@ -144,7 +142,7 @@ def model(links, alone):
                         "rows_of_all_fixed": round(
                             of_all / (base + each * MOST / machines + to_sum), 3
                         ),
-                        # Where it can be measured: what two machines take for 16 rows each.
+                        # Two machines with 16 rows each were also measured.
                         **(
                             {
                                 "predicted_milliseconds": round(half + two, 3),
@@ -159,7 +157,7 @@ def model(links, alone):
 
 
 def figure(rows):
-    """Draw rows, those just computed or those of ``ranks_model.csv``."""
+    """Plot rows that were computed or read from ``ranks_model.csv``."""
     titles = {
         "rows_of_each_fixed": "32 rows on each machine",
         "rows_of_all_fixed": f"{MOST} rows on all machines",

@@ -1,12 +1,12 @@
-"""How much longer does a model of one's own take than the chapter's? Training and decoding.
+"""How much longer does a user's own model take than the chapter's? Training and decoding.
 
-Only the chapter's own model takes the fast path. The model of one's own is the chapter's as a
-subclass that changes nothing, so both compute the same; the library of 2019 (``d2l`` 0.9.1, all
-threads) trains and decodes that one too. Writes ``results/own_models.csv`` and ``.json``.
+Only the chapter's own model takes the fast path. The user's model here is a subclass that changes
+nothing, so both compute the same. The library of 2019 (``d2l`` 0.9.1, all threads) trains and
+decodes it, too. Writes ``results/own_models.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/own_models.py
 
-It needs the extra ``test``. Seconds are those of 120 minibatches, or of 500 characters.
+Needs the extra ``test``. Seconds are for 120 minibatches, or for 500 characters.
 """
 
 from __future__ import annotations
