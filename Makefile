@@ -49,7 +49,7 @@ install: $(VENV)/installed-base
 	@echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'
 
 test: $(VENV)/installed-test
-	$(VENV_PYTHON) -m pytest $(ARGS)
+	$(VENV_PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/installed-test
 	$(VENV_PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)

@@ -1,6 +1,6 @@
 """Metadata and requirements of ``d2l_deeprnn``.
 
-``environment.yml`` repeats the requirements for conda; ``tests/test_packaging.py`` compares the two.
+``environment.yml`` repeats the requirements for conda; ``tests/test_packaging.py`` compares them.
 """
 
 import re
@@ -44,8 +44,8 @@ BASE = [
     "requests>=2.25,<3",
     # For reports. 3.1 is the oldest that supports Python 3.8 to 3.13.
     "jinja2>=3.1,<4",
-    # Guesses encodings. Older versions are often wrong or have other arguments. Requests before 2.33
-    # warns about chardet 7, and Requests 2.34 would about chardet 8.
+    # Guesses encodings. Older versions are often wrong or have other arguments. Requests before
+    # 2.33 warns about chardet 7, and Requests 2.34 would about chardet 8.
     'chardet>=7.4.3,<8; python_version >= "3.10"',
     'requests>=2.33; python_version >= "3.10"',
     # MXNet imports distutils, which Python 3.12 dropped and setuptools still has, including its
@@ -83,6 +83,7 @@ EXTRAS = {
         *TENSORBOARD,
         "pytest>=7.4",
         "pytest-timeout>=2.2",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.80",
         *MPI,
         # Exact, so that linters agree everywhere. mypy 1.14 is the last for Python 3.8.

@@ -4,7 +4,7 @@
     python benchmarks/exports.py --runs DIR
 
 Exports the best checkpoint of each run as ONNX and as safetensors. All libraries score the
-validation part of the run's text in one go, in float32. Writes ``results/export.csv`` and ``.json``.
+validation part of the run's text in one go, in float32. Writes ``results/export.csv``, ``.json``.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from turns import in_a_process, parser, write
 
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
-from d2l_deeprnn.training.ranks import together
+from d2l_deeprnn.training.ranks import distributed
 from d2l_deeprnn.training.settings import TrainSettings, as_dict
 
 MINIBATCHES = 100
@@ -96,13 +96,13 @@ def one_start(path: str, out: str) -> Optional[dict]:
             on_minibatch=lambda progress: times.append(seconds()),
             should_stop=lambda: len(times) > MINIBATCHES,
         )
-        with together() as ranks:
+        with distributed() as ranks:
             run = runs.load_run(Path(out), checkpoint="last")
             part = runs.read_own_text(Path(out)).valid[:SCORED]
             loaded = seconds()
             scored = evaluate(run.model, part, run.ctx, ranks=ranks).num_chars
             scoring = seconds() - loaded
-            peaks = ranks.all_of(memory.peak)
+            peaks = ranks.allgather(memory.peak)
         if ranks.rank > 0:  # rank 0 reports
             return None
         reading, reading_peak = start

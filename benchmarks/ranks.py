@@ -56,24 +56,31 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
     import numpy as np
 
     from d2l_deeprnn.training.learner import Learner, new_model
-    from d2l_deeprnn.training.ranks import together
+    from d2l_deeprnn.training.ranks import distributed
     from d2l_deeprnn.training.settings import TrainSettings
+    from d2l_deeprnn.training.trainer import Callback
+
+    class Count(Callback):
+        minibatches = 0
+
+        def on_minibatch(self, trainer, progress):
+            self.minibatches += 1
 
     text = np.array(random_text(35 * batch_size * 9))
     settings = TrainSettings(
         corpus=("random",), num_hiddens=num_hiddens, batch_size=batch_size, num_epochs=10**6,
         optimizer="adam", lr=0.001,
     )  # fmt: skip
-    with together() as ranks:
+    with distributed() as ranks:
         ctx = ranks.device()
         model = new_model(settings, VOCAB_SIZE, ctx)
         learner = Learner(settings, model, text, text[:0], ctx, ranks=ranks)
-        done = []
 
         def train(number):
-            done.clear()
-            while len(done) < number:
-                learner.train_epoch(done.append)
+            done = Count()
+            while done.minibatches < number:
+                learner.train_epoch([done])
+            return done.minibatches
 
         train(8)
         if ranks.rank == 0:
@@ -81,17 +88,17 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
                 subprocess.Popen([sys.executable, "-c", busy.BUSY])
         time.sleep(1)
         started = time.perf_counter()
-        train(minibatches)
-        took = (time.perf_counter() - started) / len(done)
+        done = train(minibatches)
+        took = (time.perf_counter() - started) / done
         return took if ranks.rank == 0 else None
 
 
 def seconds_to_sum(millions):
     """Return the median seconds of a sum of so many million numbers on rank 0."""
     from d2l_deeprnn._mxnet import nd
-    from d2l_deeprnn.training.ranks import together
+    from d2l_deeprnn.training.ranks import distributed
 
-    with together() as ranks:
+    with distributed() as ranks:
         gradient = nd.ones(int(1e6 * millions))
         times = []
         for _ in range(22):

@@ -1,8 +1,8 @@
 """How long until the network knows the chapter's text by heart: perplexity 1.05 or less?
 
 Trains with the chapter's settings in ``d2l`` 0.9.1 as installed, in this package and in PyTorch,
-and with the settings that needed the fewest epochs in ``notebooks/initialisation.ipynb``. Each round
-has another seed. Writes ``results/time_to_perplexity.csv``, ``.json`` and ``.svg``.
+and with the fastest settings in ``notebooks/initialisation.ipynb``. Each round has another seed.
+Writes ``results/time_to_perplexity.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/time_to_perplexity.py
 

@@ -46,9 +46,9 @@ _HOME = {
     "predict_rnn": "chapter.predict",
     "predict_rnn_gluon": "chapter.predict",
     "EpochRecord": "chapter.train",
-    "grad_clipping": "training.step",
-    "grad_clipping_gluon": "training.step",
-    "sgd": "training.step",
+    "grad_clipping": "training.optimization",
+    "grad_clipping_gluon": "training.optimization",
+    "sgd": "training.optimization",
     "train_and_predict_rnn": "chapter.train",
     "train_and_predict_rnn_gluon": "chapter.train",
     "use_svg_display": "evidence.figures",
@@ -99,9 +99,9 @@ if TYPE_CHECKING:  # what editors and type checkers read
     from .text.minibatches import data_iter_consecutive, data_iter_random, to_onehot
     from .text.vocab import Vocab
     from .training.ngram import NGramModel
+    from .training.optimization import grad_clipping, grad_clipping_gluon, sgd
     from .training.runs import load_run
     from .training.settings import TrainSettings
-    from .training.step import grad_clipping, grad_clipping_gluon, sgd
 
 
 def __getattr__(name: str) -> Any:

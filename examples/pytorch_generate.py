@@ -29,7 +29,7 @@ class RNNModel(torch.nn.Module):
         self.dense = torch.nn.Linear(num_hiddens, vocab_size)
 
     def forward(self, tokens, state=None):
-        """Map token indices (batch_size, num_steps) to scores (batch_size, num_steps, vocab_size)."""
+        """Return scores (batch_size, num_steps, vocab_size) of tokens (batch_size, num_steps)."""
         one_hot = torch.nn.functional.one_hot(tokens, self.vocab_size).float()
         outputs, state = self.rnn(one_hot, state)
         return self.dense(outputs), state

@@ -1,10 +1,10 @@
-"""Execute the notebooks from top to bottom; a cell that raises is an error.
+"""Execute the notebooks from top to bottom, and stop if a cell raises.
 
     python notebooks/execute.py            # all of them, outputs saved in place
     python notebooks/execute.py --quick    # a few epochs each, nothing saved
 
-Where the book's text is not available, a sample text of the package takes its
-place, and the cell that loads it says so.
+If the book's text is not available, the package's sample text is used instead,
+and the cell that loads it prints a note.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, resolve_auto
 
 HERE = Path(__file__).resolve().parent
-CONTROL = "deep-rnn-original"  # the library of 2019 reads the book's file and no other
+CONTROL = "deep-rnn-original"  # the library of 2019 can only read the book's file
 FULL, QUICK = "clipping_theta = 500,", "clipping_theta = 8,"
 LOAD = "d2l.load_data_time_machine()"
 
@@ -29,7 +29,7 @@ LOAD = "d2l.load_data_time_machine()"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few epochs, nothing saved")
-    parser.add_argument("names", nargs="*", help="without .ipynb; all of them if none")
+    parser.add_argument("names", nargs="*", help="notebooks without .ipynb (default: all)")
     arguments = parser.parse_args()
     _, missing = resolve_auto()
     names = arguments.names or [path.stem for path in sorted(HERE.glob("*.ipynb"))]
@@ -63,14 +63,14 @@ def execute(name: str, *, quick: bool, has_book: bool) -> None:
         notebook,
         timeout=3600,
         resources={"metadata": {"path": str(HERE)}},
-        # A newer kernel warns of how it talks to this program, which is on the same machine.
+        # Newer kernels warn about the connection to this program, which is local.
         extra_arguments=["--log-level=ERROR"],
     ).execute()
     if quick or not has_book:
         return
     for cell, source in zip(notebook.cells, sources):
         cell.source = source
-        cell.metadata.pop("execution", None)  # the times of day of each cell
+        cell.metadata.pop("execution", None)  # the time of day of each cell
     nbformat.write(notebook, path)
 
 

@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -92,7 +93,9 @@ def isolated(monkeypatch, tmp_path_factory):
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "localhost,127.0.0.1,::1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    # Not tmp_path_factory.mktemp, which lists all directories that it has made before.
+    cache = tempfile.mkdtemp(prefix="cache-", dir=tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
 
 
 @pytest.fixture(scope="session")

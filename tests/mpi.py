@@ -21,9 +21,10 @@ from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import launcher, runs
 from d2l_deeprnn.training.learner import Learner, new_model
-from d2l_deeprnn.training.ranks import together
+from d2l_deeprnn.training.ranks import distributed
 from d2l_deeprnn.training.settings import TrainSettings
 from d2l_deeprnn.training.state import parameters_of
+from d2l_deeprnn.training.trainer import Callback
 
 # The one beside this Python belongs to mpi4py's MPI.
 MPIEXEC = shutil.which(
@@ -61,12 +62,22 @@ def train_until(out, minibatches):
     assert result.stopped == (minibatches > 0), result
 
 
+class EachMinibatch(Callback):
+    """Calls a function with the progress after each minibatch."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_minibatch(self, trainer, progress):
+        self.function(progress)
+
+
 def losses_and_parameters(cases):
     """Train a network for each of some settings; return both, by case, on rank 0."""
     random = np.random.RandomState(1)
     text = (np.arange(900) % 7 + random.randint(0, 3, 900)).astype("int32")
     found = {}
-    with together() as ranks:
+    with distributed() as ranks:
         for name, case in cases.items():
             settings = TrainSettings(
                 corpus=("numbers",), num_hiddens=12, num_steps=7, num_epochs=9,
@@ -77,7 +88,7 @@ def losses_and_parameters(cases):
             learner = Learner(settings, model, text[:700], text[700:], ctx, ranks=ranks)
             minibatches = []
             while len(minibatches) < 50:
-                learner.train_epoch(minibatches.append)
+                learner.train_epoch([EachMinibatch(minibatches.append)])
             last = parameters_of(model)
             found[name] = {
                 "losses": [[record.train_loss, record.valid_loss] for record in learner.history],
@@ -90,7 +101,7 @@ def commands(*calls):
     """Give commands, one after the other, and write a line with the status after each."""
     for words in calls:
         status = main([str(word) for word in words])
-        if launcher.number() == 0:
+        if launcher.world_rank() == 0:
             for stream in (sys.stdout, sys.stderr):
                 print(f"== {status}", file=stream, flush=True)
 

@@ -226,7 +226,7 @@ IN_FLIGHT = 4  # minibatches that may be in the device's queue
 
 
 class LateLosses:
-    """Reports each loss when ``IN_FLIGHT`` more were added, and the last ones on leaving ``with``.
+    """Reports each loss when ``IN_FLIGHT`` more were added, or when ``read`` is called.
 
     Reading a loss waits for the device, which is then idle while the next minibatch is prepared.
     If losses were never read, the device's queue would grow without limit.
@@ -245,11 +245,8 @@ class LateLosses:
         if len(self._in_flight) > IN_FLIGHT:
             self._read_first()
 
-    def __enter__(self) -> LateLosses:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        # After an exception too, such as Ctrl-C in a notebook: training may resume from there.
+    def read(self) -> None:
+        """Wait for all losses, and report them."""
         while self._in_flight:
             self._read_first()
 

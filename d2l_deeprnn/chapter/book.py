@@ -38,7 +38,7 @@ def train_settings() -> TrainSettings:
     from ..text.corpora import BOOK_TEXT  # imports MXNet, which --help does not need
 
     settings = asdict(CHAPTER)
-    del settings["prefixes"]
+    del settings["prefixes"], settings["lr"]  # the default rate is the chapter's
     return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **settings)
 
 

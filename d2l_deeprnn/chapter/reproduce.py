@@ -34,20 +34,20 @@ from ..training.run_directory import (
     REPRODUCE,
     RunDirectory,
     RunError,
-    check_there,
-    fitting,
-    located,
-    places,
+    absolute_paths,
+    check_exists,
+    checkpoint_errors,
+    resolve_paths,
     run_directory,
     text_sha256,
 )
 from ..training.settings import SettingsError, from_dict
 from ..training.state import (
     as_numpy,
-    parameter_arrays,
-    parameters_in,
     parameters_of,
     set_parameters,
+    with_prefix,
+    without_prefix,
 )
 from . import book
 from .train import EpochRecord, History, train_and_predict_rnn_gluon
@@ -209,28 +209,28 @@ def _go_on(
         own, text, missing = config["corpus"], config["text"], config.get("missing")
         settings, own_seed = book.ChapterSettings(**config["settings"]), config["seed"]
         settings = replace(settings, prefixes=tuple(settings.prefixes))
-        (there,) = located([own], text)
+        (there,) = resolve_paths([own], text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{out.path} holds a run that cannot be gone on with: {error!r}") from error
+        raise RunError(f"{out.path} contains a run that cannot be resumed: {error!r}") from error
     if settings != replace(book.CHAPTER, num_epochs=settings.num_epochs):
         raise RunError(f"the run in {out.path} has other settings than the chapter's")
     if seed is not None and seed != own_seed:
         raise SettingsError(
             f"the run in {out.path} has other settings (seed: {own_seed} there, {seed} here): "
-            "resume it with its own, or begin a new run in another directory"
+            "resume it with its own, or start a new run in another directory"
         )
     if corpus == AUTO:
         if missing is not None and resolve_auto()[1] is None:
             raise RunError(
                 f"the run in {out.path} is on a sample, {own}, since the book's text was not "
-                "available; now it is: begin a new run in another directory, or go on with the "
+                "available; now it is: start a new run in another directory, or go on with the "
                 f"sample (--corpus {own})"
             )
     else:
         missing = None
     corpus = there if corpus in (AUTO, own) else corpus
     if corpus == there:
-        check_there([there], out.path, REPRODUCE)
+        check_exists([there], out.path, REPRODUCE)
     check_kept([corpus])
     encoding = config.get("encoding") if encoding is None else encoding
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
@@ -240,14 +240,14 @@ def _go_on(
     out.check_text(_sha256(run), [corpus])
     if out.has(LAST):
         run.checkpoint = out.load(LAST)
-        with fitting(out.path / LAST):
+        with checkpoint_errors(out.path / LAST):
             run.history += [
                 EpochRecord(epoch, perplexity, seconds, tuple(predictions))
                 for epoch, perplexity, seconds, predictions in run.checkpoint.data["history"]
             ]
         out.save_metrics(metrics(run))
     else:
-        out.begins_again()
+        out.warn_restart()
     _note_changes(run, corpus, num_epochs, out)
     return run
 
@@ -264,7 +264,7 @@ def _note_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDire
             )
         what["num_epochs"] = {"from": run.settings.num_epochs, "to": num_epochs}
         run.settings = replace(run.settings, num_epochs=num_epochs)
-    text = {**out.config["text"], "paths": places([corpus])}
+    text = {**out.config["text"], "paths": absolute_paths([corpus])}
     if text != out.config["text"]:
         what["corpus"] = {"from": out.config["text"].get("paths"), "to": text["paths"]}
     if run.encoding != out.config.get("encoding"):
@@ -309,7 +309,7 @@ def train_run(
     set_seed(run.seed)
     model = _new_model(run)
     if run.checkpoint is not None:
-        with fitting(Path(LAST) if out is None else out.path / LAST):
+        with checkpoint_errors(Path(LAST) if out is None else out.path / LAST):
             _set_parameters(model, run.checkpoint, run.ctx)
             set_random_state(run.checkpoint.data["random"])
     writer = _Writer(run, model, out)
@@ -360,7 +360,7 @@ class _Writer:
         """Take the state between two epochs: in the middle of one there is none to go on from."""
         if self._out is None:
             return
-        arrays = parameter_arrays(as_numpy(parameters_of(self._model)))
+        arrays = with_prefix("params", as_numpy(parameters_of(self._model)))
         # With the history of that moment, which may have grown when this is written.
         self._state = arrays, random_state(), list(self._run.history)
         if time.monotonic() - self._written >= SAVE_SECONDS:
@@ -388,7 +388,7 @@ def trained_model(run: Run, out: RunDirectory) -> RNNModel:
         CheckpointError: if the checkpoint cannot be used.
     """
     model, checkpoint = _new_model(run), out.load(LAST)
-    with fitting(out.path / LAST):
+    with checkpoint_errors(out.path / LAST):
         _set_parameters(model, checkpoint, run.ctx)
     return model
 
@@ -403,7 +403,7 @@ def _set_parameters(model: RNNModel, checkpoint: Checkpoint, ctx: mx.Context) ->
     model.initialize(ctx=ctx)
     # The shapes of some parameters are not known before the first input.
     model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
-    set_parameters(model, parameters_in(checkpoint.arrays), ctx)
+    set_parameters(model, without_prefix("params", checkpoint.arrays), ctx)
 
 
 def is_the_chapters(directory: PathLike) -> bool:
@@ -427,7 +427,7 @@ def config(run: Run) -> Dict[str, Any]:
         "encoding": run.encoding,
         "is_the_books_text": run.is_books_text,
         **({"missing": run.missing} if run.missing else {}),
-        "text": {"sha256": _sha256(run), "paths": places([run.corpus])},
+        "text": {"sha256": _sha256(run), "paths": absolute_paths([run.corpus])},
         "vocab_size": len(run.vocab),
         "settings": asdict(run.settings),
         "seed": run.seed,

@@ -6,7 +6,7 @@ import time
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._checks import positive_int, positive_number, prefix_list, token_indices
-from .._mxnet import gluon, init, keep_freed_memory, mx, nd
+from .._mxnet import gluon, init, mx, nd
 from .._mxnet.blocks import describe
 from .._mxnet.context import check_ctx
 from .._perplexity import perplexity
@@ -20,8 +20,9 @@ from ..text.minibatches import (
     to_onehot,
 )
 from ..text.vocab import Vocab
-from ..training.step import Arrays, ModelParameters, Step
-from ..training.trainer import Trainer
+from ..training.optimization import ArrayParameters, ModelParameters
+from ..training.state import TrainRecord
+from ..training.trainer import Callback, Trainer
 from .predict import predict_rnn, predict_rnn_gluon
 
 PREDICTED_CHARS = 50  # characters added to a prefix, as in the chapter
@@ -123,9 +124,10 @@ def train_and_predict_rnn(
         return nd.concat(*outputs, dim=0), state
 
     trainer = Trainer(
-        Step(forward, Arrays(params, lr), clipping_theta),
+        ArrayParameters(forward, params, lr),
         lambda: data_iter(indices, batch_size, num_steps, ctx),
         lambda: init_rnn_state(batch_size, num_hiddens, ctx),
+        clipping_theta,
         carry_state=not is_random_iter,
     )
 
@@ -134,7 +136,9 @@ def train_and_predict_rnn(
             prefix, PREDICTED_CHARS, rnn, params, init_rnn_state, num_hiddens, vocab, ctx
         )
 
-    return _run_epochs(trainer.train_epoch, predict, num_epochs, prefixes, on_epoch, log)
+    printer = _Printer(predict, num_epochs, prefixes, on_epoch, log)
+    trainer.fit(num_epochs, [printer])
+    return printer.history
 
 
 def train_and_predict_rnn_gluon(
@@ -228,65 +232,72 @@ def train_and_predict_rnn_gluon(
         flatten_parameters(model)
     chapters_sgd = {"learning_rate": lr, "momentum": 0, "wd": 0}
 
-    def parameters_of_model() -> ModelParameters:
+    def new_parameters() -> ModelParameters:
         optimizer = gluon.Trainer(model.collect_params(), "sgd", chapters_sgd)
         return ModelParameters(model, ctx, optimizer)
 
-    parameters = parameters_of_model()
+    parameters = new_parameters()
     trainer = Trainer(
-        Step(parameters.forward, parameters, clipping_theta),
+        parameters,
         lambda: data_iter_consecutive(indices, batch_size, num_steps, ctx),
         lambda: model.begin_state(batch_size=batch_size, ctx=ctx),
+        clipping_theta,
     )
-
-    def train_epoch() -> float:
-        nonlocal parameters
-        if not parameters.belong_to(model):  # on_epoch may do anything to it
-            parameters = parameters_of_model()
-            trainer.step = Step(parameters.forward, parameters, clipping_theta)
-        return trainer.train_epoch()
 
     def predict(prefix: str) -> str:
         return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
 
-    return _run_epochs(train_epoch, predict, num_epochs, prefixes, on_epoch, log, history)
-
-
-def _run_epochs(
-    train_epoch: Callable[[], float],
-    predict: Callable[[str], str],
-    num_epochs: int,
-    prefixes: Sequence[str],
-    on_epoch: Optional[Callable[[EpochRecord], Any]],
-    log: Callable[[str], Any],
-    done: Sequence[EpochRecord] = (),
-) -> History:
-    """Train, print and predict at the chapter's moments."""
-    keep_freed_memory()
-    history: History = list(done)  # Differs: the original returned nothing.
-    # Differs: below 4 epochs the original divided by zero here.
-    quarter, half = max(1, num_epochs // 4), max(1, num_epochs // 2)
-    # The clock goes on where it was stopped.
-    start = time.perf_counter() - (history[-1].seconds if history else 0)
-    printed = [record.seconds for record in history if record.epoch % quarter == 0]
-    last_print = start + (printed[-1] if printed else 0)
-    for epoch in range(len(history) + 1, num_epochs + 1):
-        # Differs: where no float holds the perplexity, the original let the error through, and a
-        # diverging run ended without a word about what it had come to.
-        reached = perplexity(train_epoch())
-        now = time.perf_counter()
-        if epoch % quarter == 0:
-            log("epoch %d, perplexity %f, time %.2f sec" % (epoch, reached, now - last_print))
-            last_print = time.perf_counter()
-        predictions: Tuple[str, ...] = ()
-        if epoch % half == 0:
-            predictions = tuple(predict(prefix) for prefix in prefixes)
-            for prediction in predictions:
-                log(" - " + prediction)
-        history.append(EpochRecord(epoch, reached, now - start, predictions))
+    def after_epoch(record: EpochRecord) -> None:
+        nonlocal parameters
         if on_epoch is not None:
-            on_epoch(history[-1])
-    return history
+            on_epoch(record)
+            if not parameters.belong_to(model):  # on_epoch may change the model
+                trainer.parameters = parameters = new_parameters()
+
+    printer = _Printer(predict, num_epochs, prefixes, after_epoch, log, history)
+    trainer.fit(num_epochs - len(history), [printer])
+    return printer.history
+
+
+class _Printer(Callback):
+    """Prints the perplexity and predictions at the chapter's moments, and records them."""
+
+    def __init__(
+        self,
+        predict: Callable[[str], str],
+        num_epochs: int,
+        prefixes: Sequence[str],
+        on_epoch: Optional[Callable[[EpochRecord], Any]],
+        log: Callable[[str], Any],
+        done: Sequence[EpochRecord] = (),
+    ) -> None:
+        self._predict, self._prefixes = predict, prefixes
+        self._on_epoch, self._log = on_epoch, log
+        # Differs: below 4 epochs the original divided by zero here.
+        self._quarter, self._half = max(1, num_epochs // 4), max(1, num_epochs // 2)
+        self.history: History = list(done)  # Differs: the original returned nothing.
+        # If a training resumes, so does the clock.
+        self._start = time.perf_counter() - (done[-1].seconds if done else 0)
+        printed = [record.seconds for record in done if record.epoch % self._quarter == 0]
+        self._last_print = self._start + (printed[-1] if printed else 0)
+
+    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
+        epoch = len(self.history) + 1
+        # Differs: if no float holds the perplexity, the original raised an error, and did not say
+        # how far a diverging run had come.
+        reached, now = perplexity(record.train_loss), time.perf_counter()
+        if epoch % self._quarter == 0:
+            seconds = now - self._last_print
+            self._log("epoch %d, perplexity %f, time %.2f sec" % (epoch, reached, seconds))
+            self._last_print = time.perf_counter()
+        predictions: Tuple[str, ...] = ()
+        if epoch % self._half == 0:
+            predictions = tuple(map(self._predict, self._prefixes))
+            for prediction in predictions:
+                self._log(" - " + prediction)
+        self.history.append(EpochRecord(epoch, reached, now - self._start, predictions))
+        if self._on_epoch is not None:
+            self._on_epoch(self.history[-1])
 
 
 def _prefixes(prefixes: Iterable[str]) -> List[str]:

@@ -64,8 +64,8 @@ class _Parser(argparse.ArgumentParser):
         # One line; argparse would print the usage above it.
         words = f"{self.prog}: {_error()} {message} (see {self.prog} --help)"
         print_error(words)
-        if launcher.number() > 0:  # only this process may have been given these arguments
-            launcher.say(f"{launcher.process_name()}: {words}")
+        if launcher.world_rank() > 0:  # only this process may have been given these arguments
+            launcher.write_stderr(f"{launcher.process_name()}: {words}")
         sys.exit(BAD_INPUT)
 
 
@@ -83,8 +83,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         a fault in this package. ``$D2L_DEEPRNN_DEBUG`` shows where it is.
     """
     try:
-        if launcher.number() > 0:  # the first process prints for all
-            launcher.keep_quiet()
+        if launcher.world_rank() > 0:  # the first process prints for all
+            launcher.silence()
     except ValueError as error:
         return _fail(error, BAD_INPUT)
     with console.standard_streams(), console.interruptions():
@@ -100,14 +100,14 @@ def _run(argv: Optional[List[str]]) -> int:
 
                 argcomplete.autocomplete(_parser())
         arguments = _parser(given).parse_args(given or ["--help"])
-        if launcher.launched() > 1 and arguments.command not in TOGETHER:
+        if launcher.world_size() > 1 and arguments.command not in TOGETHER:
             words = (
                 f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}. "
                 f"To do it in each process separately, set {launcher.ONE_EACH}=1"
             )
             return _fail(ValueError(words), BAD_INPUT)
         with contextlib.ExitStack() as stack:
-            if launcher.launched() > 1:
+            if launcher.world_size() > 1:
                 _join(stack, getattr(arguments, "rank_timeout", launcher.TIMEOUT))
             return arguments.run(arguments)
     except MemoryError as error:
@@ -130,15 +130,15 @@ def _run(argv: Optional[List[str]]) -> int:
 def _join(stack: contextlib.ExitStack, timeout: float) -> None:
     """Work together with the other processes until the stack is closed."""
     try:
-        from ..training.ranks import start_mpi, together
+        from ..training.ranks import distributed, start_mpi
 
         start_mpi(timeout)
     except BaseException as error:
         # The others may not have this error, and without MPI they cannot be told.
-        if launcher.number() > 0:
-            launcher.say(f"d2l-deeprnn: error: {launcher.process_name()}: {_words(error)}")
+        if launcher.world_rank() > 0:
+            launcher.write_stderr(f"d2l-deeprnn: error: {launcher.process_name()}: {_words(error)}")
         raise
-    stack.enter_context(together(timeout))
+    stack.enter_context(distributed(timeout))
 
 
 def _fail(error: BaseException, status: int, prefix: str = "") -> int:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable, user_path
-from ..training.settings import SettingsError, TrainSettings, declared
+from ..training.settings import SettingsError, TrainSettings, fields
 from .console import DONE, show
 from .options import add_checkpoint, add_device, add_setting, device
 
@@ -34,8 +34,8 @@ character, perplexity. Every character but the first is scored once."""
         help="known texts, files (.gz is unpacked) or directories of files to score, joined, and "
         "cleaned as the run's text was (default: the held-out parts of that text)",
     )
-    add_setting(parser, "encoding", declared(TrainSettings)["encoding"])
-    batch_size = declared(TrainSettings)["batch_size"]
+    add_setting(parser, "encoding", fields(TrainSettings)["encoding"])
+    batch_size = fields(TrainSettings)["batch_size"]
     words = "number of rows that read the text side by side; 1 reads it in one go"
     add_setting(parser, "batch_size", batch_size._replace(help=words))
     add_baseline(parser)
@@ -55,11 +55,11 @@ def add_baseline(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score the held-out parts of a run's text, or another text; gives the exit status."""
-    from ..training.ranks import together
+    from ..training.ranks import distributed
 
     if arguments.encoding is not None and arguments.corpus is None:
         raise SettingsError("--encoding is that of the files given with --corpus: give one")
-    with together() as ranks:
+    with distributed() as ranks:
         _score(arguments, ranks)
     return DONE
 
@@ -73,9 +73,9 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None
     if arguments.corpus is None or arguments.baseline:
-        text = ranks.first_before_others(lambda: runs.read_own_text(arguments.directory, run.vocab))
+        text = ranks.root_first(lambda: runs.read_own_text(arguments.directory, run.vocab))
     if arguments.corpus is not None:
-        corpus = ranks.first_before_others(
+        corpus = ranks.root_first(
             lambda: read_tokens(
                 arguments.corpus,
                 lower=not run.settings.keep_case,

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, List
 
 from ..files import user_path
-from ..training.settings import SettingsError, TrainSettings, declared
+from ..training.settings import SettingsError, TrainSettings, fields
 from .console import DONE, print_error, show
 from .options import add_checkpoint, add_device, add_setting, device, whole_number
 
@@ -72,8 +72,8 @@ temperature is given."""
         help="draw from the most likely characters that together have probability P only "
         "(default: from all)",
     )
-    seed = declared(TrainSettings)["seed"]
-    seed = seed._replace(default=None, help="seed of the draws", unset="a new one each time")
+    seed = fields(TrainSettings)["seed"]
+    seed = seed._replace(default=None, help="seed of the draws", none_means="a new one each time")
     add_setting(parser, "seed", seed)
     add_checkpoint(parser)
     add_device(parser)
@@ -81,10 +81,10 @@ temperature is given."""
 
 def run(arguments: argparse.Namespace) -> int:
     """Continue prefixes; one is shown as it comes. Gives the exit status."""
-    from ..training.ranks import together
+    from ..training.ranks import distributed
     from ..training.runs import load_run
 
-    with together() as ranks:
+    with distributed() as ranks:
         run = load_run(
             arguments.directory,
             checkpoint=arguments.checkpoint,
@@ -127,7 +127,7 @@ def _continue(
             on_text=show_piece if streams else None,
             rows=ranks.part(len(prefixes)),
         )
-    texts = [text for part in ranks.all_of(texts) for text in part]
+    texts = [text for part in ranks.allgather(texts) for text in part]
     show("" if begun else "\n\n".join(texts))
 
 

@@ -9,15 +9,15 @@ from ..training.settings import (
     FLAG,
     NUMBERS,
     SOURCES,
-    Setting,
+    Field,
     TrainSettings,
     as_dict,
-    declared,
-    explicit,
+    fields,
+    user_set,
 )
 
 
-def add_setting(parser: Any, name: str, setting: Setting) -> None:
+def add_setting(parser: Any, name: str, setting: Field) -> None:
     """Add the option that follows from the declaration of a setting.
 
     Args:
@@ -55,8 +55,8 @@ def given(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]
 
 def changed(settings: TrainSettings) -> Dict[str, Any]:
     """The settings that are not the defaults, by name."""
-    values = explicit(as_dict(settings))
-    defaults = {name: setting.default for name, setting in declared(settings).items()}
+    values = user_set(as_dict(settings))
+    defaults = {name: setting.default for name, setting in fields(settings).items()}
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
@@ -64,7 +64,7 @@ def as_words(settings: TrainSettings) -> List[str]:
     """The options that give settings: what ``add_setting`` has a parser read."""
     words = []
     for name, value in changed(settings).items():
-        setting = declared(settings)[name]
+        setting = fields(settings)[name]
         flag = _flag(name, setting)
         if setting.kind is FLAG:
             words.append(flag)
@@ -121,7 +121,7 @@ def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
     return parse
 
 
-def _flag(name: str, setting: Setting) -> str:
+def _flag(name: str, setting: Field) -> str:
     """The option of a setting; of several numbers, each has one of its own."""
     flag = f"--{name.replace('_', '-')}"
     return flag[:-1] if setting.kind is NUMBERS else flag

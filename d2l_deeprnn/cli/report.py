@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 from .._perplexity import perplexity
 from ..evidence.live import duration
 from ..files import user_path
-from ..training.settings import SettingsError, TrainSettings, as_dict, declared
+from ..training.settings import SettingsError, TrainSettings, as_dict, fields
 from .console import DONE, print_line
 from .evaluate import add_baseline, baseline
 from .generate import clean_prefix, start
@@ -60,7 +60,7 @@ of `reproduce`, it is the comparison with the book."""
         help="what the model's texts begin with, cleaned as the run's text was (default: a line "
         "break, or a blank where the text has none)",
     )
-    seed = declared(TrainSettings)["seed"]._replace(help="seed of the model's texts")
+    seed = fields(TrainSettings)["seed"]._replace(help="seed of the model's texts")
     add_setting(parser, "seed", seed)
     add_checkpoint(parser)
     add_device(parser)
@@ -138,8 +138,8 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
     if arguments.prefix is not None:
         prefix = clean_prefix(arguments.prefix, settings, loaded.vocab)
     own = changed(settings)
-    unset = {name: one.unset for name, one in declared(settings).items()}
-    values = {name: unset[name] if x is None else x for name, x in as_dict(settings).items()}
+    none_means = {name: one.none_means for name, one in fields(settings).items()}
+    values = {name: none_means[name] if x is None else x for name, x in as_dict(settings).items()}
     return pages.render(
         "cli/report.html",
         title=f"A training run on {_texts(settings)}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from ..chapter.book import CHAPTER
 from ..evidence.live import ProgressBar
 from ..files import user_path
-from ..training.settings import TrainSettings, declared
+from ..training.settings import TrainSettings, fields
 from .console import (
     DISAGREES,
     DONE,
@@ -45,7 +45,7 @@ agree; 1 they do not; 2 bad input; 3 the book's text is not available."""
         metavar="NAME|FILE",
         help="text to train on (default: auto, the book's if it is available, else a sample)",
     )
-    settings = declared(TrainSettings)
+    settings = fields(TrainSettings)
     settings["num_epochs"] = settings["num_epochs"]._replace(default=CHAPTER.num_epochs)
     for name in SHARED:
         add_setting(parser, name, settings[name])

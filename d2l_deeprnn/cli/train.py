@@ -16,8 +16,8 @@ from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
 from ..files import parse_json, read_text, user_path
-from ..training.launcher import TIMEOUT, launched
-from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, declared, explicit
+from ..training.launcher import TIMEOUT, world_size
+from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, fields, user_set
 from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals
 from .generate import clean_prefix
 from .options import add_device, add_setting, device, given, whole_number
@@ -34,6 +34,7 @@ EXAMPLES = """\
   d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
   d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
   d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
+  d2l-deeprnn train --corpus letters.txt --init-from runs/novel --lr 0.5 --out runs/letters
   d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
       --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
       --schedule cosine --out runs/shakespeare
@@ -68,7 +69,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         settings: the class that declares them.
     """
     groups: Dict[str, Any] = {}
-    for name, setting in declared(settings).items():
+    for name, setting in fields(settings).items():
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
         add_setting(groups[setting.group], name, setting)
@@ -88,6 +89,14 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     )
     add = groups["run"].add_argument
     add("--out", type=user_path, required=True, metavar="DIR", help="directory of the run")
+    add(
+        "--init-from",
+        type=user_path,
+        default=None,
+        metavar="RUN",
+        help="start with the weights of the best epoch of a run, whose cell and sizes are the "
+        "same; characters that its text lacks start at random (default: random weights)",
+    )
     add(
         "--resume",
         action="store_true",
@@ -136,10 +145,10 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on training, and show how it goes; gives the exit status."""
     from ..training import runs
-    from ..training.ranks import together
+    from ..training.ranks import distributed
 
     out = arguments.out
-    with together(arguments.rank_timeout) as ranks, contextlib.ExitStack() as stack:
+    with distributed(arguments.rank_timeout) as ranks, contextlib.ExitStack() as stack:
         settings = _settings(_chosen(arguments), out, arguments.resume, ranks)
         display = stack.enter_context(_Display(_Samples(arguments.sample_every, arguments.prefix)))
         watchers: List[Any] = [display]
@@ -149,11 +158,13 @@ def run(arguments: argparse.Namespace) -> int:
             watchers.append(stack.enter_context(TensorBoard(out / DIRECTORY)))
         stop = StopRequest()
         # Until training begins, there is nothing to save. Several processes have to stop together.
-        if launched() > 1:
+        if world_size() > 1:
             stack.enter_context(stop_on_signals(STOPPING, stop))
 
         def start(learner: Learner, text: TextParts) -> None:
-            if launched() == 1:
+            if arguments.init_from is not None:
+                print_line(f"Starting with the weights of {arguments.init_from}")
+            if world_size() == 1:
                 stack.enter_context(stop_on_signals(STOPPING, stop))
             for watcher in watchers:
                 watcher.start(learner, text)
@@ -162,6 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
             settings,
             out,
             resume=arguments.resume,
+            init_from=arguments.init_from,
             on_start=start,
             on_minibatch=display.minibatch,
             on_epoch=lambda record: [watcher.epoch(record) for watcher in watchers],
@@ -180,28 +192,28 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
     """The settings of a preset or a file, and those given as options, which override them."""
     there: Dict[str, Any] = {}
     if "preset" in arguments:
-        there = explicit(as_dict(PRESETS[arguments.preset]()))
+        there = user_set(as_dict(PRESETS[arguments.preset]()))
     elif "config" in arguments:
         there = _read_settings(arguments.config)
-    here = given(arguments, declared(TrainSettings))
+    here = given(arguments, fields(TrainSettings))
     options = {**there.get("optimizer_options", {}), **here.get("optimizer_options", {})}
     return {**there, **here, **({"optimizer_options": options} if options else {})}
 
 
 def _read_settings(path: Path) -> Dict[str, Any]:
     """The settings in the configuration of a run of ``train``, or in an object of their own."""
-    from ..training.run_directory import TRAIN, command_of, located
+    from ..training.run_directory import TRAIN, command_of, resolve_paths
 
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
-            return explicit(config)
+            return user_set(config)
         if command_of(config) != TRAIN:
             raise SettingsError("it belongs to a run of `reproduce`; use --preset chapter")
-        settings = explicit(config["settings"])
+        settings = user_set(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         # Where the run's texts are now, from whatever directory this is called.
-        return {**settings, "corpus": located(settings["corpus"], config.get("text", {}))}
+        return {**settings, "corpus": resolve_paths(settings["corpus"], config.get("text", {}))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise SettingsError(f"--config {path} cannot be used: {reason}") from None
@@ -221,7 +233,7 @@ def _settings(
     from ..training.runs import settings_of
 
     # Only rank 0 needs the directory.
-    config = ranks.first(lambda: read_config(out) if resume else None)
+    config = ranks.on_root(lambda: read_config(out) if resume else None)
     if resume:
         if config is not None and (not chosen or command_of(config) != TRAIN):
             return None

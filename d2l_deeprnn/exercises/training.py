@@ -15,14 +15,15 @@ from .._mxnet.context import device_of, try_gpu
 from .._perplexity import perplexity
 from ..evidence.records import Row
 from ..files import remove
+from ..text.minibatches import Minibatches
 from ..training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner, build_model, new_model
 from ..training.ngram import NGramModel, choose_order
+from ..training.optimization import ModelParameters
 from ..training.settings import TrainSettings, as_dict
-from ..training.state import TrainingState, as_numpy, parameters_of, set_parameters
-from ..training.step import ModelParameters, Step
-from ..training.trainer import Progress
+from ..training.state import as_numpy, parameters_of, set_parameters
+from ..training.trainer import Callback, Progress, Trainer
 from .study import StudyError
 
 # Number of characters of the training text that are scored at the end, without dropout.
@@ -34,6 +35,17 @@ NUM_STEPS = 256  # characters read at once; a larger number takes more memory, w
 ADAPTING_STEPS = 20  # characters between two updates of dynamic evaluation
 
 OnMinibatch = Callable[[Progress], Any]
+State = Tuple[Dict[str, np.ndarray], Dict[str, Any]]  # as ``Learner.state_dict`` returns it
+
+
+class _Report(Callback):
+    """Calls a function after each minibatch."""
+
+    def __init__(self, on_minibatch: OnMinibatch) -> None:
+        self._on_minibatch = on_minibatch
+
+    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
+        self._on_minibatch(progress)
 
 
 def common_settings(quick: bool) -> Dict[str, Any]:
@@ -122,12 +134,12 @@ def train_to_the_end(
         if state is None:
             set_parameters(model, best, ctx)
             return rows
-        learner.restore(state)
+        learner.load_state_dict(*state)
     used = rows[-1]["processor_seconds"] if rows else 0.0
     started = time.process_time()
     while learner.finished is None:
         try:
-            record = learner.train_epoch(on_minibatch)
+            record = learner.train_epoch([_Report(on_minibatch)])
         except Diverged:
             break
         row: Row = {
@@ -143,7 +155,7 @@ def train_to_the_end(
         if average and record.learning_rate < (settings.lr or 0.0) / 2:
             mean.add(as_numpy(parameters_of(model)))
         if file is not None:
-            _write(file, settings, rows, best, mean, learner.capture())
+            _write(file, settings, rows, best, mean, learner.state_dict())
     if not rows:
         failed: Row = {"epoch": 1, "lr_then": settings.lr, "train": math.inf, "valid": math.inf}
         scores = dict.fromkeys([*held_out, "known"], math.inf)
@@ -197,9 +209,9 @@ def _write(
     rows: List[Row],
     best: Mapping[str, np.ndarray],
     mean: Average,
-    state: Optional[TrainingState],
+    state: Optional[State],
 ) -> None:
-    arrays, data = ({}, None) if state is None else state.to_checkpoint()
+    arrays, data = ({}, None) if state is None else state
     arrays.update({f"best/{name}": array for name, array in best.items()})
     arrays.update({f"sums/{name}": array for name, array in mean.sums.items()})
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -209,12 +221,12 @@ def _write(
 
 def _read(
     file: Path, settings: TrainSettings
-) -> Tuple[List[Row], Dict[str, np.ndarray], Average, Optional[TrainingState]]:
+) -> Tuple[List[Row], Dict[str, np.ndarray], Average, Optional[State]]:
     try:
         arrays, data = load_checkpoint(file)
         if data["settings"] != as_dict(settings):
             raise StudyError(f"{file} has other settings: choose another directory, or remove it")
-        state = data["state"] and TrainingState.from_checkpoint(arrays, data["state"])
+        state = data["state"] and (arrays, data["state"])
         best, sums = (
             {name[len(group) :]: a for name, a in arrays.items() if name.startswith(group)}
             for group in ("best/", "sums/")
@@ -252,7 +264,7 @@ def train_until(
     while learner.finished is None and (not rows or goal < perplexity(loss) < math.inf):
         measured = before_epoch()
         try:
-            loss = learner.train_epoch(on_minibatch).train_loss
+            loss = learner.train_epoch([_Report(on_minibatch)]).train_loss
         except Diverged:
             loss = math.inf
         seconds = learner.history[-1].seconds if learner.history else 0.0
@@ -320,19 +332,39 @@ def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> fl
     """
     ctx = device_of(model)
     before = as_numpy(parameters_of(model))
-    trainer = gluon.Trainer(
+    optimizer = gluon.Trainer(
         model.collect_params(), "sgd", {"learning_rate": lr, "wd": 0}, kvstore=None
     )
-    step = Step(model, ModelParameters(model, ctx, trainer), clipping_theta=1.0)
-    state = model.begin_state(batch_size=1, ctx=ctx)
-    total = 0.0
-    for start in range(0, len(indices) - 1, ADAPTING_STEPS):
+    starts = range(0, len(indices) - 1, ADAPTING_STEPS)
+
+    def chunk(number: int) -> Tuple[nd.NDArray, nd.NDArray]:
+        start = starts[number]
         end = min(start + ADAPTING_STEPS, len(indices) - 1)
-        X, Y = (nd.array(indices[None, i : i + end - start], ctx=ctx) for i in (start, start + 1))
-        loss, state = step(X, Y, state)
-        total += float(loss.asscalar()) * (end - start)
+        X, Y = indices[None, start:end], indices[None, start + 1 : end + 1]
+        return nd.array(X, ctx=ctx), nd.array(Y, ctx=ctx)
+
+    losses = _Losses()
+    trainer = Trainer(
+        ModelParameters(model, ctx, optimizer),
+        lambda: Minibatches(len(starts), chunk),
+        lambda: model.begin_state(batch_size=1, ctx=ctx),
+        clipping_theta=1.0,
+        callbacks=[losses],
+    )
+    trainer.train_epoch()
     set_parameters(model, before, ctx)
-    return total / (len(indices) - 1)
+    widths = np.minimum(ADAPTING_STEPS, len(indices) - 1 - np.array(starts))
+    return float(np.average(losses.values, weights=widths))
+
+
+class _Losses(Callback):
+    """The losses of all minibatches."""
+
+    def __init__(self) -> None:
+        self.values: List[float] = []
+
+    def on_loss(self, trainer: Trainer, loss: float) -> None:
+        self.values.append(loss)
 
 
 def ngram_losses(

@@ -12,7 +12,7 @@ from .._checks import positive_int, token_indices
 from .._mxnet import mx, nd
 from .._mxnet.context import check_ctx, device_of, serialize_calls
 from .._perplexity import perplexity
-from .ranks import ALONE, Ranks
+from .ranks import SINGLE_PROCESS, Ranks
 
 # Characters that a row reads, unscored, to get into the text, where it does
 # not begin at the text's beginning.
@@ -52,7 +52,7 @@ def evaluate(
     *,
     batch_size: int = 32,
     unscored: Sequence[int] = (),
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Evaluation:
     """Score every character of a text but the first, each once.
 

@@ -21,12 +21,12 @@ TIMEOUT = 600.0  # seconds after which a process that does not answer ends all
 _errors = 2
 
 
-def number() -> int:
+def world_rank() -> int:
     """Return the number of this process, from 0 on; 0 if it works alone."""
     return _find()[0]
 
 
-def launched() -> int:
+def world_size() -> int:
     """Return how many processes were started to work together; 1 if this one works alone.
 
     Raises:
@@ -37,7 +37,7 @@ def launched() -> int:
 
 def process_name() -> str:
     """Return the number of this process and its host in words."""
-    return f"rank {number()} on {socket.gethostname()}"
+    return f"rank {world_rank()} on {socket.gethostname()}"
 
 
 def _find() -> Tuple[int, int]:
@@ -56,8 +56,8 @@ def _find() -> Tuple[int, int]:
     return 0, 1
 
 
-def keep_quiet() -> None:
-    """Silence standard output and error, except for ``say``."""
+def silence() -> None:
+    """Silence standard output and error, except for ``write_stderr``."""
     global _errors
     if _errors != 2:  # it was called before
         return
@@ -68,7 +68,7 @@ def keep_quiet() -> None:
     os.close(nowhere)
 
 
-def say(line: str) -> None:
-    """Write a line on standard error, also after ``keep_quiet``."""
+def write_stderr(line: str) -> None:
+    """Write a line on standard error, also after ``silence``."""
     with contextlib.suppress(OSError):  # nobody may read it any more
         os.write(_errors, f"{line}\n".encode("utf-8", "backslashreplace"))

@@ -1,17 +1,16 @@
-"""Training with settings: a model, its optimizer, its text, and how far they have come."""
+"""Training with settings: a trainer with an optimizer, a schedule, a validation part and a seed."""
 
 from __future__ import annotations
 
 import math
 import random
-import time
-from typing import Any, Callable, List, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .._checks import expected_arrays, token_indices
-from .._mxnet import gluon, keep_freed_memory, mx, nd, optimizers
-from .._mxnet.blocks import blocks_in, learn_shapes, named_parameters
+from .._mxnet import gluon, mx, nd, optimizers
+from .._mxnet.blocks import blocks_in, learn_shapes
 from .._mxnet.context import (
     check_ctx,
     exclusive_generators,
@@ -27,42 +26,45 @@ from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
-from .ranks import ALONE, Ranks
-from .settings import SettingsError, TrainSettings, learning_rate, why_finished
-from .state import TrainingState, TrainRecord, as_numpy, parameters_of, set_parameters
-from .step import ModelParameters, Step, arrays_in, map_arrays
-from .trainer import Progress, Trainer
+from .optimization import ModelParameters
+from .ranks import SINGLE_PROCESS, Ranks
+from .settings import SettingsError, TrainSettings, base_rate, learning_rate, why_finished
+from .state import (
+    TrainRecord,
+    arrays_in,
+    history_in,
+    map_leaves,
+    parameters_of,
+    with_prefix,
+    without_prefix,
+)
+from .trainer import Callback, Stopped, Trainer
 
 
 class Diverged(D2LError, ArithmeticError):
-    """The loss is no number any more, or infinite."""
+    """A loss or a parameter is not finite."""
 
 
-class Learner:
-    """A model that is being trained, and everything that its training goes on from.
+class Learner(Trainer):
+    """A trainer that follows ``TrainSettings`` and can be saved and resumed exactly.
 
-    All random generators start from the settings' seed. As a process has them only once, only one
-    thread at a time may train.
+    All random generators start from the settings' seed. A process has each of them once, so only
+    one thread at a time may train.
 
     Args:
-        settings: of the training; what they say of the model is not looked at.
+        settings: of the training; those of the model are ignored.
         model: any Gluon model, initialized, that is called and has a ``begin_state`` as
             ``RNNModel`` is; ``new_model`` makes the one of some settings.
         train_indices: token indices to learn from.
         valid_indices: token indices held out; empty for none.
         ctx: device.
-        ranks: those that train together; each has rows of every minibatch.
-
-    Attributes:
-        model: what was given.
-        history: a record for each finished epoch.
+        ranks: the processes that train together; each has rows of every minibatch.
 
     Raises:
-        ValueError: if a part of the text is too short or holds an index that
-            is not in the vocabulary, or the optimizer or one of its options
-            is unknown.
-        TypeError: if ``ctx`` is not one device.
-        GeneratorsInUse: if a training is running in another thread.
+        ValueError: If a part of the text is too short or has an index that is not in the
+            vocabulary, or the optimizer or one of its options is unknown.
+        TypeError: If ``ctx`` is not one device.
+        GeneratorsInUse: If a training is running in another thread.
     """
 
     @exclusive_generators()
@@ -74,237 +76,236 @@ class Learner:
         valid_indices: np.ndarray,
         ctx: mx.Context,
         *,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         check_ctx(ctx)
-        rows = ranks.part(settings.batch_size)
-        if settings.batch_size < ranks.size:
+        batch_size, num_steps = settings.batch_size, settings.num_steps
+        rows = ranks.part(batch_size)
+        if batch_size < ranks.size:
             raise SettingsError(
-                f"batch_size is {settings.batch_size}, and there are {ranks.size} ranks: each "
-                "needs a row, so start fewer, or choose a larger batch_size"
+                f"batch_size is {batch_size}, and there are {ranks.size} ranks: each needs a row, "
+                "so start fewer, or choose a larger batch_size"
             )
         size = getattr(model, "vocab_size", None)
         train_indices = token_indices("train_indices", train_indices, size)
-        self._valid_indices = token_indices("valid_indices", valid_indices, size)
+        valid_indices = token_indices("valid_indices", valid_indices, size)
         adjacent = settings.sampling == "adjacent"
-        check_length(len(train_indices), settings.batch_size, settings.num_steps, adjacent=adjacent)
+        check_length(len(train_indices), batch_size, num_steps, adjacent=adjacent)
         data_iter = data_iter_consecutive if adjacent else data_iter_random
-        keep_freed_memory()
         set_seed(settings.seed)
         learn_shapes(model, ctx)
-        self.settings, self.model, self.ctx = settings, model, ctx
-        self._ranks, self._rows = ranks, rows
         if ranks.size > 1:
-            ranks.take_first(list(parameters_of(model).values()))
+            ranks.broadcast(list(parameters_of(model).values()))
             for block in blocks_in(model):
                 if type(block) is StackedRNN:
-                    block.share_rows(rows, settings.batch_size)
-        self._optimizer = _optimizer(model, settings)
-        parameters = ModelParameters(model, ctx, self._optimizer)
-        self._trainer = Trainer(
-            Step(
-                parameters.forward,
-                parameters,
-                settings.clipping_theta,
-                ranks=ranks,
-                weight=len(rows) / settings.batch_size,
-            ),
-            lambda: data_iter(
-                train_indices, settings.batch_size, settings.num_steps, ctx, rows=rows
-            ),
+                    block.share_rows(rows, batch_size)
+        self.settings, self.model, self.ctx = settings, model, ctx
+        self._rows, self._valid_indices = rows, valid_indices
+        self._model_parameters = ModelParameters(model, ctx, _optimizer(model, settings))
+        self._generators = _Generators(settings, model)
+        super().__init__(
+            self._model_parameters,
+            lambda: data_iter(train_indices, batch_size, num_steps, ctx, rows=rows),
             lambda: model.begin_state(batch_size=len(rows), ctx=ctx),
+            settings.clipping_theta,
             carry_state=adjacent,
-            before_step=self._before_step,
-            on_loss=self._check_loss,
+            validate=self._score,
+            callbacks=[self._generators, _LearningRate(settings), _StopIfDiverged(settings)],
+            ranks=ranks,
+            weight=len(rows) / batch_size,
         )
-        self.history: List[TrainRecord] = []
-        self._seconds = 0.0
-        self._draws = settings.optimizer == "sgld" or not draws_nothing(model)
-        # Python's generator gives an epoch's minibatches. Its state at the beginning is what a
-        # run that goes on in the middle draws them from again.
-        self._random_state = random.getstate()
-
-    @property
-    def epoch(self) -> int:
-        """The running epoch, from 1 on."""
-        return len(self.history) + 1
-
-    @property
-    def position(self) -> int:
-        """Minibatches of the running epoch that are done."""
-        return self._trainer.position
 
     @property
     def best(self) -> Optional[TrainRecord]:
-        """The record of the epoch with the smallest loss, the earliest of these."""
+        """The record of the epoch with the lowest loss, the earliest of these."""
         return min(self.history, key=lambda record: record.loss) if self.history else None
 
     @property
     def finished(self) -> Optional[str]:
-        """Why there is no further epoch, if there is none."""
+        """The reason why there are no further epochs, if there is one."""
         return why_finished(self.settings, [record.loss for record in self.history])
 
     @exclusive_generators()
-    def train_epoch(
-        self,
-        on_minibatch: Callable[[Progress], Any] = lambda progress: None,
-        should_stop: Callable[[], bool] = lambda: False,
-        before_scoring: Callable[[], Any] = lambda: None,
-    ) -> TrainRecord:
-        """Train to the end of the running epoch, and score the validation part.
+    def train_epoch(self, callbacks: Sequence[Callback] = ()) -> TrainRecord:
+        """Train to the end of the current epoch, and score the validation part.
 
         Args:
-            on_minibatch: called after each minibatch.
-            should_stop: asked after each minibatch.
-            before_scoring: called after the last minibatch, if there is a validation part. What
-                ``capture`` then returns resumes with the scoring.
+            callbacks: called in this order.
+
+        Returns:
+            The epoch's record, which is also in ``history``.
 
         Raises:
-            Stopped: if ``should_stop`` said so; ``capture`` then gives the
-                place between two minibatches from which to go on.
-            Diverged: if a loss is not finite.
+            Stopped: If a callback ends the training; ``state_dict`` then has the state to resume.
+            Diverged: If a loss or a parameter is not finite.
         """
-        started = time.perf_counter()
-        random.setstate(self._random_state)
-        try:
-            train_loss = self._trainer.train_minibatches(on_minibatch, should_stop)
-            self._ranks.check_equal(parameters_of(self.model), f"after epoch {self.epoch}")
-            self._check_parameters()
-            valid_loss = None
-            if len(self._valid_indices):
-                self._seconds += time.perf_counter() - started
-                before_scoring()
-                started = time.perf_counter()
-                scored = evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks)
-                valid_loss = scored.nats
-        finally:
-            self._seconds += time.perf_counter() - started
-        self._trainer.end_epoch()
-        rate = self._optimizer.learning_rate
-        record = TrainRecord(self.epoch, train_loss, valid_loss, rate, self._seconds)
-        self.history.append(record)
-        self._random_state = random.getstate()
-        return record
+        return super().train_epoch(callbacks)
 
-    def capture(self) -> TrainingState:
-        """Everything that the training goes on from, on rank 0 the state of all rows.
+    def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+        """Return everything that is needed to resume, as arrays and JSON values.
+
+        It may be called between any two minibatches. With several ranks, all have to call it, and
+        rank 0 gets the state of all rows.
 
         Raises:
             Diverged: If a parameter is not finite, so that training cannot resume.
-            TypeError: If the hidden state within an epoch has something other than arrays in it.
+            TypeError: If the hidden state within an epoch contains something other than arrays.
         """
+        self._late_losses.read()
         self._check_parameters()
-        return TrainingState(
-            parameters=as_numpy(parameters_of(self.model)),
-            optimizer_arrays=as_numpy(optimizers.state_arrays(self._optimizer)),
-            optimizer_numbers=optimizers.state_numbers(self._optimizer),
-            hidden_state=self._gathered(self._trainer.state),
-            history=list(self.history),
-            position=self._trainer.position,
-            losses=list(self._trainer.losses),
-            seconds=self._seconds,
-            random=random_state(self._random_state),
-        )
+        arrays, numbers = self._model_parameters.state_dict()
+        hidden = self._gather_hidden_state()
+        arrays.update(with_prefix("state", {str(i): array for i, array in enumerate(hidden)}))
+        data = {
+            "optimizer": numbers,
+            "history": [list(record) for record in self.history],
+            "position": self.position,
+            "losses": list(self.losses),
+            "seconds": self.seconds,
+            "random": random_state(self._generators.state),
+        }
+        return arrays, data
 
     @exclusive_generators()
-    def restore(self, state: TrainingState) -> None:
-        """Go on from what ``capture`` gave.
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
+        """Resume from the result of ``state_dict``.
 
         Raises:
-            ValueError: if a part is missing, unexpected, or has another shape;
-                it is named. The learner is then of no use.
+            KeyError, TypeError, ValueError: If a part is missing, unexpected, or has another
+                shape; it is named. The learner is then unusable.
         """
-        set_parameters(self.model, state.parameters, self.ctx)
-        optimizers.restore_state(self._optimizer, state.optimizer_arrays, state.optimizer_numbers)
-        self.history = list(state.history)
-        self._seconds = state.seconds
-        trainer = self._trainer
-        trainer.epoch, trainer.position = self.epoch, state.position
-        trainer.losses, trainer.state = list(state.losses), None
-        if state.position and self.settings.sampling == "adjacent":
-            begun = self.model.begin_state(batch_size=self.settings.batch_size, ctx=self.ctx)
-            hidden = expected_arrays(
-                "state/",
-                {str(i): s for i, s in enumerate(state.hidden_state)},
-                {str(i): s.shape for i, s in enumerate(arrays_in(begun))},
-            )
-            own = iter(self._own_rows(list(hidden.values())))
+        self._model_parameters.load_state_dict(arrays, data["optimizer"])
+        self.history = history_in(data)
+        self.position, self.seconds = int(data["position"]), float(data["seconds"])
+        self.losses = [float(loss) for loss in data["losses"]]
+        self.state = None
+        if self.position and self.settings.sampling == "adjacent":
+            self.state = self._scatter_hidden_state(without_prefix("state", arrays))
+        set_random_state(data["random"])
+        self._generators.state = random.getstate()
 
-            def loaded(_: nd.NDArray) -> nd.NDArray:
-                array = next(own)
-                return nd.array(array, ctx=self.ctx, dtype=array.dtype)
-
-            trainer.state = map_arrays(loaded, begun)
-        set_random_state(state.random)
-        self._random_state = random.getstate()
-
-    def _gathered(self, state: Any) -> List[np.ndarray]:
-        """The arrays of the hidden state of all rows on rank 0; elsewhere of this rank's rows."""
-        arrays = [array.asnumpy() for array in arrays_in(state)]
+    def _gather_hidden_state(self) -> List[np.ndarray]:
+        """Return the hidden state of all rows on rank 0, and of this rank's rows elsewhere."""
+        arrays = [array.asnumpy() for array in arrays_in(self.state)]
         if self._ranks.size == 1 or not arrays:
             return arrays
         return [self._ranks.gather(*each) for each in zip(arrays, self._row_axes())]
 
-    def _own_rows(self, state: List[np.ndarray]) -> List[np.ndarray]:
-        """The part of the hidden state of all rows that belongs to this rank's rows."""
-        if self._ranks.size == 1:
-            return state
-        return [array.take(self._rows, axis) for array, axis in zip(state, self._row_axes())]
+    def _scatter_hidden_state(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """Return the hidden state of this rank's rows, given that of all rows."""
+        begun = self.model.begin_state(batch_size=self.settings.batch_size, ctx=self.ctx)
+        shapes = {str(i): array.shape for i, array in enumerate(arrays_in(begun))}
+        hidden = list(expected_arrays("state/", arrays, shapes).values())
+        if self._ranks.size > 1:
+            hidden = [a.take(self._rows, axis) for a, axis in zip(hidden, self._row_axes())]
+        own = iter(hidden)
+
+        def load(leaf: Any) -> Any:
+            if leaf is None:
+                return None
+            array = next(own)
+            return nd.array(array, ctx=self.ctx, dtype=array.dtype)
+
+        return map_leaves(load, begun)
 
     def _row_axes(self) -> List[int]:
-        """For each array of the hidden state, the axis of the minibatch's rows."""
-        # That of a fused layer has it second, that of a cell first.
+        """Return, for each array of the hidden state, the axis of the minibatch's rows."""
+        # It is the second one in a fused layer, and the first one in a cell.
         one, two = (self.model.begin_state(batch_size=n, ctx=self.ctx) for n in (1, 2))
         return [
             next((i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n), 0)
             for a, b in zip(arrays_in(one), arrays_in(two))
         ]
 
-    def _before_step(self, epochs_done: float) -> None:
-        settings = self.settings
-        losses = (record.loss for record in self.history)
-        self._optimizer.set_learning_rate(learning_rate(settings, epochs_done, losses))
-        if self._draws:
-            # The state of MXNet's generator cannot be read. It is made known by
-            # starting it from a number of its own in each minibatch, which takes a millisecond.
-            place = [settings.seed, self.epoch, self._trainer.position]
-            seed = int(np.random.SeedSequence(place).generate_state(1)[0] >> 1)
-            mx.random.seed(seed)  # which takes 31 bits
-
-    def _check_loss(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            self._diverged(f"the loss of minibatch {len(self._trainer.losses)} is {loss}")
+    def _score(self) -> Optional[float]:
+        self._ranks.check_equal(parameters_of(self.model), f"after epoch {self.epoch}")
+        self._check_parameters()
+        if not len(self._valid_indices):
+            return None
+        return evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks).nats
 
     def _check_parameters(self) -> None:
-        # A value that is not finite makes the sum of squares infinite too, and so does one near the
-        # end of the range. Unlike nd.sum, nd.dot adds with all threads.
-        sums, still = {}, {}
-        for name, param in named_parameters(self.model).items():
-            array = param.data()
-            if param.grad_req == "null":  # a constant, which may be large, or of integers
-                still[name] = array
-            else:
-                vector = array.astype(np.promote_types(array.dtype, "float32"), copy=False)
-                vector = vector.reshape((-1,))
-                sums[name] = nd.dot(vector, vector)
-        for name, array in {**sums, **still}.items():
-            if not np.isfinite(array.asnumpy()).all():
-                self._diverged(f"the parameter {name} is not finite")
+        name = self._model_parameters.not_finite()
+        if name is not None:
+            raise _diverged(self.settings, self.epoch, f"the parameter {name} is not finite")
 
-    def _diverged(self, what: str) -> None:
-        settings = self.settings
-        raise Diverged(
-            f"training diverged in epoch {self.epoch}: {what}. Lower the learning rate "
-            f"(lr, now {settings.lr:g}) or clipping_theta (now {settings.clipping_theta:g}), "
-            "or warm up for longer (warmup_epochs)"
-        )
+
+class _Generators(Callback):
+    """Draws the same random numbers whether a training was interrupted or not."""
+
+    def __init__(self, settings: TrainSettings, model: gluon.Block) -> None:
+        self._seed = settings.seed
+        self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
+        # Python's generator draws an epoch's minibatches. Its state at the beginning of the epoch
+        # is saved, from which a resumed training draws the same ones.
+        self.state = random.getstate()
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        random.setstate(self.state)
+
+    def on_step(self, trainer: Trainer, epochs_done: float) -> None:
+        if self._reseeds:
+            # The state of MXNet's generator cannot be read, but it can be started from a number
+            # that is known. That takes a millisecond.
+            place = [self._seed, trainer.epoch, trainer.position]
+            seed = int(np.random.SeedSequence(place).generate_state(1)[0] >> 1)
+            mx.random.seed(seed)  # of 31 bits
+
+    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
+        self.state = random.getstate()
+
+
+class _LearningRate(Callback):
+    """Sets the learning rate before each step."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+
+    def on_step(self, trainer: Trainer, epochs_done: float) -> None:
+        losses = (record.loss for record in trainer.history)
+        trainer.parameters.learning_rate = learning_rate(self._settings, epochs_done, losses)
+
+
+class _StopIfDiverged(Callback):
+    """Ends a training whose loss is not finite."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+
+    def on_loss(self, trainer: Trainer, loss: float) -> None:
+        if not math.isfinite(loss):
+            reason = f"the loss of minibatch {len(trainer.losses)} is {loss}"
+            raise _diverged(self._settings, trainer.epoch, reason)
+
+
+class EarlyStopping(Callback):
+    """Ends a training when its settings say so (``patience``)."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+
+    def on_start(self, trainer: Trainer) -> None:
+        reason = why_finished(self._settings, [record.loss for record in trainer.history])
+        if reason is not None:
+            raise Stopped(reason)
+
+    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
+        self.on_start(trainer)
+
+
+def _diverged(settings: TrainSettings, epoch: int, reason: str) -> Diverged:
+    return Diverged(
+        f"training diverged in epoch {epoch}: {reason}. Lower the learning rate (lr, now "
+        f"{base_rate(settings):g}) or clipping_theta (now {settings.clipping_theta:g}), or warm up for "
+        "longer (warmup_epochs)"
+    )
 
 
 @exclusive_generators()
 def new_model(
     settings: TrainSettings, vocab_size: int, ctx: mx.Context, *, stacked: bool = False
 ) -> RNNModel:
-    """The model of some settings, as it starts; see ``build_model``."""
+    """Return the model of some settings with initial parameters; see ``build_model``."""
     set_seed(settings.seed)
     model = build_model(settings, vocab_size, stacked=stacked)
     initialize(model, settings.init, ctx, forget_bias=settings.forget_bias)
@@ -312,13 +313,13 @@ def new_model(
 
 
 def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = False) -> RNNModel:
-    """The model of some settings, without parameters.
+    """Return the model of some settings, without parameters.
 
-    It is the chapter's, around a fused layer of Gluon, whose dropout however does nothing on a
-    CPU: with dropout, the layer is a ``StackedRNN``.
+    It is the chapter's model around a fused layer of Gluon. As dropout in such a layer does nothing
+    on a CPU, the layer is a ``StackedRNN`` if there is dropout.
 
     Args:
-        stacked: always take a ``StackedRNN``, as versions before 0.3 did.
+        stacked: always use a ``StackedRNN``, as versions before 0.3 did.
 
     Raises:
         SettingsError: if its parameters alone take more memory than the machine has.
@@ -346,29 +347,31 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
 
 
 @exclusive_generators()
-def untrained_state(
-    settings: TrainSettings, model: gluon.Block, history: List[TrainRecord]
-) -> TrainingState:
-    """What a training goes on from with the parameters of a model, and an optimizer that is new.
+def initial_state(
+    settings: TrainSettings, model: gluon.Block, ctx: mx.Context, history: List[TrainRecord]
+) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+    """Return the state of a training of a model that was trained elsewhere, with a new optimizer.
 
     Args:
         settings: of the training; its seed starts the random generators.
-        model: with the parameters.
+        model: with its parameters.
+        ctx: its device.
         history: of the epochs in which they were trained.
+
+    Returns:
+        What ``Learner.state_dict`` returns.
     """
     set_seed(settings.seed)
-    optimizer = _optimizer(model, settings)
-    return TrainingState(
-        parameters=as_numpy(parameters_of(model)),
-        optimizer_arrays=as_numpy(optimizers.state_arrays(optimizer)),
-        optimizer_numbers=optimizers.state_numbers(optimizer),
-        hidden_state=[],
-        history=list(history),
-        position=0,
-        losses=[],
-        seconds=history[-1].seconds if history else 0.0,
-        random=random_state(),
-    )
+    arrays, numbers = ModelParameters(model, ctx, _optimizer(model, settings)).state_dict()
+    data = {
+        "optimizer": numbers,
+        "history": [list(record) for record in history],
+        "position": 0,
+        "losses": [],
+        "seconds": history[-1].seconds if history else 0.0,
+        "random": random_state(),
+    }
+    return arrays, data
 
 
 def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
@@ -380,6 +383,6 @@ def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
     options = {
         "wd": 0,
         **optimizers.arguments(settings.optimizer, settings.optimizer_options),
-        "learning_rate": settings.lr,
+        "learning_rate": base_rate(settings),
     }
     return gluon.Trainer(model.collect_params(), settings.optimizer, options, kvstore=None)

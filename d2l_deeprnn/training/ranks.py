@@ -1,7 +1,7 @@
 """Processes that ``mpiexec`` started and that train one model together. Each process is a rank.
 
 Each rank has the whole model and some rows of every minibatch. Gradients are summed over all
-ranks, and each rank then takes the same step. Without ``mpiexec`` there is one rank, ``ALONE``,
+ranks, and each rank then takes the same step. Without ``mpiexec`` there is one rank, ``SINGLE_PROCESS``,
 whose methods do nothing, and MPI is not imported.
 
 Ranks exchange numbers and JSON. Nothing is pickled.
@@ -32,7 +32,7 @@ from .._mxnet import in_memory, mx, nd, repairs, threads
 from .._mxnet.context import try_all_gpus, try_gpu
 from ..errors import D2LError, is_bad_input
 from ..files import printable
-from .launcher import ONE_EACH, TIMEOUT, launched, number, process_name, say
+from .launcher import ONE_EACH, TIMEOUT, process_name, world_rank, world_size, write_stderr
 
 GRACE = 2.0  # seconds for all ranks to fail together; a rank that fails alone ends the job
 NOTICE = 10.0  # seconds after which a rank says whom it waits for at the start
@@ -52,7 +52,7 @@ class RanksError(D2LError, RuntimeError):
     """The ranks cannot train together. The message names the rank and the reason."""
 
 
-class FirstRankFailed(D2LError, RuntimeError):
+class RootFailed(D2LError, RuntimeError):
     """An operation that rank 0 performs for all ranks failed; rank 0 reports it."""
 
 
@@ -80,10 +80,10 @@ class Ranks:
         """The sums of some numbers over all ranks."""
         return numbers
 
-    def take_first(self, arrays: Sequence[nd.NDArray]) -> None:
+    def broadcast(self, arrays: Sequence[nd.NDArray]) -> None:
         """Replace arrays of each rank by those of rank 0."""
 
-    def any(self, *flags: bool) -> List[bool]:
+    def any_set(self, *flags: bool) -> List[bool]:
         """For each flag, return whether any rank has set it."""
         return list(flags)
 
@@ -96,23 +96,23 @@ class Ranks:
         """
         return array
 
-    def all_of(self, value: Any) -> List[Any]:
+    def allgather(self, value: Any) -> List[Any]:
         """Gather one JSON value from every rank, on every rank, in rank order."""
         return [value]
 
-    def first(self, function: Callable[[], Any]) -> Any:
+    def on_root(self, function: Callable[[], Any]) -> Any:
         """Call a function on rank 0 and return its result, a JSON value, on every rank.
 
         Raises:
-            FirstRankFailed: on the other ranks, where the function raised something on rank 0.
+            RootFailed: on the other ranks, where the function raised something on rank 0.
         """
         return function()
 
-    def first_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    def broadcast_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Give arrays by name, which rank 0 has, to all."""
         return dict(arrays)
 
-    def first_before_others(self, function: Callable[[], T]) -> T:
+    def root_first(self, function: Callable[[], T]) -> T:
         """Call a function on rank 0 and then on all others. It may take any time."""
         return function()
 
@@ -149,11 +149,11 @@ class Ranks:
         return try_gpu()
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 
 
 @contextlib.contextmanager
-def together(timeout: float = TIMEOUT) -> Iterator[Ranks]:
+def distributed(timeout: float = TIMEOUT) -> Iterator[Ranks]:
     """Work together with the other ranks, if there are any, inside the ``with`` block.
 
     All ranks have to enter it. It may be entered again, also inside itself.
@@ -170,8 +170,8 @@ def together(timeout: float = TIMEOUT) -> Iterator[Ranks]:
         ValueError: if ``D2L_DEEPRNN_RANKS`` has another value than 1.
     """
     positive_number("rank_timeout", timeout)
-    if launched() == 1:
-        yield ALONE
+    if world_size() == 1:
+        yield SINGLE_PROCESS
         return
     ranks = _mpi_ranks(start_mpi(timeout))
     try:
@@ -227,10 +227,10 @@ class _MPIRanks(Ranks):
         self._mpi = mpi
         self._comm = mpi.COMM_WORLD  # until ``meet`` replaces it
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        if self.size != launched():
+        if self.size != world_size():
             library = str(mpi.Get_library_version()).splitlines()[0].strip("\0 ")
             raise RanksError(
-                f"{launched()} processes were started, but mpi4py's MPI knows of {self.size}: it "
+                f"{world_size()} processes were started, but mpi4py's MPI knows of {self.size}: it "
                 f"is another MPI than that of the launcher ({library}). Use the launcher "
                 "that belongs to it, or an mpi4py that was built for this launcher's MPI"
             )
@@ -245,7 +245,7 @@ class _MPIRanks(Ranks):
         missing = self._missing(coming, min(NOTICE, timeout))
         if missing and timeout > NOTICE:
             if self.rank == min(set(range(self.size)) - set(missing)):
-                say(f"d2l-deeprnn: {process_name()} waits for {self._names(missing)}")
+                write_stderr(f"d2l-deeprnn: {process_name()} waits for {self._names(missing)}")
             missing = self._missing(coming, timeout - NOTICE)
         if missing:
             raise RanksError(
@@ -257,7 +257,7 @@ class _MPIRanks(Ranks):
             self._comm = self._comm.Dup()
         can_be_bound = hasattr(os, "sched_getaffinity")
         own = sorted(os.sched_getaffinity(0)) if can_be_bound else []
-        everywhere = self.all_of([socket.gethostname(), own])
+        everywhere = self.allgather([socket.gethostname(), own])
         self._hosts = {rank: host for rank, (host, _) in enumerate(everywhere)}
         if can_be_bound and not repairs.threads_are_chosen():
             of_host = [its for host, its in everywhere if host == self._hosts[self.rank]]
@@ -273,12 +273,12 @@ class _MPIRanks(Ranks):
         self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, sums))
         return sums
 
-    def take_first(self, arrays: Sequence[nd.NDArray]) -> None:
+    def broadcast(self, arrays: Sequence[nd.NDArray]) -> None:
         for array in arrays:
             with in_memory(array) as numbers:
                 self._wait(self._comm.Ibcast(numbers))
 
-    def any(self, *flags: bool) -> List[bool]:
+    def any_set(self, *flags: bool) -> List[bool]:
         return [number > 0 for number in self.sum_numbers(np.array(flags, float))]
 
     def gather(self, array: np.ndarray, axis: int) -> np.ndarray:
@@ -291,7 +291,7 @@ class _MPIRanks(Ranks):
         self._wait(self._comm.Igatherv(own, [whole, counts] if self.rank == 0 else None))
         return np.ascontiguousarray(np.moveaxis(whole, 0, axis)) if self.rank == 0 else array
 
-    def all_of(self, value: Any, timeout: Optional[float] = None) -> List[Any]:
+    def allgather(self, value: Any, timeout: Optional[float] = None) -> List[Any]:
         # Not mpi4py's messages of Python objects: it has one serializer, which user code may need.
         own = np.frombuffer(json.dumps(value).encode(), np.uint8)
         lengths = np.empty(self.size, np.int64)
@@ -301,21 +301,21 @@ class _MPIRanks(Ranks):
         parts = np.split(everything, np.cumsum(lengths)[:-1])
         return [json.loads(part.tobytes()) for part in parts]
 
-    def first(self, function: Callable[[], Any], timeout: Optional[float] = None) -> Any:
+    def on_root(self, function: Callable[[], Any], timeout: Optional[float] = None) -> Any:
         outcome: Dict[str, Any] = {}
         if self.rank == 0:
             try:
                 outcome["value"] = function()
             except Exception as error:
-                self.all_of({"error": str(error)}, timeout)
+                self.allgather({"error": str(error)}, timeout)
                 raise
-        outcome = self.all_of(outcome, timeout)[0]
+        outcome = self.allgather(outcome, timeout)[0]
         if "error" in outcome:
-            raise FirstRankFailed(outcome["error"])
+            raise RootFailed(outcome["error"])
         return outcome["value"]
 
-    def first_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        kinds = self.first(
+    def broadcast_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        kinds = self.on_root(
             lambda: {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()}
         )
         given = {}
@@ -325,9 +325,9 @@ class _MPIRanks(Ranks):
             given[name] = array
         return given
 
-    def first_before_others(self, function: Callable[[], T]) -> T:
+    def root_first(self, function: Callable[[], T]) -> T:
         done: List[T] = []
-        self.first(lambda: done.append(function()), timeout=math.inf)
+        self.on_root(lambda: done.append(function()), timeout=math.inf)
         with self.working():
             return done[0] if done else function()
 
@@ -337,7 +337,7 @@ class _MPIRanks(Ranks):
         self._wait(self._comm.Ibarrier(), timeout=math.inf)
 
     def check_same(self, what: Mapping[str, Any]) -> None:
-        there, *others = self.all_of(dict(what))
+        there, *others = self.allgather(dict(what))
         for rank, here in enumerate(others, start=1):
             for name in there:
                 if here.get(name) != there[name]:
@@ -351,7 +351,7 @@ class _MPIRanks(Ranks):
         for array in arrays.values():
             with in_memory(array) as numbers:
                 hashed.update(numbers.data)
-        everywhere = self.all_of(hashed.hexdigest())
+        everywhere = self.allgather(hashed.hexdigest())
         for rank, found in enumerate(everywhere):
             if found != everywhere[0]:
                 raise RanksError(
@@ -430,7 +430,7 @@ class _MPIRanks(Ranks):
 
 
 def _complain(words: str) -> None:
-    say(f"d2l-deeprnn: error: {process_name()}: {printable(words)}")
+    write_stderr(f"d2l-deeprnn: error: {process_name()}: {printable(words)}")
     # Give mpiexec time to print the line: ending the job discards what it has not printed.
     time.sleep(PASSING_ON)
 
@@ -453,7 +453,7 @@ def start_mpi(timeout: float) -> Any:
         import mpi4py
     except ImportError:
         raise RanksError(
-            f"{launched()} processes were started together, and mpi4py, with which they work "
+            f"{world_size()} processes were started together, and mpi4py, with which they work "
             "together, is not installed: pip install 'd2l_deeprnn[mpi]'"
         ) from None
     mpi4py.rc.initialize = False  # does nothing if the user has imported MPI
@@ -475,13 +475,15 @@ def _start(mpi: Any, timeout: float) -> None:
     thread = threading.Thread(target=start, args=arguments, daemon=True)
     thread.start()
     # MPI itself knows nothing of who is missing before it has started.
-    missing = f"rank {1 - number()}" if launched() == 2 else f"some of the {launched()} processes"
+    missing = (
+        f"rank {1 - world_rank()}" if world_size() == 2 else f"some of the {world_size()} processes"
+    )
     thread.join(min(NOTICE, timeout))
     if thread.is_alive() and timeout > NOTICE:
-        say(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
+        write_stderr(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
         thread.join(min(timeout - NOTICE, threading.TIMEOUT_MAX))
     if thread.is_alive():
-        time.sleep(2 * PASSING_ON * number())  # the first to complain ends the others
+        time.sleep(2 * PASSING_ON * world_rank())  # the first to complain ends the others
         _complain(f"{missing} did not start MPI within {timeout:g} seconds. {_ALL_OR_EACH}")
         os._exit(BAD_INPUT)  # Python would take MPI apart while it starts
     mpi.COMM_WORLD.Set_errhandler(mpi.ERRORS_RETURN)  # errors become exceptions

@@ -1,11 +1,11 @@
-"""The directory of a training run, whoever trains in it: locked, and never another run's.
+"""The directory of a training run. It is locked, and its files are checked to be of one run.
 
-    config.json   what was asked for, text, versions and machine
-    metrics.csv   the history, a row an epoch
-    last.zip      the checkpoint to go on from
-    best.zip      the checkpoint with the smallest loss so far, where there is one
+    config.json   settings, text, versions and machine
+    metrics.csv   the history, one row per epoch
+    last.zip      the checkpoint to resume from
+    best.zip      a copy of the checkpoint with the lowest loss so far
 
-Each run has an identifier, which stands in its configuration and in its checkpoints.
+Each run has an id, which is in its configuration and in its checkpoints.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import shutil
 import uuid
 import warnings
 from datetime import datetime, timezone
@@ -27,6 +28,7 @@ from ..files import (
     InUse,
     Moved,
     PathLike,
+    atomic_file,
     locked,
     parse_json,
     read_text,
@@ -68,17 +70,20 @@ class RunDirectory:
         identity = {"run": uuid.uuid4().hex, "command": self._command, "begun": begun}
         self._write({**identity, **config})
 
-    def change(self, begun: int, what: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        """Write a changed configuration, and into it what was changed, and when.
+    def change(
+        self, epochs_started: int, changes: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> None:
+        """Write a changed configuration that records the changes.
 
         Args:
-            begun: how many epochs were begun.
-            what: of each setting that was changed, the value before and the new one.
-            config: the parts of the configuration that are new.
+            epochs_started: when they were made.
+            changes: the old and the new value of each changed setting.
+            config: the new parts of the configuration.
         """
         assert self.config is not None
-        changes = [*self.config.get("changes", []), {"epochs_begun": begun, **what}]
-        self._write({**self.config, **config, "changes": changes})
+        before = self.config.get("changes", [])
+        all_changes = [*before, {"epochs_begun": epochs_started, **changes}]
+        self._write({**self.config, **config, "changes": all_changes})
 
     def _write(self, config: Dict[str, Any]) -> None:
         write_text(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
@@ -92,26 +97,30 @@ class RunDirectory:
         *,
         best: bool = False,
     ) -> None:
-        """Write the checkpoint to go on from, and the history.
+        """Write the checkpoint to resume from, and the history.
 
         Args:
             arrays, data: of the checkpoint.
             metrics: the history as CSV.
-            best: whether the checkpoint is the best one too.
+            best: whether the checkpoint is also the best one.
         """
         assert self.config is not None
-        data = {"run": self.config["run"], **data}
-        # Best first: were it last, a process killed in between would never write it.
-        for name in (BEST, LAST) if best else (LAST,):
-            save_checkpoint(self.path / name, arrays, data)
+        save_checkpoint(self.path / LAST, arrays, {"run": self.config["run"], **data})
+        if best:
+            self.copy_best()
         self.save_metrics(metrics)
+
+    def copy_best(self) -> None:
+        """Make the last checkpoint the best one."""
+        with atomic_file(self.path / BEST) as best, open(self.path / LAST, "rb") as last:
+            shutil.copyfileobj(last, best)
 
     def save_metrics(self, metrics: str) -> None:
         """Write the history."""
         write_text(self.path / METRICS, metrics)
 
     def has(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Return whether a file exists."""
         return (self.path / name).exists()
 
     def load(self, name: str) -> Checkpoint:
@@ -119,29 +128,27 @@ class RunDirectory:
         assert self.config is not None
         return load_own(self.path / name, self.config["run"])
 
-    def begins_again(self) -> None:
-        """Say that a run which is to go on had written no checkpoint.
+    def warn_restart(self) -> None:
+        """Warn that the run to be resumed has no checkpoint and will start over.
 
         Raises:
-            RunError: if it had.
+            RunError: if it had written one, which is gone.
         """
         if self.has(METRICS) or self.has(BEST):
-            raise self.last_is_gone()
+            copy = (
+                f", or resume from the best epoch with a copy of {BEST}" if self.has(BEST) else ""
+            )
+            raise RunError(
+                f"the run in {self.path} had started, but its {LAST} is gone: put it back{copy}, "
+                "or start a new run in another directory"
+            )
         warnings.warn(
-            f"the run in {self.path} had not written a checkpoint yet: it begins again",
+            f"the run in {self.path} had not written a checkpoint yet: it starts over",
             stacklevel=3,
         )
 
-    def last_is_gone(self) -> RunError:
-        """The error that the checkpoint to go on from is lost."""
-        return RunError(
-            f"the run in {self.path} had begun, but its {LAST} is gone: put it back"
-            + (f", or go on from the best epoch with a copy of {BEST}" if self.has(BEST) else "")
-            + ", or begin a new run in another directory"
-        )
-
     def check_text(self, sha256: str, sources: Sequence[str]) -> None:
-        """Make sure that the run goes on with the text that it began with.
+        """Check that the run resumes with the text that it began with.
 
         Args:
             sha256: of the text, as it was read from ``sources``.
@@ -152,16 +159,16 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[RunDirectory]:
-    """Take a directory for a run of a command, as long as the ``with`` block lasts.
+    """Lock a directory for a run of a command, for the duration of a ``with`` block.
 
     Args:
-        path: of the directory. It is made; it must be empty or, to resume, hold a run.
+        path: of the directory. It is created; it must be empty or, to resume, contain a run.
         command: ``TRAIN`` or ``REPRODUCE``.
-        resume: whether to go on with the run that is there.
+        resume: whether to resume the run in it.
 
     Raises:
-        RunError: if it holds something else, or cannot be used; or if it was moved or replaced
-            before the end of the ``with`` block, when something was to be written into it.
+        RunError: if it contains something else or cannot be used, or if it is moved or replaced
+            during the ``with`` block.
     """
     path = user_path(path)
     with contextlib.ExitStack() as stack:
@@ -172,41 +179,41 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
             for name in (CONFIG, METRICS, LAST, BEST):
                 remove_leftovers(path / name)
         except InUse:
-            raise RunError(f"{path} is being trained in by another process") from None
+            raise RunError(f"another process is training in {path}") from None
         except (FileExistsError, NotADirectoryError) as error:
-            raise RunError(f"{path} is not a directory: choose another") from error
+            raise RunError(f"{path} is not a directory; choose another one") from error
         except OSError as error:
             where = "" if error.filename in (None, str(path)) else f"{error.filename}: "
             raise RunError(
-                f"{path} cannot be written to ({where}{error.strerror or error}): choose another "
+                f"{path} cannot be written to ({where}{error.strerror or error}); choose another "
                 "directory"
             ) from error
         config = read_config(path)
         if config is not None and not resume:
             raise RunError(
-                f"{path} holds a run: go on with it (--resume), or choose another directory"
+                f"{path} contains a run; resume it (--resume), or choose another directory"
             )
         if config is not None and command_of(config) != command:
             raise RunError(
-                f"{path} holds a run of `{command_of(config)}`, which `{command}` cannot go on "
-                "with: choose another directory"
+                f"{path} contains a run of `{command_of(config)}`, which `{command}` cannot resume; "
+                "choose another directory"
             )
         others = [p.name for p in path.iterdir() if p.name != LOCK]
         if config is None and others:
             raise RunError(
-                f"{path} is not empty and holds no run (it holds {min(others)}): choose a new one"
+                f"{path} is not empty and has no run (it contains {min(others)}); choose a new directory"
             )
         if config is not None and "run" not in config:
             raise RunError(
-                f"the run in {path} was made before its kind could be gone on with: begin a new "
-                "one in another directory"
+                f"the run in {path} is of a version whose runs cannot be resumed; start a new one in "
+                "another directory"
             )
         yield RunDirectory(path, command, config)
 
 
 @contextlib.contextmanager
 def _explaining_moves(path: Path) -> Iterator[None]:
-    """Say where the run in a directory is now, if another one has taken its place."""
+    """Name the new place of a run's directory, if it was moved or replaced."""
     try:
         yield
     except Moved as error:
@@ -214,23 +221,23 @@ def _explaining_moves(path: Path) -> Iterator[None]:
         where = f"in {place}" if place else "where that directory is now, if it still exists"
         raise RunError(
             f"{path} was moved, removed or replaced during the run, and nothing more was written "
-            f"there: the run's last checkpoint is {where}; resume the run in that place"
+            f"there. The run's last checkpoint is {where}; resume the run there"
         ) from error
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
-    """Read a run's configuration; None where there is none.
+    """Read a run's configuration; return None if there is none.
 
     Raises:
-        RunError: if it is there and cannot be used.
+        RunError: if it exists and cannot be used.
     """
     path = user_path(directory) / CONFIG
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
-            raise ValueError("it is not a run's")
+            raise ValueError("it is not the configuration of a run")
         if command_of(config) == TRAIN or "run" in config:
-            config["run"], config["text"]["sha256"]  # raises if one is not there
+            config["run"], config["text"]["sha256"]  # raises if one is missing
         for name, kind in _KINDS.items():
             if name in config and not isinstance(config[name], kind):
                 raise ValueError(f"its {name} is {repr(config[name])[:60]}")
@@ -248,27 +255,27 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
 
 
 def no_run(directory: Path) -> RunError:
-    """Make the error that a directory holds no run."""
-    return RunError(f"{directory} holds no run: there is no {CONFIG}{similar(directory)}")
+    """Return the error that a directory contains no run."""
+    return RunError(f"{directory} contains no run: there is no {CONFIG}{similar(directory)}")
 
 
 def nothing_to_resume(directory: Path) -> str:
-    """Say that a directory holds no run to resume."""
+    """Return the message that a directory contains no run to resume."""
     return f"there is no run to resume in {directory}{similar(directory)}"
 
 
 def similar(directory: Path) -> str:
-    """Suggest the run beside a directory whose name is most like its own, if one is."""
+    """Suggest the run beside a directory with the most similar name, if there is one."""
     names = [path.parent.name for path in directory.parent.glob(f"*/{CONFIG}")]
     close = difflib.get_close_matches(directory.name, names, n=1)
     return f" (did you mean {directory.parent / close[0]}?)" if close else ""
 
 
 def command_of(config: Mapping[str, Any]) -> str:
-    """Which command a run is of; the versions before this one did not write it down."""
+    """Return the command that made a run. Earlier versions did not record it."""
     command = config.get("command", REPRODUCE if "is_the_books_text" in config else TRAIN)
     if command not in (TRAIN, REPRODUCE):
-        raise ValueError(f"it is of a command {command!r}: update d2l_deeprnn to use it")
+        raise ValueError(f"it is of a command {command!r}; update d2l_deeprnn to use it")
     return command
 
 
@@ -288,17 +295,17 @@ def check_own(path: Path, data: Dict[str, Any], run: str) -> Dict[str, Any]:
     if data.get("run") != run:
         raise CheckpointError(
             f"{path} is of another run ({data.get('run')}) than the {CONFIG} beside it "
-            f"({run}): put back the file that belongs here"
+            f"({run}); put back the file that belongs here"
         )
     return data
 
 
 @contextlib.contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Say of which checkpoint an error is, where its parts do not fit its run.
+def checkpoint_errors(path: Path) -> Iterator[None]:
+    """Turn errors about missing or unexpected parts of a checkpoint into errors that name it.
 
     Raises:
-        CheckpointError: in place of the errors that missing and foreign parts give.
+        CheckpointError: in place of the errors that such parts raise.
     """
     try:
         yield
@@ -308,27 +315,27 @@ def fitting(path: Path) -> Iterator[None]:
 
 
 def text_sha256(text: str) -> str:
-    """The SHA-256 of a run's text as it is trained on, by which the text is known again."""
+    """Return the SHA-256 of a run's text as it is trained on."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def places(sources: Sequence[str]) -> List[Optional[str]]:
-    """The absolute path of each text that is a file or a directory; None for a known name.
+def absolute_paths(sources: Sequence[str]) -> List[Optional[str]]:
+    """Return the absolute path of each text that is a file or a directory, None for a known name.
 
-    So a run finds its text from any directory.
+    A run then finds its text whatever the current directory is.
     """
     return [None if source in KNOWN_TEXTS else str(Path(source).absolute()) for source in sources]
 
 
-def located(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
-    """Where the texts of a run are now: where they were, or else where they were said to be.
+def resolve_paths(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
+    """Return the paths of a run's texts: the absolute ones if they exist, else those given.
 
     Args:
         sources: names and paths, as they were given when the run began.
-        text: what its configuration says of the text.
+        text: the part of its configuration about the text.
     """
     paths = text.get("paths") or []
-    if len(paths) != len(sources):  # of a version that did not write them down
+    if len(paths) != len(sources):  # of a version that did not record them
         return list(sources)
     return [
         path if path is not None and Path(path).exists() else source
@@ -336,12 +343,12 @@ def located(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
     ]
 
 
-def check_there(sources: Sequence[str], directory: Path, command: str) -> None:
-    """Raise a CorpusError that says how to go on, unless each text of a run is where it was."""
+def check_exists(sources: Sequence[str], directory: Path, command: str) -> None:
+    """Raise a CorpusError with advice unless each text of a run is where it was."""
     for source in sources:
         if source not in KNOWN_TEXTS and not Path(source).exists():
             raise CorpusError(
-                f"the text of the run in {directory} is no longer at {source!r}: put it back, or "
+                f"the text of the run in {directory} is no longer at {source!r}; put it back, or "
                 f"name its new place ({command} --resume --corpus NEWPLACE --out {directory})"
             )
 
@@ -349,7 +356,7 @@ def check_there(sources: Sequence[str], directory: Path, command: str) -> None:
 def check_text(
     config: Mapping[str, Any], sha256: str, sources: Sequence[str], directory: Path
 ) -> None:
-    """Raise a RunError unless a text is still what a run began with.
+    """Raise a RunError if a text is not the one that a run began with.
 
     Args:
         config: of the run.
@@ -360,5 +367,5 @@ def check_text(
         raise RunError(
             f"the text has changed since the run in {directory} began: its SHA-256 was "
             f"{config['text']['sha256']}, that of {' + '.join(sources)} is {sha256}; "
-            "give it the text it had (--corpus), or begin a new run in another directory"
+            "name the original text (--corpus), or start a new run in another directory"
         )

@@ -1,4 +1,4 @@
-"""Runs of ``train``: begun, gone on with, and loaded again; see also ``run_directory``."""
+"""Start, resume and load runs of ``train``; see also ``run_directory``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import csv
 import dataclasses
 import io
+import math
 import time
-import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -15,17 +15,18 @@ import numpy as np
 
 from .._checks import positive_number
 from .._mxnet import mx
-from .._mxnet.context import check_ctx, exclusive_generators, try_gpu
+from .._mxnet.context import check_ctx, device_of, exclusive_generators, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import PathLike, read_text, user_path
 from ..nn.model import RNNModel
 from ..text.corpora import check_kept
 from ..text.token_files import read_tokens
 from ..text.vocab import Vocab
-from .checkpoint import Checkpoint, CheckpointError
+from .checkpoint import CheckpointError
+from .init_from import initialize_from
 from .launcher import TIMEOUT
-from .learner import Diverged, Learner, build_model, new_model, untrained_state
-from .ranks import Ranks, together
+from .learner import Diverged, EarlyStopping, Learner, build_model, initial_state, new_model
+from .ranks import Ranks, distributed
 from .run_directory import (
     BEST,
     LAST,
@@ -33,42 +34,35 @@ from .run_directory import (
     TRAIN,
     RunDirectory,
     RunError,
+    absolute_paths,
+    check_exists,
     check_text,
-    check_there,
+    checkpoint_errors,
     command_of,
-    fitting,
     load_own,
-    located,
     no_run,
     nothing_to_resume,
-    places,
     read_config,
+    resolve_paths,
     run_directory,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
-from .state import (
-    TrainingState,
-    TrainRecord,
-    check_parameters,
-    history_in,
-    parameters_in,
-    set_parameters,
-)
-from .trainer import Progress, Stopped
+from .state import TrainRecord, check_parameters, history_in, set_parameters, without_prefix
+from .trainer import Callback, Progress, Stopped
 
-# Seconds since the last checkpoint after which one is written before scoring too. If the process is
-# killed while it scores, for instance by running out of memory, it loses no more than this.
+# If the last checkpoint is older than this, in seconds, another one is written before scoring. A
+# process that is killed while it scores, for lack of memory for instance, loses no more than this.
 SAVE_SECONDS = 5.0
-COLUMNS = {"train_loss", "perplexity"}  # of the history, by `train` and by `reproduce`
-# What may be changed when a run goes on: it decides about what is still to come or, the last, how
-# the same text is read.
+COLUMNS = {"train_loss", "perplexity"}  # of the histories of `train` and `reproduce`
+# Settings that may change on resume. They affect only future epochs or, for ``encoding``, how the
+# same text is read.
 CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 
 class TextParts(NamedTuple):
     """The text of a run: vocabulary, and the indices of its three parts in file order.
 
-    The parts of a large text are maps of a file; see ``read_tokens``.
+    The parts of a large text are memory maps of a file; see ``read_tokens``.
     """
 
     vocab: Vocab
@@ -79,7 +73,7 @@ class TextParts(NamedTuple):
 
 
 class LoadedRun(NamedTuple):
-    """A trained model and what belongs to it."""
+    """A trained model with its vocabulary, settings, history and device."""
 
     model: RNNModel
     vocab: Vocab
@@ -89,12 +83,12 @@ class LoadedRun(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How a call of ``train`` ended.
+    """The outcome of a call of ``train``.
 
     Attributes:
-        history: a record for each finished epoch, those before a resume too.
-        reason: why it ended, in words.
-        stopped: whether it was asked to stop before it was finished.
+        history: a record for each finished epoch, including those before a resume.
+        reason: why the call ended.
+        stopped: whether it was stopped before the training was finished.
     """
 
     history: List[TrainRecord]
@@ -106,8 +100,7 @@ def read_text_of(settings: TrainSettings) -> TextParts:
     """Read the text of a run and cut it into its parts.
 
     Raises:
-        CorpusError: if a text cannot be found or used, or could not be read
-            again when the run is resumed.
+        CorpusError: if a text cannot be found or used, or could not be read again on resume.
         SettingsError: if a part is too short to be scored.
     """
     check_kept(settings.corpus)
@@ -141,6 +134,7 @@ def train(
     out: PathLike,
     *,
     resume: bool = False,
+    init_from: Optional[PathLike] = None,
     on_start: Callable[[Learner, TextParts], Any] = lambda learner, text: None,
     on_minibatch: Callable[[Progress], Any] = lambda progress: None,
     on_epoch: Callable[[TrainRecord], Any] = lambda record: None,
@@ -151,41 +145,39 @@ def train(
 ) -> Result:
     """Train a model in a directory, with a checkpoint after each epoch.
 
-    If ``mpiexec`` or the like started several processes, all have to call this, and they train one
-    model: each computes its part of the rows of every minibatch. The losses are those of one
-    process, up to rounding, and any number of processes can resume the run. Only the first process
-    reads and writes ``out`` and calls the callbacks. If ``D2L_DEEPRNN_RANKS`` is 1, each process
-    trains a model of its own.
+    If a launcher such as ``mpiexec`` started several processes, all have to call this, and they
+    train one model: each computes its part of the rows of every minibatch. The losses are those of
+    one process, up to rounding, and any number of processes can resume the run. Only the first
+    process reads and writes ``out`` and calls the callbacks. If ``D2L_DEEPRNN_RANKS`` is 1, each
+    process trains a model of its own.
 
-    A run that was stopped or killed at any moment and is resumed ends with the
-    parameters, to the bit, of one that never was (on the same machine, with
-    the same number of threads).
+    A run that was stopped or killed at any moment and then resumed ends with the same parameters,
+    to the bit, as one that was not (on the same machine, with the same number of threads).
 
     Args:
-        settings: of the run; None to resume with its own. To resume, they are
-            the run's, but for those that decide only about what is still to
-            come (``CHANGEABLE``) and for the place of the same text.
-        out: the run's directory. It is made; it must be empty or, to resume,
-            hold the run.
-        resume: go on with the run that is there, or begin it if none is.
-        on_start: called before the first minibatch of this call; of several processes, in the
-            first, as the next two are.
+        settings: of the run; None to resume with its own. If the run is resumed, only those that
+            affect future epochs (``CHANGEABLE``) and the place of the text may differ.
+        out: the run's directory. It is created; it must be empty or, to resume, contain the run.
+        resume: resume the run in ``out``, or start it if there is none.
+        init_from: the directory of another run, whose best weights the new run starts with; see
+            ``initialize_from``.
+        on_start: called before the first minibatch of this call; with several processes, only in
+            the first one, like the next two.
         on_minibatch: called after each minibatch.
         on_epoch: called after each epoch, when its checkpoint is written.
-        should_stop: asked after each minibatch. Where it says yes, a
-            checkpoint of that place is written and ``train`` returns.
-        checkpoint_minutes: write a checkpoint as often as that, in the middle of an epoch too.
+        should_stop: called after each minibatch. If it returns True, a checkpoint is written and
+            ``train`` returns.
+        checkpoint_minutes: minutes between two checkpoints within an epoch.
         rank_timeout: seconds after which all processes end if one of them does not answer. Reading
             a text and scoring may take longer, but no callback may.
-        ctx: device; if None, that of ``try_gpu`` or, of several processes, a GPU for each.
+        ctx: device; if None, that of ``try_gpu`` or, with several processes, one GPU each.
 
     Raises:
         RunError: if the directory cannot be used, or its last checkpoint is gone.
-        SettingsError: if ``settings`` would change what the run in there has done.
+        SettingsError: if ``settings`` would change what the run has already done.
         CorpusError: if the text cannot be found, or is not the run's any more.
         CheckpointError: if the checkpoint is damaged or of another run.
-        Diverged: if the loss is no finite number any more. The last
-            checkpoint is kept.
+        Diverged: if the loss is not finite. The last checkpoint is kept.
         OSError: if a checkpoint cannot be written; the one before is kept.
         RanksError: if several processes cannot train together.
         GeneratorsInUse: if a training is running in another thread of this process.
@@ -198,63 +190,174 @@ def train(
         positive_number("checkpoint_minutes", checkpoint_minutes)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_generators())
-        ranks = stack.enter_context(together(rank_timeout))
-        ranks.check_same({"out": str(out), "resume": resume})
-        files = _Files(out, ranks)
-        config = files.take(stack, resume)
-        if config is None and settings is None:
-            raise RunError(f"{nothing_to_resume(out)}; to begin one, give its settings")
+        ranks = stack.enter_context(distributed(rank_timeout))
+        ranks.check_same({"out": str(out), "resume": resume, "init_from": str(init_from)})
+        directory: Any = None  # a RunDirectory on rank 0, which alone reads and writes
+
+        def lock_directory() -> Optional[Dict[str, Any]]:
+            nonlocal directory
+            directory = stack.enter_context(run_directory(out, TRAIN, resume=resume))
+            config: Optional[Dict[str, Any]] = directory.config
+            return config
+
+        config = ranks.on_root(lock_directory)
         if config is not None:
-            settings = _gone_on_with(config, settings, out)
-        assert settings is not None
-        own_settings = settings
-        text = ranks.first_before_others(lambda: read_text_of(own_settings))
-        ranks.check_same(_what_must_be_same(settings, text))
+            settings = _resume_settings(config, settings, out, init_from)
+        if settings is None:
+            raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
+        chosen = settings
+        text = ranks.root_first(lambda: read_text_of(chosen))
+        ranks.check_same(_must_be_equal(chosen, text))
         if config is not None:
-            check_text(config, text.sha256, settings.corpus, out)
-        ctx = ctx or ranks.device()
+            check_text(config, text.sha256, chosen.corpus, out)
+        ctx = device = ctx or ranks.device()
+        arrays: Dict[str, np.ndarray] = {}
+        data = None
         if config is not None:
-            files.load(settings, text.vocab)
-        model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
-        learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
+            data = ranks.on_root(lambda: _load(directory, chosen, text.vocab, arrays))
+        model = new_model(chosen, len(text.vocab), device, stacked=_is_stacked(config))
+        source = None
+        if init_from is not None:
+            source = ranks.on_root(
+                lambda: _initialize(init_from, model, chosen, text.vocab, device)
+            )
+        learner = Learner(chosen, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
-            files.begin(_config(settings, text, ctx, ranks))
+            new = _config(chosen, text, ctx, ranks)
+            new.update({"init_from": source} if source else {})
+            ranks.on_root(lambda: directory.begin(new))
         else:
-            files.restore(learner, text, settings)
-        is_first = ranks.rank == 0
-        if is_first:
-            on_start(learner, text)
-        pause = _Pause(should_stop, checkpoint_minutes, ranks)
+            if data is not None:
+                with checkpoint_errors(out / LAST):
+                    learner.load_state_dict(ranks.broadcast_arrays(arrays), data["learner"])
+                arrays.clear()
+            ranks.on_root(lambda: _complete_files(directory, learner))
+        session = _Session(
+            directory, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
+            checkpoint_minutes,
+        )  # fmt: skip
+        try:
+            reason = learner.fit(chosen.num_epochs, [session, EarlyStopping(chosen)])
+        except Diverged as error:
+            kept = f"the checkpoint of epoch {len(learner.history)} is kept"
+            kept = kept if (out / LAST).exists() else "there was no checkpoint yet"
+            raise Diverged(f"{error}; {kept}") from None
+        finished = learner.finished
+        return Result(learner.history, finished or reason, stopped=finished is None)
 
-        def save_before_scoring() -> None:
-            if pause.is_overdue(SAVE_SECONDS):
-                files.save(learner, text)
-                pause.over()
 
-        while learner.finished is None:
-            try:
-                record = learner.train_epoch(
-                    on_minibatch if is_first else lambda progress: None,
-                    pause.is_due,
-                    save_before_scoring,
-                )
-            except Stopped as stopped:
-                files.save(learner, text)
-                if not pause.is_the_end:
-                    pause.over()
-                    continue
-                return Result(learner.history, f"stopped {stopped}", True)
-            except Diverged as error:
-                kept = f"the checkpoint of epoch {len(learner.history)} is kept"
-                kept = kept if (out / LAST).exists() else "there was no checkpoint yet"
-                raise Diverged(f"{error}; {kept}") from None
-            files.save(learner, text)
-            pause.over()
-            if is_first:
-                on_epoch(record)
-            if learner.finished is None and pause.is_due() and pause.is_the_end:
-                return Result(learner.history, f"stopped after epoch {record.epoch}", True)
-        return Result(learner.history, learner.finished, False)
+class _Session(Callback):
+    """Saves a run, calls the user's functions, and stops on request. Rank 0 acts for all ranks."""
+
+    def __init__(
+        self,
+        directory: Optional[RunDirectory],
+        text: TextParts,
+        ranks: Ranks,
+        on_start: Callable[[Learner, TextParts], Any],
+        on_minibatch: Callable[[Progress], Any],
+        on_epoch: Callable[[TrainRecord], Any],
+        should_stop: Callable[[], bool],
+        checkpoint_minutes: Optional[float],
+    ) -> None:
+        self._directory, self._text, self._ranks = directory, text, ranks
+        self._on_start, self._on_minibatch, self._on_epoch = on_start, on_minibatch, on_epoch
+        self._should_stop = should_stop
+        self._seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
+        self._saved = time.monotonic()
+
+    def on_start(self, trainer: Any) -> None:
+        if self._ranks.rank == 0:
+            self._on_start(trainer, self._text)
+
+    def on_minibatch(self, trainer: Any, progress: Progress) -> None:
+        if self._ranks.rank == 0:
+            self._on_minibatch(progress)
+        stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._seconds)
+        if (stop or overdue) and progress.minibatch < progress.num_minibatches:
+            self._save(trainer)
+            if stop:
+                place = f"in epoch {progress.epoch}, after minibatch {progress.minibatch}"
+                raise Stopped(f"stopped {place}")
+
+    def on_scoring(self, trainer: Any) -> None:
+        if len(self._text.valid) and self._ranks.any_set(self._age() >= SAVE_SECONDS)[0]:
+            self._save(trainer)
+
+    def on_epoch(self, trainer: Any, record: TrainRecord) -> None:
+        self._save(trainer)
+        if self._ranks.rank == 0:
+            self._on_epoch(record)
+        if trainer.finished is None and self._ranks.any_set(self._should_stop())[0]:
+            raise Stopped(f"stopped after epoch {record.epoch}")
+
+    def _age(self) -> float:
+        """Return the seconds since the last checkpoint."""
+        return time.monotonic() - self._saved
+
+    def _save(self, learner: Learner) -> None:
+        arrays, data = learner.state_dict()
+
+        def save() -> None:
+            assert self._directory is not None
+            tokens = self._text.vocab.idx_to_token
+            checkpoint = {"learner": data, "vocab": tokens, "versions": versions()}
+            best = _is_newest_best(learner)
+            self._directory.save(arrays, checkpoint, _metrics(learner.history), best=best)
+
+        self._ranks.on_root(save)
+        self._saved = time.monotonic()
+
+
+def _load(
+    directory: RunDirectory, settings: TrainSettings, vocab: Vocab, arrays: Dict[str, np.ndarray]
+) -> Optional[Dict[str, Any]]:
+    """Load the last checkpoint of a run, if there is one and it fits the settings and the text.
+
+    Args:
+        arrays: filled with the checkpoint's arrays.
+
+    Returns:
+        The checkpoint's JSON values; None if the run was killed before its first checkpoint.
+    """
+    if not directory.has(LAST):
+        directory.warn_restart()
+        return None
+    loaded = directory.load(LAST)
+    with checkpoint_errors(directory.path / LAST):
+        _check_vocab(loaded.data["vocab"], vocab)
+        # Before a model is made: the settings may be a stranger's, and ask for a huge one.
+        model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))
+        check_parameters(model, without_prefix("params", loaded.arrays))
+    arrays.update(loaded.arrays)
+    return loaded.data
+
+
+def _complete_files(directory: RunDirectory, learner: Learner) -> None:
+    """Write the files that a killed run did not come to write, and record changed settings."""
+    if learner.history or learner.position:
+        directory.save_metrics(_metrics(learner.history))
+    if _is_newest_best(learner):
+        directory.copy_best()
+    _record_changes(learner.settings, len(learner.history) + (learner.position > 0), directory)
+
+
+def _is_newest_best(learner: Learner) -> bool:
+    """Return whether an epoch has just ended that is the best so far."""
+    best = learner.best
+    return best is not None and best is learner.history[-1] and not learner.position
+
+
+def _initialize(
+    directory: PathLike, model: RNNModel, settings: TrainSettings, vocab: Vocab, ctx: mx.Context
+) -> Dict[str, Any]:
+    """Give a new model the weights of another run; return their origin."""
+    directory = user_path(directory)
+    run = load_run(directory, ctx=ctx)
+    initialize_from(run, model, settings, vocab, ctx)
+    config = _read_train_config(directory)
+    origin = str(directory.absolute())
+    return {"directory": origin, "run": config["run"], "epoch": len(run.history)}
 
 
 def write_run(
@@ -267,30 +370,33 @@ def write_run(
     text: Mapping[str, Any],
     imported: Mapping[str, Any],
 ) -> None:
-    """Make a run of a model that was trained elsewhere; training can go on from there.
+    """Write a run of a model that was trained elsewhere, from which training can resume.
 
-    Its optimizer and its random generators start anew.
+    Its optimizer and its random generators start afresh.
 
     Args:
         out: directory of the run, as in ``train``.
         settings: of the model and of its training.
-        model: what ``build_model`` made of them, with its parameters.
+        model: made by ``build_model`` for these settings, with its parameters.
         vocab: that it was trained with.
         history: of the epochs in which it was trained.
-        text: what the configuration is to say of the text. Its ``sha256`` is None where
-            nobody knows which text it was.
-        imported: where the model comes from.
+        text: the configuration's part about the text. Its ``sha256`` is None if the text is
+            unknown.
+        imported: the model's origin.
 
     Raises:
         RunError: if the directory cannot be used.
         OSError: if a file cannot be written.
     """
-    arrays, data = untrained_state(settings, model, history).to_checkpoint()
+    arrays, data = initial_state(settings, model, device_of(model), history)
     with run_directory(out, TRAIN, resume=False) as directory:
         directory.begin(
             {
                 "settings": as_dict(settings),
-                "text": {**text, "paths": places(settings.corpus) if text["sha256"] else [None]},
+                "text": {
+                    **text,
+                    "paths": absolute_paths(settings.corpus) if text["sha256"] else [None],
+                },
                 "imported": dict(imported),
                 "device": str(try_gpu()),
                 "versions": versions(),
@@ -312,7 +418,7 @@ def load_run(
         ctx: device of the model; that of ``try_gpu`` if None.
 
     Raises:
-        RunError: if the directory holds no run.
+        RunError: if the directory contains no run.
         CheckpointError: if the checkpoint is missing, damaged or of another run.
         ValueError: if ``checkpoint`` is neither.
         TypeError: if ``ctx`` is not one device.
@@ -322,26 +428,26 @@ def load_run(
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
         raise ValueError(f"checkpoint must be best or last, not {checkpoint!r}")
-    config = _trained(directory)
+    config = _read_train_config(directory)
     path = directory / names[checkpoint]
     if checkpoint == "best" and not path.exists():
         raise CheckpointError(_no_best(directory))
     loaded = load_own(path, config["run"])
     ctx = ctx or try_gpu()
-    with fitting(path):
+    with checkpoint_errors(path):
         settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
         model = build_model(settings, len(vocab), stacked=_is_stacked(config))
-        set_parameters(model, parameters_in(loaded.arrays), ctx)
+        set_parameters(model, without_prefix("params", loaded.arrays), ctx)
         history = history_in(loaded.data["learner"])
     return LoadedRun(model, vocab, settings, history, ctx)
 
 
 def read_history(directory: PathLike) -> List[Dict[str, float]]:
-    """Read the rows of a run's ``metrics.csv``: column -> number, where there is one.
+    """Read the rows of a run's ``metrics.csv`` as dictionaries of numbers by column.
 
     Raises:
-        RunError: if there is none, or it is no table of numbers.
+        RunError: if the file is missing, or is not a table of numbers.
     """
     directory = user_path(directory)
     path = directory / METRICS
@@ -352,22 +458,22 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
             for row in rows
         ]
         if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
-            raise ValueError("an epoch in it is not a number of an epoch")
+            raise ValueError("it has an epoch that is not a whole number above 0")
         if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
             raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
         return history
     except (FileNotFoundError, NotADirectoryError):
         if read_config(directory) is None:
             raise no_run(directory) from None
-        raise RunError(f"{directory} holds no run with a finished epoch: no {METRICS}") from None
+        raise RunError(f"{directory} contains no run with a finished epoch: no {METRICS}") from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 
 def settings_of(config: Dict[str, Any]) -> TrainSettings:
-    """The settings in a run's configuration, with its texts where they are now."""
+    """Return the settings in a run's configuration, with the present paths of its texts."""
     settings = from_dict(config["settings"])
-    corpus = tuple(located(settings.corpus, config["text"]))
+    corpus = tuple(resolve_paths(settings.corpus, config["text"]))
     return dataclasses.replace(settings, corpus=corpus)
 
 
@@ -384,14 +490,14 @@ def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextPar
         CheckpointError: If the text's vocabulary is not the model's.
     """
     directory = user_path(directory)
-    config = _trained(directory)
+    config = _read_train_config(directory)
     _check_text_known(config, directory)
     settings = settings_of(config)
-    check_there(settings.corpus, directory, TRAIN)
+    check_exists(settings.corpus, directory, TRAIN)
     text = read_text_of(settings)
     check_text(config, text.sha256, settings.corpus, directory)
     if vocab is not None:
-        with fitting(directory):
+        with checkpoint_errors(directory):
             _check_vocab(vocab.idx_to_token, text.vocab)
     return text
 
@@ -404,30 +510,30 @@ def _check_vocab(tokens: List[str], vocab: Vocab) -> None:
         )
 
 
-def _trained(directory: Path) -> Dict[str, Any]:
-    """The configuration of a run of ``train``."""
+def _read_train_config(directory: Path) -> Dict[str, Any]:
+    """Return the configuration of a run of ``train``."""
     config = read_config(directory)
     if config is None:
         raise no_run(directory)
     if command_of(config) != TRAIN:
         raise RunError(
-            f"{directory} holds a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
+            f"{directory} contains a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
         )
     return config
 
 
 def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
-    """Raise a RunError if nobody knows on which text the model of a run was trained."""
+    """Raise a RunError if the text that a run's model was trained on is unknown."""
     if config["text"]["sha256"] is None:
         raise RunError(
-            f"the model in {directory} was imported from a file that does not name the text it was "
-            "trained on: it can write, and be scored on a text (evaluate --corpus), but not be "
-            "trained further"
+            f"the model in {directory} was imported from a file that does not name its text. It "
+            "can generate text and be scored on one (evaluate --corpus). To train it further, "
+            f"start a new run with its weights (train --init-from {directory})"
         )
 
 
 def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
-    """Whether a run was begun by a version that always took a ``StackedRNN``."""
+    """Return whether a run was started by a version that always used a ``StackedRNN``."""
     if config is None:
         return False
     version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
@@ -435,177 +541,89 @@ def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
 
 
 def _no_best(directory: Path) -> str:
-    go_on = f"train --resume --out {directory}"
+    resume = f"train --resume --out {directory}"
     if not (directory / LAST).exists():
-        return f"the run in {directory} has no checkpoint yet: go on with it ({go_on})"
+        return f"the run in {directory} has no checkpoint yet; resume it ({resume})"
     return (
-        f"the run in {directory} has no {BEST}, which the first finished epoch writes: take "
-        f"--checkpoint last, or go on with the run ({go_on})"
+        f"the run in {directory} has no {BEST}, which the first finished epoch writes; use "
+        f"--checkpoint last, or resume the run ({resume})"
     )
 
 
-def _gone_on_with(
-    config: Dict[str, Any], settings: Optional[TrainSettings], out: Path
+def _resume_settings(
+    config: Dict[str, Any],
+    settings: Optional[TrainSettings],
+    out: Path,
+    init_from: Optional[PathLike],
 ) -> TrainSettings:
-    """The settings to go on with: the run's, with what may be changed."""
+    """Return the settings of a resumed run: its own, with the changes that are allowed."""
+    if init_from is not None:
+        raise SettingsError(
+            f"the run in {out} has started, and its weights cannot be replaced: leave out "
+            "init_from, or start a new run in another directory"
+        )
     _check_text_known(config, out)
     own = settings_of(config)
     settings = settings or own
-    odd = [
+    refused = [
         line
         for line in differences(own, settings)
         if line.partition(":")[0] not in (*CHANGEABLE, "corpus")
     ]
-    if odd:
+    if refused:
         raise SettingsError(
-            f"the run in {out} has other settings ({'; '.join(odd)}): "
-            "resume it with its own, or begin a new run in another directory"
+            f"the run in {out} has other settings ({'; '.join(refused)}): "
+            "resume it with its own, or start a new run in another directory"
         )
     if settings.corpus == from_dict(config["settings"]).corpus:
         settings = dataclasses.replace(settings, corpus=own.corpus)
     if settings.corpus == own.corpus:
-        check_there(own.corpus, out, TRAIN)
+        check_exists(own.corpus, out, TRAIN)
     return settings
 
 
-def _note_changes(settings: TrainSettings, begun: int, directory: RunDirectory) -> None:
-    """Write down what is changed from here on, unless it would change what was done."""
+def _record_changes(settings: TrainSettings, epochs_started: int, directory: RunDirectory) -> None:
+    """Record settings that change from this point on; refuse those that affect past epochs."""
     config = directory.config
     assert config is not None
     own = from_dict(config["settings"])
-    what = {
+    changes = {
         name: {"from": getattr(own, name), "to": getattr(settings, name)}
         for name in CHANGEABLE
         if getattr(own, name) != getattr(settings, name)
     }
-    if "num_epochs" in what:
-        if settings.num_epochs < begun:
+    if "num_epochs" in changes:
+        if settings.num_epochs < epochs_started:
             raise SettingsError(
-                f"num_epochs must be at least {begun}, as many as the run in {directory.path} "
-                f"has begun, not {settings.num_epochs}"
+                f"num_epochs must be at least {epochs_started}, as many as the run in {directory.path} "
+                f"has started, not {settings.num_epochs}"
             )
-        if settings.schedule == "cosine" and begun:
+        if settings.schedule == "cosine" and epochs_started:
             raise SettingsError(
                 f"num_epochs is {own.num_epochs} in the run in {directory.path}, and cannot be "
                 "changed: with schedule cosine, the epochs done would have had other learning "
-                "rates; begin a new run in another directory"
+                "rates; start a new run in another directory"
             )
     text = config["text"]
-    moved = settings.corpus != tuple(located(own.corpus, text))
-    paths = places(settings.corpus)
+    moved = settings.corpus != tuple(resolve_paths(own.corpus, text))
+    paths = absolute_paths(settings.corpus)
     if "paths" in text and paths != text["paths"]:
-        what["corpus"] = {"from": text["paths"], "to": paths}
+        changes["corpus"] = {"from": text["paths"], "to": paths}
     elif moved:
-        what["corpus"] = {"from": list(own.corpus), "to": list(settings.corpus)}
-    if what or paths != text.get("paths"):
+        changes["corpus"] = {"from": list(own.corpus), "to": list(settings.corpus)}
+    if changes or paths != text.get("paths"):
         corpus = settings.corpus if moved else own.corpus
-        changed = as_dict(dataclasses.replace(settings, corpus=corpus))
-        new = {"settings": changed, "text": {**text, "paths": paths}}
-        directory.change(begun, what, new)
+        stored = as_dict(dataclasses.replace(settings, corpus=corpus))
+        new = {"settings": stored, "text": {**text, "paths": paths}}
+        directory.change(epochs_started, changes, new)
 
 
-def _what_must_be_same(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
-    """What all ranks must have been started with."""
-    # The same text may lie in another place, or be in another encoding.
+def _must_be_equal(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
+    """Return the values that must be equal on all ranks."""
+    # Each rank may have the same text in another place or encoding.
     own = {name: v for name, v in as_dict(settings).items() if name not in ("corpus", "encoding")}
     packages = {f"version of {name}": version for name, version in versions().items()}
     return {**own, **packages, "text (by its SHA-256)": text.sha256}
-
-
-class _Pause:
-    """Says when to stop between two minibatches, to write a checkpoint or for good.
-
-    Attributes:
-        is_the_end: whether it is for good.
-    """
-
-    def __init__(
-        self, should_stop: Callable[[], bool], minutes: Optional[float], ranks: Ranks
-    ) -> None:
-        self._should_stop = should_stop
-        self._seconds = float("inf") if minutes is None else 60 * minutes
-        self._ranks = ranks
-        self.is_the_end = False
-        self.over()
-
-    def over(self) -> None:
-        """A checkpoint was written just now."""
-        self._since = time.monotonic()
-
-    def is_overdue(self, seconds: float) -> bool:
-        """Whether the last checkpoint is so old, on any rank."""
-        return self._ranks.any(time.monotonic() - self._since >= seconds)[0]
-
-    def is_due(self) -> bool:
-        """Whether a rank wishes to stop."""
-        late = time.monotonic() - self._since >= self._seconds
-        self.is_the_end, late = self._ranks.any(self._should_stop(), late)
-        return self.is_the_end or late
-
-
-class _Files:
-    """The directory of a run that several ranks may train; rank 0 reads and writes for all."""
-
-    def __init__(self, out: Path, ranks: Ranks) -> None:
-        self._out = out
-        self._ranks = ranks
-        self._directory: Any = None  # on rank 0 a RunDirectory
-        self._name: Optional[str] = None  # of the checkpoint that was loaded
-        self._loaded = Checkpoint({}, {})
-
-    def take(self, stack: contextlib.ExitStack, resume: bool) -> Optional[Dict[str, Any]]:
-        """Lock the directory for as long as the stack lasts; give the configuration in there."""
-
-        def take() -> Any:
-            taken = run_directory(self._out, TRAIN, resume=resume)
-            self._directory = stack.enter_context(taken)
-            return self._directory.config
-
-        config: Optional[Dict[str, Any]] = self._ranks.first(take)
-        return config
-
-    def begin(self, config: Dict[str, Any]) -> None:
-        """Write the configuration of a new run."""
-        self._ranks.first(lambda: self._directory.begin(config))
-
-    def save(self, learner: Learner, text: TextParts) -> None:
-        """Write a checkpoint, and the history."""
-        state = learner.capture()
-        self._ranks.first(lambda: _save(state, learner.best, text, self._directory))
-
-    def load(self, settings: TrainSettings, vocab: Vocab) -> None:
-        """Load the checkpoint that the run wrote last, if it is of these settings and text."""
-
-        def load() -> Any:
-            directory = self._directory
-            name = _to_go_on_from(directory)
-            if name is not None:
-                self._loaded = directory.load(name)
-                with fitting(self._out / name):
-                    _check_vocab(self._loaded.data["vocab"], vocab)
-                    stacked = _is_stacked(directory.config)
-                    model = build_model(settings, len(vocab), stacked=stacked)
-                    check_parameters(model, parameters_in(self._loaded.arrays))
-            return name, self._loaded.data
-
-        self._name, data = self._ranks.first(load)
-        self._loaded = self._loaded._replace(data=data)
-
-    def restore(self, learner: Learner, text: TextParts, settings: TrainSettings) -> None:
-        """Resume from the checkpoint that was loaded, and repair the files beside it."""
-        ranks, name, data = self._ranks, self._name, self._loaded.data
-        begun = 0
-        if name is not None:
-            arrays = ranks.first_arrays(self._loaded.arrays)
-            self._loaded = Checkpoint({}, {})  # the learner has copies
-            with fitting(self._out / name):
-                learner.restore(TrainingState.from_checkpoint(arrays, data["learner"]))
-                in_epoch = data["learner"]["position"] > 0
-            begun = len(learner.history) + in_epoch
-            if ranks.first(lambda: _is_to_be_written_again(learner, name, self._directory)):
-                self.save(learner, text)
-            ranks.first(lambda: self._directory.save_metrics(_metrics(learner.history)))
-        ranks.first(lambda: _note_changes(settings, begun, self._directory))
 
 
 def _config(
@@ -615,7 +633,7 @@ def _config(
         "settings": as_dict(settings),
         "text": {
             "sha256": text.sha256,
-            "paths": places(settings.corpus),
+            "paths": absolute_paths(settings.corpus),
             "vocab_size": len(text.vocab),
             "train_chars": len(text.train),
             "valid_chars": len(text.valid),
@@ -626,15 +644,6 @@ def _config(
         "versions": versions(),
         "machine": machine(),
     }
-
-
-def _save(
-    state: TrainingState, best: Optional[TrainRecord], text: TextParts, directory: RunDirectory
-) -> None:
-    arrays, data = state.to_checkpoint()
-    checkpoint = {"learner": data, "vocab": text.vocab.idx_to_token, "versions": versions()}
-    is_best = best is not None and best is state.history[-1] and not state.position
-    directory.save(arrays, checkpoint, _metrics(state.history), best=is_best)
 
 
 def _metrics(history: List[TrainRecord]) -> str:
@@ -649,39 +658,7 @@ def _metrics(history: List[TrainRecord]) -> str:
     return table.getvalue()
 
 
-def _to_go_on_from(directory: RunDirectory) -> Optional[str]:
-    """The checkpoint to go on from; None if none was written."""
-    if directory.has(LAST):
-        return LAST
-    # Killed while it wrote its first checkpoint, it has the best one only: that is the same.
-    if directory.has(METRICS) or not directory.has(BEST):
-        directory.begins_again()
-        return None
-    return BEST
-
-
-def _is_to_be_written_again(learner: Learner, name: str, directory: RunDirectory) -> bool:
-    """Whether the checkpoint that a learner goes on from lacks its twin.
-
-    Args:
-        name: that of the checkpoint.
-    """
-    if name == BEST and len(learner.history) > 1:
-        raise directory.last_is_gone()
-    best = learner.best
-    newest = best is not None and best is learner.history[-1] and learner.position == 0
-    if name == BEST or (newest and not directory.has(BEST)):
-        return True
-    if best and not directory.has(BEST):
-        warnings.warn(
-            f"{directory.path / BEST} is gone: until an epoch is better than epoch {best.epoch}, "
-            "there is --checkpoint last only",
-            stacklevel=3,
-        )
-    return False
-
-
 def held_out_parts(text: TextParts) -> Tuple[Tuple[str, np.ndarray], ...]:
-    """The held-out parts of a text that there are, with their names."""
+    """Return the held-out parts of a text that are not empty, with their names."""
     parts = (("validation", text.valid), ("test", text.test))
     return tuple((name, indices) for name, indices in parts if len(indices))

@@ -20,7 +20,6 @@ from typing import (
     Iterable,
     Mapping,
     NamedTuple,
-    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -65,7 +64,7 @@ class Kind(NamedTuple):
     limits: Optional[Tuple[int, Optional[int]]] = None
 
 
-class Setting(NamedTuple):
+class Field(NamedTuple):
     """The declaration of a setting: what a field of ``TrainSettings`` has as its metadata.
 
     Attributes:
@@ -73,14 +72,14 @@ class Setting(NamedTuple):
         group: "data", "model", "optimization" or "run".
         kind: what values it takes; None is a value too where it is the default.
         help: what it means.
-        unset: what None means.
+        none_means: what None means.
     """
 
     default: Any
     group: str
     kind: Kind
     help: str
-    unset: str = ""
+    none_means: str = ""
 
     @property
     def description(self) -> str:
@@ -89,19 +88,19 @@ class Setting(NamedTuple):
         if default is MISSING:
             return self.help
         shown = f"{default:g}" if isinstance(default, float) else str(default)
-        shown = {"None": self.unset, "False": "no", "{}": "none"}.get(shown, shown)
+        shown = {"None": self.none_means, "False": "no", "{}": "none"}.get(shown, shown)
         return f"{self.help} (default: {shown})"
 
 
 def setting(default: Any, *declaration: Any) -> Any:
-    """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Setting``."""
-    metadata = {"setting": Setting(default, *declaration)}
+    """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Field``."""
+    metadata = {"setting": Field(default, *declaration)}
     if isinstance(default, dict):
-        return field(default_factory=default.copy, metadata=metadata)
+        return field(default_factory=default.copy, hash=False, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def declared(settings: Any) -> Dict[str, Setting]:
+def fields(settings: Any) -> Dict[str, Field]:
     """The declarations of all settings, by name, of ``TrainSettings`` or an instance of it."""
     return {field.name: field.metadata["setting"] for field in dataclasses.fields(settings)}
 
@@ -170,26 +169,6 @@ POSITIVE = Kind(_positive, float, "X")
 NUMBERS = Kind(_numbers, float, "NAME=NUMBER")
 
 
-class _Options(Dict[str, float]):
-    """A dictionary that nobody can change, so that it has a hash."""
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("settings cannot be changed: make others with dataclasses.replace")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = _refuse  # type: ignore[assignment]
-    setdefault = update = _refuse  # type: ignore[assignment]
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> Any:  # for copies and pickles, which would set item after item
-        return type(self), (dict(self),)
-
-
-class _DefaultRate(float):
-    """A learning rate that was not given, which ``dataclasses.replace`` then does not give on."""
-
-
 @dataclass(frozen=True)
 class TrainSettings:
     """Everything that decides what a training run computes.
@@ -208,7 +187,7 @@ class TrainSettings:
     """
 
     # fmt: off
-    corpus: Tuple[str, ...] = field(metadata={"setting": Setting(MISSING, "data", SOURCES,
+    corpus: Tuple[str, ...] = field(metadata={"setting": Field(MISSING, "data", SOURCES,
         "known texts (see `d2l-deeprnn corpora`), files (.gz is unpacked) or directories of files, "
         "joined")})
     num_examples: Optional[int] = setting(None, "data", COUNT,
@@ -268,8 +247,6 @@ class TrainSettings:
     # fmt: on
 
     def __post_init__(self) -> None:
-        if isinstance(self.lr, _DefaultRate):
-            object.__setattr__(self, "lr", None)
         try:
             self._check()
             if self.encoding is not None:
@@ -279,16 +256,13 @@ class TrainSettings:
         except ValueError as error:
             raise SettingsError(str(error)) from None
         object.__setattr__(self, "optimizer", self.optimizer.lower())
-        if self.lr is None:
-            rate = 1 if self.optimizer == "adadelta" else SGD_LR
-            object.__setattr__(self, "lr", _DefaultRate(rate))
         object.__setattr__(self, "corpus", tuple(map(os.path.expanduser, self.corpus)))
         _set_options(self, self.optimizer_options)
-        for name in declared(self):
+        for name in fields(self):
             object.__setattr__(self, name, _plain(getattr(self, name)))
 
     def _check(self) -> None:
-        for name, setting in declared(self).items():
+        for name, setting in fields(self).items():
             value = getattr(self, name)
             if value is not None or setting.default is not None:
                 setting.kind.check(name, value)
@@ -328,7 +302,7 @@ class TrainSettings:
             )
 
 
-_lines = [f"    {name}: {item.description}" for name, item in declared(TrainSettings).items()]
+_lines = [f"    {name}: {item.description}" for name, item in fields(TrainSettings).items()]
 TrainSettings.__doc__ = "\n".join(
     [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
 )
@@ -336,16 +310,22 @@ TrainSettings.__doc__ = "\n".join(
 
 def as_dict(settings: TrainSettings) -> Dict[str, Any]:
     """The settings as JSON has them."""
-    assert settings.lr is not None
     return {
         **dataclasses.asdict(settings),
         "corpus": list(settings.corpus),
         "optimizer_options": dict(settings.optimizer_options),
-        "lr": float(settings.lr),
+        "lr": base_rate(settings),
     }
 
 
-def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
+def base_rate(settings: TrainSettings) -> float:
+    """Return the learning rate before the schedule: ``lr``, or the optimizer's default."""
+    if settings.lr is None:
+        return 1.0 if settings.optimizer == "adadelta" else SGD_LR
+    return float(settings.lr)
+
+
+def user_set(values: Mapping[str, Any]) -> Dict[str, Any]:
     """What was given of the settings that ``as_dict`` returned, as far as it can be told.
 
     Args:
@@ -359,14 +339,13 @@ def explicit(values: Mapping[str, Any]) -> Dict[str, Any]:
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"settings must be names with values, not {values!r}")
-    odd = sorted(map(repr, set(values) - set(declared(TrainSettings))))
+    odd = sorted(map(repr, set(values) - set(fields(TrainSettings))))
     if odd:
         raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
     stored = dict(values)
     _numbers("optimizer_options", stored.get("optimizer_options", {}))
     optimizer = stored.get("optimizer", "sgd")
-    # Whether it was given, or left to be the default, was not written down; if it was not given,
-    # it must not become another optimizer's.
+    # The default is recorded like a rate that was given. It must not become another optimizer's.
     if optimizer == "sgd" and stored.get("lr") == SGD_LR:
         del stored["lr"]
     if optimizer == "adadelta":  # earlier versions took these, and they did nothing
@@ -387,7 +366,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
         SettingsError: if a name is unknown, one without a default is missing,
             or a value is not valid.
     """
-    stored = explicit(values)
+    stored = user_set(values)
     if "corpus" not in stored:
         raise SettingsError("settings do not fit this version, missing: 'corpus'")
     options = stored.pop("optimizer_options", {})
@@ -433,7 +412,6 @@ def learning_rate(
         epochs_done: since the start of training, with fractions.
         losses: of the validation part, for each epoch that is done; for the schedule plateau.
     """
-    assert settings.lr is not None
     if epochs_done < settings.warmup_epochs:
         # Half a minibatch cannot be done; a rate of 0 would waste the first one.
         factor: float = max(epochs_done / settings.warmup_epochs, 1e-3)
@@ -453,7 +431,7 @@ def learning_rate(
     else:
         factor = 1
     # Far from the numbers at which MXNet's operators fail.
-    return min(max(settings.lr * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
+    return min(max(base_rate(settings) * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
 
 
 def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[str]:
@@ -472,7 +450,7 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
 
 
 def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
-    plain = _Options({name: _plain(value) for name, value in options.items()})
+    plain = {name: _plain(value) for name, value in options.items()}
     object.__setattr__(settings, "optimizer_options", plain)
 
 

@@ -1,24 +1,28 @@
-"""The training loop, for any model and any way of stepping."""
+"""The training loop, for any network and any way to update its parameters."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, List, NamedTuple, Optional
+import time
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
+from .._mxnet import autograd, gluon, keep_freed_memory, nd
+from .._mxnet.context import queueing
 from ..nn.fast import LateLosses
 from ..text.minibatches import Minibatches
-from .step import Step
+from .optimization import ArrayParameters, ModelParameters, clipping_factor
+from .ranks import SINGLE_PROCESS, Ranks
+from .state import TrainRecord, detach
 
 
 class Progress(NamedTuple):
-    """Where a running epoch is.
+    """The progress within an epoch.
 
     Attributes:
         epoch: from 1 on.
         minibatch: minibatches of this epoch that were handed to the device.
         num_minibatches: of this epoch.
-        loss: of the last minibatch that the device has finished, in nats;
-            None before the first.
+        loss: of the last minibatch that the device has finished, in nats; None before the first.
     """
 
     epoch: int
@@ -28,95 +32,206 @@ class Progress(NamedTuple):
 
 
 class Stopped(Exception):
-    """Training was asked to stop, and did so between two minibatches."""
+    """A callback ends the training; the message gives the reason."""
+
+
+class Callback:
+    """Actions during a training, such as showing or saving it. This base class does nothing.
+
+    Any method may raise ``Stopped``, which ends ``Trainer.fit``.
+    """
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Act before the first epoch of a call of ``fit``."""
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Act before the first minibatch of an epoch, or the first after a resume."""
+
+    def on_step(self, trainer: Trainer, epochs_done: float) -> None:
+        """Act before a step; ``epochs_done`` counts from the start of training."""
+
+    def on_loss(self, trainer: Trainer, loss: float) -> None:
+        """Act when the loss of a minibatch is known, which is a few minibatches later."""
+
+    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
+        """Act after a step."""
+
+    def on_scoring(self, trainer: Trainer) -> None:
+        """Act after an epoch's last minibatch, before the validation part is scored."""
+
+    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
+        """Act after an epoch."""
 
 
 class Trainer:
-    """Trains epoch by epoch; between two minibatches it can be stopped, and goes on from there.
+    """Trains a network epoch by epoch. It can be stopped between any two minibatches.
 
     Args:
-        step: what is done with a minibatch.
-        minibatches: called at the beginning of an epoch, gives its minibatches.
-        begin_state: gives the hidden state that a text begins with.
-        carry_state: whether each minibatch goes on from the state after the one before it
-            (adjacent sampling), or begins anew (random sampling).
-        before_step: called before each step with the number of epochs done, with fractions.
-        on_loss: called with the loss of each minibatch, in nats, a little later.
+        parameters: the network's forward pass and parameters, and their update rule.
+        minibatches: returns an epoch's minibatches; called at its beginning.
+        begin_state: returns the hidden state at the beginning of a text.
+        clipping_theta: the largest L2 norm of all gradients together; infinite for no clipping.
+        carry_state: whether to carry the hidden state from one minibatch to the next, as adjacent
+            sampling needs it.
+        validate: returns the loss on the validation part, in nats per character, or None.
+        callbacks: called before those of ``fit``.
+        ranks: the processes that share each minibatch.
+        weight: this process's share of a minibatch's rows.
 
     Attributes:
-        epoch: the running one, from 1 on.
-        position: minibatches of it that are done.
-        losses: of these, in nats a character; the last few once the device has finished them.
-        state: hidden state after them; None before the first.
+        history: a record for each finished epoch.
+        position: minibatches of the current epoch that are done.
+        losses: of these, in nats per character; the last few follow when the device is done.
+        state: the hidden state after them; None before the first.
+        seconds: of work so far.
     """
 
     def __init__(
         self,
-        step: Step,
+        parameters: ModelParameters | ArrayParameters,
         minibatches: Callable[[], Minibatches],
         begin_state: Callable[[], Any],
+        clipping_theta: float,
         *,
         carry_state: bool = True,
-        before_step: Callable[[float], Any] = lambda epochs_done: None,
-        on_loss: Callable[[float], Any] = lambda loss: None,
+        validate: Callable[[], Optional[float]] = lambda: None,
+        callbacks: Sequence[Callback] = (),
+        ranks: Ranks = SINGLE_PROCESS,
+        weight: float = 1.0,
     ) -> None:
-        self.step = step
+        keep_freed_memory()
+        self.parameters = parameters
         self._minibatches = minibatches
         self._begin_state = begin_state
+        self._clipping_theta = clipping_theta
         self._carry_state = carry_state
-        self._before_step = before_step
-        self._on_loss = on_loss
-        self.epoch = 1
+        self._validate = validate
+        self._callbacks = list(callbacks)
+        self._ranks = ranks
+        self._loss = _MeanLoss(weight)
+        self._loss.hybridize()
+        # Differs: the original read every loss at once, and to read one is to wait for the device.
+        self._late_losses = LateLosses(self._add_loss)
+        self.history: List[TrainRecord] = []
         self.position = 0
         self.losses: List[float] = []
         self.state: Any = None
+        self.seconds = 0.0
 
-    def train_epoch(self) -> float:
-        """Train to the end of the running epoch; return the mean loss of its minibatches."""
-        mean = self.train_minibatches()
-        self.end_epoch()
-        return mean
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 1 on."""
+        return len(self.history) + 1
 
-    def train_minibatches(
-        self,
-        on_minibatch: Callable[[Progress], Any] = lambda progress: None,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> float:
-        """Train on the rest of the running epoch's minibatches; ``end_epoch`` then ends it.
+    def fit(self, num_epochs: int, callbacks: Sequence[Callback] = ()) -> str:
+        """Train until so many epochs are done, or until a callback ends the training.
 
         Args:
-            on_minibatch: called after each minibatch.
-            should_stop: asked after each minibatch.
+            num_epochs: including those in ``history``.
+            callbacks: called in this order.
 
         Returns:
-            The mean loss of the epoch's minibatches, each before its update.
-
-        Raises:
-            Stopped: if ``should_stop`` said so in the middle of the epoch.
+            The reason for the end.
         """
+        try:
+            for callback in callbacks:
+                callback.on_start(self)
+            while len(self.history) < num_epochs:
+                self.train_epoch(callbacks)
+        except Stopped as stopped:
+            return str(stopped)
+        return f"all {num_epochs} epochs are done"
+
+    def train_epoch(self, callbacks: Sequence[Callback] = ()) -> TrainRecord:
+        """Train to the end of the current epoch.
+
+        Args:
+            callbacks: called in this order.
+
+        Returns:
+            The epoch's record, which is also in ``history``.
+        """
+        callbacks = [*self._callbacks, *callbacks]
+        self._train_minibatches(callbacks)
+        for callback in callbacks:
+            callback.on_scoring(self)
+        started = time.perf_counter()
+        valid_loss = self._validate()
+        self.seconds += time.perf_counter() - started
+        train_loss = math.fsum(self.losses) / len(self.losses)
+        rate = self.parameters.learning_rate
+        record = TrainRecord(self.epoch, train_loss, valid_loss, rate, self.seconds)
+        self.history.append(record)
+        self.position, self.losses, self.state = 0, [], None
+        for callback in callbacks:
+            callback.on_epoch(self, record)
+        return record
+
+    def _train_minibatches(self, callbacks: Sequence[Callback]) -> None:
+        started = time.perf_counter()
+        self._late_losses.read()  # of minibatches before an exception
+        for callback in callbacks:
+            callback.on_epoch_start(self)
         batches = self._minibatches()
         batches.skip(self.position)
-        # Differs: the original read every loss at once, and to read one is to wait for it.
-        with LateLosses(self._take_loss) as late:
-            for X, Y in batches:
-                if self.state is None or not self._carry_state:
-                    self.state = self._begin_state()
-                self._before_step(self.epoch - 1 + self.position / len(batches))
-                loss, self.state = self.step(X, Y, self.state)
-                self.position += 1
-                late.add(loss)
-                last = self.losses[-1] if self.losses else None
-                on_minibatch(Progress(self.epoch, self.position, len(batches), last))
-                if should_stop() and self.position < len(batches):
-                    raise Stopped(f"in epoch {self.epoch}, after minibatch {self.position}")
-        self.step.parameters.finish()
-        return math.fsum(self.losses) / len(self.losses)
+        for X, Y in batches:
+            if self.state is None or not self._carry_state:
+                self.state = self._begin_state()
+            for callback in callbacks:
+                callback.on_step(self, self.epoch - 1 + self.position / len(batches))
+            with queueing:  # other threads may predict with the model meanwhile
+                loss, self.state = self.train_step(X, Y, self.state)
+            self.position += 1
+            self._late_losses.add(loss)
+            last = self.losses[-1] if self.losses else None
+            progress = Progress(self.epoch, self.position, len(batches), last)
+            self.seconds += time.perf_counter() - started
+            for callback in callbacks:
+                callback.on_minibatch(self, progress)
+            started = time.perf_counter()
+        self._late_losses.read()
+        self.parameters.finish()
+        self.seconds += time.perf_counter() - started
 
-    def end_epoch(self) -> None:
-        """Go to the beginning of the next epoch."""
-        self.epoch += 1
-        self.position, self.losses, self.state = 0, [], None
+    def train_step(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
+        """Train on one minibatch.
 
-    def _take_loss(self, loss: float) -> None:
+        Args:
+            X: indices of the inputs, (batch_size, num_steps); with several ranks, this rank's rows.
+            Y: indices of the characters after them, of the same shape.
+            state: the hidden state after the previous minibatch.
+
+        Returns:
+            The mean loss over all rows, in nats per character, of shape (1,), and the new state.
+            The device may still be computing both.
+        """
+        state = detach(state)
+        with autograd.record():
+            scores, state = self.parameters.forward(X, state)
+            loss = self._loss(scores, Y)
+        loss.backward()
+        gradients = self.parameters.gradients()
+        self._ranks.sum([*gradients, loss])
+        factor = clipping_factor(gradients, self._clipping_theta)
+        self._ranks.broadcast([factor])  # another machine may round it differently
+        self.parameters.update(factor)
+        return loss, state
+
+    def _add_loss(self, loss: float) -> None:
         self.losses.append(loss)
-        self._on_loss(loss)
+        for callback in self._callbacks:
+            callback.on_loss(self, loss)
+
+
+class _MeanLoss(gluon.HybridBlock):
+    """The mean cross-entropy of scores (num_steps * batch_size, vocab_size), times a weight."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.of_each = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._weight = weight
+
+    def hybrid_forward(self, F: Any, scores: Any, Y: Any) -> Any:
+        # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in scores
+        mean = self.of_each(scores, F.reshape(F.transpose(Y), shape=(-1,))).mean()
+        return mean if self._weight == 1 else mean * self._weight

@@ -427,16 +427,20 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
     before = [contents(path) for path in directories]
     capsys.readouterr()
     for command, out, message in [
-        (SAMPLE, trained, "holds a run"),
-        ([*SAMPLE, "--resume"], trained, "holds a run of `train`, which `reproduce` cannot go on"),
-        (SAMPLE, reproduced, "holds a run: go on with it (--resume)"),
+        (SAMPLE, trained, "contains a run"),
+        (
+            [*SAMPLE, "--resume"],
+            trained,
+            "contains a run of `train`, which `reproduce` cannot resume",
+        ),
+        (SAMPLE, reproduced, "contains a run; resume it (--resume)"),
         ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "seed: 0 there, 1 here"),
         ([*SAMPLE, "--resume", "--num-epochs=1"], reproduced, "num_epochs must be at least 2"),
         ([*SAMPLE[:2], "the_tide_tables", "--resume"], reproduced, "the text has changed"),
-        (SAMPLE, thesis, "is not empty and holds no run (it holds thesis.tex)"),
-        (["train", *words], reproduced, "holds a run"),
-        (["train", *words, "--resume"], reproduced, "holds a run of `reproduce`, which `train`"),
-        (["train", "--resume"], reproduced, "holds a run of `reproduce`, which `train`"),
+        (SAMPLE, thesis, "is not empty and has no run (it contains thesis.tex)"),
+        (["train", *words], reproduced, "contains a run"),
+        (["train", *words, "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
+        (["train", "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
     ]:
         assert cli.main([*command, "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -145,7 +145,7 @@ def test_a_terminal_that_lacks_a_character(tmp_path):
     run = shell('"$@"', "reproduce", "--corpus", text, "--num-epochs=1", **ascii_only)
     assert run.returncode == 0 and rb"The text is caf\xe9.txt, so" in run.stdout, run.stderr
     run = shell('"$@"', "evaluate", tmp_path / "\u00fc", **ascii_only)
-    assert run.returncode == 2 and rb"\xfc holds no run" in run.stderr
+    assert run.returncode == 2 and rb"\xfc contains no run" in run.stderr
 
 
 class FakeTerminal(io.StringIO):
@@ -255,9 +255,9 @@ def test_a_signal_while_a_text_is_read_ends_train_at_once(monkeypatch, capsys, t
 
 def test_wrong_arguments_of_another_process_than_the_first_are_shown(monkeypatch):
     said = []
-    monkeypatch.setattr(launcher, "number", lambda: 1)
-    monkeypatch.setattr(launcher, "keep_quiet", lambda: None)
-    monkeypatch.setattr(launcher, "say", said.append)
+    monkeypatch.setattr(launcher, "world_rank", lambda: 1)
+    monkeypatch.setattr(launcher, "silence", lambda: None)
+    monkeypatch.setattr(launcher, "write_stderr", said.append)
     with pytest.raises(SystemExit):
         main(["train", "--num-epochs", "x", "--out", "a"])
     assert len(said) == 1 and said[0].startswith("rank 1 on ") and "--num-epochs" in said[0]

@@ -19,7 +19,7 @@ from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.learner import new_model
-from d2l_deeprnn.training.settings import TrainSettings, declared
+from d2l_deeprnn.training.settings import TrainSettings, fields
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 TRAIN = ["train", "--num-examples=3000", *SMALL, "--num-epochs=2"]
@@ -164,7 +164,7 @@ def test_the_command_on_the_page_makes_the_same_run(trained, tmp_path):
 )  # fmt: skip
 def test_options_of_settings_give_the_settings(settings):
     arguments = _parser().parse_args(["train", *as_words(settings), "--out", "nowhere"])
-    assert TrainSettings(**given(arguments, declared(TrainSettings))) == settings
+    assert TrainSettings(**given(arguments, fields(TrainSettings))) == settings
     assert "num_layers" not in changed(settings) and "lr" not in changed(TrainSettings(("a",)))
 
 
@@ -231,7 +231,7 @@ def test_a_run_of_reproduce_is_held_against_the_book_again(small_chapter, tmp_pa
 
 def test_what_cannot_be_reported(trained, tmp_path, capsys):
     for words, message in [
-        ([str(tmp_path)], "holds no run: there is no config.json"),
+        ([str(tmp_path)], "contains no run: there is no config.json"),
         ([str(trained), "--output", str(tmp_path / "no" / "a.html")], "there is no directory"),
         ([str(trained), "--prefix", "\N{SNOWMAN}"], "not in the vocabulary"),
     ]:

@@ -321,11 +321,11 @@ def test_the_commands_name_what_cannot_be_used(of_lstm, capsys, tmp_path):
     assert "already exists: choose another" in refused(capsys, "export", run, *words, file)
     line = refused(capsys, "export", run, *words, tmp_path / "none" / "a")
     assert "there is no directory" in line
-    assert "holds no run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
+    assert "contains no run" in refused(capsys, "export", tmp_path, *words, tmp_path / "a")
     assert "there is no such file" in refused(capsys, "import", tmp_path / "b", "--out=c")
     os.remove(run / "best.zip")
     line = refused(capsys, "export", run, *words, tmp_path / "a")
-    assert "take --checkpoint last" in line
+    assert "use --checkpoint last" in line
     with pytest.raises(SystemExit) as exit:
         main(["export", str(run), "--format=pickle", "--output=a"])
     assert exit.value.code == 2 and "invalid choice: 'pickle'" in capsys.readouterr().err

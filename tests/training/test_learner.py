@@ -22,8 +22,8 @@ from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Diverged, Learner, build_model, new_model
 from d2l_deeprnn.training.ranks import Ranks
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
-from d2l_deeprnn.training.state import TrainingState, parameters_of, set_parameters
-from d2l_deeprnn.training.trainer import Stopped
+from d2l_deeprnn.training.state import arrays_in, parameters_of, set_parameters
+from d2l_deeprnn.training.trainer import Callback, Stopped
 
 SMALL = {
     "corpus": (SAMPLE_TEXT,),
@@ -52,14 +52,30 @@ def learner(text, **changed):
     return Learner(settings, model, indices[:1500], indices[1500:], mx.cpu())
 
 
+class StopIf(Callback):
+    """Stops within an epoch if a function says so."""
+
+    def __init__(self, should_stop):
+        self.should_stop = should_stop
+
+    def on_minibatch(self, trainer, progress):
+        if self.should_stop() and progress.minibatch < progress.num_minibatches:
+            raise Stopped
+
+
+class CaptureBeforeScoring(Callback):
+    def on_scoring(self, trainer):
+        self.captured = capture(trainer)
+
+
 def capture(learner):
     """What a checkpoint holds, after a way through JSON."""
-    arrays, data = learner.capture().to_checkpoint()
+    arrays, data = learner.state_dict()
     return arrays, json.loads(json.dumps(data))
 
 
 def restore(learner, arrays, data):
-    learner.restore(TrainingState.from_checkpoint(arrays, data))
+    learner.load_state_dict(arrays, data)
 
 
 def trained(learner):
@@ -103,7 +119,7 @@ def trained_with_interruptions(text, every, *, least=3, **changed):
     here, positions = learner(text, **changed), []
     while not here.finished:
         try:
-            here.train_epoch(should_stop=should_stop)
+            here.train_epoch([StopIf(should_stop)])
         except Stopped:
             arrays, data = capture(here)
             positions.append(data["position"])
@@ -188,16 +204,14 @@ def test_going_on_before_an_epoch_is_scored_is_exact(text, sampling):
     whole = trained(learner(text, dropout=0.3, sampling=sampling))
     here, positions = learner(text, dropout=0.3, sampling=sampling), []
     while not here.finished:
-        captured = []
-        here.train_epoch(before_scoring=lambda: captured.append(capture(here)))  # noqa: B023
-        ((arrays, data),) = captured
+        before_scoring = CaptureBeforeScoring()
+        here.train_epoch([before_scoring])
+        arrays, data = before_scoring.captured
         positions.append(data["position"])
         here = learner(text, dropout=0.3, sampling=sampling)
         d2l.set_seed(12345)
         restore(here, arrays, data)
-        trained_on = []
-        here.train_epoch(trained_on.append)
-        assert not trained_on
+        here.train_epoch([StopIf(lambda: pytest.fail("a minibatch is trained on again"))])
     assert all(positions)
     assert_same(here, whole)
 
@@ -327,7 +341,7 @@ def test_nothing_is_captured_from_a_model_that_is_no_number_any_more(text):
     bias = here.model.dense.bias
     bias.set_data(bias.data() * math.nan)
     with pytest.raises(Diverged, match=r"the parameter dense.bias is not finite"):
-        here.capture()
+        here.state_dict()
 
 
 def test_a_wrong_part_is_named(text):
@@ -414,7 +428,7 @@ def test_the_rows_of_a_hidden_state_are_where_the_layer_has_them(text, layer, ax
     model.initialize()
     its = Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
     with pytest.raises(Stopped):
-        its.train_epoch(should_stop=lambda: True)
+        its.train_epoch([StopIf(lambda: True)])
     gathered = []
 
     class Two(Ranks):
@@ -425,7 +439,8 @@ def test_the_rows_of_a_hidden_state_are_where_the_layer_has_them(text, layer, ax
             return array
 
     its._ranks = Two()
-    assert [state.shape[axis] for state in its.capture().hidden_state] == [8, 8]
+    its.state_dict()
+    assert [state.shape[axis] for state in arrays_in(its.state)] == [8, 8]
     assert gathered == [axis, axis]
 
 
@@ -508,7 +523,7 @@ def own_learner(text, kind):
 def stopped_in_the_second_epoch(its):
     its.train_epoch()
     with pytest.raises(Stopped):
-        its.train_epoch(should_stop=lambda: its.position == 3)
+        its.train_epoch([StopIf(lambda: its.position == 3)])
     return its
 
 
@@ -516,30 +531,31 @@ def stopped_in_the_second_epoch(its):
 def test_a_model_of_ones_own_resumes_exactly(text, kind):
     through = own_learner(text, kind)
     through.train_epoch()
-    between, record = through.capture(), through.train_epoch()
-    assert between.hidden_state == []
-    for state in (between, stopped_in_the_second_epoch(own_learner(text, kind)).capture()):
+    between, record = through.state_dict(), through.train_epoch()
+    assert not any(name.startswith("state/") for name in between[0])
+    for state in (between, stopped_in_the_second_epoch(own_learner(text, kind)).state_dict()):
         resumed = own_learner(text, kind)
-        resumed.restore(state)
+        resumed.load_state_dict(*state)
         assert resumed.train_epoch()[:4] == record[:4]
 
 
 def test_a_state_that_cannot_be_saved_is_refused(text):
-    with pytest.raises(TypeError, match="the hidden state has a int in it"):
-        stopped_in_the_second_epoch(own_learner(text, WithNumber)).capture()
+    with pytest.raises(TypeError, match="the hidden state contains a int"):
+        stopped_in_the_second_epoch(own_learner(text, WithNumber)).state_dict()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_epoch_that_a_callback_interrupted_can_be_finished(text, error):
-    def interrupt(progress):
-        if progress.minibatch == 3:
-            raise error
+    class Interrupt(Callback):
+        def on_minibatch(self, trainer, progress):
+            if progress.minibatch == 3:
+                raise error
 
     expected = own_learner(text, OneArray).train_epoch()
     its = own_learner(text, OneArray)
     with pytest.raises(error):
-        its.train_epoch(interrupt)
-    assert len(its.capture().losses) == its.position == 3
+        its.train_epoch([Interrupt()])
+    assert len(its.state_dict()[1]["losses"]) == its.position == 3
     assert its.train_epoch()[:4] == expected[:4]
 
 
@@ -552,10 +568,10 @@ def test_a_model_that_has_yet_to_learn_its_shapes_is_captured_and_restored(text)
         model.initialize()
         return Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
 
-    before, after = deferred().capture(), deferred()
+    before, after = deferred().state_dict(), deferred()
     record = after.train_epoch()
     resumed = deferred()
-    resumed.restore(before)
+    resumed.load_state_dict(*before)
     assert resumed.train_epoch()[:4] == record[:4]
 
 

@@ -22,7 +22,7 @@ from d2l_deeprnn.nn.model import RNNModel
 from d2l_deeprnn.training import launcher, ranks
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.learner import Learner, new_model
-from d2l_deeprnn.training.ranks import ALONE, Ranks, RanksError
+from d2l_deeprnn.training.ranks import SINGLE_PROCESS, Ranks, RanksError
 from d2l_deeprnn.training.run_directory import TRAIN, run_directory
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings
 
@@ -41,7 +41,7 @@ class Several(Ranks):
 def test_the_rows_of_a_minibatch_are_shared():
     assert [list(Several().part(8, rank)) for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     assert [len(Several().part(1, rank)) for rank in range(3)] == [1, 0, 0]
-    assert ALONE.part(8) == range(8)
+    assert SINGLE_PROCESS.part(8) == range(8)
 
 
 def test_each_rank_needs_a_row():
@@ -53,7 +53,7 @@ def test_each_rank_needs_a_row():
 
 
 @pytest.mark.parametrize(
-    "variables, number, launched",
+    "variables, number, world_size",
     [
         ({}, 0, 1),
         ({"PMI_RANK": "2", "PMI_SIZE": "4"}, 2, 4),
@@ -64,12 +64,12 @@ def test_each_rank_needs_a_row():
         ({"PMI_RANK": "x", "PMI_SIZE": "4"}, 0, 1),
     ],
 )
-def test_what_launchers_say(variables, number, launched, monkeypatch):
+def test_what_launchers_say(variables, number, world_size, monkeypatch):
     for name in sum(launcher.LAUNCHERS, ()):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert (launcher.number(), launcher.launched()) == (number, launched)
+    assert (launcher.world_rank(), launcher.world_size()) == (number, world_size)
 
 
 def test_without_mpi4py_several_processes_are_refused(monkeypatch):
@@ -77,13 +77,13 @@ def test_without_mpi4py_several_processes_are_refused(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     refused = pytest.raises(RanksError, match=r"2 processes .* pip install 'd2l_deeprnn\[mpi\]'")
-    with refused, ranks.together():
+    with refused, ranks.distributed():
         pass
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), "10"])
 def test_a_time_limit_that_is_none_is_refused(timeout):
-    with pytest.raises(ValueError, match="rank_timeout must be a"), ranks.together(timeout):
+    with pytest.raises(ValueError, match="rank_timeout must be a"), ranks.distributed(timeout):
         pass
 
 
@@ -245,7 +245,7 @@ def test_errors_that_all_ranks_have_are_printed_once(tmp_path):
     from d2l_deeprnn.training.state import parameters_of
 
     os.chdir(sys.argv[1])
-    train, second = ["train", *WORDS, "--num-epochs=2"], launcher.number() == 1
+    train, second = ["train", *WORDS, "--num-epochs=2"], launcher.world_rank() == 1
     commands(
         [*train, "--out=lr", *["--lr=0.5"] * second],
         [*train, "--out=another" if second else "--out=one"],
@@ -253,14 +253,14 @@ def test_errors_that_all_ranks_have_are_printed_once(tmp_path):
         ["train", "--resume", "--out=used"],
     )
 
-    def change(self, epochs_done):
+    def change(self, trainer, epochs_done):
         if second and epochs_done > 0.5:
-            array = next(iter(parameters_of(self.model).values()))
+            array = next(iter(parameters_of(trainer.model).values()))
             array[:] = array + 1e-6
 
-    before_step, learner.Learner._before_step = learner.Learner._before_step, change
+    on_step, learner._LearningRate.on_step = learner._LearningRate.on_step, change
     commands([*train, "--out=differ"])
-    learner.Learner._before_step = before_step
+    learner._LearningRate.on_step = on_step
 
     def fail(path, *args):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -277,10 +277,10 @@ def test_errors_that_all_ranks_have_are_printed_once(tmp_path):
     expected = [
         different % "lr",
         different % "out",
-        "used is being trained in by another process",
-        "used is being trained in by another process",
+        "another process is training in used",
+        "another process is training in used",
         "the parameters of rank 1 differ from those of rank 0 after epoch 1",
-        "best.zip: No space left on device",
+        "last.zip: No space left on device",
     ]
     assert len(found) == len(expected)
     for lines, words in zip(found, expected):
@@ -295,10 +295,10 @@ def test_a_rank_that_fails_alone_ends_all(tmp_path):
     import sys
     from d2l_deeprnn.training import launcher, learner
 
-    if launcher.number() == 1:
+    if launcher.world_rank() == 1:
         def fail(*args):
             raise MemoryError("no room left")
-        learner.Learner._before_step = fail
+        learner._LearningRate.on_step = fail
     """
     job = Job(2, textwrap.dedent(code) + COMMAND, "train", "--out", tmp_path / "run", *WORDS)
     status, _, errors = job.wait()
@@ -308,7 +308,7 @@ def test_a_rank_that_fails_alone_ends_all(tmp_path):
 
 
 def test_another_mpi_than_that_of_the_launcher_is_refused(monkeypatch):
-    monkeypatch.setattr(ranks, "launched", lambda: 3)
+    monkeypatch.setattr(ranks, "world_size", lambda: 3)
     world = types.SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1)
     mpi = types.SimpleNamespace(COMM_WORLD=world, Get_library_version=lambda: "Some MPI\n1.0")
     refused = "3 processes were started, but mpi4py's MPI knows of 1: .* launcher .Some MPI"
@@ -334,7 +334,7 @@ def test_a_rank_that_takes_no_part_is_named(others, words, tmp_path):
     code = f"""
     import sys
     from d2l_deeprnn.training import launcher
-    if launcher.number():
+    if launcher.world_rank():
         {others}
         sys.exit()
     if {"MPI" in others}:
@@ -353,17 +353,17 @@ def test_a_rank_that_takes_no_part_is_named(others, words, tmp_path):
 def test_a_rank_that_hangs_is_named_and_one_that_works_is_waited_for():
     code = """
     import os, signal, time
-    from d2l_deeprnn.training.ranks import together
-    with together(3) as ranks:
-        ranks.first_before_others(lambda: time.sleep(4))
+    from d2l_deeprnn.training.ranks import distributed
+    with distributed(3) as ranks:
+        ranks.root_first(lambda: time.sleep(4))
         with ranks.working():
             time.sleep(4 * ranks.rank)
-        if ranks.all_of(ranks.rank) == [0, 1] and ranks.rank == 0:
+        if ranks.allgather(ranks.rank) == [0, 1] and ranks.rank == 0:
             print("waited", flush=True)
-    with together(3) as ranks:
+    with distributed(3) as ranks:
         if ranks.rank == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
-        ranks.all_of(0)
+        ranks.allgather(0)
     """
     job = Job(2, code)
     status, output, errors = job.wait()
@@ -408,14 +408,14 @@ def test_only_the_first_host_needs_the_directory_of_a_training(tmp_path):
     import os, sys
     from d2l_deeprnn.cli import main
     from d2l_deeprnn.training import launcher
-    os.chdir(os.path.join(sys.argv[1], str(launcher.number())))
+    os.chdir(os.path.join(sys.argv[1], str(launcher.world_rank())))
     assert main(["train", "--resume", "--num-epochs=2", "--out=run"]) == 0
     sys.exit(main(["evaluate", "run"]))
     """
     status, output, errors = Job(2, code, tmp_path).wait()
     assert "Ended: all 2 epochs are done" in output and status == 2
     (line,) = our_lines(errors)
-    assert "rank 1 on" in line and "run holds no run: there is no config.json" in line
+    assert "rank 1 on" in line and "run contains no run: there is no config.json" in line
 
 
 def test_what_only_one_process_cannot_import_is_said(tmp_path, monkeypatch):
@@ -423,8 +423,8 @@ def test_what_only_one_process_cannot_import_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PMI_RANK", "1")
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    monkeypatch.setattr(launcher, "keep_quiet", lambda: None)
-    monkeypatch.setattr(launcher, "say", said.append)
+    monkeypatch.setattr(launcher, "silence", lambda: None)
+    monkeypatch.setattr(launcher, "write_stderr", said.append)
     assert main(["evaluate", str(tmp_path)]) == 2
     (line,) = said
     assert re.match("d2l-deeprnn: error: rank 1 on .* mpi4py, .* is not installed", line)

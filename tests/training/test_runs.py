@@ -166,23 +166,24 @@ def test_a_model_that_is_larger_than_the_memory_is_refused(tmp_path, capsys):
     assert re.search(r"num_hiddens 10000000 .* this machine has .* GiB", one_error_line(capsys))
 
 
-def test_killed_before_the_first_checkpoint_it_begins_again(run, finished):
+def test_killed_before_the_first_checkpoint_it_starts_over(run, finished):
     for name in (runs.LAST, runs.BEST, runs.METRICS):
         (run / name).unlink()
     (run / ".last.zip.0123456789abcdef.part").write_bytes(b"half a checkpoint")
-    with pytest.warns(UserWarning, match="had not written a checkpoint yet: it begins again"):
+    with pytest.warns(UserWarning, match="had not written a checkpoint yet: it starts over"):
         assert main(["train", "--resume", "--out", str(run)]) == 0
     assert_same_arrays(arrays(finished), arrays(run))
     assert not list(run.glob("*.part")) and not list(run.glob(".*.part"))
 
 
-def test_killed_between_best_and_last_it_writes_the_same_best_again(run, finished, tmp_path):
+def test_killed_between_last_and_best_it_writes_the_best_when_it_resumes(finished, tmp_path):
     out = tmp_path / "other"
-    stop = iter([False] * 28 + [True] * 10**6)
-    runs.train(settings(), out, should_stop=lambda: next(stop))
-    config = json.loads((out / "config.json").read_text())
-    best = load_checkpoint(run / runs.BEST)
-    save_checkpoint(out / runs.BEST, best.arrays, {**best.data, "run": config["run"]})
+    result = runs.train(settings(), out, should_stop=lambda: (out / runs.LAST).exists())
+    assert len(result.history) == 1
+    (out / runs.BEST).unlink()
+    for _ in range(2):  # the first epoch is the best one, and then another is
+        result = runs.train(None, out, resume=True, should_stop=lambda: True)
+        assert result.stopped and (out / runs.BEST).exists()
     assert main(["train", "--resume", "--out", str(out)]) == 0
     assert_same_arrays(arrays(finished, runs.BEST), arrays(out, runs.BEST))
 
@@ -213,12 +214,12 @@ def test_a_signal_leaves_a_checkpoint_to_resume(tmp_path, name, number):
 def test_another_runs_directory_and_a_full_one_are_refused(run, tmp_path, capsys):
     before = {path: path.read_bytes() for path in run.iterdir()}
     assert main(["train", *WORDS, "--out", str(run)]) == 2
-    assert "holds a run: go on with it (--resume)" in one_error_line(capsys)
+    assert "contains a run; resume it (--resume)" in one_error_line(capsys)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     for words in (WORDS, [*WORDS, "--resume"]):
         assert main(["train", *words, "--out", str(tmp_path / "full")]) == 2
-        assert "is not empty and holds no run (it holds thesis.tex)" in one_error_line(capsys)
+        assert "is not empty and has no run (it contains thesis.tex)" in one_error_line(capsys)
     assert main(["train", *WORDS, "--out", str(tmp_path / "full" / "thesis.tex")]) == 2
     assert "is not a directory" in one_error_line(capsys)
     assert before == {path: path.read_bytes() for path in run.iterdir()}
@@ -365,7 +366,7 @@ def test_generate_says_what_is_wrong(finished, capsys, words, message):
 @pytest.mark.parametrize("command", [["evaluate"], ["generate", "--prefix=a"], ["plot"]])
 def test_a_directory_without_a_run_is_named(tmp_path, capsys, command):
     assert main([*command, str(tmp_path)]) == 2
-    assert f"{tmp_path} holds no run" in one_error_line(capsys)
+    assert f"{tmp_path} contains no run" in one_error_line(capsys)
 
 
 def test_plot_draws_several_runs(finished, tmp_path, capsys):
@@ -523,7 +524,7 @@ def test_a_change_that_would_have_changed_what_was_done_is_refused(tmp_path, cap
     ]:
         assert main(["train", "--resume", *words, "--out", str(out)]) == 2
         line = one_error_line(capsys)
-        assert message in line and "begin a new run in another directory" in line
+        assert message in line and "start a new run in another directory" in line
         assert "patience" not in line
     assert before == {path: path.read_bytes() for path in out.iterdir()}
 
@@ -536,7 +537,7 @@ def test_a_lost_checkpoint_is_not_started_over(run, finished, capsys):
         before = {path: path.read_bytes() for path in run.iterdir()}
         assert main(["train", "--resume", "--out", str(run)]) == 2
         line = one_error_line(capsys)
-        assert "had begun, but its last.zip is gone: put it back" in line
+        assert "had started, but its last.zip is gone: put it back" in line
         assert (f"a copy of {runs.BEST}" in line) == (run / runs.BEST).exists()
         assert before == {path: path.read_bytes() for path in run.iterdir()}
     shutil.copy(finished / runs.BEST, run / runs.BEST)
@@ -553,10 +554,10 @@ def test_a_copy_of_the_best_checkpoint_can_be_gone_on_from(run, finished):
 def test_killed_in_its_first_save_a_run_loses_nothing(finished, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     runs.train(settings(num_epochs=1), out)
-    for name in (runs.LAST, runs.METRICS):
+    for name in (runs.BEST, runs.METRICS):
         (out / name).unlink()
     assert main(["train", "--resume", "--num-epochs", "1", "--out", str(out)]) == 0
-    assert (out / runs.LAST).exists() and len(runs.read_history(out)) == 1
+    assert (out / runs.BEST).exists() and len(runs.read_history(out)) == 1
     assert main(["train", "--resume", "--num-epochs", "3", "--out", str(out)]) == 0
     same_run(out, finished)
 
@@ -580,7 +581,7 @@ def test_a_lost_best_checkpoint_is_written_again_or_said_to_be_gone(run, finishe
         assert_same_arrays(arrays(finished, runs.BEST), arrays(run, runs.BEST))
         (run / runs.BEST).unlink()
     assert main(["generate", str(run), "--prefix", "a"]) == 2
-    assert "take --checkpoint last" in one_error_line(capsys)
+    assert "use --checkpoint last" in one_error_line(capsys)
     assert main(["generate", str(run), "--prefix", "a", "--checkpoint", "last"]) == 0
 
 
@@ -590,7 +591,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_its_last_checkpoint(tmp_p
     for command in ("generate", "evaluate"):
         assert main([command, str(out)]) == 2
         line = one_error_line(capsys)
-        assert "take --checkpoint last, or go on with the run" in line
+        assert "use --checkpoint last, or resume the run" in line
         assert "from the start" not in line
         assert main([command, str(out), "--checkpoint", "last"]) == 0
         capsys.readouterr()

@@ -14,8 +14,9 @@ from d2l_deeprnn.training.settings import (
     SettingsError,
     TrainSettings,
     as_dict,
-    declared,
+    base_rate,
     differences,
+    fields,
     from_dict,
     learning_rate,
 )
@@ -71,8 +72,8 @@ def test_a_setting_that_cannot_be_used_is_named(changed, words):
 
 
 def test_the_default_learning_rate_is_the_chapters_and_for_sgd():
-    assert TrainSettings(corpus=("text",)).lr == 5
-    assert TrainSettings(corpus=("text",), optimizer="SGD").lr == 5
+    assert base_rate(TrainSettings(corpus=("text",))) == 5
+    assert base_rate(TrainSettings(corpus=("text",), optimizer="SGD")) == 5
 
 
 def copies(made):
@@ -90,8 +91,8 @@ def test_a_default_learning_rate_does_not_become_another_optimizers():
         with pytest.raises(SettingsError, match="lr must be given with optimizer 'adam'"):
             dataclasses.replace(made, optimizer="adam")
         assert dataclasses.replace(made, optimizer="adam", lr=0.1).lr == 0.1
-        assert dataclasses.replace(made, optimizer="adadelta").lr == 1
-        assert dataclasses.replace(made, seed=1).lr == 5
+        assert base_rate(dataclasses.replace(made, optimizer="adadelta")) == 1
+        assert base_rate(dataclasses.replace(made, seed=1)) == 5
     for made in copies(TrainSettings(corpus=("text",), lr=3.0)):
         assert dataclasses.replace(made, optimizer="adam").lr == 3
     given = TrainSettings(corpus=("text",), lr=5.0)
@@ -103,7 +104,7 @@ def test_an_optimizers_name_is_the_same_in_any_case():
     assert from_dict({**as_dict(settings()), "optimizer": "ADAM"}).optimizer == "adam"
 
 
-def test_they_can_be_hashed_and_nobody_can_change_them():
+def test_they_can_be_hashed():
     there, here = {"beta1": 0.8, "beta2": 0.9}, {"beta2": 0.9, "beta1": 0.8}
     given = settings(optimizer_options=there)
     for made in [*copies(given), settings(optimizer_options=here)]:
@@ -111,22 +112,6 @@ def test_they_can_be_hashed_and_nobody_can_change_them():
     there["beta1"] = 0.1
     assert given.optimizer_options == {"beta1": 0.8, "beta2": 0.9}
     assert len({given, settings(), settings()}) == 2
-    options = given.optimizer_options
-    for change in (
-        lambda: options.__setitem__("beta1", 0.1),
-        lambda: options.__delitem__("beta1"),
-        lambda: options.update(beta1=0.1),
-        lambda: options.setdefault("epsilon", 0.1),
-        lambda: options.pop("beta1"),
-        lambda: options.popitem(),
-        lambda: options.clear(),
-        lambda: options.__ior__({"beta1": 0.1}),
-        lambda: setattr(given, "optimizer_options", {}),
-    ):
-        with pytest.raises((TypeError, AttributeError)):
-            change()
-        assert options == {"beta1": 0.8, "beta2": 0.9}
-    assert json.loads(json.dumps(dataclasses.asdict(given)))["optimizer_options"] == options
 
 
 def test_an_encoding_has_one_name():
@@ -141,15 +126,15 @@ def test_they_come_back_from_json():
 
 def test_its_docstring_says_what_each_setting_is():
     words = " ".join(TrainSettings.__doc__.split("Attributes:")[1].split())
-    for name, setting in declared(TrainSettings).items():
+    for name, setting in fields(TrainSettings).items():
         assert f"{name}: {setting.description}" in words
 
 
 def test_a_default_is_a_value_that_its_declaration_allows():
-    for name, setting in declared(TrainSettings).items():
+    for name, setting in fields(TrainSettings).items():
         if setting.default not in (MISSING, None):
             setting.kind.check(name, setting.default)
-        assert (setting.default is None) == bool(setting.unset), name
+        assert (setting.default is None) == bool(setting.none_means), name
 
 
 def test_unknown_names_are_refused():

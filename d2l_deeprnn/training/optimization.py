@@ -1,120 +1,57 @@
-"""One step of training: forward, backward, clip, update."""
+"""Update rules: gradients, clipping, and steps of gradient descent or of Gluon's optimizers."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
 
 from .._checks import positive_number
-from .._mxnet import autograd, gluon, mx, nd
-from .._mxnet.context import check_ctx, queueing
-from .._mxnet.optimizers import is_plain_sgd, parameters
+from .._mxnet import gluon, mx, nd, optimizers
+from .._mxnet.blocks import named_parameters
+from .._mxnet.context import check_ctx
 from ..nn.fast import FlatParameters, flat_parameters, structure, training_forward
-from .ranks import ALONE, Ranks
+from .state import as_numpy, parameters_of, set_parameters, with_prefix, without_prefix
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
 
 
-class Step:
-    """What training does with one minibatch.
-
-    Args:
-        forward: ``forward(X, state) -> (scores, state)``: a model, or a function with the same
-            signature; X of shape (batch_size, num_steps), scores (num_steps * batch_size,
-            vocab_size), time step by time step.
-        parameters: the parameters to update, and the update rule.
-        clipping_theta: the largest L2 norm of all gradients together; infinite for no clipping.
-        ranks: those that share each minibatch.
-        weight: this rank's share of the minibatch's rows.
-    """
-
-    def __init__(
-        self,
-        forward: Forward,
-        parameters: ModelParameters | Arrays,
-        clipping_theta: float,
-        *,
-        ranks: Ranks = ALONE,
-        weight: float = 1.0,
-    ) -> None:
-        self._forward = forward
-        self.parameters = parameters
-        self._clipping_theta = clipping_theta
-        self._ranks = ranks
-        self._weight = weight
-        self._loss = _MeanLoss()
-        self._loss.hybridize()
-
-    def __call__(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
-        """Train on one minibatch.
-
-        Args:
-            X, Y: indices of the inputs and of the characters after them, (batch_size, num_steps);
-                with several ranks, only this rank's rows.
-            state: the hidden state after the previous minibatch.
-
-        Returns:
-            The mean loss of all rows, in nats a character, shape (1,), and the new state. Neither
-            need be computed yet.
-        """
-        # Other threads may predict with the model meanwhile.
-        with queueing:
-            state = detach(state)
-            with autograd.record():
-                output, new_state = self._forward(X, state)
-                loss = self._loss(output, Y)
-                if self._weight != 1:
-                    loss = loss * self._weight
-            loss.backward()
-            gradients = self.parameters.gradients()
-            self._ranks.sum([*gradients, loss])
-            factor = clipping_factor(gradients, self._clipping_theta)
-            # All ranks use rank 0's factor: another machine may round it differently.
-            self._ranks.take_first([factor])
-            self.parameters.update(factor)
-        return loss, new_state
-
-
-class _MeanLoss(gluon.HybridBlock):
-    """The mean cross-entropy of scores (num_steps * batch_size, vocab_size)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.of_each = gluon.loss.SoftmaxCrossEntropyLoss()
-
-    def hybrid_forward(self, F: Any, scores: Any, Y: Any) -> Any:
-        # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in scores
-        return self.of_each(scores, F.reshape(F.transpose(Y), shape=(-1,))).mean()
-
-
 class ModelParameters:
-    """The parameters of a Gluon model, updated by one of Gluon's optimizers.
+    """The forward pass and the parameters of a Gluon model, updated by one of Gluon's optimizers.
 
-    Those of the chapter's own model may lie in one vector (``nn.fast``): it is then clipped in one
-    pass, and plain SGD updates it in one.
+    The parameters of the chapter's own model may lie in one vector (see ``nn.fast``). It is then
+    clipped in one pass, and plain SGD updates it in one.
 
     Args:
         model: any Gluon model.
         ctx: its device.
-        optimizer: of the model's parameters, with any state that it has.
+        optimizer: of the model's parameters, with its state.
     """
 
     def __init__(self, model: gluon.Block, ctx: mx.Context, optimizer: gluon.Trainer) -> None:
-        self._model, self._ctx = model, ctx
-        self.optimizer = optimizer
+        self._model, self._ctx, self._optimizer = model, ctx, optimizer
         self._flat: Optional[FlatParameters] = None
         self._fast_forward: Optional[Forward] = None
         self._structure: Any = None
         self._factor: Optional[nd.NDArray] = None  # of gradients that are not scaled yet
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return float(self._optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._optimizer.set_learning_rate(rate)
+
     def belong_to(self, model: gluon.Block) -> bool:
         """Return whether the optimizer's parameters are those of a model."""
-        own = {id(param) for param in parameters(self.optimizer)}
+        own = {id(param) for param in optimizers.parameters(self._optimizer)}
         return own == {id(param) for param in model.collect_params().values()}
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
-        """Call the model, or what computes the same for the chapter's own."""
-        # Asked at every step: callbacks may do anything to a model in between.
+        """Call the model or, for the chapter's own, a compiled graph that computes the same."""
+        # Checked at every step, because callbacks may change the model in between.
         flat = flat_parameters(self._model)
         found = None if flat is None else structure(self._model)
         if flat is not self._flat or found != self._structure:
@@ -123,7 +60,7 @@ class ModelParameters:
         return (self._fast_forward or self._model)(X, state)
 
     def gradients(self) -> List[nd.NDArray]:
-        """All gradients, after a backward pass."""
+        """Return all gradients after a backward pass."""
         if self._flat is not None:
             return [self._flat.gradient]
         return [param.grad(self._ctx) for param in trainable(self._model)]
@@ -131,15 +68,15 @@ class ModelParameters:
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of one number."""
         flat, self._factor = self._flat, None
-        if flat is not None and is_plain_sgd(self.optimizer):
-            # Differs: the original went from array to array.
-            flat.subtract_gradient(factor, self.optimizer.learning_rate)
+        if flat is not None and optimizers.is_plain_sgd(self._optimizer):
+            # Differs: the original updated one array after the other.
+            flat.subtract_gradient(factor, self._optimizer.learning_rate)
             self._factor = factor
             return
         scale(self.gradients(), factor)
         if flat is not None:
             flat.mark_fresh(True)  # the backward pass wrote to the vector, not to the arrays
-        self.optimizer.step(1)  # the loss is a mean already
+        self._optimizer.step(1)  # the loss is already a mean
 
     def finish(self) -> None:
         """Scale the last gradients, for callbacks that look at them."""
@@ -148,33 +85,74 @@ class ModelParameters:
             scale(self.gradients(), self._factor)
             self._factor = None
 
+    def arrays(self) -> Dict[str, nd.NDArray]:
+        """Return the parameters by name."""
+        return parameters_of(self._model)
+
+    def not_finite(self) -> Optional[str]:
+        """Return the name of a parameter with a value that is not finite, if there is one."""
+        # Such a value makes the sum of squares infinite, and so does one near the end of the
+        # range. Unlike nd.sum, nd.dot adds with all threads.
+        checked = {}
+        for name, param in named_parameters(self._model).items():
+            checked[name] = array = param.data()
+            if param.grad_req != "null":  # not a constant, which may be large, or of integers
+                vector = array.astype(np.promote_types(array.dtype, "float32"), copy=False)
+                vector = vector.reshape((-1,))
+                checked[name] = nd.dot(vector, vector)
+        finite = {name: np.isfinite(array.asnumpy()).all() for name, array in checked.items()}
+        return next((name for name in finite if not finite[name]), None)
+
+    def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+        """Return copies of the parameters and of the optimizer's arrays, and its numbers."""
+        arrays = {
+            **with_prefix("params", as_numpy(self.arrays())),
+            **with_prefix("optimizer", as_numpy(optimizers.state_arrays(self._optimizer))),
+        }
+        return arrays, optimizers.state_numbers(self._optimizer)
+
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+        """Restore the result of ``state_dict``.
+
+        Raises:
+            ValueError: names the first part that is missing, unexpected, or of another shape.
+        """
+        set_parameters(self._model, without_prefix("params", arrays), self._ctx)
+        of_optimizer = without_prefix("optimizer", arrays)
+        optimizers.restore_state(self._optimizer, of_optimizer, numbers)
+
 
 def trainable(model: gluon.Block) -> List[gluon.Parameter]:
     """The parameters of a model that have gradients."""
     return [param for param in model.collect_params().values() if param.grad_req != "null"]
 
 
-class Arrays:
-    """Parameters of a network written from scratch, updated by stochastic gradient descent.
+class ArrayParameters:
+    """The forward pass and the parameters of a network from scratch, updated by plain SGD.
 
     Args:
-        arrays: gradients attached.
+        forward: ``forward(X, state) -> (scores, state)``, with X of shape (batch_size, num_steps)
+            and scores of shape (num_steps * batch_size, vocab_size), time step by time step.
+        arrays: the parameters, with gradients attached.
         lr: learning rate.
     """
 
-    def __init__(self, arrays: Sequence[nd.NDArray], lr: float) -> None:
+    def __init__(self, forward: Forward, arrays: Sequence[nd.NDArray], lr: float) -> None:
+        self.forward = forward
         self._arrays = arrays
-        self._lr = lr
+        self.learning_rate = lr
 
     def gradients(self) -> List[nd.NDArray]:
+        """Return all gradients after a backward pass."""
         return [array.grad for array in self._arrays]
 
     def update(self, factor: nd.NDArray) -> None:
+        """Take a step with the gradients times a factor, an array of one number."""
         scale(self.gradients(), factor)
-        sgd(self._arrays, self._lr, 1)  # the loss is a mean already
+        sgd(self._arrays, self.learning_rate, 1)  # the loss is already a mean
 
     def finish(self) -> None:
-        """Do nothing: the gradients are scaled in every step."""
+        """Do nothing: each update has scaled the gradients."""
 
 
 def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
@@ -278,48 +256,3 @@ def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray
     # Differs: the original read the norm to decide whether to scale, and so
     # waited for the device. A factor of at most 1 decides the same without.
     return nd.minimum(theta / norm, 1)
-
-
-def detach(state: Any) -> Any:
-    """Detach every array of a state, nested or not, from the previous minibatch's graph."""
-    # Differs: the original called detach and kept the array it was called on.
-    return map_arrays(lambda array: array.detach(), state)
-
-
-def map_arrays(function: Callable[[nd.NDArray], Any], state: Any) -> Any:
-    """Return a state, nested or not, with the function's results in place of its arrays."""
-    if isinstance(state, nd.NDArray):
-        return function(state)
-    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named one
-        return state._make(map_arrays(function, part) for part in state)
-    if isinstance(state, (list, tuple)):
-        return type(state)(map_arrays(function, part) for part in state)
-    if isinstance(state, dict):
-        mapped = copy.copy(state)
-        mapped.update({key: map_arrays(function, state[key]) for key in _sorted(state)})
-        return mapped
-    return state
-
-
-def _sorted(state: Dict[Any, Any]) -> List[Any]:
-    # A model may return its parts in another order than begin_state does.
-    return sorted(state, key=repr)
-
-
-def arrays_in(state: Any) -> List[nd.NDArray]:
-    """Return the arrays of a state, nested or not, in order.
-
-    Raises:
-        TypeError: If the state has something other than arrays in it.
-    """
-    if isinstance(state, nd.NDArray):
-        return [state]
-    if state is None:
-        return []
-    if isinstance(state, (list, tuple, dict)):
-        parts = [state[key] for key in _sorted(state)] if isinstance(state, dict) else state
-        return [array for part in parts for array in arrays_in(part)]
-    raise TypeError(
-        f"the hidden state has a {type(state).__name__} in it, which cannot be saved: let "
-        "begin_state return arrays, in lists, tuples or dicts"
-    )

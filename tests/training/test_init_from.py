@@ -1,0 +1,100 @@
+"""A run can start with the weights of another one, on another text."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import d2l_deeprnn as d2l
+from d2l_deeprnn._mxnet import nd
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.init_from import initialize_from
+from d2l_deeprnn.training.learner import new_model
+from d2l_deeprnn.training.settings import SettingsError
+
+SENTENCE = "we sing of the sea and the tides. "
+
+
+def settings(path, **changed):
+    fields = {
+        "corpus": (str(path),), "num_hiddens": 8, "batch_size": 4, "num_steps": 8, "num_epochs": 1,
+        "optimizer": "adam", "lr": 0.01, **changed,
+    }  # fmt: skip
+    return d2l.TrainSettings(**fields)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("first")
+    (directory / "text.txt").write_text(SENTENCE * 40)
+    runs.train(settings(directory / "text.txt", num_epochs=2), directory / "run")
+    return directory / "run"
+
+
+def scores_of(model, vocab, text, characters):
+    """Scores of some characters after each character of a text, in double precision."""
+    indices = nd.array([vocab[list(text)]])
+    scores, _ = model(indices, model.begin_state(batch_size=1, ctx=indices.context))
+    return scores.asnumpy().astype(float)[:, vocab[characters]]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_known_characters_keep_their_weights_whatever_their_index(first, tmp_path, dropout):
+    there = d2l.load_run(first)
+    (tmp_path / "other.txt").write_text("xx the hen's nest, xxx ")
+    chosen = settings(tmp_path / "other.txt", dropout=dropout, seed=5)
+    vocab = d2l.Vocab((tmp_path / "other.txt").read_text())
+    model = new_model(chosen, len(vocab), there.ctx)
+    before = scores_of(model, vocab, "the nest", ["x", "t"])
+    with pytest.warns(UserWarning, match=r"3 of 10 characters .* start at random: 'x' \"'\" ','"):
+        initialize_from(there, model, chosen, vocab, there.ctx)
+    known = [c for c in there.vocab.idx_to_token if c in vocab.token_to_idx]
+    assert "t" in known and vocab["t"] != there.vocab["t"]
+    here = scores_of(model, vocab, "the nest", known)
+    np.testing.assert_allclose(
+        here, scores_of(there.model, there.vocab, "the nest", known), rtol=1e-5
+    )
+    assert np.abs(here - before[:, 1:]).max() > 0.01  # not those of a new model
+
+
+def test_training_starts_where_the_other_run_was_at_its_best(first, tmp_path, capsys):
+    words = ["--corpus", str(first.parent / "text.txt"), "--num-hiddens=8", "--batch-size=4"]
+    words += ["--num-steps=8", "--optimizer=adam", "--lr=1e-12", "--num-epochs=1"]
+    out = tmp_path / "run"
+    assert main(["train", *words, "--init-from", str(first), "--out", str(out)]) == 0
+    (record,) = d2l.load_run(out).history
+    assert record.valid_loss == pytest.approx(d2l.load_run(first).history[-1].valid_loss, rel=1e-6)
+    origin = json.loads((out / "config.json").read_text())["init_from"]
+    assert origin["run"] == json.loads((first / "config.json").read_text())["run"]
+    assert origin["epoch"] == 2 and origin["directory"] == str(first)
+    assert f"weights of {first}" in capsys.readouterr().out
+    # Its own weights are kept when it resumes.
+    again = ["train", "--resume", "--num-epochs=2", "--out", str(out)]
+    assert main([*again, "--init-from", str(first)]) == 2
+    assert "weights cannot be replaced" in capsys.readouterr().err
+    assert main(again) == 0
+
+
+@pytest.mark.parametrize(
+    "changed, text, words",
+    [
+        ({"cell": "gru"}, SENTENCE, "cell is lstm in that run and gru here"),
+        ({"num_layers": 1}, SENTENCE, "num_layers is 2 in that run and 1 here"),
+        ({"num_hiddens": 9}, SENTENCE, "num_hiddens is 8 in that run and 9 here"),
+        ({}, "1234567890", "no character in common"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(first, tmp_path, changed, text, words):
+    path, out = tmp_path / "text.txt", tmp_path / "run"
+    path.write_text(text * 50)
+    with pytest.raises(SettingsError, match=words):
+        runs.train(settings(path, **changed), out, init_from=first)
+    assert not (out / "config.json").exists()
+
+
+def test_a_directory_without_a_run_is_named(tmp_path, capsys):
+    words = ["--corpus=the_tide_tables", "--out", str(tmp_path / "run")]
+    assert main(["train", *words, "--init-from", str(tmp_path / "none")]) == 2
+    assert re.search(r"none contains no run", capsys.readouterr().err)
