@@ -289,7 +289,7 @@ def test_the_books_gru_is_trained_like_the_others():
         )
         for make in (gru._reset_before, training.new_network)
     )
-        for name in ("train", "valid", "test", "known"):
+    for name in ("train", "valid", "test", "known"):
         assert ours[-1][name] == pytest.approx(theirs[-1][name], rel=0.1), name
     assert ours[-1]["train"] < ours[0]["train"] - 0.2
 
