@@ -108,15 +108,15 @@ def measure(rounds):
 
 
 def model(links, alone):
-    """How many times as fast N machines of one thread are as one, as far as the link decides.
+    """Predict how many times as fast N machines of one thread are as one machine.
 
-    A minibatch takes a time that does not depend on its rows, and one that grows with them: both
-    from what one thread took for 16 and 32 rows. A sum over N machines sends each gradient
-    2 (N - 1) / N times, so that it takes at most twice the time that two machines need. Waiting
-    for the slowest machine, and the latency of the link, are not in it.
+    The time of a minibatch has a fixed part and a part in proportion to its rows, which follow from
+    the times of one thread for 16 and 32 rows. A sum over N machines sends each gradient
+    2 (N - 1) / N times, so it takes at most twice as long as with two machines. The model leaves
+    out the latency of the link and waiting for the slowest machine.
 
     Args:
-        links: rows that ``measure`` gave.
+        links: rows of ``measure``.
         alone: rows of ``results/ranks.csv``.
     """
     rows = []
@@ -133,26 +133,19 @@ def model(links, alone):
             for machines in (2**power for power in range(MOST.bit_length())):
                 to_sum = two * 2 * (machines - 1) / machines
                 of_all = base + each * MOST
-                rows.append(
-                    {
-                        "num_hiddens": num_hiddens,
-                        "gigabits": gigabits,
-                        "machines": machines,
-                        "rows_of_each_fixed": round(machines * whole / (whole + to_sum), 3),
-                        "rows_of_all_fixed": round(
-                            of_all / (base + each * MOST / machines + to_sum), 3
-                        ),
-                        # Two machines with 16 rows each were also measured.
-                        **(
-                            {
-                                "predicted_milliseconds": round(half + two, 3),
-                                "measured_milliseconds": _median(links, what="minibatch", **where),
-                            }
-                            if machines == 2
-                            else {}
-                        ),
-                    }
-                )
+                row = {
+                    "num_hiddens": num_hiddens,
+                    "gigabits": gigabits,
+                    "machines": machines,
+                    "rows_of_each_fixed": round(machines * whole / (whole + to_sum), 3),
+                    "rows_of_all_fixed": round(
+                        of_all / (base + each * MOST / machines + to_sum), 3
+                    ),
+                }
+                if machines == 2:  # which was also measured, with 16 rows on each
+                    row["predicted_milliseconds"] = round(half + two, 3)
+                    row["measured_milliseconds"] = _median(links, what="minibatch", **where)
+                rows.append(row)
     return rows
 
 

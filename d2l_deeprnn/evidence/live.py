@@ -151,8 +151,7 @@ class LivePlot:
     def minibatch(self, progress: Any) -> None:
         """Report the progress within an epoch, in a line that is updated every few seconds.
 
-        Pass it as ``on_minibatch`` to ``runs.train`` or ``Learner.train_epoch``, and the plot
-        itself as ``on_epoch``.
+        Pass it as ``on_minibatch`` to ``runs.train``, and the plot itself as ``on_epoch``.
 
         Args:
             progress: the epoch's progress, as ``on_minibatch`` receives it.
