@@ -197,13 +197,7 @@ class Line(NamedTuple):
     def of_runs(
         cls, x: Sequence[float], values: Sequence[Sequence[float]], style: str = "-"
     ) -> Line:
-        """Return the line of the medians of several runs, with their range.
-
-        Args:
-            x: positions.
-            values: for each position, the value of each run.
-            style: of the line.
-        """
+        """Return the line of the medians of several runs, from each run's value at each x."""
         lows, highs = [min(v) for v in values], [max(v) for v in values]
         return cls(x, [statistics.median(v) for v in values], lows, highs, style)
 
@@ -404,11 +398,7 @@ def _describe_cells(title: str, values: np.ndarray) -> str:
 
 
 def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> None:
-    """Set the numbers below an axis.
-
-    Args:
-        places: the positions that have values, in order.
-    """
+    """Set the numbers below an axis; ``places`` are the positions that have values."""
     if logarithmic:
         axes.set_xscale("log")
     if logarithmic and len(places) <= 9:

@@ -121,11 +121,11 @@ def paired_difference(
     loss: str = "test",
     comparisons: int = 1,
 ) -> Difference:
-    """Compare the losses of two groups of runs, seed by seed.
+    """Compare the losses of two groups of runs, which have one row per seed.
 
     Args:
-        labels: the names of what is compared, as a table shows them.
-        rows, others: one row per seed. Seeds that are in only one of them are left out.
+        labels: see ``Difference``.
+        rows, others: the groups. Seeds that are in only one of them are left out.
         loss: column of the losses.
         comparisons: see ``mean_interval``.
     """
@@ -145,9 +145,7 @@ def difference_table(
     """Return a table of differences, with what follows from each.
 
     Args:
-        title: title of the table.
         columns: names of the columns: one per label, and the verdict.
-        differences: the rows of the table.
         verdict: the last cell if the interval is below 0, above 0, or contains 0.
     """
     less, more, noise = verdict

@@ -171,10 +171,7 @@ Cell = Callable[[List[Row]], str]  # returns the cell of a group of rows
 def spread_of(name: str, digits: int = 3, convert: Callable[[Any], float] = float) -> Cell:
     """Return a function for ``summary_table`` that shows the ``spread`` of a column.
 
-    Args:
-        name: name of the column.
-        digits: decimal places.
-        convert: applied to each value first, such as ``perplexity``.
+    ``convert`` is applied to each value first, such as ``perplexity``.
     """
     return lambda rows: spread([convert(row[name]) for row in rows], digits)
 
@@ -185,10 +182,9 @@ def summary_table(
     """Return a table with one row per group, such as medians of several seeds.
 
     Args:
-        title: title of the table.
         keys: names of the first columns, which show the keys of the groups.
-        groups: as ``group_by`` returns them.
-        columns: name of each other column -> function that returns its cell for a group.
+        groups: groups of rows, as ``group_by`` returns them.
+        columns: name of each other column -> function that returns a group's cell.
     """
     cells = []
     for key, rows in groups.items():

@@ -35,7 +35,10 @@ MARKS = ("\ue000", "\ue001")
 PASSAGE = 500  # characters
 PREFIXES = ("the time ", "she was ")
 SAMPLE = 200  # characters after the prefix
-HALVES, ALL = "both, half of each", "both, all"
+# Names of the mixtures
+ONLY, CUT = "{} only", "{} only, cut to the other's length"
+HALVES, ALL, MARKED = "both, half of each", "both, all", "{}, with author marks"
+LITTLE, REPEATED = "both, a tenth of {}", "both, a tenth of {}, repeated"
 
 
 def study(
@@ -72,7 +75,7 @@ def study(
     def run(r: Row) -> List[Row]:
         text = mixtures[r["mixture"]]
         marked = MARKS[0] in text
-        alone = [a for a in texts if r["mixture"] in (_only(a), _cut(a))]
+        alone = [a for a in texts if r["mixture"] in (ONLY.format(a), CUT.format(a))]
         held_out, valid = {}, ""
         for (author, (_, of_author, test)), mark in zip(texts.items(), MARKS):
             held_out[author] = vocab.encode(_mark(test, mark) if marked else test)
@@ -129,13 +132,13 @@ def differences(rows: Rows) -> List[Difference]:
     """
     one, _ = authors = _authors(rows)
     runs = group_by(rows["runs"], "mixture")
-    as_long = [_cut(a) if _cut(a) in runs else _only(a) for a in authors]
+    as_long = [CUT.format(a) if CUT.format(a) in runs else ONLY.format(a) for a in authors]
     pairs = [
         *((HALVES, alone, author) for alone, author in zip(as_long, authors)),
-        *((ALL, _only(author), author) for author in authors),
-        *((_marked(both), both, author) for both in (HALVES, ALL) for author in authors),
-        *((_little(one), as_long[1], author) for author in authors),
-        *((_repeated(one), _little(one), author) for author in authors),
+        *((ALL, ONLY.format(author), author) for author in authors),
+        *((MARKED.format(both), both, author) for both in (HALVES, ALL) for author in authors),
+        *((LITTLE.format(one), as_long[1], author) for author in authors),
+        *((REPEATED.format(one), LITTLE.format(one), author) for author in authors),
     ]
     return [
         paired_difference((mixture, other, author), runs[mixture], runs[other], loss=author)
@@ -210,26 +213,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
-def _only(author: str) -> str:
-    return f"{author} only"
-
-
-def _cut(author: str) -> str:
-    return f"{author} only, cut to the other's length"
-
-
-def _marked(mixture: str) -> str:
-    return f"{mixture}, with author marks"
-
-
-def _little(author: str) -> str:
-    return f"both, a tenth of {author}"
-
-
-def _repeated(author: str) -> str:
-    return f"both, a tenth of {author}, repeated"
-
-
 def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     """Return the training texts by name.
 
@@ -240,8 +223,8 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     mixtures = {}
     for author, text in texts.items():
         if len(text) > length:
-            mixtures[_cut(author)] = text[:length]
-        mixtures[_only(author)] = text
+            mixtures[CUT.format(author)] = text[:length]
+        mixtures[ONLY.format(author)] = text
     one, _ = texts
     first, second = (text[:length] for text in texts.values())
     little = first[: length // 10]
@@ -249,8 +232,12 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     both = {HALVES: halves, ALL: list(texts.values())}
     mixtures.update({name: "".join(parts) for name, parts in both.items()})
     for name, parts in both.items():
-        mixtures[_marked(name)] = "".join(map(_mark, parts, MARKS))
-    return {**mixtures, _little(one): little + second, _repeated(one): little * 10 + second}
+        mixtures[MARKED.format(name)] = "".join(map(_mark, parts, MARKS))
+    return {
+        **mixtures,
+        LITTLE.format(one): little + second,
+        REPEATED.format(one): little * 10 + second,
+    }
 
 
 def _mark(text: str, mark: str) -> str:

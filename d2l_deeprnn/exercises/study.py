@@ -98,7 +98,8 @@ class Study:
             work: how long a run takes, relative to the others.
 
         Raises:
-            StudyError: if the files have other settings, are damaged or in use by another process.
+            StudyError: if the files have other settings or are in use by another process.
+            RecordError: if a file is damaged.
             Moved: if the directory is moved or replaced meanwhile; nothing more is written.
         """
         name = self._files[kind]
@@ -161,16 +162,13 @@ def _read_rows(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
     try:
         stored = dict(parse_json(read_text(description))["settings"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StudyError(f"{description} cannot be used: {error}") from error
+        raise RecordError(f"{description} cannot be used: {error}") from error
     if stored != settings:
         changed = sorted(k for k in {*stored, *settings} if stored.get(k) != settings.get(k))
         raise StudyError(
             f"{name} in {out} has other settings ({', '.join(changed)}): choose another directory"
         )
-    try:
-        return read_rows(path)
-    except RecordError as error:
-        raise StudyError(str(error)) from error
+    return read_rows(path)
 
 
 def _rounded(row: Row) -> Row:

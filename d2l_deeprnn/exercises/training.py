@@ -53,9 +53,6 @@ def common_settings(quick: bool) -> Dict[str, Any]:
 
     The learning rate falls to a quarter if the validation loss reaches a plateau. Training ends
     when two falls have not helped.
-
-    Args:
-        quick: use small minibatches for two epochs.
     """
     common: Dict[str, Any] = {"num_layers": 2, "num_steps": 35, "init": "xavier"}
     common.update(optimizer="adam", schedule="plateau", lr_decay=0.25, warmup_epochs=0.5)
@@ -64,12 +61,7 @@ def common_settings(quick: bool) -> Dict[str, Any]:
 
 
 def settings_for(quick: bool, num_chars: int) -> Dict[str, Any]:
-    """Return ``common_settings``, with the length of a plateau for a training text.
-
-    Args:
-        quick: see ``common_settings``.
-        num_chars: length of the training text.
-    """
+    """Return ``common_settings``, with a plateau in whole epochs of a text of ``num_chars``."""
     common = common_settings(quick)
     num_minibatches = num_chars // (common["batch_size"] * common["num_steps"])
     plateau = math.ceil(PLATEAU / max(1, num_minibatches))
@@ -105,8 +97,8 @@ def train_to_the_end(
     Args:
         settings: settings of the training; their texts and fractions are ignored.
         model: an initialized model.
-        train_indices: token indices to train on.
-        valid_indices: token indices that choose the best epoch and the end of training.
+        train_indices, valid_indices: token indices of the text, and of the part that chooses the
+            best epoch and the end of training.
         held_out: name -> token indices of a text that is scored once, at the end.
         unscored: token indices that are read but not scored there.
         on_minibatch: called after each minibatch.
@@ -182,12 +174,7 @@ def best_epoch(rows: Sequence[Row]) -> Row:
 
 
 class Average:
-    """The mean of a model's parameters at several moments.
-
-    Args:
-        sums: sums of the parameters so far, by name.
-        count: number of moments in the sums.
-    """
+    """The mean of a model's parameters at several moments, from their sums and number."""
 
     def __init__(self, sums: Mapping[str, np.ndarray], count: int) -> None:
         self.sums, self.count = dict(sums), count
@@ -248,12 +235,7 @@ def train_until(
     """Train until an epoch's training perplexity is at most ``goal`` or infinite.
 
     Args:
-        settings: settings of the training, with the maximum number of epochs.
-        model: an initialized model.
-        indices: token indices to train on.
-        goal: the perplexity.
         before_epoch: returns more columns of an epoch's row, before it is trained.
-        on_minibatch: called after each minibatch.
 
     Returns:
         One row per epoch: epoch, training loss in nats per character, seconds since the start.
@@ -273,11 +255,7 @@ def train_until(
 
 
 def log_probabilities(model: Any, indices: np.ndarray) -> np.ndarray:
-    """Return the log-probabilities that a model predicts for each character after the first.
-
-    Args:
-        model: an ``RNNModel``, or a model that is called in the same way.
-        indices: token indices of a text, which is read in one go.
+    """Return a model's predictions for each character of a text after the first.
 
     Returns:
         An array of shape (number of characters - 1, vocab_size).
@@ -293,24 +271,13 @@ def log_probabilities(model: Any, indices: np.ndarray) -> np.ndarray:
 
 
 def ensemble_loss(predictions: Sequence[np.ndarray], indices: np.ndarray) -> float:
-    """Return the loss of the mean of several networks' probabilities, in nats per character.
-
-    Args:
-        predictions: the ``log_probabilities`` of each network.
-        indices: token indices of the text.
-    """
+    """Return the loss of the mean of several networks' probabilities, in nats per character."""
     right = [log_p[np.arange(len(log_p)), indices[1:]].astype(np.float64) for log_p in predictions]
     return float(-np.mean(np.logaddexp.reduce(right, axis=0) - np.log(len(right))))
 
 
 def without_dropout(settings: TrainSettings, model: gluon.Block, vocab_size: int) -> gluon.Block:
-    """Return a copy of a model that was trained with dropout, without it.
-
-    Args:
-        settings: settings of the model.
-        model: the model.
-        vocab_size: number of tokens in its vocabulary.
-    """
+    """Return a copy of a model that was trained with dropout, without it."""
     copy = build_model(dataclasses.replace(settings, dropout=0.0), vocab_size, stacked=True)
     set_parameters(copy, as_numpy(parameters_of(model)), try_gpu())
     return copy
@@ -320,12 +287,7 @@ def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> fl
     """Return the loss of a network that learns from a text while reading it, in nats per character.
 
     After every 20 characters, which are scored first, it takes a step of gradient descent. At the
-    end, it gets its old parameters back.
-
-    Args:
-        model: a model without dropout.
-        indices: token indices of the text.
-        lr: learning rate of the steps.
+    end, it gets its old parameters back. The model must not have dropout.
 
     Source: Krause, Kahembwe, Murray and Renals, Dynamic Evaluation of Neural Sequence Models, 2018;
         here with plain gradient descent.
@@ -370,14 +332,7 @@ class _Losses(Callback):
 def ngram_losses(
     train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int
 ) -> Tuple[int, float, float]:
-    """Return the baseline: order of the best n-gram model, its training loss and its test loss.
-
-    Args:
-        train: token indices to count.
-        valid: token indices that choose the order.
-        test: token indices to score.
-        vocab_size: number of tokens.
-    """
+    """Return the order of the n-gram model that is best on ``valid``, and its other losses."""
     order, _ = choose_order(train, valid, vocab_size)
     model = NGramModel(train, order, vocab_size)
     return order, model.loss(train), model.loss(test)

@@ -18,7 +18,7 @@ from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import mx, nd
 from d2l_deeprnn._perplexity import perplexity
 from d2l_deeprnn.evidence.figures import to_svg
-from d2l_deeprnn.evidence.records import read_rows, select
+from d2l_deeprnn.evidence.records import RecordError, read_rows, select
 from d2l_deeprnn.exercises import (
     EXERCISES,
     authors,
@@ -86,7 +86,7 @@ def test_other_settings_are_refused(tmp_path):
 def test_damaged_files_are_named(tmp_path, name, content):
     collect({}, RUNS, compute, out=tmp_path)
     (tmp_path / f"study.{name}").write_text(content)
-    with pytest.raises(StudyError, match=f"study.{name}"):
+    with pytest.raises(RecordError, match=f"study.{name}"):
         collect({}, RUNS, compute, out=tmp_path)
 
 
