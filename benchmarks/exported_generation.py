@@ -20,12 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from generation import ALPHABET, LAYERS, PREFIX, random_model
 from turns import Contest
 
 NUM_CHARS = 1000
-PREFIX = "time traveller"
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # 28 tokens with <unk>
-LAYERS = 2
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 # The page's work for each character, without showing it.
 SCRIPT = """
@@ -38,33 +36,22 @@ return written;
 """
 
 
-def model(num_hiddens):
-    import mxnet as mx
-    from mxnet.gluon import rnn
-
-    import d2l_deeprnn as d2l
-
-    d2l.set_seed(0)
-    network = d2l.RNNModel(rnn.LSTM(num_hiddens, LAYERS), len(ALPHABET) + 1)
-    network.initialize(mx.init.Normal(0.3))
-    network(mx.nd.zeros((1, 1)), network.begin_state(batch_size=1))  # sets the shapes
-    return network, d2l.Vocab(ALPHABET)
-
-
 def exported(num_hiddens, format, **options):
     """Export the model to a temporary file, and return its path."""
     import d2l_deeprnn as d2l
 
     path = Path(tempfile.mkdtemp()) / f"model.{format}"
-    d2l.export_model(*model(num_hiddens), path, format=format, **options)
+    model, vocab = random_model(d2l, num_hiddens=num_hiddens)
+    d2l.export_model(model, vocab, path, format=format, **options)
     return path
 
 
 def ours(num_hiddens):
+    import d2l_deeprnn as d2l
     from d2l_deeprnn.generation.generate import generate
 
-    made, vocab = model(num_hiddens)
-    return lambda round_: [len(generate(made, vocab, [PREFIX], NUM_CHARS)[0]) - len(PREFIX)]
+    model, vocab = random_model(d2l, num_hiddens=num_hiddens)
+    return lambda round_: [len(generate(model, vocab, [PREFIX], NUM_CHARS)[0]) - len(PREFIX)]
 
 
 def page(num_hiddens):
@@ -111,13 +98,13 @@ def pytorch(num_hiddens):
     import torch
     from pytorch_generate import load
 
-    made, _ = load(str(path))
+    model, _ = load(str(path))
 
     @torch.no_grad()
     def write(round_):
         read, state, written = torch.tensor([indices()]), None, 0
         while written < NUM_CHARS:
-            scores, state = made(read, state)
+            scores, state = model(read, state)
             read = scores[:, -1:].argmax(dim=-1)
             written += 1
         return [written]

@@ -20,42 +20,42 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # 28 tokens with <unk>
 HIDDENS, LAYERS = 256, 2
 
 
+def random_model(library, model_class=None, num_hiddens=HIDDENS):
+    """Return a library's model with random parameters, and its vocabulary."""
+    import mxnet as mx
+    from mxnet.gluon import rnn
+
+    mx.random.seed(0)
+    model_class = model_class or library.RNNModel
+    model = model_class(rnn.LSTM(num_hiddens, LAYERS), len(ALPHABET) + 1)
+    model.initialize(mx.init.Normal(0.3))
+    model(mx.nd.zeros((1, 1)), model.begin_state(batch_size=1))  # sets the shapes
+    return model, library.Vocab(list(ALPHABET))
+
+
 def theirs():
     as_installed()
     d2l, train = original.load()
     import mxnet as mx
-    from mxnet.gluon import rnn
 
-    model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(mx.init.Normal(0.3))
-    vocab = d2l.Vocab(list(ALPHABET))
+    model, vocab = random_model(d2l)
     return lambda round_: _count(train.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, mx.cpu()))
-
-
-def ours():
-    import mxnet as mx
-    from mxnet.gluon import rnn
-
-    import d2l_deeprnn as d2l
-
-    model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(mx.init.Normal(0.3))
-    return model, d2l.Vocab(ALPHABET)
 
 
 def predict():
     import d2l_deeprnn as d2l
 
-    model, vocab = ours()
+    model, vocab = random_model(d2l)
     return lambda round_: _count(
         d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu())
     )
 
 
 def generate(num_texts=1, **options):
+    import d2l_deeprnn as d2l
     from d2l_deeprnn.generation.generate import generate
 
-    model, vocab = ours()
+    model, vocab = random_model(d2l)
     return lambda round_: _count(
         *generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options)
     )

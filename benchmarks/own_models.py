@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import minibatch
 import original
-from generation import ALPHABET, HIDDENS, LAYERS, NUM_CHARS
+from generation import NUM_CHARS, random_model
 from turns import Contest, as_installed
 
 from d2l_deeprnn._mxnet.repairs import available_cores
@@ -26,11 +26,8 @@ def _train(library, train, model_class):
 
 def _decode(library, predict, model_class):
     import mxnet as mx
-    from mxnet.gluon import rnn
 
-    model = model_class(library)(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(mx.init.Normal(0.3))
-    vocab = library.Vocab(list(ALPHABET))
+    model, vocab = random_model(library, model_class(library))
     return lambda round_: predict("a", NUM_CHARS, model, vocab, mx.cpu()) and ["decoding"]
 
 
