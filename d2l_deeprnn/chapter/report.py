@@ -16,7 +16,7 @@ from . import book
 from .reproduce import PAGE, PICTURE, REPORT, Run
 
 if TYPE_CHECKING:  # matplotlib is imported last: without it, the rest is still written
-    from ..evidence.figures import Picture
+    from ..evidence.figures import Plot
     from ..nn.model import RNNModel
 
 
@@ -151,7 +151,7 @@ def _align(rows: List[Sequence[str]]) -> List[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
 
 
-def figure(run: Run) -> Picture:
+def figure(run: Run) -> Plot:
     """Draw the run's perplexity; with the book's points if it reached the first of them."""
     from ..evidence.figures import perplexity_figure
 

@@ -35,7 +35,7 @@ def _defaults() -> Any:
     return matplotlib.style.context(["default", {"svg.hashsalt": "d2l_deeprnn"}])
 
 
-class Picture(Figure):
+class Plot(Figure):
     """A figure that Jupyter shows even if pyplot was not imported.
 
     Attributes:
@@ -58,14 +58,10 @@ class Picture(Figure):
         return buffer.getvalue(), {"width": round(80 * self.get_figwidth()), "alt": self.alt}
 
 
-def _picture(width: float, height: float) -> Picture:
-    return Picture(figsize=(width, height), layout="constrained")
-
-
 @_defaults()
 def perplexity_figure(
     curves: Mapping[str, Curve], *, marks: Optional[Mapping[str, Curve]] = None, title: str = ""
-) -> Picture:
+) -> Plot:
     """Plot training perplexity over epochs, on a logarithmic axis.
 
     Args:
@@ -82,7 +78,7 @@ def training_figure(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     *,
     marks: Optional[Mapping[str, Curve]] = None,
-) -> Picture:
+) -> Plot:
     """Plot training and held-out perplexity of runs over epochs, on a logarithmic axis.
 
     The axis on the right shows the same in nats.
@@ -118,9 +114,9 @@ def _epochs_figure(
     marks: Mapping[str, Curve],
     ylabel: str,
     title: str = "",
-) -> Picture:
+) -> Plot:
     """Plot curves over epochs, each with a legend, a line style and a colour."""
-    figure = _picture(WIDTH, 4)
+    figure = Plot(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.add_subplot()
     for legend, (epochs, values), style, colour in series:
         # A curve of one epoch is a point, which is invisible without a marker.
@@ -217,7 +213,7 @@ def lines_figure(
     log_x: bool = False,
     log_y: bool = False,
     xticks: Sequence[str] = (),
-) -> Picture:
+) -> Plot:
     """Plot lines in panels side by side, two in a row, with the same vertical axis.
 
     Args:
@@ -234,7 +230,7 @@ def lines_figure(
     legends = dict.fromkeys(legend for legend, line in lines if isinstance(line, Line))
     crowded = len(legends) > 5  # more than fit into a corner
     height = (4 if rows == 1 else 3 * rows) + crowded
-    figure = _picture(WIDTH if columns == 1 else WIDEST, height)
+    figure = Plot(figsize=(WIDTH if columns == 1 else WIDEST, height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     xlabels = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
     looks = dict(zip(legends, zip(cycle(COLOURS), cycle("osD^vP"))))
@@ -303,7 +299,7 @@ def _draw_line(axes: Any, line: Line, colour: str, marker: str, shift: float) ->
 
 
 @_defaults()
-def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Picture:
+def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Plot:
     """Plot each run as a point and the median as a bar, with one row for each kind of run.
 
     The panels are one above the other and share the horizontal axis. It is logarithmic if the
@@ -316,7 +312,9 @@ def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: s
     kinds = dict.fromkeys(kind for rows in panels.values() for kind in rows)
     colours = dict(zip(kinds, cycle(COLOURS)))
     numbers = [len(rows) for rows in panels.values()]
-    figure = _picture(WIDTH, 0.8 + 0.3 * len(panels) + 0.36 * sum(numbers))
+    figure = Plot(
+        figsize=(WIDTH, 0.8 + 0.3 * len(panels) + 0.36 * sum(numbers)), layout="constrained"
+    )
     column = figure.subplots(
         len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": numbers}
     )[:, 0]
@@ -352,7 +350,7 @@ def heat_figure(
     xlabel: str,
     ylabel: str,
     colour_label: str,
-) -> Picture:
+) -> Plot:
     """Plot heat maps in a grid. Each cell shows its number; NaN is a dash on white.
 
     Args:
@@ -363,7 +361,7 @@ def heat_figure(
         colour_label: name of the numbers, with their unit.
     """
     height = 0.8 + (0.8 + 0.42 * len(yticks)) * len(panels)
-    figure = _picture(min(WIDEST, 1.2 + 2.9 * len(panels[0])), height)
+    figure = Plot(figsize=(min(WIDEST, 1.2 + 2.9 * len(panels[0])), height), layout="constrained")
     grid = figure.subplots(len(panels), len(panels[0]), sharex=True, sharey=True, squeeze=False)
     numbers = [v for row in panels for _, values in row for v in values.ravel() if not np.isnan(v)]
     # Colour-blind readers can read Viridis, and none of its colours looks like an empty cell.

@@ -18,7 +18,7 @@ from .._version import __version__
 from ..files import package_data, printable
 
 if TYPE_CHECKING:
-    from .figures import Picture
+    from .figures import Plot
 
 # Part of a key -> how it is shown.
 WORDS = {
@@ -107,7 +107,7 @@ def provenance(config: Mapping[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
     return [(title, values) for title, values in groups if values]
 
 
-def svg(figure: Picture) -> Markup:
+def svg(figure: Plot) -> Markup:
     """Return a figure as an ``<svg>`` element, in a size that is readable on a phone."""
     from .figures import to_svg
 
