@@ -85,8 +85,10 @@ def study(
         make = deep_gate_lstm if network == GATES else deep_lstm
         scratch = make(size, width, size, NETWORKS[network], scale=SCALE, ctx=ctx)
         params = scratch.get_params()
-        before = (width, corpus_indices, vocab, ctx)
-        after = (epochs, CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta, batch_size, [])
+        arguments: Tuple[Any, ...]
+        before: Tuple[Any, ...] = (width, corpus_indices, vocab, ctx)
+        after: Tuple[Any, ...] = (epochs, CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta)
+        after = (*after, batch_size, [])
         quiet: Dict[str, Any] = {"log": lambda line: None}
         set_seed(run["seed"])  # the same minibatches, however many numbers a network has drawn
         if network == FUSED:
@@ -94,11 +96,12 @@ def study(
             model.initialize(init.Zero(), ctx=ctx)
             model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
             params_to_gluon(params, model.rnn, model.dense)
-            history = train_and_predict_rnn_gluon(model, *before, *after, initialize=False, **quiet)
+            arguments = (*before, *after)
+            history = train_and_predict_rnn_gluon(model, *arguments, initialize=False, **quiet)
         else:
-            history = train_and_predict_rnn(
-                scratch.forward, lambda: params, scratch.init_state, *before, False, *after, **quiet
-            )
+            arguments = (scratch.forward, lambda: params, scratch.init_state)
+            arguments = (*arguments, *before, False, *after)
+            history = train_and_predict_rnn(*arguments, **quiet)
         num_params = sum(param.size for param in params)
         return [
             {

@@ -188,8 +188,9 @@ class _Networks:
     def ngram(self, run: Row) -> List[Row]:
         """Return the row of the baseline."""
         indices = self._amounts[run["amount"]]
-        order, known, test = ngram_losses(indices, *self._held_out.values(), len(self._vocab))
-        return [{"characters": len(indices), "order": order, "known": known, "test": test}]
+        valid, test = self._held_out["valid"], self._held_out["test"]
+        order, known, loss = ngram_losses(indices, valid, test, len(self._vocab))
+        return [{"characters": len(indices), "order": order, "known": known, "test": loss}]
 
     def trained(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
         """Return the network of a run, and one row per epoch."""
