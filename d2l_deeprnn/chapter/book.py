@@ -164,8 +164,8 @@ def compare(perplexities: Mapping[int, float], seconds: Mapping[int, float]) -> 
     since = 0.0
     for line in PRINTED:
         if line.epoch in perplexities:
-            own, band = perplexities[line.epoch], BANDS[line.epoch]
+            measured, band = perplexities[line.epoch], BANDS[line.epoch]
             value = comparable_perplexity(perplexities, line.epoch)
             elapsed, since = seconds[line.epoch] - since, seconds[line.epoch]
-            rows.append(Row(line.epoch, line, own, elapsed, value, band, band.contains(value)))
+            rows.append(Row(line.epoch, line, measured, elapsed, value, band, band.contains(value)))
     return rows

@@ -1,4 +1,4 @@
-"""The command ``d2l-deeprnn``: arguments in, calls out."""
+"""The command ``d2l-deeprnn``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import importlib
+import inspect
 import os
 import shutil
 import signal
@@ -19,53 +20,52 @@ from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
 from . import console
-from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING, print_error
+from .console import BAD_INPUT, DONE, FAULT, RED, TEXT_MISSING, coloured, print_error
 
-# The file of a command has EXAMPLES, add_arguments(parser) and run(arguments). It is imported when
-# the command is given; nothing that needs MXNet, tqdm or Matplotlib is imported where it begins:
-# arguments are parsed, and help is given, before they are loaded.
+# Command -> its module and a summary. The module has functions `add_COMMAND`, which adds options,
+# and `run_COMMAND`, which returns the exit status; the docstring of the latter is the help page.
+# The module imports MXNet, tqdm and Matplotlib only when it runs, so that help comes at once.
 COMMANDS = {
-    "reproduce": "run the chapter and compare its results with the book's",
-    "train": "train a model on any text, with checkpoints",
-    "evaluate": "held-out loss of a run",
-    "generate": "let a trained model write",
-    "plot": "draw the curves of one or several runs",
-    "report": "write a report of a run, as a web page",
-    "runs": "list runs, with settings, best loss and state",
-    "export": "write a run's model into a file for other programs",
-    "import": "turn such a file back into a run",
-    "exercise": "answer one of the chapter's exercises",
-    "corpora": "list the known texts, or fetch one",
-    "doctor": "check whether everything works on this machine",
+    "reproduce": ("reproduce", "run the chapter and compare the results with the book"),
+    "train": ("train", "train a model on any text, with checkpoints"),
+    "evaluate": ("evaluate", "compute the held-out loss of a run"),
+    "generate": ("generate", "generate text with a trained model"),
+    "plot": ("report", "plot the curves of one or several runs"),
+    "report": ("report", "write a report of a run as a web page"),
+    "runs": ("runs", "list runs with their settings, best loss and state"),
+    "export": ("export", "export the model of a run for other programs"),
+    "import": ("export", "turn an exported model into a run again"),
+    "exercise": ("exercise", "answer one of the chapter's exercises"),
+    "corpora": ("corpora", "list the known texts, or fetch one"),
+    "doctor": ("doctor", "check whether everything works on this machine"),
 }
-# Of these, several processes that mpiexec starts do one together.
-TOGETHER = ("train", "evaluate", "generate")
+# The commands that several processes of mpiexec can run together.
+DISTRIBUTED = ("train", "evaluate", "generate")
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser with narrow help pages and one-line errors, without abbreviated options."""
+
     def __init__(self, **options: Any) -> None:
-        # No wider than 80 columns, which are easier to read.
         width = min(80, shutil.get_terminal_size().columns) - 2
         layout = functools.partial(
             argparse.RawDescriptionHelpFormatter, max_help_position=28, width=width
         )
-        # Of an abbreviated option, a slip would be taken for another one.
         super().__init__(formatter_class=layout, allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        # A command refuses what it does not know itself: the program would point to its own help.
+        # So that the error names the command, and not the program, as the place to get help.
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
-        # One line; argparse would print the usage above it.
-        words = f"{self.prog}: {_error()} {message} (see {self.prog} --help)"
-        print_error(words)
-        if launcher.world_rank() > 0:  # only this process may have been given these arguments
-            launcher.write_stderr(f"{launcher.process_name()}: {words}")
+        line = f"{self.prog}: {coloured('error:', RED)} {message} (see {self.prog} --help)"
+        print_error(line)
+        if launcher.world_rank() > 0:  # perhaps only this process got these arguments
+            launcher.write_stderr(f"{launcher.process_name()}: {line}")
         sys.exit(BAD_INPUT)
 
 
@@ -80,96 +80,84 @@ def main(argv: Optional[List[str]] = None) -> int:
         Exit status: 0 done; 1 the run does not agree with the book; 2 bad
         arguments or input; 3 the book's text is not available, so nothing was
         compared; 130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP; 70
-        a fault in this package. ``$D2L_DEEPRNN_DEBUG`` shows where it is.
+        a bug in this package. ``$D2L_DEEPRNN_DEBUG`` shows the traceback.
     """
-    try:
-        if launcher.world_rank() > 0:  # the first process prints for all
-            launcher.silence()
-    except ValueError as error:
-        return _fail(error, BAD_INPUT)
     with console.standard_streams(), console.interruptions():
-        return _run(argv)
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        except KeyboardInterrupt as error:
+            print_error("d2l-deeprnn: interrupted")
+            return console.exit_status(getattr(error, "number", signal.SIGINT))
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
+                return DONE  # the reader has read all that it wanted
+            return _fail(error)
 
 
-def _run(argv: Optional[List[str]]) -> int:
-    given = sys.argv[1:] if argv is None else argv
-    try:
-        if "_ARGCOMPLETE" in os.environ:  # a shell asks how a word could go on
-            with contextlib.suppress(ImportError):
-                import argcomplete
+def _run(argv: List[str]) -> int:
+    if launcher.world_rank() > 0:  # the first process prints for all
+        launcher.silence()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        with contextlib.suppress(ImportError):
+            import argcomplete
 
-                argcomplete.autocomplete(_parser())
-        arguments = _parser(given).parse_args(given or ["--help"])
-        if launcher.world_size() > 1 and arguments.command not in TOGETHER:
-            words = (
-                f"{arguments.command} is done by one process: mpiexec can start {_or(TOGETHER)}. "
-                f"To do it in each process separately, set {launcher.ONE_EACH}=1"
-            )
-            return _fail(ValueError(words), BAD_INPUT)
-        with contextlib.ExitStack() as stack:
-            if launcher.world_size() > 1:
-                _join(stack, getattr(arguments, "rank_timeout", launcher.TIMEOUT))
-            return arguments.run(arguments)
-    except MemoryError as error:
-        return _fail(error, BAD_INPUT, "there is not enough memory: ")
-    except KeyboardInterrupt as error:
-        print_error("d2l-deeprnn: interrupted")
-        return console.exit_status(getattr(error, "number", signal.SIGINT))
-    except Exception as error:
-        if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
-            return DONE  # the reader has read all that it wanted
-        corpora = sys.modules.get("d2l_deeprnn.text.corpora")  # which cannot be imported everywhere
-        if corpora and isinstance(error, corpora.TextNotAvailable):
-            return _fail(error, TEXT_MISSING)
-        if is_bad_input(error):
-            return _fail(error, BAD_INPUT)
-        where = f"a fault in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): "
-        return _fail(error, FAULT, f"{where}{type(error).__name__}: ")
-
-
-def _join(stack: contextlib.ExitStack, timeout: float) -> None:
-    """Work together with the other processes until the stack is closed."""
+            argcomplete.autocomplete(_parser())
+    arguments = _parser(argv).parse_args(argv or ["--help"])
+    if launcher.world_size() == 1:
+        return arguments.run(arguments)
+    if arguments.command not in DISTRIBUTED:
+        raise ValueError(
+            f"{arguments.command} runs in one process; mpiexec can start {', '.join(DISTRIBUTED)}. "
+            f"To run it separately in each process, set {launcher.ONE_EACH}=1"
+        )
+    timeout = getattr(arguments, "rank_timeout", launcher.TIMEOUT)
     try:
         from ..training.ranks import distributed, start_mpi
 
         start_mpi(timeout)
     except BaseException as error:
-        # The others may not have this error, and without MPI they cannot be told.
+        # Perhaps only this process has this error, and without MPI it cannot tell the others.
         if launcher.world_rank() > 0:
-            launcher.write_stderr(f"d2l-deeprnn: error: {launcher.process_name()}: {_words(error)}")
+            launcher.write_stderr(
+                f"d2l-deeprnn: error: {launcher.process_name()}: {_message(error)}"
+            )
         raise
-    stack.enter_context(distributed(timeout))
+    with distributed(timeout):
+        return arguments.run(arguments)
 
 
-def _fail(error: BaseException, status: int, prefix: str = "") -> int:
+def _fail(error: Exception) -> int:
+    """Print an error, and return the exit status for it."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)
-    print_error(f"d2l-deeprnn: {_error()} {prefix}{_words(error)}")
+    status, prefix = BAD_INPUT, ""
+    if isinstance(error, MemoryError):
+        prefix = "out of memory: "
+    elif type(error).__name__ == "TextNotAvailable":  # its module may not be importable
+        status = TEXT_MISSING
+    elif not is_bad_input(error):
+        status = FAULT
+        prefix = (
+            f"bug in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): {type(error).__name__}: "
+        )
+    print_error(f"d2l-deeprnn: {coloured('error:', RED)} {prefix}{_message(error)}")
     return status
 
 
-def _or(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _error() -> str:
-    return console.coloured("error:", console.RED, sys.stderr)
-
-
-def _words(error: BaseException) -> str:
-    """What an error says, so that it can be shown."""
+def _message(error: BaseException) -> str:
+    """Return the message of an error in printable form."""
     if isinstance(error, ImportError) and error.name in diagnosis.INSTALL:
         return printable(diagnosis.explain(error))
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     lines = str(error).splitlines() or [type(error).__name__]
-    # MXNet puts the way to its errors above them.
+    # MXNet puts a traceback above its messages.
     lines = lines[-1:] if lines[0].startswith("Traceback") else lines
     return "\n".join(printable(line) for line in lines)
 
 
-def _parser(given: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """What parses arguments; it knows those of the commands that are given, and of no others."""
+def _parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Return the parser, with the options of those commands that are named."""
     parser = _Parser(
         prog="d2l-deeprnn",
         description='The chapter "Deep Recurrent Neural Networks" of Dive into Deep Learning\n'
@@ -178,11 +166,13 @@ def _parser(given: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    for name, (module, summary) in COMMANDS.items():
         added = commands.add_parser(name, help=summary)
-        if name in given:
-            command = importlib.import_module(f".{name}", __package__)
-            added.epilog = f"examples:\n{command.EXAMPLES}"
-            added.set_defaults(run=command.run, command=name)
-            command.add_arguments(added)
+        if name in names:
+            functions = importlib.import_module(f".{module}", __package__)
+            run = getattr(functions, f"run_{name}")
+            added.set_defaults(command=name, run=run)
+            added.description, _, examples = (inspect.getdoc(run) or "").partition("\n\nexamples:")
+            added.epilog = f"examples:{examples}"
+            getattr(functions, f"add_{name}")(added)
     return parser

@@ -1,4 +1,4 @@
-"""``d2l-deeprnn corpora``: which texts are known."""
+"""``d2l-deeprnn corpora``: the known texts."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import argparse
 
 from .console import DONE, show
 
-EXAMPLES = """\
-  d2l-deeprnn corpora
-  d2l-deeprnn corpora fetch time_machine"""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.description = "List the known texts and where they are, or fetch one into the cache."
+def add_corpora(parser: argparse.ArgumentParser) -> None:
+    """Add the command ``fetch``."""
     parser.set_defaults(name=None)
-    actions = parser.add_subparsers(metavar="fetch")
-    fetch = actions.add_parser("fetch", help="find or download a text")
-    fetch.description = "Find a text on this machine or download it, and print its path."
-    fetch.epilog = parser.epilog
-    fetch.add_argument("name", metavar="NAME", help="one of those that `d2l-deeprnn corpora` lists")
+    fetch = parser.add_subparsers(metavar="fetch").add_parser(
+        "fetch",
+        help="find or download a text",
+        description="Find a text on this machine or download it, and print its path.",
+        epilog=parser.epilog,
+    )
+    fetch.add_argument("name", metavar="NAME", help="a name from the list of `d2l-deeprnn corpora`")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """List the known texts, or find one; gives the exit status."""
+def run_corpora(arguments: argparse.Namespace) -> int:
+    """List the known texts with their locations, or fetch one into the cache.
+
+    examples:
+      d2l-deeprnn corpora
+      d2l-deeprnn corpora fetch time_machine
+    """
     from ..text.corpora import KNOWN_TEXTS, CorpusError, find_text, locate_text
 
     if arguments.name is not None:

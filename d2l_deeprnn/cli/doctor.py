@@ -1,9 +1,8 @@
-"""``d2l-deeprnn doctor``: check this machine, and say what to do about each problem."""
+"""``d2l-deeprnn doctor``: a check of this machine, with advice on each problem."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import subprocess
 import sys
@@ -16,13 +15,10 @@ from .._version import __version__
 from ..files import printable
 from .console import BAD_INPUT, DONE, show
 
-EXAMPLES = """\
-  d2l-deeprnn doctor"""
-
-# A recurrent layer and a product of matrices: they come from different libraries.
+# A recurrent layer and a matrix product, which different libraries compute.
 TRIAL = """
 import resource
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no file
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core file after a crash
 from d2l_deeprnn._mxnet import gluon, nd
 layer = gluon.rnn.LSTM(8)
 layer.initialize()
@@ -31,26 +27,28 @@ nd.dot(nd.ones((64, 64)), nd.ones((64, 64))).wait_to_read()
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.description = (
-        "Check the system and this Python, and let MXNet compute in a process of its own.\n"
-        "Print one line per problem, with what to do. If there is one, the status is 2."
-    )
-    parser.set_defaults(only_prints=True)
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add no options."""
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print what is here and what is wrong; return the exit status."""
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Check the system and this Python, and try MXNet in a separate process.
+
+    Print one line per problem, with what to do. If there is a problem, the exit
+    status is 2.
+
+    examples:
+      d2l-deeprnn doctor
+    """
     wsl = " in WSL" if "microsoft" in platform.release().lower() else ""
     show(f"d2l_deeprnn {__version__}, {Path(__file__).parents[1]}")
     show(f"Python {platform.python_version()}, {sys.executable}")
     show(f"{platform.system()} {platform.machine()}{wsl}")
     for package in metadata.distributions():
-        name = package.metadata["Name"] or ""  # None after an installation that broke off
+        name = package.metadata["Name"] or ""  # None after an incomplete installation
         if name.startswith(("mxnet", "numpy")):
             show(f"{name} {package.version}")
-    problems = [*(diagnosis.obstacles() or _trial()), *_cache()]
+    problems = diagnosis.obstacles() or list(_trial())
     for problem in problems:
         show(f"problem: {problem}")
     if not problems:
@@ -59,25 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _trial() -> Iterator[str]:
-    done = subprocess.run(
+    trial = subprocess.run(
         [sys.executable, "-c", TRIAL], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    if done.returncode < 0:
-        yield diagnosis.crashed(done.returncode)
-    elif done.returncode:
-        lines = done.stderr.splitlines() or ["MXNet failed and printed nothing"]
+    if trial.returncode < 0:
+        yield diagnosis.crashed(trial.returncode)
+    elif trial.returncode:
+        lines = trial.stderr.splitlines() or ["MXNet failed and printed nothing"]
         yield printable(lines[-1].partition("CannotImportMXNet: ")[2] or lines[-1])
-
-
-def _cache() -> Iterator[str]:
-    try:
-        from ..text.corpora import SET_CACHE, cache_directory
-    except ImportError:  # without NumPy, which is a problem of its own
-        return
-    cache = cache_directory()
-    if cache is None:
-        yield f"there is no home directory to keep texts in: {SET_CACHE}"
-    else:
-        place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-        if not os.access(place, os.W_OK):
-            yield f"texts cannot be kept in {cache}: {SET_CACHE}"

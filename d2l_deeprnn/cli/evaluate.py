@@ -5,60 +5,60 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Tuple
 
-from ..files import printable, user_path
+from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, fields
 from .console import DONE, show
-from .options import add_checkpoint, add_device, add_setting, device
+from .options import add_checkpoint, add_device, add_path, add_setting, device
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
     from ..training.ranks import Ranks
     from ..training.runs import LoadedRun, TextParts
 
-EXAMPLES = """\
-  d2l-deeprnn evaluate runs/novel --baseline ngram
-  d2l-deeprnn evaluate runs/novel --corpus another_novel.txt"""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.description = """\
-Score the held-out parts of a run's text, or another text: nats and bits per
-character, perplexity. Every character but the first is scored once."""
-    add = parser.add_argument
-    add("directory", type=user_path, metavar="DIR", help="directory of the run")
-    add(
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``evaluate``."""
+    add_path(parser, "directory", "directory of the run")
+    parser.add_argument(
         "--corpus",
         nargs="+",
         metavar="NAME|FILE",
         help="known texts, files (.gz is unpacked) or directories of files to score, joined, and "
-        "cleaned as the run's text was (default: the held-out parts of that text)",
+        "cleaned like the run's text (default: the held-out parts of that text)",
     )
-    add_setting(parser, "encoding", fields(TrainSettings)["encoding"])
-    batch_size = fields(TrainSettings)["batch_size"]
-    words = "number of rows that read the text side by side; 1 reads it in one go"
-    add_setting(parser, "batch_size", batch_size._replace(help=words))
+    declarations = fields(TrainSettings)
+    add_setting(parser, "encoding", declarations["encoding"])
+    help_text = "number of rows that are read in parallel; 1 reads the text in one go"
+    add_setting(parser, "batch_size", declarations["batch_size"]._replace(help=help_text))
     add_baseline(parser)
     add_checkpoint(parser)
     add_device(parser)
 
 
 def add_baseline(parser: argparse.ArgumentParser) -> None:
-    """Add the option that asks for a model to compare a run's with."""
+    """Add the option that chooses a baseline."""
     parser.add_argument(
         "--baseline",
         choices=["ngram"],
-        help="score an interpolated n-gram model of the run's text too, which takes a few hundred "
-        "bytes of memory a character (default: none)",
+        help="also score an interpolated n-gram model of the run's text, which takes a few hundred "
+        "bytes of memory per character (default: none)",
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Score the held-out parts of a run's text, or another text; gives the exit status."""
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Score the held-out parts of a run's text, or another text.
+
+    Print nats per character, bits per character, and perplexity. Every character
+    except the first is scored once.
+
+    examples:
+      d2l-deeprnn evaluate runs/novel --baseline ngram
+      d2l-deeprnn evaluate runs/novel --corpus another_novel.txt
+    """
     from ..training.ranks import distributed
 
     if arguments.encoding is not None and arguments.corpus is None:
-        raise SettingsError("--encoding is that of the files given with --corpus: give one")
+        raise SettingsError("--encoding is only for files given with --corpus: give both")
     with distributed() as ranks:
         _score(arguments, ranks)
     return DONE
@@ -89,46 +89,41 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
         assert text is not None
         parts = list(runs.held_out_parts(text))
         if not parts:
-            raise SettingsError("the run held nothing out: name a text with --corpus")
+            raise SettingsError("the run has no held-out text: give a text with --corpus")
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
-        show(f"{printable(name)}: {_words(result)}")
+        show(f"{printable(name)}: {_scores(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
-            show(
-                f"    {unknown} characters of it are not in the run's vocabulary"
-                f"{_unknown(arguments, run)}"
-            )
+            which = _unknown(arguments, run)
+            show(f"    {unknown} characters of it are not in the run's vocabulary{which}")
         if arguments.baseline:
             assert text is not None
             with ranks.working():
                 order, counted = baseline(text, indices, len(run.vocab))
-            show(f"    n-gram of order {order}: {_words(counted)}")
+            show(f"    n-gram of order {order}: {_scores(counted)}")
 
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
-    """Read a text again to name the characters that are not in the run's vocabulary."""
+    """Read a text again to list the characters that are not in the run's vocabulary."""
     from ..text.corpora import text_files, text_pieces
     from ..text.vocab import FORMS, unknown_characters
 
     files = text_files(arguments.corpus, arguments.encoding) if arguments.corpus else []
     if not files or any(file.is_pipe for file in files):
         return ""
-    cleaning = {
-        "lower": not run.settings.keep_case,
-        "fold_whitespace": not run.settings.keep_whitespace,
-    }
-    unknown = unknown_characters(text_pieces(files, **cleaning), run.vocab)
-    words = f": {unknown.listed}{unknown.names}"
-    if unknown.form is None:
-        return words
-    return (
-        f"{words}; the run's text has {FORMS[unknown.form]}: convert this one, for instance "
-        f"with `uconv -x {unknown.form.lower()}`"
+    keep = run.settings
+    pieces = text_pieces(files, lower=not keep.keep_case, fold_whitespace=not keep.keep_whitespace)
+    unknown = unknown_characters(pieces, run.vocab)
+    form = unknown.form
+    advice = form and (
+        f"; the run's text has {FORMS[form]}: convert this text, for instance with "
+        f"`uconv -x {form.lower()}`"
     )
+    return f": {unknown.listed}{unknown.names}{advice or ''}"
 
 
-def _words(result: Evaluation) -> str:
+def _scores(result: Evaluation) -> str:
     return (
         f"{result.nats:.4f} nats, {result.bits:.4f} bits per character, "
         f"perplexity {result.perplexity:.4f}, {result.num_chars} characters scored"
@@ -136,12 +131,12 @@ def _words(result: Evaluation) -> str:
 
 
 def baseline(text: TextParts, indices: Any, vocab_size: int) -> Tuple[int, Evaluation]:
-    """Score an n-gram model, counted on what the run was trained on; gives its order too."""
+    """Score an n-gram model of the training part; return its order and the result."""
     from ..training.evaluate import Evaluation
     from ..training.ngram import NGramModel, choose_order
 
     if not len(text.valid):
-        raise SettingsError("--baseline chooses its order on the validation part: the run has none")
+        raise SettingsError("--baseline needs a validation part to choose its order on")
     order, _ = choose_order(text.train, text.valid, vocab_size)
     nats = NGramModel(text.train, order, vocab_size).loss(indices)
     return order, Evaluation(nats, len(indices) - 1)

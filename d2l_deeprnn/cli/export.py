@@ -1,50 +1,42 @@
-"""``d2l-deeprnn export``: a run's model in a file for other programs."""
+"""``d2l-deeprnn export`` and ``import``: models as files for other programs, and back."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..export import FORMATS
-from ..files import user_path
 from .console import DONE, print_line
-from .options import add_checkpoint
-
-EXAMPLES = """\
-  d2l-deeprnn export runs/novel --format onnx --output novel.onnx
-  d2l-deeprnn export runs/novel --format safetensors --output novel.safetensors
-  d2l-deeprnn export runs/novel --format html --output novel.html"""
+from .options import add_checkpoint, add_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    formats = "\n".join(f"  {name:12} {words}" for name, words in FORMATS.items())
-    parser.description = f"""\
-Write the model of a run into a file for other programs, with its vocabulary and
-how its text was cleaned. What the file computes is compared with the model
-before it is written. Formats:
-
-{formats}"""
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``export``."""
+    formats = "\n".join(f"  {name:12} {summary}" for name, summary in FORMATS.items())
+    parser.description = f"{parser.description}\n\nformats:\n{formats}"
     add = parser.add_argument
-    add("directory", type=user_path, metavar="DIR", help="directory of the run")
+    add_path(parser, "directory", "directory of the run")
     add("--format", choices=FORMATS, required=True, help="format of the file")
-    add(
-        "--output",
-        type=user_path,
-        required=True,
-        metavar="FILE",
-        help="file to write; it must not exist",
-    )
+    add_path(parser, "--output", "file to write; it must not exist", "FILE", required=True)
     add_checkpoint(parser)
     add(
         "--float32",
         action="store_true",
         help="keep the parameters of an html page in single precision; otherwise they are rounded "
-        "to half precision, which makes the page half as large (default: no)",
+        "to half precision, which halves the size of the page (default: no)",
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Write the model of a run into a file; gives the exit status."""
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write the model of a run to a file for other programs.
+
+    The file also has the vocabulary, and the way the text was cleaned. Before it
+    is written, its results are compared with the model's.
+
+    examples:
+      d2l-deeprnn export runs/novel --format onnx --output novel.onnx
+      d2l-deeprnn export runs/novel --format safetensors --output novel.safetensors
+      d2l-deeprnn export runs/novel --format html --output novel.html
+    """
     from ..export import export_run
 
     export_run(
@@ -55,4 +47,28 @@ def run(arguments: argparse.Namespace) -> int:
         float32=arguments.float32,
     )
     print_line(f"Written: {arguments.output}")
+    return DONE
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``import``."""
+    add_path(parser, "file", "file to read", "FILE")
+    add_path(parser, "--out", "directory of the run; it must be empty or not exist", required=True)
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Turn a model in a safetensors file into a run.
+
+    The file must be from `export`, or from PyTorch with the metadata of such a
+    file. The run can be evaluated, generate text and be exported again. If the file
+    names its text, the run can be trained further, with a new optimizer state.
+
+    examples:
+      d2l-deeprnn import novel.safetensors --out runs/novel-again
+      d2l-deeprnn import from_pytorch.safetensors --out runs/from_pytorch
+    """
+    from ..export.imports import import_run
+
+    import_run(arguments.file, arguments.out)
+    print_line(f"Imported. Checkpoints and history: {arguments.out}")
     return DONE

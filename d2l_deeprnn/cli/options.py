@@ -1,10 +1,11 @@
-"""Options that several commands share, and how a setting of a run becomes an option."""
+"""Options that several commands share, and options from the declarations of settings."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
+from ..files import user_path
 from ..training.settings import (
     FLAG,
     NUMBERS,
@@ -18,13 +19,13 @@ from ..training.settings import (
 
 
 def add_setting(parser: Any, name: str, setting: Field) -> None:
-    """Add the option that follows from the declaration of a setting.
+    """Add the option for a setting.
 
     Args:
-        parser: a parser, or a group of options. With ``argument_default`` it may say that an
-            option which is not given is to be absent from the arguments.
-        name: of the setting; the option is called likewise.
-        setting: its declaration.
+        parser: a parser or a group of options. If it has an ``argument_default``, the option has
+            no default of its own.
+        name: the name of the setting, which the option shares.
+        setting: the declaration of the setting.
     """
     kind, flag = setting.kind, _flag(name, setting)
     more: Dict[str, Any] = {"dest": name, "help": setting.description.replace("%", "%%")}
@@ -33,7 +34,7 @@ def add_setting(parser: Any, name: str, setting: Field) -> None:
     if kind is FLAG:
         parser.add_argument(flag, f"--no{flag[1:]}", action=_Flag, nargs=0, **more)
         return
-    if kind is NUMBERS:  # each in an option of its own
+    if kind is NUMBERS:
         more.update(action=_Numbers, type=_named_number, help=f"{more['help']}; may be repeated")
     elif kind is SOURCES:
         more["nargs"] = "+"
@@ -48,33 +49,41 @@ def add_setting(parser: Any, name: str, setting: Field) -> None:
     parser.add_argument(flag, **more)
 
 
-def given(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
-    """The settings that were given; options that were not are absent from ``arguments``."""
+def from_args(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
+    """Return the settings that were given as options; the others are missing in ``arguments``."""
     return {name: vars(arguments)[name] for name in names if name in arguments}
 
 
-def changed(settings: TrainSettings) -> Dict[str, Any]:
-    """The settings that are not the defaults, by name."""
+def non_defaults(settings: TrainSettings) -> Dict[str, Any]:
+    """Return the settings that differ from their defaults, by name."""
+    declarations = fields(settings)
     values = user_set(as_dict(settings))
-    defaults = {name: setting.default for name, setting in fields(settings).items()}
-    return {name: value for name, value in values.items() if value != defaults[name]}
+    return {name: value for name, value in values.items() if value != declarations[name].default}
 
 
-def as_words(settings: TrainSettings) -> List[str]:
-    """The options that give settings: what ``add_setting`` has a parser read."""
-    words = []
-    for name, value in changed(settings).items():
+def to_argv(settings: TrainSettings) -> List[str]:
+    """Return the options that give these settings."""
+    argv = []
+    for name, value in non_defaults(settings).items():
         setting = fields(settings)[name]
         flag = _flag(name, setting)
         if setting.kind is FLAG:
-            words.append(flag)
+            argv.append(flag)
         elif setting.kind is NUMBERS:
-            words += [word for key, x in value.items() for word in (flag, f"{key}={x!r}")]
+            argv += [word for key, x in value.items() for word in (flag, f"{key}={x!r}")]
         elif setting.kind is SOURCES:
-            words += [flag, *value]
+            argv += [flag, *value]
         else:
-            words += [flag, str(value)]
-    return words
+            argv += [flag, str(value)]
+    return argv
+
+
+def add_path(
+    parser: Any, name: str, help: str, metavar: str = "DIR", default: Any = None, **options: Any
+) -> None:
+    """Add an option or argument for a path, in which ``~`` is the home directory."""
+    options.update(type=user_path, metavar=metavar, default=default, help=help)
+    parser.add_argument(name, **options)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -83,12 +92,12 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         choices=["best", "last"],
         default="best",
-        help="which checkpoint of the run to load (default: %(default)s)",
+        help="checkpoint of the run to load (default: %(default)s)",
     )
 
 
 def add_device(parser: Any) -> None:
-    """Add the option that chooses where to compute; ``device`` reads it."""
+    """Add the option that chooses the device; ``device`` reads it."""
     parser.add_argument(
         "--device",
         default=None,
@@ -99,14 +108,14 @@ def add_device(parser: Any) -> None:
 
 
 def device(arguments: argparse.Namespace) -> Any:
-    """The device that was chosen, or None."""
+    """Return the chosen device, or None."""
     from .._mxnet.context import named_device
 
     return None if arguments.device is None else named_device(arguments.device)
 
 
 def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
-    """Make a function that reads a whole number within limits from the command line."""
+    """Return a function that parses a whole number within limits."""
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"
 
     def parse(word: str) -> int:
@@ -122,7 +131,7 @@ def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
 
 
 def _flag(name: str, setting: Field) -> str:
-    """The option of a setting; of several numbers, each has one of its own."""
+    """Return the option of a setting, in the singular if each of its numbers has its own."""
     flag = f"--{name.replace('_', '-')}"
     return flag[:-1] if setting.kind is NUMBERS else flag
 
@@ -131,7 +140,7 @@ def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse_or_none(word: str) -> Any:
         return None if word == "none" else parse(word)
 
-    parse_or_none.__name__ = parse.__name__  # argparse shows it: invalid float value
+    parse_or_none.__name__ = parse.__name__  # shown by argparse: invalid float value
     return parse_or_none
 
 
@@ -151,12 +160,8 @@ class _Flag(argparse.Action):
 
 
 class _Numbers(argparse.Action):
-    """Numbers by name, each from an option of its own."""
+    """Collects named numbers from repeated options."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         name, number = values
-        there = getattr(namespace, self.dest, {})
-        if there.get(name, number) != number:
-            words = f"{name} is given as {there[name]:g} and as {number:g}: give it once"
-            raise argparse.ArgumentError(self, words)
-        setattr(namespace, self.dest, {**there, name: number})
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: number})

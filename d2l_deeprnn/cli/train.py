@@ -1,4 +1,4 @@
-"""``d2l-deeprnn train``: a model of any text."""
+"""``d2l-deeprnn train``: a model trained on any text."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
-from ..files import parse_json, read_text, user_path
+from ..files import parse_json, read_text
 from ..training.launcher import TIMEOUT, world_size
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, fields, user_set
 from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals
 from .generate import clean_prefix
-from .options import add_device, add_setting, device, given, whole_number
+from .options import add_device, add_path, add_setting, device, from_args, whole_number
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
@@ -29,44 +29,27 @@ if TYPE_CHECKING:
     from ..training.state import TrainRecord
     from ..training.trainer import Progress
 
-EXAMPLES = """\
-  d2l-deeprnn train --corpus my_novel.txt --out runs/novel
-  d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
-  d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
-  d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
-  d2l-deeprnn train --corpus letters.txt --init-from runs/novel --lr 0.5 --out runs/letters
-  d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
-      --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
-      --schedule cosine --out runs/shakespeare
-  mpiexec -n 4 d2l-deeprnn train --corpus my_novel.txt --out runs/novel"""
 PRESETS = {"chapter": book.train_settings}
-STOPPING = "Stopping: a checkpoint is being written ..."
+STOPPING = "Stopping: writing a checkpoint ..."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.description = """\
-Train a character-level language model on any text, with a checkpoint after each
-epoch. The defaults are the chapter's settings, but for the whole text in place
-of its first 10,000 characters, a tenth of it held out, and 50 epochs. Where an
-option also takes none, that is its default. Started several times by mpiexec,
-it trains one model with all of these processes; with D2L_DEEPRNN_RANKS=1 in the
-environment, each process trains a model of its own."""
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``train``."""
     parser.usage = """\
 %(prog)s --corpus NAME|FILE [NAME|FILE ...] --out DIR [options]
        %(prog)s (--preset NAME | --config FILE) --out DIR [options]
        %(prog)s --resume --out DIR [options]"""
-    # What is not given stays out, so that --resume can tell it from what is.
+    # Options without defaults, so that --resume sees which ones were given.
     parser.argument_default = argparse.SUPPRESS
     add_settings(parser, TrainSettings)
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
-    """Add an option for each setting, in groups, and those of the run beside them.
+    """Add an option for each setting, in groups, and the other options of the run.
 
     Args:
-        parser: of the command.
-        settings: the class that declares them.
+        parser: the parser of the command.
+        settings: the class that declares the settings.
     """
     groups: Dict[str, Any] = {}
     for name, setting in fields(settings).items():
@@ -78,58 +61,53 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         "--preset",
         choices=PRESETS,
         help="start from the chapter's settings: the beginning of its text, nothing held out, 500 "
-        "epochs; options given beside it override them (default: none)",
+        "epochs; other options override them (default: none)",
     )
-    start.add_argument(
-        "--config",
-        type=user_path,
-        metavar="FILE",
-        help="start from the settings in the config.json of a run, or in a JSON object of "
-        "settings; options given beside it override them (default: none)",
+    what = (
+        "start from the settings in the config.json of a run, or in another JSON object; other "
+        "options override them (default: none)"
     )
+    add_path(start, "--config", what, "FILE", argparse.SUPPRESS)
     add = groups["run"].add_argument
-    add("--out", type=user_path, required=True, metavar="DIR", help="directory of the run")
-    add(
-        "--init-from",
-        type=user_path,
-        default=None,
-        metavar="RUN",
-        help="start with the weights of the best epoch of a run, whose cell and sizes are the "
-        "same; characters that its text lacks start at random (default: random weights)",
+    add_path(groups["run"], "--out", "directory of the run", required=True)
+    what = (
+        "start with the weights of the best epoch of another run with the same cell and sizes; "
+        "characters that its text lacks start at random (default: random weights)"
     )
+    add_path(groups["run"], "--init-from", what, "RUN")
     add(
         "--resume",
         action="store_true",
         default=False,
-        help="go on with the run in DIR; its settings need not be repeated (default: no)",
+        help="resume the run in DIR; its settings need not be repeated (default: no)",
     )
     add(
         "--checkpoint-minutes",
         type=float,
         default=None,
         metavar="M",
-        help="write a checkpoint every M minutes, in the middle of an epoch too (default: after "
-        "each epoch only)",
+        help="write a checkpoint every M minutes, even in the middle of an epoch (default: only "
+        "after each epoch)",
     )
     add(
         "--sample-every",
         type=whole_number(1),
         default=None,
         metavar="N",
-        help="let the model write a line after every N epochs (default: never)",
+        help="show a generated sample after every N epochs (default: never)",
     )
     add(
         "--prefix",
         default=None,
         metavar="TEXT",
-        help="what such a line begins with (default: the beginning of the held-out text)",
+        help="start of the samples (default: the beginning of the held-out text)",
     )
     add(
         "--log",
         choices=["tensorboard"],
         default=None,
-        help="write losses, perplexities, learning rate and speed for TensorBoard too, into "
-        "DIR/tensorboard (default: metrics.csv only)",
+        help="also write losses, perplexities, learning rate and speed for TensorBoard, into "
+        "DIR/tensorboard (default: only metrics.csv)",
     )
     add_device(groups["run"])
     add(
@@ -137,13 +115,31 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         type=float,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="with mpiexec, end all processes if one does not answer for so long (default: "
+        help="with mpiexec, end all processes if one does not answer within this time (default: "
         "%(default)g)",
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on training, and show how it goes; gives the exit status."""
+def run_train(arguments: argparse.Namespace) -> int:
+    """Train a character-level language model on any text.
+
+    A checkpoint is written after each epoch. The defaults are the chapter's
+    settings, except that the whole text is used, a tenth of it is held out, and
+    there are 50 epochs. If an option accepts none, that is its default. Several
+    processes of mpiexec train one model together or, if D2L_DEEPRNN_RANKS=1 is in
+    the environment, one model each.
+
+    examples:
+      d2l-deeprnn train --corpus my_novel.txt --out runs/novel
+      d2l-deeprnn train --resume --num-epochs 80 --log tensorboard --out runs/novel
+      d2l-deeprnn train --preset chapter --seed 1 --out runs/chapter
+      d2l-deeprnn train --config runs/novel/config.json --cell gru --out runs/gru
+      d2l-deeprnn train --corpus letters.txt --init-from runs/novel --out runs/mine
+      d2l-deeprnn train --corpus tinyshakespeare --keep-case --keep-whitespace \\
+          --cell gru --num-hiddens 512 --dropout 0.5 --optimizer adam --lr 0.002 \\
+          --schedule cosine --out runs/shakespeare
+      mpiexec -n 4 d2l-deeprnn train --corpus my_novel.txt --out runs/novel
+    """
     from ..training import runs
     from ..training.ranks import distributed
 
@@ -157,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
 
             watchers.append(stack.enter_context(TensorBoard(out / DIRECTORY)))
         stop = StopRequest()
-        # Until training begins, there is nothing to save. Several processes have to stop together.
+        # Before training starts, there is nothing to save, but several processes stop together.
         if world_size() > 1:
             stack.enter_context(stop_on_signals(STOPPING, stop))
 
@@ -184,24 +180,24 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print_line(f"Ended: {result.reason}. Checkpoints and history: {out}")
     if result.stopped:
-        print_line(f"To go on: d2l-deeprnn train --resume --out {out}")
+        print_line(f"To resume: d2l-deeprnn train --resume --out {out}")
     return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
 
 
 def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
-    """The settings of a preset or a file, and those given as options, which override them."""
-    there: Dict[str, Any] = {}
+    """Return the settings of a preset or a file, overridden by those given as options."""
+    stored: Dict[str, Any] = {}
     if "preset" in arguments:
-        there = user_set(as_dict(PRESETS[arguments.preset]()))
+        stored = user_set(as_dict(PRESETS[arguments.preset]()))
     elif "config" in arguments:
-        there = _read_settings(arguments.config)
-    here = given(arguments, fields(TrainSettings))
-    options = {**there.get("optimizer_options", {}), **here.get("optimizer_options", {})}
-    return {**there, **here, **({"optimizer_options": options} if options else {})}
+        stored = _read_settings(arguments.config)
+    given = from_args(arguments, fields(TrainSettings))
+    options = {**stored.get("optimizer_options", {}), **given.get("optimizer_options", {})}
+    return {**stored, **given, **({"optimizer_options": options} if options else {})}
 
 
 def _read_settings(path: Path) -> Dict[str, Any]:
-    """The settings in the configuration of a run of ``train``, or in an object of their own."""
+    """Read settings from the configuration of a run of ``train`` or from another JSON object."""
     from ..training.run_directory import TRAIN, command_of, resolve_paths
 
     try:
@@ -212,7 +208,7 @@ def _read_settings(path: Path) -> Dict[str, Any]:
             raise SettingsError("it belongs to a run of `reproduce`; use --preset chapter")
         settings = user_set(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
-        # Where the run's texts are now, from whatever directory this is called.
+        # The texts are found from any working directory.
         return {**settings, "corpus": resolve_paths(settings["corpus"], config.get("text", {}))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -222,7 +218,7 @@ def _read_settings(path: Path) -> Dict[str, Any]:
 def _settings(
     chosen: Dict[str, Any], out: Path, resume: bool, ranks: Ranks
 ) -> Optional[TrainSettings]:
-    """The settings of a new run; or those of the one that is there, with what is to change."""
+    """Return the settings of a new or changed run; None if a stored run decides."""
     from ..training.run_directory import (
         TRAIN,
         RunError,
@@ -240,8 +236,8 @@ def _settings(
         if config is not None:
             return dataclasses.replace(settings_of(config), **chosen)
         if "corpus" not in chosen:
-            raise RunError(f"{nothing_to_resume(out)}; to begin one, name its text with --corpus")
-        print_line(f"{nothing_to_resume(out)}: it begins")
+            raise RunError(f"{nothing_to_resume(out)}; to start one, give its text with --corpus")
+        print_line(f"{nothing_to_resume(out)}: starting a new one")
     if "corpus" not in chosen:
         raise SettingsError("--corpus is missing: give a known name or a file")
     return TrainSettings(**chosen)
@@ -252,11 +248,11 @@ def _thousands(number: float) -> str:
 
 
 class _Samples:
-    """What the model writes after some of the epochs.
+    """Texts that the model generates during training.
 
     Args:
-        every: number of epochs from one time to the next; None for never.
-        prefix: what it goes on from; None for the beginning of the held-out text.
+        every: number of epochs from one sample to the next; None for no samples.
+        prefix: start of the samples; None for the beginning of the held-out text.
     """
 
     LENGTH, TEMPERATURE = 130, 0.8
@@ -264,12 +260,12 @@ class _Samples:
 
     def __init__(self, every: Optional[int], prefix: Optional[str]) -> None:
         if prefix is not None and every is None:
-            raise SettingsError("--prefix goes with --sample-every N, which says when to write")
+            raise SettingsError("--prefix needs --sample-every N")
         self._every = every
         self._prefix = prefix
 
     def start(self, settings: TrainSettings, text: TextParts) -> None:
-        """Take the beginning of what is written; refuse one that is not of the vocabulary."""
+        """Choose the start of the samples, and check that the vocabulary contains it."""
         self._vocab = text.vocab
         if self._prefix is None:
             part = text.valid if len(text.valid) else text.train
@@ -279,26 +275,22 @@ class _Samples:
             self._beginning = clean_prefix(self._prefix, settings, text.vocab)
 
     def after_epoch(self, learner: Learner) -> List[str]:
-        """Lines to show now."""
+        """Return the lines to show after an epoch."""
         from ..generation.generate import generate
 
         if self._every is None or len(learner.history) % self._every:
             return []
-        (written,) = generate(
+        (sample,) = generate(
             learner.model, self._vocab, [self._beginning], self.LENGTH,
             temperature=self.TEMPERATURE, seed=learner.settings.seed, ctx=learner.ctx,
         )  # fmt: skip
         width = min(80, shutil.get_terminal_size().columns) - 4
-        lines = [textwrap.wrap(line, width) or [""] for line in written.split("\n")]
+        lines = [textwrap.wrap(line, width) or [""] for line in sample.split("\n")]
         return [f"  | {line}" for wrapped in lines for line in wrapped]
 
 
 class _Display:
-    """A row for each epoch, and the progress within it.
-
-    Args:
-        samples: what the model is to write after some epochs.
-    """
+    """Shows a row for each epoch, the progress within it, and samples."""
 
     ROW = "{:>9}  {:>13}  {:>13}  {:>10}  {:>7}  {:>8}"
 
@@ -320,9 +312,9 @@ class _Display:
         self._chars, self._began = 0, time.perf_counter()
         num_params = sum(p.data().size for p in learner.model.collect_params().values())
         held_out = f", {len(text.valid):,} for validation" if len(text.valid) else ""
-        test = f", {len(text.test):,} for the test" if len(text.test) else ""
-        print_line(f"{len(text.train):,} characters to train on{held_out}{test}")
-        print_line(f"{len(text.vocab):,} different characters, {num_params:,} parameters")
+        test = f", {len(text.test):,} for testing" if len(text.test) else ""
+        print_line(f"{len(text.train):,} characters for training{held_out}{test}")
+        print_line(f"{len(text.vocab):,} distinct characters, {num_params:,} parameters")
         if (learner.history or learner.position) and learner.finished is None:
             place = f", after minibatch {learner.position}" if learner.position else ""
             print_line(f"Resuming in epoch {learner.epoch}{place}")
@@ -345,7 +337,7 @@ class _Display:
         held_out = "" if record.valid_loss is None else f"{record.valid_loss:.4f}"
         best = "*" if record.loss < self._best else " "
         self._best = min(record.loss, self._best)
-        # Of this call as a whole: the device is handed minibatches in bursts.
+        # The mean of this call, because the device receives minibatches in bursts.
         speed = _thousands(self._chars / (time.perf_counter() - self._began))
         assert self._bar is not None
         self._bar.line(

@@ -142,7 +142,7 @@ def check_output(path: Path, format: str) -> None:
         raise ExportError(f"{path} already exists: choose another file, or remove it first")
     if not path.parent.is_dir():
         raise ExportError(
-            f"{path} cannot be written: there is no directory {path.parent}; make it, or choose "
+            f"{path} cannot be written: there is no directory {path.parent}; create it, or choose "
             "another"
         )
 

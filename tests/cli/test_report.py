@@ -1,4 +1,4 @@
-"""``report``: a run as one page, whatever kind of run it is."""
+"""``d2l-deeprnn report``: pages for runs of every kind."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 import math
 import re
 import shlex
-from html.parser import HTMLParser
 
 import pytest
+from report_page import Page
 
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.chapter import book
-from d2l_deeprnn.cli import _parser, main, report
-from d2l_deeprnn.cli.options import as_words, changed, given
+from d2l_deeprnn.cli import _parser, main
+from d2l_deeprnn.cli.options import from_args, non_defaults, to_argv
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
@@ -25,39 +25,6 @@ SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"
 TRAIN = ["train", "--num-examples=3000", *SMALL, "--num-epochs=2"]
 
 
-class Page(HTMLParser):
-    """What a page shows and loads, and its tables."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.loads, self.shown, self.rows, self.cell = [], [], "", [], None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        if tag not in ("meta", "path", "use", "br"):
-            self.open.append(tag)
-        for name in ("src", "href", "xlink:href"):
-            if name in found and not found[name].startswith("#"):
-                self.loads.append(found[name])
-        if tag == "tr":
-            self.rows.append([])
-        if tag == "td":
-            self.rows[-1].append("")
-            self.cell = True
-
-    def handle_endtag(self, tag):
-        if tag not in ("meta", "path", "use", "br"):
-            assert self.open.pop() == tag
-        self.cell = self.cell and tag != "td"
-
-    def handle_data(self, data):
-        self.shown += data
-        if self.cell:
-            self.rows[-1][-1] += data
-
-
 def page_of(path):
     page = Page(path.read_text(encoding="utf-8"))
     assert page.open == [] and page.loads == []
@@ -66,7 +33,7 @@ def page_of(path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run with a validation part and a test part, on a text with a name that is markup."""
+    """A run with validation and test parts, on a text whose name contains markup."""
     directory = tmp_path_factory.mktemp("runs")
     text = directory / "<b>&.txt"
     text.write_text("all the traveller's time, and more of it; " * 100)
@@ -90,7 +57,7 @@ def test_a_run_as_a_page(trained, capsys):
     config = json.loads((trained / "config.json").read_text())
     for shown in (
         "A training run on <b>&.txt",
-        "LSTM with 1 layer of 8 hidden units",
+        "1-layer LSTM with 8 hidden units per layer",
         f"held-out perplexity {math.exp(min(row['valid_loss'] for row in history)):.4g}",
         "Number of hidden units",
         "momentum 0.5",
@@ -101,7 +68,7 @@ def test_a_run_as_a_page(trained, capsys):
         assert shown in page.shown
     for key in ("num_hiddens", "physical_cores", "train_chars"):
         assert key not in page.shown
-    own, other = page.shown.index("Other than the defaults"), page.shown.index("Defaults\n")
+    own, other = page.shown.index("Changed from the defaults"), page.shown.index("Defaults\n")
     assert own < page.shown.index("momentum 0.5") < other < page.shown.index("Dropout")
 
 
@@ -117,7 +84,7 @@ def test_the_pages_numbers_are_those_of_evaluate(trained, tmp_path, capsys):
     assert "n-gram of order" in rows[1][1] and rows[0][1] == "best checkpoint, epoch 2"
 
 
-def test_the_plot_says_what_it_shows(trained, tmp_path):
+def test_the_plot_has_a_text_alternative(trained, tmp_path):
     assert main(["report", str(trained), "--output", str(tmp_path / "page.html")]) == 0
     (label,) = re.findall('aria-label="([^"]*)"', (tmp_path / "page.html").read_text())
     first, last = runs.read_history(trained)
@@ -163,9 +130,11 @@ def test_the_command_on_the_page_makes_the_same_run(trained, tmp_path):
     ],
 )  # fmt: skip
 def test_options_of_settings_give_the_settings(settings):
-    arguments = _parser().parse_args(["train", *as_words(settings), "--out", "nowhere"])
-    assert TrainSettings(**given(arguments, fields(TrainSettings))) == settings
-    assert "num_layers" not in changed(settings) and "lr" not in changed(TrainSettings(("a",)))
+    arguments = _parser().parse_args(["train", *to_argv(settings), "--out", "nowhere"])
+    assert TrainSettings(**from_args(arguments, fields(TrainSettings))) == settings
+    assert "num_layers" not in non_defaults(settings) and "lr" not in non_defaults(
+        TrainSettings(("a",))
+    )
 
 
 def test_without_its_text_a_run_shows_what_the_history_has(tmp_path, capsys):
@@ -190,7 +159,7 @@ def test_a_run_that_held_nothing_out(tmp_path):
     assert main(words) == 0
     assert main(["report", str(tmp_path)]) == 0
     page = page_of(tmp_path / "report.html")
-    assert "The run held nothing out." in page.shown and "held out: " not in page.shown
+    assert "The run has no held-out text." in page.shown and "held out: " not in page.shown
 
 
 def test_a_model_from_elsewhere_has_no_history(tmp_path):
@@ -211,25 +180,24 @@ def test_a_model_from_elsewhere_has_no_history(tmp_path):
     assert "The text could not be scored: " in page.shown
 
 
-def test_a_run_of_reproduce_is_held_against_the_book_again(small_chapter, tmp_path, capsys):
+def test_a_run_of_reproduce_is_compared_with_the_book_again(small_chapter, tmp_path, capsys):
     out = tmp_path / "run"
     command = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2", "--out", str(out)]
     assert main(command) == 0
     before = (out / "report.html").read_text()
     (out / "report.html").unlink()
     assert main(["report", str(out)]) == 0
-    without_time = [re.sub("Written [^<]* by", "", text) for text in
-                    (before, (out / "report.html").read_text())]  # fmt: skip
-    assert without_time[0] == without_time[1]
+    after = (out / "report.html").read_text()
+    assert re.sub("Written [^<]* by", "", after) == re.sub("Written [^<]* by", "", before)
     other = tmp_path / "other.html"
     assert main(["report", str(out), "--output", str(other)]) == 0
     assert "Nothing was compared" in page_of(other).shown
     capsys.readouterr()
     assert main(["report", str(out), "--baseline", "ngram"]) == 2
-    assert "--baseline and --prefix are for a run of `train`" in capsys.readouterr().err
+    assert "--baseline and --prefix need a run of `train`" in capsys.readouterr().err
 
 
-def test_what_cannot_be_reported(trained, tmp_path, capsys):
+def test_bad_input_writes_no_report(trained, tmp_path, capsys):
     for words, message in [
         ([str(tmp_path)], "contains no run: there is no config.json"),
         ([str(trained), "--output", str(tmp_path / "no" / "a.html")], "there is no directory"),
@@ -239,4 +207,3 @@ def test_what_cannot_be_reported(trained, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     assert not list(tmp_path.iterdir())
-    assert report.NAME not in [path.name for path in tmp_path.iterdir()]

@@ -153,14 +153,14 @@ def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
         import sys, time
         from d2l_deeprnn.cli import exercise, main
 
-        begins = exercise._Display.run
+        begins = exercise._Progress.run
 
         def run(display, done, *rest):
             begins(display, done, *rest)
             while done == 2:
                 time.sleep(0.01)
 
-        exercise._Display.run = run
+        exercise._Progress.run = run
         sys.exit(main(sys.argv[1:]))
     """
     words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
@@ -188,7 +188,7 @@ def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
 def test_out_must_be_a_directory(tmp_path, capsys, name):
     (tmp_path / "file").write_text("kept")
     assert cli.main(["exercise", "1", "--quick", "--out", str(tmp_path / name)]) == 2
-    assert f"{name} is not a directory: choose another" in capsys.readouterr().err
+    assert f"error: {tmp_path / 'file'}" in capsys.readouterr().err
 
 
 @pytest.fixture

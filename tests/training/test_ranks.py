@@ -233,7 +233,7 @@ def test_what_one_process_does_is_not_done_by_several(monkeypatch, tmp_path, cap
     monkeypatch.setenv("PMI_SIZE", "2")
     assert main(["reproduce", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "reproduce is done by one process: mpiexec can start train, evaluate or gen" in error
+    assert "reproduce runs in one process; mpiexec can start train, evaluate, generate" in error
 
 
 @needs_mpi

@@ -54,7 +54,7 @@ def settings(**changed):
         ({"optimizer": None}, "optimizer must be one of adadelta, .*, not None"),
         ({"optimizer": "adadelta", "lr": 0.1}, "adadelta has no learning rate: leave out lr"),
         ({"optimizer": "adadelta", "lr": None, "schedule": "step"}, "adadelta has no learning"),
-        ({"optimizer_options": {"learning_rate": 3}}, "learning_rate: the learning rate is .* lr"),
+        ({"optimizer_options": {"learning_rate": 3}}, "learning_rate: set the learning rate with lr"),
         ({"optimizer_options": {"lr": 3}}, "lr: set the learning rate with lr"),
         ({"optimizer_options": {1: 3}}, "optimizer_options must be names with numbers"),
         ({"optimizer_options": {"beta3": 1}}, "optimizer adam has no option 'beta3': it has beta1"),
