@@ -1,10 +1,10 @@
-"""Make a virtual environment with the best Python on this machine, and install the project into it.
+"""Create a virtual environment with the best Python on this machine, and install the project there.
 
     python3 scripts/set_up.py VENV [EXTRA]
 
-The Makefile calls it from the project's folder. If $PYTHON is set, it is the Python that runs this
-and that is used. Otherwise the newest on $PATH for which all packages have wheels is used. Nothing
-is compiled. An environment that is there is kept.
+The Makefile calls this script from the project's directory. If $PYTHON is set, that Python runs the
+script and is used. Otherwise it uses the newest Python on $PATH for which all packages have wheels.
+Nothing is compiled, and an existing environment is kept.
 """
 
 import glob
@@ -15,72 +15,68 @@ import subprocess
 import sys
 
 DIAGNOSIS = "d2l_deeprnn/_mxnet/diagnosis.py"
-OLDEST = (3, 6)  # to run this
-NEWEST = (3, 14)  # of a newer Python, some package has no wheel yet
-PROGRESS = 20  # seconds between two lines that say that it goes on
+OLDEST = (3, 6)  # that can run this script
+NEWEST = (3, 14)  # for which all packages have wheels
+PROGRESS = 20  # seconds between two lines of progress
 
 
 def main(venv, extra=""):
     log = os.path.join(venv, "set-up.log")
     python = os.path.join(venv, "bin", "python")
-    facts = diagnose(python)
-    if facts:
-        refuse(facts[1])
-    else:
+    result = diagnose(python)
+    if result and not capture([python, "-c", "import pip"]).returncode:
+        exit_if(result[1])
+    else:  # there is none, or the creation of this one was interrupted
         version, base = choose()
-        say("Making %s with Python %s (%s) ..." % (venv, "%d.%d" % version, base))
-        done = run_quietly([base, "-m", "venv", "--clear", venv])
+        print("Making %s with Python %s (%s) ..." % (venv, "%d.%d" % version, base), flush=True)
+        done = capture([base, "-m", "venv", "--clear", venv])
         if done.returncode:
             last = done.stdout.strip().split("\n")[-1]
             sys.exit("make: %s cannot make a virtual environment: %s" % (base, last))
     os.environ.pop("PYTHONHOME", None)
     os.environ.update(PYTHONWARNINGS="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
     os.environ["PIP_ONLY_BINARY"] = ":all:"
-    words = "d2l_deeprnn%s into %s" % (" with its extra " + extra if extra else "", venv)
-    say("Installing %s ..." % words)
+    with_extra = " with its extra " + extra if extra else ""
+    print("Installing d2l_deeprnn%s into %s ..." % (with_extra, venv), flush=True)
     open(log, "w").close()
-    if run_quietly([python, "-c", "import pip"]).returncode:  # venv was interrupted
-        run([python, "-m", "ensurepip"], log)
-    project = ".[%s]" % extra if extra else "."
     pip = ["-m", "pip", "install"]
-    for words in [
-        # The pip that comes with Python 3.8 to 3.10 can take an hour to choose versions.
+    for arguments in [
+        # The pip of Python 3.8 to 3.10 can take an hour to choose versions.
         pip + ["--upgrade", "pip"],
-        pip + ["--editable", project],
-        # From Python 3.13 on it is not among the requirements; setup.py says why.
+        pip + ["--editable", ".[%s]" % extra if extra else "."],
+        # Not a requirement from Python 3.13 on; setup.py says why.
         pip + ["--no-deps", "mxnet==1.9.1"],
         [DIAGNOSIS, "--link"],
     ]:
-        if run([python] + words, log):
+        if run([python] + arguments, log):
             with open(log, errors="replace") as file:
-                sys.exit("make: %s\nAll that pip said is in %s." % (reason(file.read()), log))
+                sys.exit("make: %s\npip's full output is in %s." % (reason(file.read()), log))
 
 
 def choose():
-    """Return the version and the path of the best Python; exit with what to do if there is none."""
-    if os.environ.get("PYTHON"):
-        found = [(diagnose(sys.executable, "--venv"), sys.executable)]
-    else:
+    """Return the version and the path of the best Python; exit if there is none."""
+    paths = [sys.executable]
+    if not os.environ.get("PYTHON"):
         names = ["python3.[0-9]", "python3.[0-9][0-9]", "python3", "python"]
         folders = os.environ["PATH"].split(os.pathsep)
         paths = [path for f in folders for n in names for path in glob.glob(os.path.join(f, n))]
-        found = [(diagnose(path, "--venv"), path) for path in [*paths, sys.executable]]
-    # The first of equal ones on the path counts.
-    facts, path = max(
-        [(facts, path) for facts, path in found if facts],
+        paths.append(sys.executable)
+    results = [(diagnose(path, "--venv"), path) for path in paths]
+    # Best: without problems, with wheels, newest. The first of equal ones counts.
+    (version, problems), path = max(
+        [(result, path) for result, path in results if result],
         key=lambda one: (not one[0][1], one[0][0] <= NEWEST, one[0][0]),
     )
-    refuse(facts[1])
-    if facts[0] > NEWEST:
-        words = "make: not everything has been tried with Python %d.%d, or has wheels for it."
-        say(words % facts[0])
-    return facts[0], path
+    exit_if(problems)
+    if version > NEWEST:
+        print("make: some packages may not support Python %d.%d yet." % version, flush=True)
+    return version, path
 
 
 def diagnose(python, *options):
-    """Return the version of a Python and what is wrong with it; None if it does not run."""
+    """Return the version of a Python and its problems, or None if it does not run."""
     try:
-        done = run_quietly([python, DIAGNOSIS] + list(options))
+        done = capture([python, DIAGNOSIS] + list(options))
     except OSError:
         return None
     version, _, problems = done.stdout.partition("\n")
@@ -89,22 +85,22 @@ def diagnose(python, *options):
     return tuple(map(int, version.split("."))), problems.strip()
 
 
-def refuse(problems):
+def exit_if(problems):
     if problems:
         sys.exit("make: " + problems.replace("\n", "\nmake: "))
 
 
-def run_quietly(words):
+def capture(command):
     nothing, pipe = subprocess.DEVNULL, subprocess.PIPE
     return subprocess.run(
-        words, stdin=nothing, stdout=pipe, stderr=subprocess.STDOUT, errors="replace"
+        command, stdin=nothing, stdout=pipe, stderr=subprocess.STDOUT, errors="replace"
     )
 
 
-def run(words, log):
-    """Run a command with its output in the log; print now and then that it goes on."""
+def run(command, log):
+    """Run a command with its output in the log, and show that it is still running."""
     with open(log, "a") as file:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         seconds = 0
         try:
             while True:
@@ -112,33 +108,22 @@ def run(words, log):
                     return process.wait(PROGRESS)
                 except subprocess.TimeoutExpired:
                     seconds += PROGRESS
-                    say("    installing, %s s so far" % seconds)
+                    print("    installing, %s s so far" % seconds, flush=True)
         finally:
             if process.poll() is None:
                 process.terminate()
 
 
-def reason(said):
-    """Say in a sentence why pip failed."""
-    broken = re.findall(r"connection broken by '(.*)': ", said)
-    none = re.findall(r"No matching distribution found for ([\w.-]+)(\S*)", said)
-    if broken:
-        return "the package index cannot be reached: " + broken[-1]
-    if none and none[-1][0] in ("setuptools", "numpy"):  # they are there for every Python
-        words = "the package index cannot be reached: it lists no %s. If this network has a login"
-        return words % none[-1][0] + "\npage, open any page in a browser and log in"
-    if none:
-        words = (
-            "there is no wheel of %s%s for this Python. Name an older one, after make clean:\n%s"
-        )
-        return words % (none[-1] + ("make PYTHON=/path/to/python3.%d" % NEWEST[1],))
-    errors = re.findall(r"^ *(?:ERROR|error):.*", said, re.MULTILINE)
+def reason(output):
+    """Return in a sentence why pip failed."""
+    unavailable = re.findall(r"No matching distribution found for (\S+)", output)
+    if unavailable:
+        return (
+            "pip found no wheel of %s for this Python. Check the network, and whether it has a\n"
+            "login page. Or name an older Python, after make clean: make PYTHON=/path/to/python3.%d"
+        ) % (unavailable[-1], NEWEST[1])
+    errors = re.findall(r"^ *(?:ERROR|error):.*", output, re.MULTILINE)
     return "pip failed:\n" + "\n".join(errors[-3:])
-
-
-def say(words):
-    print(words)
-    sys.stdout.flush()
 
 
 def stop(number, frame):

@@ -1,10 +1,8 @@
-"""Requirements of MXNet 1.9.1 on the system and on Python, and remedies if one is missing.
+"""Requirements of MXNet 1.9.1 on the system and on Python, and what to do if one is missing.
 
-Each function returns one line: what is wrong, then what to do; or None if nothing is. The set-up,
-a failed import and ``d2l-deeprnn doctor`` all show these lines.
-
-The set-up runs this file by itself, with every Python it finds. So it imports only the standard
-library, and has nothing in it that Python 3.5 would not read::
+A problem is one line: what is wrong, then what to do. The set-up, a failed import and ``d2l-deeprnn
+doctor`` all show these lines. The set-up runs this file with every Python it finds. So it imports
+the standard library only, and Python 3.5 can read it::
 
     python3 d2l_deeprnn/_mxnet/diagnosis.py           # prints the version, then each problem
     python3 d2l_deeprnn/_mxnet/diagnosis.py --link    # on ARM, lets MXNet find its libraries
@@ -26,16 +24,14 @@ OLDEST = (3, 8)
 PLATFORMS = [("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")]
 
 # For each module: the problem if it is missing, its requirement, and options of pip. MXNet's own
-# metadata asks for a NumPy that has no wheels from Python 3.13 on. Without it nothing is missing:
-# this package requires all that MXNet imports.
+# metadata asks for a NumPy without wheels for Python 3.13; this package requires all that it needs.
 INSTALL = {
     "mxnet": ("MXNet is not installed", "mxnet==1.9.1", "--no-deps "),
     "numpy": ("NumPy is not installed", "numpy>=1.20,<3", ""),
     "distutils": ("MXNet needs distutils, which setuptools provides", "setuptools>=68,<85", ""),
 }
 
-# System libraries that MXNet's wheels do not contain, with their packages: those of Debian and
-# Ubuntu, and those of Fedora.
+# System libraries that MXNet's wheels lack: the packages in Debian and Ubuntu, and in Fedora.
 LIBRARIES = {
     ("Linux", "x86_64"): {
         "libquadmath.so.0": ("libquadmath0", "libquadmath"),
@@ -48,18 +44,16 @@ LIBRARIES = {
         ),
     },
 }
-# MXNet's wheel for ARM was linked to Arm's Performance Libraries, which no package index has. All
-# that it takes from them is in these libraries, of Debian or of Fedora. It looks for them in its
-# own directory, where links lead to them.
+# MXNet's wheel for ARM is linked against Arm's Performance Libraries, which no package index has.
+# These system libraries provide the same functions. MXNet finds them by links in its own directory.
 ARM_LINKS = {
     "libarmpl_lp64_mp.so": ["liblapacke.so.3", "libopenblaso.so.0"],
     "libamath.so": ["libm.so.6"],
     "libastring.so": ["libc.so.6"],
 }
-_FOLDERS = ["/lib/%s-linux-gnu", "/usr/lib/%s-linux-gnu", "/usr/lib64", "/usr/lib"]
+_FOLDERS = ["/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/usr/lib64", "/usr/lib"]
 
-NVIDIA = {"libcuda": "NVIDIA's driver", "libcudnn": "cuDNN 8", "libnccl": "NCCL 2"}
-_NVIDIA_LIBRARY = re.compile(r"\b(lib(?:cu[a-z]+|nccl|nvrtc|nvToolsExt))[a-zA-Z-]*\.so[.\d]*")
+_NVIDIA_LIBRARY = re.compile(r"\blib(?:cu|nccl|nvrtc|nvToolsExt)[a-zA-Z-]*\.so[.\d]*")
 
 
 def system_problem() -> Optional[str]:
@@ -75,8 +69,6 @@ def system_problem() -> Optional[str]:
             "MXNet 1.9.1 does not run natively on Apple silicon. Use Linux in a container, or an "
             "x86-64 Python under Rosetta"
         )
-    if sys.maxsize < 2**32:
-        return "MXNet 1.9.1 needs a 64-bit Python, but %s has 32 bits" % sys.executable
     if (system, machine) not in PLATFORMS:
         return (
             "There is no MXNet 1.9.1 for %s on %s. Use Linux on x86-64 or ARM, or macOS on x86-64"
@@ -91,7 +83,7 @@ def system_problem() -> Optional[str]:
 
 
 def python_problem() -> Optional[str]:
-    """Return that this Python is too old, or None."""
+    """Return why this Python does not do, or None."""
     if sys.version_info[:2] >= OLDEST:
         return None
     words = "%s is Python %s, but this package needs 3.8 or later: make PYTHON=/path/to/python3"
@@ -99,7 +91,7 @@ def python_problem() -> Optional[str]:
 
 
 def processor_problem() -> Optional[str]:
-    """Return that the processor lacks instructions that MXNet uses without asking, or None."""
+    """Return why MXNet cannot run on this processor, or None."""
     if platform.machine() != "x86_64" or _has_avx():
         return None
     return (
@@ -116,20 +108,19 @@ def _has_avx() -> bool:
         with open("/proc/cpuinfo") as file:
             flags = re.search(r"^flags\s*:.*$", file.read(8192), re.MULTILINE)
         return not flags or "avx" in flags.group().split()
-    except (OSError, ValueError, subprocess.CalledProcessError):  # nobody knows
+    except (OSError, ValueError, subprocess.CalledProcessError):  # unknown
         return True
 
 
 def missing_libraries() -> List[str]:
-    """Return the libraries of ``LIBRARIES`` that seem to be missing; loading MXNet decides."""
+    """Return the libraries of ``LIBRARIES`` that seem to be missing."""
     machine = platform.machine()
     names = LIBRARIES.get((platform.system(), machine), {})
     return [name for name in names if not _has_library(name, machine)]
 
 
 def _has_library(name: str, machine: str) -> bool:
-    # Look at the usual places first. Once OpenMP is loaded, it does not read its variables again,
-    # and a program may still want to set them.
+    # Look for the file first: loading OpenMP would fix the variables that a program may still set.
     if _path_of(name.split(" or "), machine):
         return True
     try:
@@ -140,13 +131,12 @@ def _has_library(name: str, machine: str) -> bool:
 
 
 def _path_of(names: List[str], machine: str) -> Optional[str]:
-    folders = [folder % machine if "%" in folder else folder for folder in _FOLDERS]
-    paths = ["%s/%s" % (folder, name) for name in names for folder in folders]
+    paths = ["%s/%s" % (folder.format(machine), name) for name in names for folder in _FOLDERS]
     return next((path for path in paths if os.path.exists(path)), None)
 
 
 def link_libraries() -> None:
-    """Make the links that MXNet's wheel for ARM needs; on other machines, do nothing."""
+    """Create the links that MXNet's wheel for ARM needs; do nothing on other machines."""
     mxnet = find_spec("mxnet")
     if (platform.system(), platform.machine()) != ("Linux", "aarch64") or not mxnet:
         return
@@ -154,99 +144,90 @@ def link_libraries() -> None:
         path = os.path.join(os.path.dirname(mxnet.origin or ""), link)
         library = _path_of(names, "aarch64")
         if library and not os.path.exists(path):
-            if os.path.islink(path):  # the library was somewhere else before
+            if os.path.islink(path):  # to a library that is gone
                 os.remove(path)
             os.symlink(library, path)
 
 
 def package_problem(with_venv: bool = False) -> Optional[str]:
-    """Return which packages of the system are missing (libraries, perhaps venv), or None."""
-    found = missing_libraries()
-    brings = [LIBRARIES[platform.system(), platform.machine()][name] for name in found]
+    """Return which system packages are missing (libraries, and perhaps venv), or None."""
+    missing = missing_libraries()
+    packages = [LIBRARIES[platform.system(), platform.machine()][name] for name in missing]
     if with_venv and not _has_venv():
-        found.insert(0, "Python's module venv")
-        brings.insert(0, ("python%d.%d-venv" % sys.version_info[:2], "python3-libs"))
-    if not found:
+        missing.insert(0, "Python's module venv")
+        packages.insert(0, ("python%d.%d-venv" % sys.version_info[:2], "python3-libs"))
+    if not missing:
         return None
-    words = (" and ".join(found),) + tuple(" ".join(packages) for packages in zip(*brings))
-    return "MXNet needs %s. Debian, Ubuntu: apt-get install %s; Fedora: dnf install %s" % words
+    debian, fedora = (" ".join(names) for names in zip(*packages))
+    message = "MXNet needs %s. Debian, Ubuntu: apt-get install %s; Fedora: dnf install %s"
+    return message % (" and ".join(missing), debian, fedora)
 
 
 def _has_venv() -> bool:
-    try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("venv") is not None and find_spec("ensurepip") is not None
 
 
 def obstacles(with_venv: bool = False) -> List[str]:
-    """Return all that stands in the way of MXNet with this Python, whatever is installed."""
+    """Return all problems of MXNet with this system and this Python, whatever is installed."""
     found = [system_problem(), python_problem(), package_problem(with_venv), processor_problem()]
     return [problem for problem in found if problem]
 
 
-def pip_install(requirement: str) -> str:
-    """Return the command that installs something into this Python, wherever pip's own is."""
-    return "%s -m pip install %s" % (shlex.quote(sys.executable or "python3"), requirement)
+def _pip_install(arguments: str) -> str:
+    return "%s -m pip install %s" % (shlex.quote(sys.executable or "python3"), arguments)
 
 
-def _again() -> str:
-    return pip_install("--no-deps --force-reinstall mxnet==1.9.1")
+def _reinstall() -> str:
+    return _pip_install("--no-deps --force-reinstall mxnet==1.9.1")
 
 
 def not_installed(module: str) -> str:
-    """Say how to install one of the modules in ``INSTALL`` into this Python."""
+    """Return how to install one of the modules in ``INSTALL`` into this Python."""
     problem, requirement, options = INSTALL[module]
-    words = problem + ": " + pip_install(options + shlex.quote(requirement))
+    message = problem + ": " + _pip_install(options + shlex.quote(requirement))
     if "ipykernel" in sys.modules:
-        words += (
+        message += (
             ". Or choose the kernel of the environment where it is installed. To create that "
             "kernel, run there: python -m ipykernel install --user --name d2l_deeprnn"
         )
-    return words
+    return message
 
 
 def explain(error: BaseException) -> str:
-    """Say in one line why ``import mxnet`` failed, and what to do."""
-    text, name, problem = " ".join(str(error).split()), getattr(error, "name", None), None
+    """Return why ``import mxnet`` failed, and what to do."""
+    text, name = " ".join(str(error).split()), getattr(error, "name", None)
     if name in INSTALL:
-        problem = (system_problem() if name == "mxnet" else None) or not_installed(name)
-    elif isinstance(error, OSError):
-        problem = system_problem() or package_problem() or _arm_problem(text)
-        problem = problem or _nvidia_problem(text)
+        return (system_problem() if name == "mxnet" else None) or not_installed(name)
+    problem = None
+    if isinstance(error, OSError):
+        problem = system_problem() or package_problem() or _library_problem(text)
     return problem or "MXNet cannot be imported: " + text
 
 
-def _arm_problem(text: str) -> Optional[str]:
-    if not any(link in text for link in ARM_LINKS):
-        return None
-    return (
-        "MXNet's wheel for ARM needs links to system libraries in its own directory. To create "
-        "them, run: %s %s --link"
-    ) % (shlex.quote(sys.executable or "python3"), shlex.quote(os.path.abspath(__file__)))
-
-
-def _nvidia_problem(text: str) -> Optional[str]:
-    found = _NVIDIA_LIBRARY.search(text)
-    if not found:
-        return None
-    return (
-        "MXNet's GPU build needs %s, which is missing. It comes with %s. The last builds are for "
-        "CUDA 11, which can be installed beside CUDA 12 or later. Or uninstall this build, whose "
-        "name begins with mxnet-cu, and install the one for CPUs: %s"
-    ) % (found.group(), NVIDIA.get(found.group(1), "the CUDA version in its name"), _again())
+def _library_problem(text: str) -> Optional[str]:
+    if any(link in text for link in ARM_LINKS):
+        return (
+            "MXNet's wheel for ARM needs links to system libraries in its own directory. To create "
+            "them, run: %s %s --link"
+        ) % (shlex.quote(sys.executable or "python3"), shlex.quote(os.path.abspath(__file__)))
+    library = _NVIDIA_LIBRARY.search(text)
+    if library:
+        return (
+            "MXNet's GPU build needs %s, which is missing. Install CUDA 11 (beside a later one, if "
+            "you have it), cuDNN 8 and NCCL 2. Or uninstall this build, whose name begins with "
+            "mxnet-cu, and install the one for CPUs: %s"
+        ) % (library.group(), _reinstall())
+    return None
 
 
 def crashed(status: int) -> str:
-    """Say why a process that used MXNet ended with a signal, from its negative exit status."""
+    """Return why a process that used MXNet ended with a signal, from its negative exit status."""
     if -status == signal.SIGILL:
         return processor_problem() or (
             "MXNet stopped at an instruction that this processor or emulator lacks. Use another "
             "machine"
         )
-    return "MXNet crashed (signal %d). Reinstall it: %s" % (-status, _again())
+    return "MXNet crashed (signal %d). Reinstall it: %s" % (-status, _reinstall())
 
 
 if __name__ == "__main__" and "--link" in sys.argv:

@@ -113,7 +113,7 @@ class FlatParameters:
 
     def belongs_to(self, params: Sequence[gluon.Parameter]) -> bool:
         """Return whether the arrays of these parameters still are the views, in this order."""
-        # Drawing anew, and changing grad_req, dtype or device, gives a parameter new arrays.
+        # Drawing new values, and changing grad_req, dtype or device, makes new arrays.
         return len(params) == len(self._arrays) and all(
             param._data is not None
             and param._grad is not None

@@ -1,8 +1,8 @@
-"""NumPy as MXNet 1.9.1 expects it: with names, and printed scalars, that NumPy 2 no longer has.
+"""Names and printed scalars that MXNet 1.9.1 expects of NumPy, and that NumPy 2 no longer has.
 
-MXNet looks up names that NumPy has removed since. It also makes strings of shapes and other
-attributes, where NumPy 2 prints a scalar as ``np.int64(8)``. Both are repaired for MXNet only:
-other code sees the removed names while MXNet is being imported, and never afterwards.
+MXNet looks up names that NumPy has removed. It also converts shapes and other attributes to
+strings, where NumPy 2 prints a scalar as ``np.int64(8)``. Both are repaired for MXNet only: other
+code sees the removed names while MXNet is being imported, and never afterwards.
 
 This module imports nothing else of the package. The benchmarks of d2l 0.9.1 load it by itself.
 """
@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator
 
 import numpy as np
 
-# The modules of MXNet that make strings of attributes. All of them call ``str``.
+# The modules of MXNet that convert attributes to strings, with ``str``.
 _WRITERS = ("_ctypes.ndarray", "_ctypes.symbol", "symbol.symbol", "io.io")
 
 
@@ -29,7 +29,7 @@ def removed() -> Dict[str, Any]:
     types = {"bool": bool, "int": int}
     if _is_numpy_1():
         return types
-    numpy: Any = np  # its stubs are those of one version
+    numpy: Any = np  # the type checker knows one version only
     return {
         **types,
         **dict.fromkeys(["NAN", "NaN"], np.nan),
@@ -102,9 +102,9 @@ class _AttributeText(metaclass=_TextType):
 
 
 def _set_in_double_precision(metric: Any, name: str, value: Any) -> None:
-    """Set an attribute of a metric, so that sums are in double precision, as with NumPy 1.
+    """Set an attribute of a metric in double precision, as with NumPy 1.
 
-    In NumPy 2, ``0.0 + np.float32(1)`` is a float32. As a sum it would stop growing at 2**24.
+    In NumPy 2, ``0.0 + np.float32(1)`` is a float32: a sum would stop growing at 2**24.
     """
     is_short = isinstance(value, (np.float16, np.float32))
     object.__setattr__(metric, name, np.float64(value) if is_short else value)

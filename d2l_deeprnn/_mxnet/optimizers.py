@@ -12,9 +12,8 @@ from .._checks import expected_arrays
 if TYPE_CHECKING:
     from . import gluon, nd
 
-# Not among them: `test`, MXNet's own tool for tests; `groupadagrad`, which takes matrices only;
-# `lars`, which keeps numbers where a checkpoint would miss them; `adamax`, which divides by 0
-# if a gradient is 0, as it is for a character that a minibatch lacks.
+# Left out: `test`, MXNet's own; `groupadagrad`, for matrices only; `lars`, whose state a checkpoint
+# would miss; `adamax`, which divides by a gradient of 0, as of a character that a minibatch lacks.
 OPTIMIZERS = (
     *("adadelta", "adagrad", "adam", "ccsgd", "dcasgd", "ftml", "ftrl", "lamb", "lbsgd", "nadam"),
     *("nag", "rmsprop", "sgd", "sgld", "signum"),
@@ -30,19 +29,19 @@ _NOT_OPTIONS = {
 
 
 def check_name(optimizer: Any) -> None:
-    """Raise a ValueError unless this is an optimizer that can be used; capitals do not matter."""
+    """Raise a ValueError unless this is the name of a supported optimizer, in any case."""
     if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
 
 
 def options_of(optimizer: str) -> Dict[str, Any]:
-    """Return the options of an optimizer with their defaults, from the signatures in Gluon."""
+    """Return the options of an optimizer and their defaults, from Gluon's signatures."""
     from . import mx
 
     return {
         name: parameter.default
-        for made in reversed(mx.optimizer.Optimizer.opt_registry[optimizer].__mro__[:-1])
-        for name, parameter in inspect.signature(made.__init__).parameters.items()
+        for cls in reversed(mx.optimizer.Optimizer.opt_registry[optimizer].__mro__[:-1])
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
         if name not in _NOT_OPTIONS
     }
 
@@ -66,7 +65,7 @@ def check_options(optimizer: str, options: Mapping[str, float]) -> None:
             raise ValueError(
                 f"optimizer {optimizer} has no option {name!r}: it has {', '.join(sorted(known))}"
             )
-    # Gluon looks at most values only when it uses them.
+    # Gluon checks most values only when it uses them.
     try:
         trial = mx.optimizer.create(optimizer, learning_rate=1, **arguments(optimizer, options))
         weight, gradient = nd.ones((2, 2)), nd.ones((2, 2))
@@ -82,7 +81,7 @@ def check_options(optimizer: str, options: Mapping[str, float]) -> None:
 
 
 def arguments(optimizer: str, options: Mapping[str, float]) -> Dict[str, Any]:
-    """Return the options as Gluon takes them: some kernels take no number for a flag."""
+    """Return the options as Gluon expects them: flags as booleans."""
     known = options_of(optimizer) if options else {}
     return {
         name: bool(value) if isinstance(known[name], bool) else value
@@ -90,12 +89,12 @@ def arguments(optimizer: str, options: Mapping[str, float]) -> Dict[str, Any]:
     }
 
 
-# Gluon saves the state of an optimizer by pickling it, and would run whatever a stranger's file
-# holds. So its parts are taken out and put back here.
+# Gluon pickles the state of an optimizer, and would run code in a stranger's file. So the state is
+# read and written here, part by part.
 
 
 def state_arrays(trainer: gluon.Trainer) -> Dict[str, nd.NDArray]:
-    """What an optimizer keeps for each parameter, by names such as ``3/1``."""
+    """Return an optimizer's arrays for all parameters, by names such as ``3/1``."""
     arrays: Dict[str, nd.NDArray] = {}
 
     def collect(name: str, state: Any) -> None:
@@ -107,7 +106,7 @@ def state_arrays(trainer: gluon.Trainer) -> Dict[str, nd.NDArray]:
 
     (updater,) = trainer._updaters
     for i, param in enumerate(trainer._params):
-        if i not in updater.states:  # made when the parameter is first updated
+        if i not in updater.states:  # Gluon creates it at the first update
             updater.states[i] = trainer._optimizer.create_state_multi_precision(i, param.data())
             updater.states_synced[i] = True
     for i, state in sorted(updater.states.items()):
@@ -116,7 +115,7 @@ def state_arrays(trainer: gluon.Trainer) -> Dict[str, nd.NDArray]:
 
 
 def state_numbers(trainer: gluon.Trainer) -> Dict[str, Any]:
-    """An optimizer's own counters and numbers, for instance how many updates there were."""
+    """Return an optimizer's counters and other numbers, such as the number of updates."""
     optimizer = trainer._optimizer
     numbers = {
         name: value
@@ -130,15 +129,15 @@ def state_numbers(trainer: gluon.Trainer) -> Dict[str, Any]:
 def restore_state(
     trainer: gluon.Trainer, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]
 ) -> None:
-    """Give an optimizer the state that ``state_arrays`` and ``state_numbers`` told.
+    """Restore a state that ``state_arrays`` and ``state_numbers`` returned.
 
     Raises:
-        ValueError: if it is that of another optimizer, or of other parameters.
+        ValueError: if it belongs to another optimizer or to other parameters.
     """
-    own = state_arrays(trainer)
-    found = expected_arrays("optimizer/", arrays, {name: a.shape for name, a in own.items()})
-    for name, array in own.items():
-        array[:] = found[name]
+    present = state_arrays(trainer)
+    stored = expected_arrays("optimizer/", arrays, {name: a.shape for name, a in present.items()})
+    for name, array in present.items():
+        array[:] = stored[name]
     optimizer = trainer._optimizer
     expected = state_numbers(trainer)["numbers"]
     if _types(numbers["numbers"]) != _types(expected):
@@ -152,17 +151,17 @@ def restore_state(
 
 
 def _types(numbers: Mapping[str, Any]) -> Dict[str, Any]:
-    # A learning rate may be of a subclass of float.
+    # A learning rate may be an instance of a subclass of float.
     return {name: [isinstance(value, t) for t in (int, float)] for name, value in numbers.items()}
 
 
 def parameters(trainer: gluon.Trainer) -> List[gluon.Parameter]:
-    """The parameters that an optimizer updates."""
+    """Return the parameters that an optimizer updates."""
     return trainer._params
 
 
 def is_plain_sgd(trainer: gluon.Trainer) -> bool:
-    """Return whether a step only subtracts the gradients times the learning rate."""
+    """Return whether an update only subtracts the gradients times the learning rate."""
     from . import mx
 
     optimizer = trainer._optimizer

@@ -1,17 +1,12 @@
-"""What MXNet 1.9.1 needs from today's Python before it can be imported.
+"""Prepare today's Python for MXNet 1.9.1, which was retired in 2023.
 
-MXNet was retired in 2023. Its last release still asks NumPy for names that
-NumPy has removed since (``old_numpy``), chooses half of the processors as its number of threads,
-has them wait for each other in a way that other programs bring to a standstill,
-copies large arrays with threads that are then in the way of the others, and
-crashes over large weights that are a part of another array.
-All of it can be put right from outside, and that is all that happens here:
-nothing in this module imports MXNet (that takes seconds), so it is cheap
-enough to run whenever ``d2l_deeprnn`` is imported.
+MXNet asks NumPy for names that NumPy has removed (see ``old_numpy``) and uses half of the
+processors. It lets its threads spin, which stalls on a busy machine; copies large arrays with a
+second thread team; and crashes when large weights are views of another array. All of this can be
+repaired before MXNet is imported. Nothing here imports it, so importing ``d2l_deeprnn`` is fast.
 
-Python 3.12 also dropped ``distutils``, which MXNet imports. setuptools brings
-it back by being installed, so that repair is a requirement in ``setup.py``.
-What a machine lacks, and what to do about it, is in ``diagnosis``.
+``diagnosis`` says what a machine lacks. Python 3.12 dropped ``distutils``, which MXNet imports;
+``setup.py`` requires setuptools, which provides it.
 """
 
 from __future__ import annotations
@@ -20,7 +15,6 @@ import contextlib
 import math
 import os
 import re
-import subprocess
 import sys
 import warnings
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -33,16 +27,15 @@ from ..errors import D2LError
 from . import diagnosis
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that is copied by several threads
+COPY_VARIABLE = "MXNET_CPU_PARALLEL_SIZE"  # numbers in an array that several threads copy
 LAYOUT_VARIABLE = "MXNET_MKLDNN_FORCE_FC_AB_FORMAT"  # whether large weights keep their layout
 SPIN_VARIABLE = "GOMP_SPINCOUNT"  # turns of a loop in which a thread waits before it sleeps
 POLICY_VARIABLE = "OMP_WAIT_POLICY"  # the same in a word
 # All that importing the package may set in the environment.
 VARIABLES = (THREADS_VARIABLE, COPY_VARIABLE, LAYOUT_VARIABLE, SPIN_VARIABLE)
-# GNU's OpenMP takes 300,000, which are milliseconds. In a minibatch there are hundreds of places
-# where threads wait for each other. If another program has taken the processor of one thread, the
-# loops of the others keep theirs busy, and a minibatch takes up to ten times as long.
-# Measured by benchmarks/busy.py.
+# GNU's OpenMP spins 300,000 times, which are milliseconds, at hundreds of places in a minibatch. If
+# another program takes one thread's processor, the others keep theirs busy meanwhile, and a
+# minibatch takes up to ten times as long. Measured by benchmarks/busy.py.
 SPINS = 3000
 
 
@@ -51,9 +44,9 @@ class CannotImportMXNet(D2LError, ImportError):
 
 
 class _QuietFinder:
-    """Finds MXNet for every ``import mxnet``, the user's too, so that importing it works quietly.
+    """Finder that makes every ``import mxnet`` work without warnings, also in the user's code.
 
-    A warnings filter would not do: test runners such as pytest reset the filters for each test.
+    A global warnings filter is not enough: pytest, for example, resets the filters for each test.
     """
 
     @staticmethod
@@ -67,13 +60,12 @@ class _QuietFinder:
 class _QuietLoader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         if not hasattr(module, "base"):  # not a reload
-            # Submodules that a failed import left behind would not become attributes.
+            # Submodules left behind by a failed import would not become attributes.
             for name in [name for name in sys.modules if name.startswith("mxnet.")]:
                 del sys.modules[name]
-        from . import old_numpy  # which needs NumPy
+        from . import old_numpy  # needs NumPy
 
-        # Differs: MXNet uses deprecated names of NumPy and distutils. They still work, and MXNet
-        # is no longer maintained.
+        # Differs: MXNet uses deprecated names of NumPy and distutils, and is not maintained.
         with warnings.catch_warnings(), old_numpy.names():
             warnings.simplefilter("ignore", DeprecationWarning)
             super().exec_module(module)
@@ -81,15 +73,13 @@ class _QuietLoader(SourceFileLoader):
 
 
 def prepare() -> None:
-    """Make ``import mxnet`` work, quietly, and give it one thread for each physical core.
+    """Make ``import mxnet`` work without warnings, with one thread for each physical core.
 
-    Call it before the first ``import mxnet``. A number of threads that the user has set in
-    ``OMP_NUM_THREADS`` is kept, of several the first; ``MXNET_CPU_PARALLEL_SIZE`` and
-    ``MXNET_MKLDNN_FORCE_FC_AB_FORMAT`` are left alone if they are set, and so is how threads wait
-    for each other (``GOMP_SPINCOUNT``, ``OMP_WAIT_POLICY``).
+    Call it before the first ``import mxnet``. Variables that the user has set are kept; of several
+    numbers in ``OMP_NUM_THREADS``, the first counts.
 
     Raises:
-        CannotImportMXNet: If MXNet or NumPy is not installed, or because of ``python -OO``.
+        CannotImportMXNet: if MXNet or NumPy is not installed, or under ``python -OO``.
     """
     if sys.flags.optimize > 1:
         raise CannotImportMXNet(
@@ -101,22 +91,15 @@ def prepare() -> None:
             raise CannotImportMXNet(diagnosis.explain(ModuleNotFoundError(name=name)))
     if _QuietFinder not in sys.meta_path:
         sys.meta_path.insert(0, _QuietFinder)
-    # Read once, when MXNet's library is loaded, by OpenMP and by MXNet itself, which ends the
-    # process over anything but one whole number.
-    global _chosen
-    if _chosen is None:  # later it is what was written here
-        _chosen = _given_threads() is not None
-    os.environ[THREADS_VARIABLE] = str(_wanted_threads())
+    _set_threads()
     if POLICY_VARIABLE not in os.environ:
         os.environ.setdefault(SPIN_VARIABLE, str(SPINS))
-    # A large array that goes to the device or comes from it is copied in the main
-    # thread. Done by several threads, they are a second team beside the one that
-    # computes; GNU's OpenMP then has more threads than processors, and from there on
-    # puts every thread to sleep at every barrier: training takes twice the time.
+    # Let one thread copy large arrays. A second OpenMP team makes more threads than processors,
+    # and libgomp then blocks at every barrier: training takes twice the time.
     os.environ.setdefault(COPY_VARIABLE, str(2**31 - 1))
-    # When a layer with weights of 1,024 by 1,024 or more reads 16,384 rows or more at once, MXNet
-    # brings the weights into another layout in place. Where they are a part of a longer array, as
-    # after training, it takes that for the weights, and crashes.
+    # When a layer with weights of 1,024 by 1,024 or more reads 16,384 rows or more, MXNet changes
+    # the weights' layout in place. It crashes if they are views of a longer array, as after
+    # training.
     os.environ.setdefault(LAYOUT_VARIABLE, "1")
 
 
@@ -124,56 +107,45 @@ _chosen: Optional[bool] = None
 
 
 def threads_are_chosen() -> bool:
-    """Whether the user has asked for a number of threads."""
+    """Return whether the user has asked for a number of threads."""
     return bool(_chosen)
 
 
-def _given_threads() -> Optional[int]:
-    # OpenMP takes a number for each level of nesting. MXNet has one level.
-    first = os.environ.get(THREADS_VARIABLE, "").split(",")[0].strip()
-    is_number = re.fullmatch(r"\+?[0-9]+", first) and 0 < int(first) < 2**31
-    return int(first) if is_number else None
-
-
-def _wanted_threads() -> int:
-    """The number of threads that the user asks for, otherwise one for each physical core."""
-    given = _given_threads()
-    if given is not None:
-        return given
+def _set_threads() -> None:
+    """Set the variable to one number: any other value ends the process when MXNet is loaded."""
+    global _chosen
     value = os.environ.get(THREADS_VARIABLE, "")
-    cores = available_cores()
-    if value.strip():
+    # OpenMP takes a number for each level of nesting. MXNet has one level.
+    first = value.split(",")[0].strip()
+    valid = bool(re.fullmatch(r"\+?[0-9]+", first)) and 0 < int(first) < 2**31
+    if _chosen is None:  # at later calls, the value is our own
+        _chosen = valid
+    number = int(first) if valid else available_cores()
+    if value.strip() and not valid:
         warnings.warn(
             f"{THREADS_VARIABLE} is {value!r}, which is not a number of threads; MXNet uses "
-            f"{cores}, the number of physical cores",
+            f"{number}, the number of physical cores",
             RuntimeWarning,
-            stacklevel=4,  # whoever imports the package
+            stacklevel=4,  # the import of the package
         )
-    return cores
+    os.environ[THREADS_VARIABLE] = str(number)
 
 
 def available_cores() -> int:
-    """Physical cores that this process may use, at least 1.
+    """Return how many physical cores this process may use, at least 1.
 
-    Two hardware threads of one core share its arithmetic units, so a second
-    one does not make a matrix product faster. Respected are the processor
-    affinity of the process and the processor quota of its container.
+    Two hardware threads of a core share its arithmetic units, so the second does not speed up a
+    matrix product. The process's affinity and the container's quota are respected.
     """
-    cores = _cores_in_affinity()
-    quota = _container_quota()
-    if quota is not None:
-        cores = min(cores, math.ceil(quota))
-    return max(1, cores)
+    cores, quota = _cores_in_affinity(), _container_quota()
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-# What the kernel says is read from files that a sandbox or another kernel may fill with anything.
-# None of it may keep the package from being imported: what cannot be read does not count.
+# Unreadable files are ignored; they must never prevent the import.
 _UNREADABLE = (OSError, ValueError, ArithmeticError)
 
 
 def _cores_in_affinity() -> int:
-    if sys.platform == "darwin":
-        return _macos_cores() or os.cpu_count() or 1
     try:
         processors = os.sched_getaffinity(0)
     except (AttributeError, OSError):  # not on every system, nor in every sandbox
@@ -184,26 +156,17 @@ def _cores_in_affinity() -> int:
         siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
         try:
             cores.add(siblings.read_text().strip())
-        except _UNREADABLE:  # no topology, as in some sandboxes: every processor counts
+        except _UNREADABLE:  # no topology, as in some sandboxes: count processors
             return len(processors)
     return len(cores)
-
-
-def _macos_cores() -> Optional[int]:
-    command = ["/usr/sbin/sysctl", "-n", "hw.physicalcpu"]
-    try:
-        answer = subprocess.run(command, stdout=subprocess.PIPE, timeout=5, check=True).stdout
-        return int(answer)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
 
 
 def _container_quota(
     cgroup_file: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> Optional[float]:
-    """Return the smallest quota of processors from this process's control group to the root.
+    """Return the smallest processor quota from this process's control group to the root.
 
-    Only control groups of version 2 are read.
+    Only version 2 of control groups is read.
     """
     try:
         lines = cgroup_file.read_text(errors="surrogateescape").splitlines()
@@ -212,8 +175,7 @@ def _container_quota(
     quotas = []
     for path in [line[len("0::") :] for line in lines if line.startswith("0::")]:
         group = mount / path.lstrip("/")
-        # Inside a container the path may be the host's and not exist here;
-        # its parents, up to the mount point, are looked at all the same.
+        # In a container, the path may be the host's and not exist. Its parents do.
         for folder in [group, *group.parents]:
             with contextlib.suppress(*_UNREADABLE):
                 quota, period = (folder / "cpu.max").read_text().split()

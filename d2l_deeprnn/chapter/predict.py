@@ -1,4 +1,4 @@
-"""Continue a text with a trained model."""
+"""The chapter's predict functions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from ..nn.model import check_vocab
 from ..text.minibatches import to_onehot
 from ..text.vocab import Vocab, describe_unknown
 
-# Characters after which the queue of the asynchronous engine is emptied, so
-# that a long text does not fill the memory with steps still to be computed.
+# Characters after which to wait for the asynchronous engine, so that a long text does not fill the
+# memory with pending steps.
 QUEUE_LENGTH = 256
 
 
 def predict_rnn_gluon(
     prefix: str, num_chars: int, model: Any, vocab: Vocab, ctx: Optional[mx.Context]
 ) -> str:
-    """Continue a prefix by the most likely character each time (greedy decoding).
+    """Continue a prefix with the most likely characters (greedy decoding).
 
     Args:
-        prefix: the beginning of the text, at least one character. As in the
-            chapter, a character that is not in the vocabulary is read as
-            ``<unk>``; a warning names it.
-        num_chars: characters to add, 0 or more.
-        model: an ``RNNModel``, or what takes and returns the same.
+        prefix: the beginning of the text, at least one character. As in the chapter, a character
+            that is not in the vocabulary is read as ``<unk>``; a warning names it.
+        num_chars: number of characters to add, 0 or more.
+        model: an ``RNNModel``, or a model with the same interface.
         vocab: the vocabulary that the model was trained with.
         ctx: device of the model.
 
@@ -36,8 +35,8 @@ def predict_rnn_gluon(
         The prefix and ``num_chars`` more characters.
 
     Raises:
-        ValueError: if the prefix is empty, ``num_chars`` is negative, or the
-            model was made for another vocabulary.
+        ValueError: if the prefix is empty, ``num_chars`` is negative, or the model was made for
+            another vocabulary.
         TypeError: if ``ctx`` is not one device.
 
     Source: ``d2l.predict_rnn_gluon`` of the chapter.
@@ -80,12 +79,11 @@ def predict_rnn(
 
     Args:
         prefix, num_chars, vocab, ctx: as in ``predict_rnn_gluon``.
-        rnn: ``rnn(inputs, state, params) -> (outputs, state)``; inputs are
-            one-hot vectors (batch_size, len(vocab)), one array a time step,
-            and so are the outputs.
-        params: the network's parameters, handed to ``rnn``.
+        rnn: ``rnn(inputs, state, params) -> (outputs, state)``; inputs and outputs are lists with
+            one array of shape (batch_size, len(vocab)) per time step. The inputs are one-hot.
+        params: the network's parameters, for ``rnn``.
         init_rnn_state: ``init_rnn_state(batch_size, num_hiddens, ctx)``.
-        num_hiddens: hidden units, handed to ``init_rnn_state``.
+        num_hiddens: number of hidden units, for ``init_rnn_state``.
 
     Returns, Raises: as ``predict_rnn_gluon``.
 
@@ -118,17 +116,17 @@ def _decode_greedily(
     vocab: Vocab,
     ctx: Optional[mx.Context],
 ) -> str:
-    """Read the prefix, then feed each most likely character back into the network.
+    """Read the prefix, then feed the most likely character back into the network each time.
 
-    ``step`` takes one index, shape (1, 1), and returns the scores of the next
-    character, shape (1, len(vocab)).
+    ``step`` takes one index, of shape (1, 1), and returns the scores of the next character, of
+    shape (1, len(vocab)).
     """
     output = vocab[list(prefix)]
     for index in output[:-1]:
         step(nd.array([[index]], ctx=ctx))
     current = nd.array([output[-1:]], ctx=ctx)
-    # Differs: the original waited for the device to learn each character. Here
-    # the index goes back into the network on the device itself.
+    # Differs: the original waited for the device after each character. Here the index stays on the
+    # device.
     queue: List[nd.NDArray] = []
     for _ in range(num_chars):
         current = step(current).argmax(axis=1, keepdims=True).astype("float32", copy=False)
@@ -145,8 +143,8 @@ def _read(queue: List[nd.NDArray]) -> List[int]:
 
 
 def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:
-    # Differs: the original failed with an IndexError, and read unknown
-    # characters as <unk> without a word.
+    # Differs: for an empty prefix, the original raised an IndexError; it read unknown characters as
+    # <unk> without a warning.
     if len(prefix) == 0:
         raise ValueError("prefix is empty: give at least one character to start from")
     whole_number("num_chars", num_chars, 0)

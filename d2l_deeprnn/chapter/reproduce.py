@@ -1,4 +1,4 @@
-"""Run the chapter on its text, or on another one in its place."""
+"""Run the chapter on its text or another one, and resume such runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from .._mxnet import gluon, mx, nd
+from .._mxnet import gluon, mx
+from .._mxnet.blocks import learn_shapes
 from .._mxnet.context import (
     check_ctx,
     exclusive_generators,
@@ -36,6 +37,7 @@ from ..training.run_directory import (
     RunError,
     absolute_paths,
     check_exists,
+    check_text,
     checkpoint_errors,
     resolve_paths,
     run_directory,
@@ -49,31 +51,31 @@ from ..training.state import (
     with_prefix,
     without_prefix,
 )
+from ..training.trainer import Stopped
 from . import book
 from .train import EpochRecord, History, train_and_predict_rnn_gluon
 
-AUTO = "auto"  # the book's text where it is available, and else a sample
+AUTO = "auto"  # the book's text if it is available, else a sample
 NUM_EPOCHS = book.CHAPTER.num_epochs
 PICTURE, REPORT, PAGE = "perplexity.svg", "report.html", "model.html"
-# An epoch takes a fraction of a second and a checkpoint some hundredths: written after each, they
-# would cost a tenth of the time. Killed, a run loses what it did since the last one.
+# Seconds between two checkpoints. After each epoch, they would take a tenth of the time. A killed
+# run loses only the work since its last checkpoint.
 SAVE_SECONDS = 5.0
 
 
 @dataclass
 class Run:
-    """A run of the chapter, before, during and after its training.
+    """A run of the chapter, before, during and after training.
 
     Attributes:
         corpus: name of the known text, or path of the file, to train on.
         settings: the chapter's, with this run's number of epochs.
-        seed: where the random generators start.
+        seed: for the random generators.
         corpus_indices, vocab: the text.
-        missing: why the book's text is not available, if another one stands
-            in for it.
-        encoding: that of the file; None for UTF-8.
-        history: one record for each epoch that was finished.
-        checkpoint: what a run that was interrupted goes on from.
+        missing: why the book's text is not available, if a sample replaces it.
+        encoding: of the file; None for UTF-8.
+        history: one record per finished epoch.
+        checkpoint: the checkpoint to resume from.
         ctx: device to train on.
     """
 
@@ -99,13 +101,13 @@ class Run:
 
     @property
     def remark(self) -> str:
-        """What has to be said before the figures of a run on another text, else nothing."""
+        """A warning to show before the results of a run on another text, else empty."""
         if self.is_books_text:
             return ""
-        return f"The text is {self.title}, so these figures are not the book's."
+        return f"The text is {self.title}, so these results cannot be compared with the book's."
 
     def rows(self) -> List[book.Row]:
-        """The book's lines beside this run's; none where the text is another."""
+        """Compare the run with the book's printed lines; return none for another text."""
         if not self.is_books_text:
             return []
         return book.compare(
@@ -114,7 +116,7 @@ class Run:
         )
 
     def is_verbatim(self, prediction: str) -> bool:
-        """Whether a prediction stands in the text word for word."""
+        """Return whether a prediction occurs in the text word for word."""
         return prediction in "".join(self.vocab.to_tokens(self.corpus_indices))
 
 
@@ -126,18 +128,17 @@ def prepare(
     encoding: Optional[str] = None,
     ctx: Optional[mx.Context] = None,
 ) -> Run:
-    """Find and read the text of a run.
+    """Return a new run with its text.
 
     Args:
-        corpus: ``"auto"`` for the book's text where it is available and else a
-            sample; or a known name, or a path.
+        corpus: a known name, a path, or ``"auto"`` for the book's text if it is available, else a
+            sample.
         num_epochs, seed: of the training.
-        encoding: that of the file; None for UTF-8.
-        ctx: device to train on; that of ``try_gpu`` if None.
+        encoding: of the file; None for UTF-8.
+        ctx: device to train on; by default, that of ``try_gpu``.
 
     Raises:
-        CorpusError: if the text is not available or not usable; nothing
-            stands in for a text that was asked for by name.
+        CorpusError: if the text is not available or not usable.
         TypeError: if ``ctx`` is not one device.
     """
     check_ctx(ctx)
@@ -147,8 +148,8 @@ def prepare(
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
     check_kept([corpus])
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
-    where = ctx or try_gpu()
-    return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding, ctx=where)
+    ctx = ctx or try_gpu()
+    return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding, ctx=ctx)
 
 
 @contextlib.contextmanager
@@ -162,40 +163,38 @@ def directory(
     encoding: Optional[str] = None,
     ctx: Optional[mx.Context] = None,
 ) -> Iterator[Tuple[Run, RunDirectory]]:
-    """Begin a run in a directory, or go on with the one that is there.
+    """Start or resume a run in a directory, which is locked for the duration of a ``with`` block.
 
     Args:
-        out: of the run; made if missing. It must be empty or, to resume, hold
-            a run of ``reproduce``.
-        resume: go on with the run that is there, or begin it if none is.
-        corpus, num_epochs, seed, encoding: as in ``prepare``. To resume, they
-            need not be repeated; ``corpus`` may be another place of the same
-            text, in another ``encoding`` too, and ``num_epochs`` another
-            number, if not so many are done.
-        ctx: as in ``prepare``. A run may go on on another device.
+        out: of the run. It is created if missing. It must be empty or, to resume, contain a run of
+            ``reproduce``.
+        resume: resume the run in ``out``, or start it if there is none.
+        corpus, num_epochs, seed, encoding: as in ``prepare``. To resume, they need not be repeated.
+            The text may then be at another path or in another encoding, and ``num_epochs`` may be
+            any number that the run has not exceeded.
+        ctx: as in ``prepare``. A run may resume on another device.
 
     Raises:
-        RunError: if the directory cannot be used.
-        SettingsError: if the run that is there has others.
+        RunError: if the directory cannot be used, or the text has changed.
+        SettingsError: if a setting differs from that of the run and cannot change.
         CorpusError, TypeError: as ``prepare``.
         CheckpointError: if the run's checkpoint cannot be used.
     """
     check_ctx(ctx)
     out = user_path(out)
-    with run_directory(out, REPRODUCE, resume=resume) as taken:
+    with run_directory(out, REPRODUCE, resume=resume) as locked:
         for name in (PICTURE, REPORT, PAGE):
             remove_leftovers(out / name)
-        if taken.config is None:
-            epochs = NUM_EPOCHS if num_epochs is None else num_epochs
-            own_seed = 0 if seed is None else seed
-            run = prepare(corpus, epochs, own_seed, encoding=encoding, ctx=ctx)
-            taken.begin(config(run))
+        if locked.config is None:
+            num_epochs = NUM_EPOCHS if num_epochs is None else num_epochs
+            run = prepare(corpus, num_epochs, seed or 0, encoding=encoding, ctx=ctx)
+            locked.begin(config(run))
         else:
-            run = _go_on(taken, corpus, num_epochs, seed, encoding, ctx or try_gpu())
-        yield run, taken
+            run = _resume(locked, corpus, num_epochs, seed, encoding, ctx or try_gpu())
+        yield run, locked
 
 
-def _go_on(
+def _resume(
     out: RunDirectory,
     corpus: str,
     num_epochs: Optional[int],
@@ -206,38 +205,39 @@ def _go_on(
     config, corpus = out.config, os.path.expanduser(corpus)
     assert config is not None
     try:
-        own, text, missing = config["corpus"], config["text"], config.get("missing")
-        settings, own_seed = book.ChapterSettings(**config["settings"]), config["seed"]
+        name, missing, own_seed = config["corpus"], config.get("missing"), config["seed"]
+        settings = book.ChapterSettings(**config["settings"])
         settings = replace(settings, prefixes=tuple(settings.prefixes))
-        (there,) = resolve_paths([own], text)
+        (path,) = resolve_paths([name], config["text"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{out.path} contains a run that cannot be resumed: {error!r}") from error
     if settings != replace(book.CHAPTER, num_epochs=settings.num_epochs):
         raise RunError(f"the run in {out.path} has other settings than the chapter's")
     if seed is not None and seed != own_seed:
         raise SettingsError(
-            f"the run in {out.path} has other settings (seed: {own_seed} there, {seed} here): "
-            "resume it with its own, or start a new run in another directory"
+            f"the run in {out.path} has another seed ({own_seed}, not {seed}): resume it with that "
+            "seed, or start a new run in another directory"
         )
     if corpus == AUTO:
         if missing is not None and resolve_auto()[1] is None:
             raise RunError(
-                f"the run in {out.path} is on a sample, {own}, since the book's text was not "
-                "available; now it is: start a new run in another directory, or go on with the "
-                f"sample (--corpus {own})"
+                f"the run in {out.path} uses a sample, {name}, because the book's text was not "
+                "available, but now it is: start a new run in another directory, or resume with "
+                f"the sample (--corpus {name})"
             )
     else:
         missing = None
-    corpus = there if corpus in (AUTO, own) else corpus
-    if corpus == there:
-        check_exists([there], out.path, REPRODUCE)
+    if corpus in (AUTO, name, path):
+        corpus = path
+        check_exists([path], out.path, REPRODUCE)
+    else:
+        name = corpus
     check_kept([corpus])
     encoding = config.get("encoding") if encoding is None else encoding
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
-    # What a file is called does not change with the directory it is looked at from.
-    name = own if corpus == there else corpus
+    # Keep the name as the user gave it, so that it does not depend on the current directory.
     run = Run(name, settings, own_seed, corpus_indices, vocab, missing, encoding, ctx=ctx)
-    out.check_text(_sha256(run), [corpus])
+    check_text(config, _sha256(run), [corpus], out.path)
     if out.has(LAST):
         run.checkpoint = out.load(LAST)
         with checkpoint_errors(out.path / LAST):
@@ -248,31 +248,31 @@ def _go_on(
         out.save_metrics(metrics(run))
     else:
         out.warn_restart()
-    _note_changes(run, corpus, num_epochs, out)
+    _record_changes(run, corpus, num_epochs, out)
     return run
 
 
-def _note_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDirectory) -> None:
-    """Write down what is changed from here on."""
+def _record_changes(run: Run, corpus: str, num_epochs: Optional[int], out: RunDirectory) -> None:
+    """Record the settings that change from this point on."""
     assert out.config is not None
-    what: Dict[str, Any] = {}
+    changes: Dict[str, Any] = {}
     if num_epochs is not None and num_epochs != run.settings.num_epochs:
         if num_epochs < len(run.history):
             raise SettingsError(
-                f"num_epochs must be at least {len(run.history)}, as many as the run in "
-                f"{out.path} has done, not {num_epochs}"
+                f"num_epochs must be at least {len(run.history)}, the number of epochs that the "
+                f"run in {out.path} has done, not {num_epochs}"
             )
-        what["num_epochs"] = {"from": run.settings.num_epochs, "to": num_epochs}
+        changes["num_epochs"] = {"from": run.settings.num_epochs, "to": num_epochs}
         run.settings = replace(run.settings, num_epochs=num_epochs)
     text = {**out.config["text"], "paths": absolute_paths([corpus])}
     if text != out.config["text"]:
-        what["corpus"] = {"from": out.config["text"].get("paths"), "to": text["paths"]}
+        changes["corpus"] = {"from": out.config["text"].get("paths"), "to": text["paths"]}
     if run.encoding != out.config.get("encoding"):
-        what["encoding"] = {"from": out.config.get("encoding"), "to": run.encoding}
-    if what:
+        changes["encoding"] = {"from": out.config.get("encoding"), "to": run.encoding}
+    if changes:
         new = {**config(run), "text": text}
-        changed = ("corpus", "encoding", "is_the_books_text", "settings", "text")
-        out.change(len(run.history), what, {name: new[name] for name in changed})
+        parts = ("corpus", "encoding", "is_the_books_text", "settings", "text")
+        out.change(len(run.history), changes, {name: new[name] for name in parts})
 
 
 @exclusive_generators()
@@ -284,20 +284,18 @@ def train_run(
     out: Optional[RunDirectory] = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train as the chapter does; ``run.history`` grows with every epoch.
+    """Train as the chapter does, and add each epoch's record to ``run.history``.
 
-    A run that is interrupted and gone on with ends with the parameters, to
-    the bit, of one that never was (on the same machine, with the same number
-    of threads).
+    An interrupted run that is resumed on the same machine with the same number of threads ends
+    with the same parameters, to the bit, as a run without interruption.
 
     Args:
-        run: what ``prepare`` returned, or ``directory`` gave.
-        on_epoch: called with the record of every epoch.
-        log: receives the book's lines.
-        out: where to write a checkpoint and the history: every few seconds,
-            and, however the training ends, of the last epoch that was done.
-        should_stop: asked after each epoch. Where it says yes, ``train``
-            returns.
+        run: from ``prepare`` or ``directory``.
+        on_epoch: called with the record of each epoch.
+        log: receives the printed lines.
+        out: the run's directory, for checkpoints and the history. They are written every few
+            seconds and, however the training ends, after the last finished epoch.
+        should_stop: called after each epoch; if it returns True, the training ends.
 
     Raises:
         CheckpointError: if the run's checkpoint does not fit it.
@@ -309,71 +307,67 @@ def train_run(
     set_seed(run.seed)
     model = _new_model(run)
     if run.checkpoint is not None:
-        with checkpoint_errors(Path(LAST) if out is None else out.path / LAST):
+        assert out is not None
+        with checkpoint_errors(out.path / LAST):
             _set_parameters(model, run.checkpoint, run.ctx)
             set_random_state(run.checkpoint.data["random"])
-    writer = _Writer(run, model, out)
+    saver = None if out is None else _Saver(run, model, out)
 
     def record_epoch(record: EpochRecord) -> None:
         run.history.append(record)
-        writer.note()
+        if saver is not None:
+            saver.snapshot()
         on_epoch(record)
         if should_stop() and record.epoch < settings.num_epochs:
-            raise _Stopped
+            raise Stopped("stopped")  # train_and_predict_rnn_gluon then returns
 
-    with contextlib.suppress(_Stopped):
-        try:
-            train_and_predict_rnn_gluon(
-                model,
-                settings.num_hiddens,
-                run.corpus_indices,
-                run.vocab,
-                run.ctx,
-                settings.num_epochs,
-                settings.num_steps,
-                settings.lr,
-                settings.clipping_theta,
-                settings.batch_size,
-                settings.prefixes,
-                initialize=run.checkpoint is None,
-                history=list(run.history),
-                on_epoch=record_epoch,
-                log=log,
-            )
-        finally:
-            writer.write()
-
-
-class _Stopped(Exception):
-    """The training was asked to stop."""
+    try:
+        train_and_predict_rnn_gluon(
+            model,
+            settings.num_hiddens,
+            run.corpus_indices,
+            run.vocab,
+            run.ctx,
+            settings.num_epochs,
+            settings.num_steps,
+            settings.lr,
+            settings.clipping_theta,
+            settings.batch_size,
+            settings.prefixes,
+            initialize=run.checkpoint is None,
+            history=list(run.history),
+            on_epoch=record_epoch,
+            log=log,
+        )
+    finally:
+        if saver is not None:
+            saver.write()
 
 
-class _Writer:
-    """Keeps the state of the last epoch that was done, and writes it from time to time."""
+class _Saver:
+    """Keeps the state after the last finished epoch, and writes it every few seconds."""
 
-    def __init__(self, run: Run, model: RNNModel, out: Optional[RunDirectory]) -> None:
+    def __init__(self, run: Run, model: RNNModel, out: RunDirectory) -> None:
         self._run, self._model, self._out = run, model, out
-        self._written = -SAVE_SECONDS  # the first epoch is written at once
+        self._written = -SAVE_SECONDS  # so that the first epoch is written immediately
         self._state: Optional[Tuple[Dict[str, np.ndarray], Dict[str, Any], History]] = None
 
-    def note(self) -> None:
-        """Take the state between two epochs: in the middle of one there is none to go on from."""
-        if self._out is None:
-            return
+    def snapshot(self) -> None:
+        """Copy the state after an epoch; a run cannot resume from the middle of one."""
         arrays = with_prefix("params", as_numpy(parameters_of(self._model)))
-        # With the history of that moment, which may have grown when this is written.
+        # Copy the history too: it may be longer when this state is written.
         self._state = arrays, random_state(), list(self._run.history)
         if time.monotonic() - self._written >= SAVE_SECONDS:
             self.write()
 
     def write(self) -> None:
-        """Write what was taken, if it is not written yet."""
-        if self._out is None or self._state is None:
+        """Write the last copy, unless that is done."""
+        if self._state is None:
             return
-        arrays, state, history = self._state
+        arrays, random, history = self._state
         data = {
             "history": [[*record[:3], list(record.predictions)] for record in history],
-            "random": state,
+            "random": random,
             "vocab": self._run.vocab.idx_to_token,
             "versions": versions(),
         }
@@ -382,7 +376,7 @@ class _Writer:
 
 
 def trained_model(run: Run, out: RunDirectory) -> RNNModel:
-    """The model of a run, as the last checkpoint in its directory has it.
+    """Return the model in the last checkpoint of a run.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
@@ -401,14 +395,15 @@ def _new_model(run: Run) -> RNNModel:
 
 def _set_parameters(model: RNNModel, checkpoint: Checkpoint, ctx: mx.Context) -> None:
     model.initialize(ctx=ctx)
-    # The shapes of some parameters are not known before the first input.
-    model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
+    learn_shapes(model, ctx)
     set_parameters(model, without_prefix("params", checkpoint.arrays), ctx)
 
 
-def is_the_chapters(directory: PathLike) -> bool:
-    """Whether a run, of ``train`` or of ``reproduce``, is the chapter's, so that the book's
-    figures can be drawn beside it."""
+def is_chapter_run(directory: PathLike) -> bool:
+    """Return whether a run has the chapter's text and settings, so it can be plotted with the book.
+
+    It may be a run of ``train`` or ``reproduce``, with any seed and number of epochs.
+    """
     try:
         config = parse_json(read_text(user_path(directory) / CONFIG))
         if "is_the_books_text" in config:
@@ -421,7 +416,7 @@ def is_the_chapters(directory: PathLike) -> bool:
 
 
 def config(run: Run) -> Dict[str, Any]:
-    """Everything that somebody needs to repeat a run."""
+    """Return the configuration of a run: everything that is needed to repeat it."""
     return {
         "corpus": run.corpus,
         "encoding": run.encoding,
@@ -438,7 +433,7 @@ def config(run: Run) -> Dict[str, Any]:
 
 
 def metrics(run: Run) -> str:
-    """The history as CSV: epoch, perplexity, seconds from the start, predictions."""
+    """Return the history as CSV: epoch, perplexity, seconds since the start, predictions."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     prefixes = run.settings.prefixes
@@ -447,7 +442,7 @@ def metrics(run: Run) -> str:
     )
     for record in run.history:
         predictions = record.predictions or [""] * len(prefixes)
-        # repr keeps every digit: two runs with one seed must be equal to the last
+        # repr keeps every digit, so that equal runs can be recognized
         writer.writerow(
             [record.epoch, repr(record.perplexity), f"{record.seconds:.3f}", *predictions]
         )

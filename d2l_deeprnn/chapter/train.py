@@ -1,4 +1,4 @@
-"""The chapter's training: clipping, the loop, and what it prints."""
+"""The chapter's train functions, which print perplexities and predictions."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ PREDICTED_CHARS = 50  # characters added to a prefix, as in the chapter
 
 
 class EpochRecord(NamedTuple):
-    """What one epoch of training gave.
+    """The results of one epoch of training.
 
     Attributes:
         epoch: from 1 on.
-        perplexity: exp of the mean negative log-likelihood, in nats for a
-            character, over the epoch's minibatches, each before its update.
-        seconds: wall-clock time from the start of training to the end of
-            this epoch.
-        predictions: one text for each prefix; empty at most epochs.
+        perplexity: exp of the mean negative log-likelihood, in nats per character, over the epoch's
+            minibatches, each computed before its update.
+        seconds: wall-clock time from the start of training to the end of this epoch.
+        predictions: one text per prefix; empty in most epochs.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -74,19 +73,18 @@ def train_and_predict_rnn(
     on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
     log: Callable[[str], Any] = print,
 ) -> History:
-    """Train a network written from scratch, and show what it predicts.
+    """Train a network from scratch, and print perplexities and predictions.
 
     Args:
-        rnn: ``rnn(inputs, state, params) -> (outputs, state)``; inputs and
-            outputs are lists of num_steps arrays (batch_size, len(vocab)).
-        get_params: gives the initial parameters, gradients attached. They are
-            updated in place: keep a reference to use them afterwards.
+        rnn: ``rnn(inputs, state, params) -> (outputs, state)``; inputs and outputs are lists of
+            num_steps arrays of shape (batch_size, len(vocab)).
+        get_params: returns the initial parameters, with gradients attached. They are updated in
+            place: keep a reference to use them afterwards.
         init_rnn_state: ``init_rnn_state(batch_size, num_hiddens, ctx)``.
-        num_hiddens: hidden units, handed to ``init_rnn_state``.
-        is_random_iter: random sampling, else adjacent sampling.
-        corpus_indices, vocab, ctx, num_epochs, num_steps, lr: as in
-            ``train_and_predict_rnn_gluon``.
-        clipping_theta, batch_size, prefixes, on_epoch, log: as there.
+        num_hiddens: number of hidden units, for ``init_rnn_state``.
+        is_random_iter: use random instead of adjacent sampling.
+        corpus_indices, vocab, ctx, num_epochs, num_steps, lr, clipping_theta, batch_size, prefixes,
+            on_epoch, log: as in ``train_and_predict_rnn_gluon``.
 
     Returns, Raises: as ``train_and_predict_rnn_gluon``.
 
@@ -106,15 +104,8 @@ def train_and_predict_rnn(
     prefixes = _prefixes(prefixes)
     check_ctx(ctx)
     indices = token_indices("corpus_indices", corpus_indices, len(vocab))
-    _check_settings(
-        len(indices),
-        num_epochs,
-        num_steps,
-        lr,
-        clipping_theta,
-        batch_size,
-        adjacent=not is_random_iter,
-    )
+    _check_numbers(num_epochs, lr, clipping_theta)
+    check_length(len(indices), batch_size, num_steps, adjacent=not is_random_iter)
     data_iter = data_iter_random if is_random_iter else data_iter_consecutive
     params = get_params()
 
@@ -159,44 +150,40 @@ def train_and_predict_rnn_gluon(
     on_epoch: Optional[Callable[[EpochRecord], Any]] = None,
     log: Callable[[str], Any] = print,
 ) -> History:
-    """Train a Gluon model by plain SGD, and show what it predicts.
+    """Train a Gluon model by plain SGD, and print perplexities and predictions.
 
-    Prints the perplexity at every quarter of the epochs and the predictions
-    at every half, in the chapter's format.
+    Prints the perplexity after every quarter of the epochs and the predictions after every half, in
+    the chapter's format.
 
     Args:
-        model: an ``RNNModel``, or any Gluon model of your own with a ``begin_state``
-            that takes and returns the same. It is trained as what it is: its
-            own methods, layers, hooks and parameters are used.
-        num_hiddens: hidden units of the model's recurrent layer.
-        corpus_indices: token indices of the text, in order: a list, a tuple, or
-            an array of NumPy or MXNet.
+        model: an ``RNNModel``, or any Gluon model with the same interface, ``begin_state``
+            included. Its own methods, layers, hooks and parameters are used.
+        num_hiddens: number of hidden units of the model's recurrent layer.
+        corpus_indices: token indices of the text, in order: a list, a tuple, or an array of NumPy
+            or MXNet.
         vocab: its vocabulary.
         ctx: device to train on; one, not a list.
-        num_epochs: passes over the text.
-        num_steps: characters through which gradients flow back.
+        num_epochs: number of passes over the text.
+        num_steps: number of characters through which gradients flow back.
         lr: learning rate.
-        clipping_theta: largest L2 norm of all gradients together; infinite for
-            no clipping.
-        batch_size: rows of a minibatch.
-        prefixes: beginnings of texts to be continued by 50 characters.
-        initialize: draw the parameters afresh from Normal(0.01), as the
-            chapter does; False keeps those that the model has.
-        history: the records of the epochs that are done already, where a
-            training that was interrupted goes on. The model needs the
-            parameters, and Python's random generator the state, of their end.
-        on_epoch: called with the ``EpochRecord`` of every epoch.
+        clipping_theta: maximum L2 norm of all gradients together; infinite for no clipping.
+        batch_size: number of rows in a minibatch.
+        prefixes: beginnings of texts, which the model continues by 50 characters.
+        initialize: draw new parameters from Normal(0.01), as the chapter does; if False, keep
+            those of the model.
+        history: records of the epochs so far, to resume an interrupted training. The model's
+            parameters and Python's random generator must be in the state after the last of them.
+        on_epoch: called with the ``EpochRecord`` of each epoch.
         log: receives the printed lines.
 
     Returns:
-        One ``EpochRecord`` for every epoch.
+        One ``EpochRecord`` per epoch.
 
     Raises:
-        ValueError: if a number is out of its range, if the text is too short
-            for one minibatch or holds an index that is not in the vocabulary,
-            if ``num_hiddens`` is not the layer's, or if the model was made for
-            another vocabulary.
-        TypeError: if ``prefixes`` is a single string, or ``ctx`` not one device.
+        ValueError: if a number is out of its range, the text is too short for one minibatch or has
+            an index outside the vocabulary, ``num_hiddens`` is not that of the layer, or the model
+            was made for another vocabulary.
+        TypeError: if ``prefixes`` is a single string, or ``ctx`` is not one device.
 
     Source: ``d2l.train_and_predict_rnn_gluon`` of the chapter.
 
@@ -215,18 +202,11 @@ def train_and_predict_rnn_gluon(
     prefixes = _prefixes(prefixes)
     check_ctx(ctx)
     indices = token_indices("corpus_indices", corpus_indices, len(vocab))
-    _check_settings(
-        len(indices),
-        num_epochs,
-        num_steps,
-        lr,
-        clipping_theta,
-        batch_size,
-        adjacent=True,
-    )
+    _check_numbers(num_epochs, lr, clipping_theta)
+    check_length(len(indices), batch_size, num_steps, adjacent=True)
     _check_num_hiddens(model, num_hiddens)
     check_vocab(model, vocab)
-    # Differs: the original always drew new parameters, over any that were loaded.
+    # Differs: the original always drew new parameters, even if some were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
         flatten_parameters(model)
@@ -260,7 +240,7 @@ def train_and_predict_rnn_gluon(
 
 
 class _Printer(Callback):
-    """Prints the perplexity and predictions at the chapter's moments, and records them."""
+    """Prints perplexities and predictions after the same epochs as the chapter; records them."""
 
     def __init__(
         self,
@@ -283,19 +263,18 @@ class _Printer(Callback):
 
     def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
         epoch = len(self.history) + 1
-        # Differs: if no float holds the perplexity, the original raised an error, and did not say
-        # how far a diverging run had come.
-        reached, now = perplexity(record.train_loss), time.perf_counter()
+        # Differs: if the perplexity is too large for a float, the original raised an error.
+        value, now = perplexity(record.train_loss), time.perf_counter()
         if epoch % self._quarter == 0:
             seconds = now - self._last_print
-            self._log("epoch %d, perplexity %f, time %.2f sec" % (epoch, reached, seconds))
+            self._log("epoch %d, perplexity %f, time %.2f sec" % (epoch, value, seconds))
             self._last_print = time.perf_counter()
         predictions: Tuple[str, ...] = ()
         if epoch % self._half == 0:
             predictions = tuple(map(self._predict, self._prefixes))
             for prediction in predictions:
                 self._log(" - " + prediction)
-        self.history.append(EpochRecord(epoch, reached, now - self._start, predictions))
+        self.history.append(EpochRecord(epoch, value, now - self._start, predictions))
         if self._on_epoch is not None:
             self._on_epoch(self.history[-1])
 
@@ -304,31 +283,19 @@ def _prefixes(prefixes: Iterable[str]) -> List[str]:
     prefixes = prefix_list(prefixes)
     for prefix in prefixes:
         if len(prefix) == 0:
-            raise ValueError(f"prefixes holds an empty string: {prefixes!r}")
+            raise ValueError(f"prefixes contains an empty string: {prefixes!r}")
     return prefixes
 
 
-def _check_settings(
-    num_tokens: int,
-    num_epochs: int,
-    num_steps: int,
-    lr: float,
-    clipping_theta: float,
-    batch_size: int,
-    *,
-    adjacent: bool,
-) -> None:
-    # Differs: the original took any value, and failed somewhere inside or not at all.
+def _check_numbers(num_epochs: int, lr: float, clipping_theta: float) -> None:
+    # Differs: the original accepted any value, and failed later or not at all.
     positive_int("num_epochs", num_epochs)
     positive_number("lr", lr)
     positive_number("clipping_theta", clipping_theta, or_infinite=True)
-    # Every epoch draws another offset: the text must be long enough for all.
-    check_length(num_tokens, batch_size, num_steps, adjacent=adjacent)
 
 
 def _check_num_hiddens(model: gluon.Block, num_hiddens: int) -> None:
-    # Differs: the original never looked at num_hiddens. Cells and models of
-    # the user's own need not say how wide they are, and then pass.
+    # Differs: the original ignored num_hiddens. The width of custom layers may be unknown.
     width = describe(getattr(model, "rnn", None)).num_hiddens
     if width not in (None, num_hiddens):
         raise ValueError(

@@ -57,13 +57,13 @@ def run_plot(arguments: argparse.Namespace) -> int:
       d2l-deeprnn plot runs/lstm runs/gru --output cells.png
     """
     from ..chapter.book import MARKS
-    from ..chapter.reproduce import is_the_chapters
+    from ..chapter.reproduce import is_chapter_run
     from ..evidence.figures import save_figure, training_figure
     from ..training.runs import read_history
 
     _check_output(arguments.output)
     histories = {str(path): read_history(path) for path in arguments.directories}
-    marks = MARKS if any(map(is_the_chapters, arguments.directories)) else None
+    marks = MARKS if any(map(is_chapter_run, arguments.directories)) else None
     save_figure(training_figure(histories, marks=marks), arguments.output)
     print_line(f"Written: {arguments.output}")
     return DONE

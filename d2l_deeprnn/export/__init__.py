@@ -1,9 +1,8 @@
-"""Trained models in the formats of other programs.
+"""Export trained models to other programs.
 
-The file of a format is called as the format is, and has one function,
-``write(export, file)``: it writes the model of an ``Export`` into a binary
-file, or raises an ``ExportError`` where the format cannot hold the model. What
-it needs beside this package is imported in that function.
+The module of a format has the format's name, and one function, ``write(export, file)``. It writes
+the model of an ``Export`` to a binary file, or raises an ``ExportError`` if the format does not
+support the model. It imports the packages that it needs when it is called.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from ..text.vocab import Vocab
     from .network import Export
 
-# Format -> what it is for; the command line shows it.
+# Format -> description, for the command line.
 FORMATS = {
     "onnx": "a graph for ONNX Runtime and other programs that read ONNX",
     "safetensors": "parameters as torch.nn names them, for PyTorch and `import`",
@@ -42,32 +41,30 @@ def export_model(
     fold_whitespace: bool = True,
     float32: bool = False,
 ) -> None:
-    """Write a trained model into a file for other programs.
+    """Write a trained model to a file for other programs.
 
-    What the file will compute is compared with the model before anything is
-    written: scores and states, on random tokens and states.
+    Before anything is written, the exported network is compared with the model: scores and states,
+    on random tokens and states.
 
     Args:
-        model: an ``RNNModel`` around a fused layer of Gluon, a ``StackedRNN``,
-            or cells, with values in its parameters, in float32. It must not be
-            a subclass, nor hold one: nothing would say what that computes.
+        model: an ``RNNModel`` around a fused layer of Gluon, a ``StackedRNN``, or cells, with
+            initialized float32 parameters. Subclasses may compute anything, and are rejected.
         vocab: the vocabulary that it was trained with.
-        path: of the file. It must not exist.
+        path: the file to create. It must not exist.
         format: ``"onnx"``, ``"safetensors"`` or ``"html"``.
-        lower: whether the text was turned into lower case, as the chapter's
-            is; stands in the file, for those who clean prefixes.
-        fold_whitespace: whether line breaks and runs of white space in it were
-            turned into one space each, as in the chapter's; likewise.
-        float32: keep the parameters of a page (``html``) in single precision.
-            Otherwise they are rounded to half precision, which makes the page
-            half as large. The other formats always keep them.
+        lower: whether the text was converted to lower case, as the chapter's is. The file records
+            it, so that other programs can clean prefixes likewise.
+        fold_whitespace: whether runs of white space in it were replaced with single spaces, as in
+            the chapter's. The file records it too.
+        float32: keep the parameters of a page (``html``) in single precision. Otherwise they are
+            rounded to half precision, which makes the page half as large. The other formats always
+            keep them.
 
     Raises:
-        ExportError: if the model is one that the format cannot hold, if it
-            has no values yet, if ``path`` exists or cannot be made, or if what
-            was to be written does not compute what the model does.
-        ValueError: if the format is unknown, or the model was made for another
-            vocabulary.
+        ExportError: if the format does not support the model, if a parameter has no value yet, if
+            ``path`` exists or cannot be created, or if the exported network computes something
+            else.
+        ValueError: if the format is unknown, or the model was made for another vocabulary.
         ImportError: if a package that the format needs is missing.
         OSError: if the file cannot be written.
 
@@ -100,11 +97,11 @@ def export_run(
     checkpoint: str = "best",
     float32: bool = False,
 ) -> None:
-    """Write the model of a run into a file for other programs; see ``export_model``.
+    """Write the model of a run to a file for other programs; see ``export_model``.
 
     Args:
         directory: of a run of ``train``.
-        path: of the file. It must not exist.
+        path: the file to create. It must not exist.
         format: ``"onnx"``, ``"safetensors"`` or ``"html"``.
         checkpoint: "best" or "last".
         float32: as in ``export_model``.
@@ -130,7 +127,7 @@ def export_run(
 
 
 def check_output(path: Path, format: str) -> None:
-    """Refuse, before anything is computed, what cannot be written.
+    """Check the format and the path before anything is computed.
 
     Raises:
         ValueError: if the format is unknown.
@@ -148,7 +145,7 @@ def check_output(path: Path, format: str) -> None:
 
 
 def write_export(export: Export, path: Path, format: str, *, float32: bool = False) -> None:
-    """Write a model in a format, all of it or nothing."""
+    """Write a model in a format, completely or not at all."""
     module: Any = importlib.import_module(f".{format}", __name__)
     options = {"float32": float32} if format == "html" else {}
     with atomic_file(path) as file:
@@ -156,12 +153,12 @@ def write_export(export: Export, path: Path, format: str, *, float32: bool = Fal
 
 
 def missing(error: ImportError, format: str, needs: str) -> ImportError:
-    """The error that a package is missing which a format needs, with the command that helps.
+    """Return an error that says how to install the packages that a format needs.
 
     Args:
-        error: what importing the package gave.
-        format: the name of the extra is the same.
-        needs: the packages, in words.
+        error: raised by the import.
+        format: also the name of the extra.
+        needs: names the packages.
     """
     return ImportError(
         f"the format {format} needs {needs} ({error}): pip install 'd2l_deeprnn[{format}]'"

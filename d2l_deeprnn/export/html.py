@@ -1,13 +1,14 @@
 """A page on which the model writes in a browser: one file, which loads nothing and sends nothing.
 
-The folder ``page`` has its parts: the network in JavaScript, what it is operated with, and how it
-looks. No other program's code is in it.
+Its parts are in the folder ``page``: the network in JavaScript, the controls, and the style. It
+contains no code of other programs.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from html import escape
@@ -20,9 +21,9 @@ from .._version import __version__
 from ..files import package_data, printable
 from ..text.corpora import KNOWN_TEXTS
 from . import ExportError
-from .network import WEIGHTS, Export, Layer, Network
+from .network import WEIGHTS, Export, Layer
 
-# Little-endian, whatever machine writes it.
+# Little-endian on every machine.
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 CELLS = {
     "lstm": "LSTM layer",
@@ -30,43 +31,22 @@ CELLS = {
     "rnn_tanh": "plain recurrent layer (tanh)",
     "rnn_relu": "plain recurrent layer (ReLU)",
 }
-PRECISION = {
-    "float16": "in half precision",
-    "float32": "in single precision",
-}
+PRECISION = {"float16": "in half precision", "float32": "in single precision"}
 ABOUT_PRECISION = {
     "float16": "its parameters are rounded to half precision (16 bits each), which makes the file "
-    "half as large. Long texts can therefore differ from what the model itself writes.",
-    "float32": "its parameters are the model's own, in single precision (32 bits each). At "
-    "temperature 0 it writes what <code>d2l-deeprnn generate</code> does, unless two characters "
-    "are as likely as each other to six digits.",
+    "half as large. So long texts can differ from those of the model itself.",
+    "float32": "its parameters have single precision (32 bits each), like the model's. At "
+    "temperature 0 it writes the same as <code>d2l-deeprnn generate</code>, unless two characters "
+    "are equally likely to six digits.",
 }
 _ICON = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" \
 fill="#1f5fa3"/><path d="M8 9h4v14H8zm6 5h4v9h-4zm6-8h4v17h-4z" fill="#fff"/></svg>"""
 
 
-def write(
-    export: Export,
-    file: BinaryIO,
-    *,
-    float32: bool = False,
-    title: Optional[str] = None,
-    beginning: str = "",
-) -> None:
-    """Write a model as a page for a browser.
-
-    Args:
-        export: the model.
-        file: a binary file to write to.
-        float32, title, beginning: as in ``web_page``.
-
-    Raises:
-        ExportError, TypeError: as ``web_page``; nothing has been written then.
-    """
-    page = web_page(export, float32=float32, title=title, beginning=beginning)
-    # What UTF-8 cannot hold, which a title may have from a file's name, is written as escapes.
-    file.write(page.encode("utf-8", "backslashreplace"))
+def write(export: Export, file: BinaryIO, *, float32: bool = False) -> None:
+    """Write a model as a page for a browser; see ``web_page``."""
+    file.write(web_page(export, float32=float32).encode("utf-8"))
 
 
 def web_page(
@@ -78,20 +58,14 @@ def web_page(
         export: the model.
         float32: keep the parameters in single precision. Otherwise they are rounded to half
             precision, which makes the page half as large.
-        title: of the page; by default it names the text that the model was trained on, where
-            that is known.
-        beginning: what stands in the field for the beginning of a text when the page is opened.
+        title: by default it names the text that the model was trained on, if that is known.
+        beginning: initial value of the field for the beginning of a text.
 
     Raises:
         ExportError: if a parameter is too large for half precision, or if the vocabulary has no
             characters.
-        TypeError: if ``title`` or ``beginning`` is not a string.
     """
     dtype = "float32" if float32 else "float16"
-    title = _title(export) if title is None else title
-    for name, value in [("title", title), ("beginning", beginning)]:
-        if not isinstance(value, str):
-            raise TypeError(f"{name} must be a string, not {value!r}")
     style = _part("page.css")
     script = '"use strict";\n' + _part("network.js") + _part("page.js")
     return _filled(
@@ -102,10 +76,10 @@ def web_page(
         ),
         version=escape(__version__),
         icon=escape("data:image/svg+xml;base64," + _base64(_ICON.encode("ascii"))),
-        title=escape(printable(title)),
+        title=escape(printable(_title(export) if title is None else title)),
         style=style,
-        description=escape(f"{_described(export)} {PRECISION[dtype]}."),
-        # The first line break in a text field is dropped by whoever reads the page.
+        description=escape(f"{_description(export)} {PRECISION[dtype]}."),
+        # Browsers drop the first line break in a text field.
         beginning="\n" + escape(beginning),
         precision=ABOUT_PRECISION[dtype],
         cleaning=_cleaning(export),
@@ -119,7 +93,7 @@ def _part(name: str) -> str:
 
 
 def _filled(template: str, **parts: str) -> str:
-    """A template with its parts in place; what is in a part stays as it is."""
+    """Return a template with its parts filled in; a part may contain anything."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], template)
 
 
@@ -128,18 +102,18 @@ def _base64(data: bytes) -> str:
 
 
 def _source(text: str) -> str:
-    """A script or a style as the Content-Security-Policy names it: it and no other is run."""
+    """Return the name by which the Content-Security-Policy allows a script or a style."""
     return f"'sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}'"
 
 
 def _json(value: Any) -> str:
-    """JSON that can stand in a script element: in ASCII, and with nothing that could end it."""
+    """Return JSON for a script element: in ASCII, and with nothing that could end the element."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _model(export: Export, dtype: str) -> Dict[str, Any]:
-    """What the scripts of the page read."""
+    """Return the model as the page's scripts read it."""
     tokens = [token if len(token) == 1 else None for token in export.vocab.idx_to_token]
     if not any(tokens):
         raise ExportError("the vocabulary has no characters, so the page could not write anything")
@@ -167,7 +141,7 @@ def _model(export: Export, dtype: str) -> Dict[str, Any]:
 
 
 def _numbers(name: str, array: np.ndarray, dtype: str) -> str:
-    """An array, row by row, in base64."""
+    """Return an array, row by row, in base64."""
     with np.errstate(over="ignore"):
         rounded = array.astype(DTYPES[dtype])
     if not np.isfinite(rounded).all():
@@ -187,40 +161,33 @@ def _title(export: Export) -> str:
     return "A recurrent network trained on " + (f"{', '.join(first)} and " if first else "") + last
 
 
-def _described(export: Export) -> str:
+def _description(export: Export) -> str:
     network = export.network
     num_characters = sum(len(token) == 1 for token in export.vocab.idx_to_token)
+    arrays = [getattr(layer, name) for layer in network.layers for name in WEIGHTS]
+    size = sum(array.size for array in [*arrays, network.dense_weight, network.dense_bias])
     return (
-        f"{_layers(network.layers)}, {num_characters:,} characters, {_size(network):,} parameters"
+        f"{_layers(network.layers)}, {num_characters:,} characters, {size:,} parameters"
     ).replace("1 characters", "1 character")
 
 
 def _layers(layers: List[Layer]) -> str:
-    """Layers in words, alike ones together."""
-    words: List[str] = []
-    counts: List[int] = []
-    for layer in layers:
-        one = f"{CELLS[layer.mode]} of {layer.num_hiddens:,} hidden units"
-        one += " with a residual connection" if layer.residual else ""
-        if words and words[-1] == one:
-            counts[-1] += 1
-        else:
-            words.append(one)
-            counts.append(1)
-    return ", then ".join(
-        f"{n} {one.replace('layer', 'layers', 1) if n > 1 else one}"
-        for n, one in zip(counts, words)
-    )
+    """Describe layers, equal ones together."""
 
+    def describe(layer: Layer) -> str:
+        residual = " with a residual connection" if layer.residual else ""
+        return f"{CELLS[layer.mode]} of {layer.num_hiddens:,} hidden units{residual}"
 
-def _size(network: Network) -> int:
-    arrays = [getattr(layer, name) for layer in network.layers for name in WEIGHTS]
-    return sum(array.size for array in [*arrays, network.dense_weight, network.dense_bias])
+    parts = []
+    for description, equal in itertools.groupby(map(describe, layers)):
+        n = len(list(equal))
+        parts.append(f"{n} {description.replace('layer', 'layers', 1) if n > 1 else description}")
+    return ", then ".join(parts)
 
 
 def _cleaning(export: Export) -> str:
-    done = ["turned into lower case"] * export.lower
+    done = ["converted to lower case"] * export.lower
     done += ["freed of line breaks and repeated blanks"] * export.fold_whitespace
     if not done:
         return "A beginning is read as it was typed."
-    return f"A beginning is {' and '.join(done)}, as the text was that the model learnt from."
+    return f"A beginning is {' and '.join(done)}, as the model's text was."

@@ -1,4 +1,4 @@
-"""The way back: models from files that ``export`` wrote, or PyTorch has written anew."""
+"""Import models from safetensors files written by ``export`` or re-saved by PyTorch."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from . import ExportError
 from .network import Network, compare, recurrent_parameters
 from .safetensors import Contents, read
 
-CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn"}  # of a run's settings
-# In place of the text's name where the file does not know it.
-UNKNOWN_TEXT = "unknown"
+CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn"}  # mode -> cell in a run's settings
+UNKNOWN_TEXT = "unknown"  # in place of the text's name, if the file does not have it
 
 
 class ImportedModel(NamedTuple):
-    """A model that was imported, and what belongs to it.
+    """An imported model with its vocabulary.
 
     Attributes:
         model: around a fused layer of Gluon.
-        vocab: that it was trained with.
-        lower: whether its text was turned into lower case.
-        fold_whitespace: whether white space in it was turned into single spaces.
-        source: where it comes from, as far as the file says.
+        vocab: the vocabulary that it was trained with.
+        lower: whether its text was converted to lower case.
+        fold_whitespace: whether runs of white space in it were replaced with single spaces.
+        source: the model's origin, if the file has it.
     """
 
     model: RNNModel
@@ -47,12 +46,12 @@ def import_model(path: PathLike) -> ImportedModel:
     """Read a model from a safetensors file.
 
     Args:
-        path: of a file that ``export_model`` or ``export_run`` wrote, or that
-            another program did with the same metadata. Nothing in it is run.
+        path: a file that ``export_model`` or ``export_run`` wrote, or another program with the
+            same metadata. Nothing in it is executed.
 
     Returns:
-        The model, equal to the bit to the one that was exported, on the device
-        of ``try_gpu``; and what belongs to it.
+        The model, equal to the bit to the one that was exported, on the device of ``try_gpu``, with
+        its vocabulary.
 
     Raises:
         ExportError: if the file is missing, damaged, or not such a file.
@@ -76,31 +75,31 @@ def import_model(path: PathLike) -> ImportedModel:
     """
     contents = read(user_path(path))
     network, first = contents.network, contents.network.layers[0]
-    kinds = {"lstm": gluon.rnn.LSTM, "gru": gluon.rnn.GRU}
-    options: Dict[str, Any] = {"num_layers": len(network.layers), "input_size": len(contents.vocab)}
-    if first.mode.startswith("rnn_"):
-        options["activation"] = first.mode[len("rnn_") :]
-    layer = kinds.get(first.mode, gluon.rnn.RNN)(first.num_hiddens, **options)
-    model = RNNModel(layer, len(contents.vocab))
+    kind, _, activation = first.mode.partition("_")
+    kinds = {"lstm": gluon.rnn.LSTM, "gru": gluon.rnn.GRU, "rnn": gluon.rnn.RNN}
+    options: Dict[str, Any] = {"activation": activation} if activation else {}
+    size = len(contents.vocab)
+    layer = kinds[kind](first.num_hiddens, len(network.layers), input_size=size, **options)
+    model = RNNModel(layer, size)
     _set_values(model, network)
     return ImportedModel(model, *contents[1:])
 
 
 def import_run(path: PathLike, out: PathLike) -> None:
-    """Make a run of a model in a safetensors file, which has the model's loss to the bit.
+    """Make a run from a model in a safetensors file.
 
-    The run can be evaluated, write, be exported again and, where the file says on
-    which text the model was trained, be trained further. The optimizer and the
-    random generators then start anew: a file for other programs does not hold them.
+    The run has the model's parameters to the bit. It can be evaluated, generate, and be exported
+    again. If the file names the text that the model was trained on, it can be trained further: with
+    a new optimizer and new random numbers, since the file does not contain their state.
 
     Args:
         path: as in ``import_model``.
         out: directory of the run. It must not exist, or be empty.
 
     Raises:
-        ExportError, ImportError: as ``import_model``; an ExportError also for a
-            cell that runs do not have, which is an RNN with relu.
-        RunError: if the directory is not empty, or something else is in its place.
+        ExportError, ImportError: as ``import_model``; an ExportError also for an RNN with relu,
+            which runs do not have.
+        RunError: if the directory is not empty, or is not a directory.
         OSError: if a file cannot be written.
     """
     path, out = user_path(path), user_path(out)
@@ -126,7 +125,7 @@ def import_run(path: PathLike, out: PathLike) -> None:
 
 
 def _set_values(model: RNNModel, network: Network) -> None:
-    """Give a model the parameters of a network, and make sure that it computes the same."""
+    """Set the parameters of a model to a network's, and check that it computes the same."""
     model.initialize(ctx=try_gpu())
     for layer, parameters in zip(network.layers, recurrent_parameters(model.rnn)):
         for name, param in parameters.items():
@@ -141,7 +140,7 @@ def _set_values(model: RNNModel, network: Network) -> None:
 
 
 def _settings(contents: Contents) -> TrainSettings:
-    """The settings of the run that the model comes from, or as many of them as are known."""
+    """Return the settings of the model's run, or as many as are known."""
     layers = contents.network.layers
     mode = layers[0].mode
     if mode not in CELLS:
@@ -159,17 +158,17 @@ def _settings(contents: Contents) -> TrainSettings:
     if "settings" not in contents.source:
         return TrainSettings(corpus=(UNKNOWN_TEXT,), **known)
     settings = from_dict(contents.source["settings"])
-    odd = [name for name, value in known.items() if getattr(settings, name) != value]
-    if odd:
-        raise SettingsError(
-            f"{odd[0]} is {getattr(settings, odd[0])!r} in its settings, but {known[odd[0]]!r} in "
-            "its layers or its cleaning"
-        )
+    for name, value in known.items():
+        if getattr(settings, name) != value:
+            raise SettingsError(
+                f"{name} is {getattr(settings, name)!r} in its settings, but {value!r} in its "
+                "layers or its cleaning"
+            )
     return settings
 
 
 def _text(contents: Contents) -> Mapping[str, Any]:
-    """What is known of the text that the model was trained on."""
+    """Return what is known of the text that the model was trained on."""
     if "settings" not in contents.source:
         return {"sha256": None, "vocab_size": len(contents.vocab)}
     text: Dict[str, Any] = contents.source["text"]

@@ -1,4 +1,4 @@
-"""What a model computes, in arrays of NumPy: what all formats are written from."""
+"""The network that a model computes, as NumPy arrays. All formats are written from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from .._mxnet import autograd, gluon, nd
 from .._mxnet.blocks import FUSED, activations, describe, is_unmodified
 from .._mxnet.context import device_of
 from .._version import __version__
-from ..nn.deepgates import DeepGateLSTMCell
 from ..nn.model import RNNModel, check_vocab
 from ..nn.stacked import StackedRNN
 from ..text.vocab import Vocab
@@ -21,27 +20,34 @@ from ..training.runs import LoadedRun
 from . import ExportError
 
 FORMAT_VERSION = "1"  # of the metadata
-# Largest difference to the model, as a part of the largest number.
+# Largest difference from the model, relative to the largest value.
 TOLERANCE = 1e-5
-# Relative errors of parameters that change the results of a network about ten times as much as
-# computing in float32 does, whatever its weights.
+# A relative error of the parameters that changes the results of any network about ten times as much
+# as computing in float32 does.
 PERTURBATION = 2.0**-17
-# Scores that are compared at a time; they decide memory, not results.
+# Scores that are compared at a time; this limits memory.
 NUM_SCORES = 2**22
 STACKS = (gluon.rnn.SequentialRNNCell, gluon.rnn.HybridSequentialRNNCell)
 WEIGHTS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-# What computes scores and the new state from token indices and a state; see Network.forward.
-Compute = Callable[[np.ndarray, Sequence[np.ndarray]], Tuple[np.ndarray, Sequence[np.ndarray]]]
+# Cells with their activations: of the output, then of the gates.
+CELLS = {
+    (gluon.rnn.LSTMCell, "tanh", "sigmoid"): "lstm",
+    (gluon.rnn.GRUCell,): "gru",
+    (gluon.rnn.RNNCell, "tanh"): "rnn_tanh",
+    (gluon.rnn.RNNCell, "relu"): "rnn_relu",
+}
+Outputs = Tuple[np.ndarray, Sequence[np.ndarray]]  # scores and the new state
+Compute = Callable[[np.ndarray, Sequence[np.ndarray]], Outputs]  # as Network.forward
 
 
 class Layer(NamedTuple):
     """A recurrent layer, with Gluon's parameters.
 
     Attributes:
-        mode: ``lstm``, ``gru`` (the reset gate acts after the product with
-            h2h_weight), ``rnn_tanh`` or ``rnn_relu``.
-        i2h_weight: (gates * num_hiddens, inputs of the layer); the gates stand
-            in the order i, f, c, o in an LSTM and r, z, h in a GRU.
+        mode: ``lstm``, ``gru`` (the reset gate acts after the product with h2h_weight),
+            ``rnn_tanh`` or ``rnn_relu``.
+        i2h_weight: (gates * num_hiddens, inputs of the layer). The order of the gates is i, f, c, o
+            in an LSTM and r, z, h in a GRU.
         h2h_weight: (gates * num_hiddens, num_hiddens).
         i2h_bias, h2h_bias: (gates * num_hiddens,).
         residual: whether the layer's inputs are added to its outputs.
@@ -61,15 +67,15 @@ class Layer(NamedTuple):
 
     @property
     def state_names(self) -> Tuple[str, ...]:
-        """What the layer's state consists of."""
+        """Names of the arrays in the layer's state."""
         return ("h", "c") if self.mode == "lstm" else ("h",)
 
     def step(self, products: np.ndarray, state: Sequence[np.ndarray]) -> Tuple[np.ndarray, ...]:
-        """The new state after one time step.
+        """Return the state after one time step.
 
         Args:
             products: the inputs times ``i2h_weight``, (batch_size, gates * num_hiddens).
-            state: arrays (batch_size, num_hiddens), as ``state_names`` names them.
+            state: arrays (batch_size, num_hiddens), in the order of ``state_names``.
         """
         of_inputs = products + self.i2h_bias
         of_state = state[0] @ self.h2h_weight.T + self.h2h_bias
@@ -86,10 +92,10 @@ class Layer(NamedTuple):
 
 
 class Network(NamedTuple):
-    """All that an ``RNNModel`` computes with.
+    """The parameters of an ``RNNModel``.
 
     Attributes:
-        layers: the one that reads the characters first.
+        layers: recurrent layers; the first one reads the characters.
         dense_weight: of the output layer, (vocab_size, num_hiddens).
         dense_bias: (vocab_size,).
     """
@@ -105,7 +111,7 @@ class Network(NamedTuple):
 
     @property
     def states(self) -> Dict[str, int]:
-        """The arrays of the state, layer by layer: name -> hidden units."""
+        """Names of the arrays in the state, layer by layer, with their hidden units."""
         return {
             f"l{i}_{name}": layer.num_hiddens
             for i, layer in enumerate(self.layers)
@@ -115,11 +121,11 @@ class Network(NamedTuple):
     def forward(
         self, tokens: np.ndarray, state: Sequence[np.ndarray]
     ) -> Tuple[np.ndarray, List[np.ndarray]]:
-        """What the model computes, step by step, in float64.
+        """Compute what the model computes, step by step, in float64.
 
         Args:
             tokens: indices, (batch_size, num_steps).
-            state: arrays (batch_size, num_hiddens), as ``states`` names them.
+            state: arrays (batch_size, num_hiddens), in the order of ``states``.
 
         Returns:
             Scores (batch_size, num_steps, vocab_size), and the new state.
@@ -130,7 +136,7 @@ class Network(NamedTuple):
             X, begin = np.empty(0), 0
             for layer in self.layers:
                 end = begin + len(layer.state_names)
-                # The first layer's inputs are one-hot vectors, which select columns of its weight.
+                # The first layer's inputs are one-hot: they select columns of its weight.
                 products = X @ layer.i2h_weight.T if begin else layer.i2h_weight.T[column]
                 new[begin:end] = layer.step(products, new[begin:end])
                 if layer.residual:
@@ -140,7 +146,7 @@ class Network(NamedTuple):
                     X = new[begin]
                 begin = end
             outputs.append(X)
-        # All steps at once: NumPy makes a copy of the weight in float64 for each product.
+        # All steps at once, because NumPy copies the weight in float64 for each product.
         scores = np.concatenate(outputs) @ self.dense_weight.T
         scores += self.dense_bias
         return scores.reshape(*tokens.T.shape, self.vocab_size).swapaxes(0, 1), new
@@ -148,9 +154,9 @@ class Network(NamedTuple):
     def perturbed(self, random: np.random.RandomState) -> Network:
         """Return the network with errors in its parameters that exceed those of float32.
 
-        Each weight changes relative to itself. The bias of a layer changes relative to 1, as the
-        errors of an activation function do: ONNX Runtime's tanh is wrong by up to 1e-7 where its
-        value is small, too.
+        The error of a weight is relative to its value. The error of a layer's bias is relative to
+        1, as that of an activation function is: ONNX Runtime's tanh is wrong by up to 1e-7, also
+        if its value is small.
         """
 
         def change(array: np.ndarray, least: float = 0.0) -> np.ndarray:
@@ -169,15 +175,15 @@ class Network(NamedTuple):
 
 
 class Export(NamedTuple):
-    """What a format is given to write.
+    """A model to be written in a format.
 
     Attributes:
         model: the model itself, to compare with; see ``compare``.
-        network: what it computes.
-        vocab: that it was trained with.
-        lower: whether its text was turned into lower case.
-        fold_whitespace: whether white space in it was turned into single spaces.
-        source: where the model comes from, as far as that is known; JSON values.
+        network: the network that it computes.
+        vocab: the vocabulary that it was trained with.
+        lower: whether its text was converted to lower case.
+        fold_whitespace: whether runs of white space in it were replaced with single spaces.
+        source: the model's origin, if known; JSON values.
     """
 
     model: RNNModel
@@ -196,17 +202,17 @@ class Export(NamedTuple):
         fold_whitespace: bool,
         source: Optional[Mapping[str, Any]] = None,
     ) -> Export:
-        """Read a model, and make sure that what was read computes the same."""
+        """Read a model, and check that the network computes the same."""
         network = read_network(model)
         check_vocab(model, vocab)
-        odd = [token for token in vocab.idx_to_token if not isinstance(token, str)]
-        if odd:
-            raise ExportError(f"the vocabulary must hold strings to be exported, not {odd[0]!r}")
+        for token in vocab.idx_to_token:
+            if not isinstance(token, str):
+                raise ExportError(f"the vocabulary must hold strings to be exported, not {token!r}")
         compare(model, network, network.forward)
         return cls(model, network, vocab, lower, fold_whitespace, dict(source or {}))
 
     def metadata(self) -> Dict[str, str]:
-        """What stands in the file beside the parameters: names and JSON, in ASCII."""
+        """Return what the file contains besides the parameters: names and JSON, in ASCII."""
         layers = [
             {
                 "cell": layer.mode,
@@ -227,9 +233,9 @@ class Export(NamedTuple):
 
 
 def source_of_run(directory: Path, run: LoadedRun, checkpoint: str) -> Dict[str, Any]:
-    """Where the model of a run comes from: its settings, its text, and how far it had come.
+    """Return the origin of a run's model: its settings, its text and its history.
 
-    The absolute paths of its texts are left out: they are nobody else's business.
+    The absolute paths of its texts are private, and left out.
     """
     config = read_config(directory)
     assert config is not None
@@ -242,38 +248,37 @@ def source_of_run(directory: Path, run: LoadedRun, checkpoint: str) -> Dict[str,
     }
 
 
-# Reading a model.
+# Reading a model ------------------------------------------------------------------------------
 
 
 def read_network(model: Any) -> Network:
-    """Read what a model computes.
+    """Return the network that a model computes.
 
     Raises:
-        ExportError: if that cannot be known, if no format has it, or if the
-            model has no values yet, or such as are not finite or not float32.
+        ExportError: if the model may compute something else, if no format supports it, or if a
+            parameter has no value yet, is not finite or is not float32.
     """
-    _check_type(model, (RNNModel,), "the model")
+    _check_type(model, RNNModel, "the model")
     dense = model.dense
-    _check_type(dense, (gluon.nn.Dense,), "model.dense")
+    _check_type(dense, gluon.nn.Dense, "model.dense")
     if dense.act is not None:
         raise ExportError("model.dense has an activation, but scores must not have one: remove it")
     layers = _layers(model.rnn, "model.rnn")
     if not layers:
         raise ExportError("model.rnn has no recurrent layer: there is nothing to export")
-    num_hiddens = layers[-1].num_hiddens
     weight = _value(dense.weight)
     bias = np.zeros(len(weight), np.float32) if dense.bias is None else _value(dense.bias)
-    if weight.shape != (model.vocab_size, num_hiddens):
+    if weight.shape != (model.vocab_size, layers[-1].num_hiddens):
         raise ExportError(
             f"model.dense has a weight of shape {weight.shape}, but a model of "
-            f"{model.vocab_size} characters and {num_hiddens} hidden units needs "
-            f"{(model.vocab_size, num_hiddens)}"
+            f"{model.vocab_size} characters and {layers[-1].num_hiddens} hidden units needs "
+            f"{(model.vocab_size, layers[-1].num_hiddens)}"
         )
     return Network(layers, weight, bias)
 
 
 def recurrent_parameters(rnn: Any) -> List[Dict[str, gluon.Parameter]]:
-    """The parameters of a fused layer or a ``StackedRNN``, layer by layer, as ``WEIGHTS``."""
+    """Return the parameters of a fused layer or a ``StackedRNN``, level by level."""
     if type(rnn) is StackedRNN:
         return [recurrent_parameters(level)[0] for level in rnn.levels]
     return [
@@ -282,17 +287,16 @@ def recurrent_parameters(rnn: Any) -> List[Dict[str, gluon.Parameter]]:
     ]
 
 
-def _check_type(block: Any, types: Sequence[type], what: str) -> None:
-    if type(block) not in types:
-        names = " or ".join(kind.__name__ for kind in types)
+def _check_type(block: Any, expected: type, what: str) -> None:
+    if type(block) is not expected:
         raise ExportError(
-            f"{what} has the class {type(block).__name__}, but only {names} itself can be "
-            "exported: a subclass may compute anything"
+            f"{what} has the class {type(block).__name__}, but only {expected.__name__} itself can "
+            "be exported: a subclass may compute anything"
         )
-    _check_unchanged(block, what)
+    _check_unmodified(block, what)
 
 
-def _check_unchanged(block: Any, what: str) -> None:
+def _check_unmodified(block: Any, what: str) -> None:
     if not is_unmodified(block):
         raise ExportError(
             f"{what} has hooks or replaced methods, which the export would lose: remove them first"
@@ -300,26 +304,23 @@ def _check_unchanged(block: Any, what: str) -> None:
 
 
 def _layers(rnn: Any, what: str) -> List[Layer]:
-    """The layers of a recurrent layer or cell."""
+    """Return the layers of a recurrent layer or cell; ``what`` names it in errors."""
     kind = type(rnn)
-    _check_unchanged(rnn, what)
-    if kind in FUSED or kind is StackedRNN:
-        levels = rnn.levels if kind is StackedRNN else [rnn]
-        for level in levels:
-            _check_type(level, FUSED, what)
-            _check_fused(level, what)
-        modes = [
-            describe(level).mode for level in levels for _ in range(describe(level).num_layers)
-        ]
-        return [
-            Layer(mode, **_values(parameters))
-            for mode, parameters in zip(modes, recurrent_parameters(rnn))
-        ]
+    _check_unmodified(rnn, what)
+    if kind is StackedRNN:
+        return [layer for level in rnn.levels for layer in _layers(level, what)]
+    if kind in FUSED:
+        described = describe(rnn)
+        if described.bidirectional or described.projected or described.clipped:
+            raise ExportError(
+                f"{what} cannot be exported: it is bidirectional, has a projection_size, or clips "
+                "its state"
+            )
+        return [_layer(described.mode, parameters) for parameters in recurrent_parameters(rnn)]
     if kind in STACKS:
         cells = [_layers(rnn[i], f"{what}[{i}]") for i in range(len(rnn))]
         return [layer for layers in cells for layer in layers]
-    # Both act in training only.
-    if kind is gluon.rnn.DropoutCell:
+    if kind is gluon.rnn.DropoutCell:  # acts in training only, as ZoneoutCell does
         return []
     if kind is gluon.rnn.ZoneoutCell:
         return _layers(rnn.base_cell, f"the base cell of {what}")
@@ -331,50 +332,22 @@ def _layers(rnn: Any, what: str) -> List[Layer]:
                 "be exported"
             )
         return [base[0]._replace(residual=True)]
-    mode = _mode_of_cell(rnn, what)
-    return [Layer(mode, **_values({name: getattr(rnn, name) for name in WEIGHTS}))]
-
-
-def _values(parameters: Mapping[str, gluon.Parameter]) -> Dict[str, Any]:
-    return {name: _value(param) for name, param in parameters.items()}
-
-
-def _check_fused(layer: Any, what: str) -> None:
-    described = describe(layer)
-    if described.bidirectional:
-        raise ExportError(f"{what} is bidirectional, so it cannot generate text")
-    if described.projected:
-        raise ExportError(f"{what} has a projection_size, which no export format supports")
-    if described.clipped:
-        raise ExportError(f"{what} clips its state, which no export format supports")
-    if described.layout != "TNC":
-        raise ExportError(f"{what} must have the layout 'TNC', not {described.layout!r}")
-
-
-def _mode_of_cell(cell: Any, what: str) -> str:
-    kind, acts = type(cell), activations(cell)
-    if kind is gluon.rnn.LSTMCell and acts == ["tanh", "sigmoid"]:
-        return "lstm"
-    if kind is gluon.rnn.GRUCell and acts in ([], ["tanh"], ["tanh", "sigmoid"]):
-        return "gru"
-    if kind is gluon.rnn.RNNCell and acts in (["tanh"], ["relu"]):
-        return f"rnn_{acts[0]}"
-    if kind in (gluon.rnn.LSTMCell, gluon.rnn.GRUCell, gluon.rnn.RNNCell):
+    acts = activations(rnn)
+    mode = CELLS.get((kind, *acts))
+    if mode is None:
+        with_acts = f" with the activations {acts}" if acts else ""
         raise ExportError(
-            f"{what} is a {kind.__name__} with the activations {acts}; only tanh and sigmoid, and "
-            "relu in an RNNCell, can be exported"
+            f"{what} is a {kind.__name__}{with_acts}, which cannot be exported. These can: LSTM, "
+            "GRU and RNN of gluon.rnn, StackedRNN, LSTMCell, GRUCell and RNNCell with tanh and "
+            "sigmoid, RNNCell with relu, and stacks, DropoutCell, ZoneoutCell and ResidualCell of "
+            "such cells"
         )
-    if kind is DeepGateLSTMCell:
-        if len(cell.collect_params().keys()) == len(WEIGHTS):
-            return "lstm"
-        raise ExportError(
-            f"{what} is a DeepGateLSTMCell with gate_depth above 1, which no export format supports"
-        )
-    raise ExportError(
-        f"{what} is a {kind.__name__}, which cannot be exported. These can: LSTM, GRU and RNN of "
-        "gluon.rnn, StackedRNN, LSTMCell, GRUCell, RNNCell, DeepGateLSTMCell of depth 1, and "
-        "stacks, DropoutCell, ZoneoutCell and ResidualCell of such cells"
-    )
+    return [_layer(mode, {name: getattr(rnn, name) for name in WEIGHTS})]
+
+
+def _layer(mode: str, parameters: Mapping[str, gluon.Parameter]) -> Layer:
+    values: Dict[str, Any] = {name: _value(param) for name, param in parameters.items()}
+    return Layer(mode, **values)
 
 
 def _value(param: Any) -> np.ndarray:
@@ -399,32 +372,32 @@ def _sigmoid(a: np.ndarray) -> np.ndarray:
     return result
 
 
-# Comparing.
+# Comparing ------------------------------------------------------------------------------------
 
 
 def compare(
     model: RNNModel, network: Network, compute: Compute, what: str = "the exported network"
 ) -> None:
-    """Make sure that something computes what a model does, on random tokens and states.
+    """Check on random tokens and states that a computation gives the same results as a model.
 
     Every token of the vocabulary is read at least once.
 
     Args:
         model: the model.
-        network: what was read from it; the names and sizes of states are its.
-        compute: takes and returns what ``network.forward`` does.
-        what: it is, for the message.
+        network: read from it; gives the names and sizes of states.
+        compute: has the arguments and results of ``network.forward``.
+        what: names ``compute`` in the error.
 
     Raises:
-        ExportError: if it differs by more than rounding can, in a network of this sensitivity.
+        ExportError: if the results differ by more than rounding can, in a network this sensitive.
     """
     random = np.random.RandomState(0)
-    begun = _by_layer(network, model.begin_state(batch_size=2, ctx=device_of(model)))
-    if any(array.any() for array in begun):
+    initial_state = _by_layer(network, model.begin_state(batch_size=2, ctx=device_of(model)))
+    if any(array.any() for array in initial_state):
         raise ExportError("the model's begin_state must be all zeros: export formats have no other")
     perturbed = network.perturbed(random)
     # Two steps are enough to check the state; with more, some networks amplify rounding errors.
-    # There are many rows, so that not all numbers of a state are small by chance.
+    # With many rows, not all values of a state are small by chance.
     for num_rows, num_steps in ((32, 1), (max(32, -(-network.vocab_size // 2)), 2)):
         tokens = np.resize(random.permutation(network.vocab_size), (num_rows, num_steps))
         state = [
@@ -435,47 +408,35 @@ def compare(
         for begin in range(0, num_rows, at_a_time):
             rows = slice(begin, begin + at_a_time)
             arguments = tokens[rows], [array[rows] for array in state]
-            expected = _call(model, network, *arguments)
-            exact, inexact = network.forward(*arguments), perturbed.forward(*arguments)
-            _compare(network, expected, compute(*arguments), exact, inexact, what)
-
-
-Outputs = Tuple[np.ndarray, Sequence[np.ndarray]]
-
-
-def _compare(
-    network: Network, expected: Outputs, found: Outputs, exact: Outputs, inexact: Outputs, what: str
-) -> None:
-    """Raise an ExportError if scores or states differ by more than rounding.
-
-    Args:
-        network: names the states.
-        expected: the model's.
-        found: those of what was made of the model.
-        exact: the network's in float64.
-        inexact: those of the perturbed network; they show what rounding can do.
-        what: the origin of ``found``, for the message.
-    """
-    for name, a, b, right, near in zip(
-        ["scores", *network.states],
-        *([scores, *states] for scores, states in (found, expected, exact, inexact)),
-    ):
-        difference = np.abs(a - b).max() if a.shape == b.shape else np.inf
-        if not difference <= TOLERANCE * np.abs(b).max() + np.abs(near - right).max():
-            raise ExportError(
-                f"{what} does not compute the same as the model: its {name} differ by up to "
-                f"{difference:.2g}, and the largest are {np.abs(b).max():.2g}; nothing was written"
-            )
+            results = [
+                compute(*arguments),
+                _call(model, network, *arguments),
+                network.forward(*arguments),
+                perturbed.forward(*arguments),
+            ]
+            # The perturbation shows how much rounding can change.
+            for name, found, expected, exact, inexact in zip(
+                ["scores", *network.states], *([scores, *new] for scores, new in results)
+            ):
+                same_shape = found.shape == expected.shape
+                difference = np.abs(found - expected).max() if same_shape else np.inf
+                largest = np.abs(expected).max()
+                if not difference <= TOLERANCE * largest + np.abs(inexact - exact).max():
+                    raise ExportError(
+                        f"{what} does not compute the same as the model: its {name} differ by up "
+                        f"to {difference:.2g}, and the largest are {largest:.2g}; nothing was "
+                        "written"
+                    )
 
 
 def _call(
     model: RNNModel, network: Network, tokens: np.ndarray, state: Sequence[np.ndarray]
 ) -> Tuple[np.ndarray, List[np.ndarray]]:
-    """Call a model as ``network.forward`` is called."""
+    """Call a model with the arguments and results of ``network.forward``."""
     ctx = device_of(model)
     arrays = [nd.array(array, ctx=ctx) for array in state]
     if not isinstance(model.rnn, gluon.rnn.RecurrentCell):
-        # H of all layers, and then C of all of them, in one array (num_layers, ...) each
+        # One array (num_layers, ...) for H of all layers, and one for C
         kinds = len(network.layers[0].state_names)
         arrays = [nd.stack(*arrays[kind::kinds], axis=0) for kind in range(kinds)]
     with autograd.pause(train_mode=False):
@@ -486,7 +447,7 @@ def _call(
 
 
 def _by_layer(network: Network, state: Sequence[nd.NDArray]) -> List[np.ndarray]:
-    """The arrays of a model's state as ``network.states`` names them."""
+    """Return the arrays of a model's state in the order of ``network.states``."""
     arrays = [array.asnumpy() for array in state]
     if len(arrays) == len(network.states) and arrays[0].ndim == 2:
         return arrays

@@ -1,8 +1,7 @@
 """ONNX: a graph that takes token indices and states and gives scores and states.
 
-MXNet's own exporter slices the parameters of deep LSTMs wrongly, so the graph
-is built here, one LSTM, GRU or RNN node a layer. What is written is the very
-bytes that ONNX Runtime has just run beside the model.
+MXNet's own exporter slices the parameters of deep LSTMs wrongly. So the graph is built here, with
+one LSTM, GRU or RNN node per layer. ONNX Runtime runs it beside the model before it is written.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import numpy as np
 from . import missing
 from .network import Export, Layer, Network, compare
 
-# Both are old enough for every runtime of the last years: ONNX 1.12, and ONNX Runtime 1.12.
+# Supported since ONNX 1.12 and ONNX Runtime 1.12.
 OPSET, IR_VERSION = 17, 8
-TOKENS, SCORES, NEW = "tokens", "scores", "new_"  # of an output state, before the input's name
-# Gluon's gates in the order in which ONNX has them: i, o, f, c of an LSTM; z, r, h of a GRU.
+TOKENS, SCORES, NEW = "tokens", "scores", "new_"  # new_: prefix of an output state
+# Gluon's gates in the order of ONNX: i, o, f, c in an LSTM; z, r, h in a GRU.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 OPERATORS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     "lstm": ("LSTM", {}),
@@ -30,10 +29,10 @@ OPERATORS: Dict[str, Tuple[str, Dict[str, Any]]] = {
 
 
 def runtime() -> Any:
-    """ONNX Runtime, which tells nobody about the models that it is given.
+    """Import ONNX Runtime without telemetry.
 
-    From 1.29 on it reports to its maker which models it opens, from threads of its own, and keeps
-    a number that identifies the machine, unless this variable is set before it is imported.
+    Unless this variable is set before the import, versions from 1.29 on report to Microsoft which
+    models they open, and store a number that identifies the machine.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -42,10 +41,10 @@ def runtime() -> Any:
 
 
 def write(export: Export, file: BinaryIO) -> None:
-    """Write a model, once ONNX Runtime has computed with it what the model does.
+    """Write a model, after checking that ONNX Runtime computes the same with the graph.
 
     Raises:
-        ExportError: if it does not.
+        ExportError: if it does not compute the same.
         ImportError: if onnx or onnxruntime is missing.
     """
     try:
@@ -109,9 +108,9 @@ def _model(network: Network) -> Any:
 
 
 def _add_layer(graph: _Graph, prefix: str, layer: Layer, inputs: str) -> str:
-    """Add a layer to a graph; returns the name of what it gives."""
+    """Add a layer to a graph; return the name of its output."""
     operator, attributes = OPERATORS[layer.mode]
-    # Each (1, ...): ONNX has an axis for the directions.
+    # The first axis, of length 1, is ONNX's axis of directions.
     graph.constant(f"{prefix}_W", _gates(layer, layer.i2h_weight)[None])
     graph.constant(f"{prefix}_R", _gates(layer, layer.h2h_weight)[None])
     biases = [_gates(layer, layer.i2h_bias), _gates(layer, layer.h2h_bias)]
@@ -120,12 +119,11 @@ def _add_layer(graph: _Graph, prefix: str, layer: Layer, inputs: str) -> str:
     for state in states:
         graph.node("Unsqueeze", [state, "axis_0"], [f"{state}_before"])
     parameters = [f"{prefix}_{name}" for name in ("W", "R", "B")]
-    before = [f"{state}_before" for state in states]
-    after = [f"{state}_after" for state in states]
     graph.node(
         operator,
-        [inputs, *parameters, "", *before],  # "": all rows are of the same length
-        [f"{prefix}_Y", *after],
+        # "": all rows have the same length
+        [inputs, *parameters, "", *(f"{state}_before" for state in states)],
+        [f"{prefix}_Y", *(f"{state}_after" for state in states)],
         hidden_size=layer.num_hiddens,
         **attributes,
     )
@@ -140,14 +138,14 @@ def _add_layer(graph: _Graph, prefix: str, layer: Layer, inputs: str) -> str:
 
 
 def _gates(layer: Layer, array: np.ndarray) -> np.ndarray:
-    """The rows of Gluon's gates in ONNX's order."""
+    """Return the rows of Gluon's gates in the order of ONNX."""
     order = GATES[layer.mode]
     gates = np.split(array, len(order))
     return np.concatenate([gates[i] for i in order])
 
 
 class _Graph:
-    """Nodes and constants, as they are added."""
+    """The nodes and constants of a graph."""
 
     def __init__(self) -> None:
         self.nodes: List[Any] = []

@@ -1,8 +1,7 @@
 """safetensors: parameters under the names that PyTorch gives them, without pickle.
 
-PyTorch's ``LSTM``, ``GRU`` and ``RNN`` have the gates in Gluon's order, two
-biases as Gluon has, and compute the GRU in Gluon's form: the parameters have
-other names, and are the same to the bit.
+PyTorch's ``LSTM``, ``GRU`` and ``RNN`` have the same order of gates as Gluon's, also two biases,
+and the same form of GRU. So the parameters have other names, and are the same to the bit.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from . import ExportError, missing
 from .network import FORMAT_VERSION, WEIGHTS, Export, Layer, Network
 
 NEEDS = "the package safetensors"
-# Gluon's name -> PyTorch's, to which the number of the layer is added.
+# Gluon's name -> PyTorch's, without the number of the layer.
 NAMES = dict(zip(WEIGHTS, ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")))
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 class Contents(NamedTuple):
-    """What a file holds; see ``Export``."""
+    """The contents of a file; see ``Export``."""
 
     network: Network
     vocab: Vocab
@@ -45,38 +44,35 @@ def write(export: Export, file: BinaryIO) -> None:
         import safetensors.numpy
     except ImportError as error:
         raise missing(error, "safetensors", NEEDS) from error
-    _check_alike(export.network.layers)
+    _check_equal_layers(export.network.layers)
     arrays = {}
     for i, layer in enumerate(export.network.layers):
-        for name, of_torch in NAMES.items():
-            arrays[f"rnn.{of_torch}{i}"] = getattr(layer, name)
+        for name, torch_name in NAMES.items():
+            arrays[f"rnn.{torch_name}{i}"] = getattr(layer, name)
     arrays["dense.weight"] = export.network.dense_weight
     arrays["dense.bias"] = export.network.dense_bias
-    # "pt" is what other programs ask for, to know that the names are PyTorch's.
+    # "pt" tells other programs that the names are PyTorch's.
     metadata = {"format": "pt", **export.metadata()}
     file.write(safetensors.numpy.save(arrays, metadata=metadata))
 
 
-def _check_alike(layers: Sequence[Layer]) -> None:
+def _check_equal_layers(layers: Sequence[Layer]) -> None:
     if any(layer.residual for layer in layers):
         raise ExportError("the model has a ResidualCell, which torch.nn lacks: use the format onnx")
     kinds = {(layer.mode, layer.num_hiddens) for layer in layers}
     if len(kinds) > 1:
-        words = ", ".join(f"{mode} with {size} units" for mode, size in sorted(kinds))
+        shown = ", ".join(f"{mode} with {size} units" for mode, size in sorted(kinds))
         raise ExportError(
-            f"the model's layers differ ({words}), but torch.nn needs equal ones: use the format "
+            f"the model's layers differ ({shown}), but torch.nn needs equal ones: use the format "
             "onnx"
         )
 
 
 def read(path: Path) -> Contents:
-    """Read what ``write`` wrote, or PyTorch has written anew with the same metadata.
-
-    Args:
-        path: of the file.
+    """Read a file that ``write`` wrote, or that PyTorch saved with the same metadata.
 
     Raises:
-        ExportError: if it is missing, damaged, or not such a file.
+        ExportError: if the file is missing, damaged, or not such a file.
         ImportError: if safetensors is missing.
     """
     try:
@@ -89,16 +85,14 @@ def read(path: Path) -> Contents:
         with safetensors.safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_metadata(metadata)
-            # Looked at before they are loaded: NumPy does not know all types that there are.
-            names = list(file.keys())
-            odd = {name: file.get_slice(name).get_dtype() for name in names}
-            odd = {name: dtype for name, dtype in odd.items() if dtype != "F32"}
-            if odd:
-                name, dtype = min(odd.items())
-                raise ValueError(f"{name} must hold 32-bit floats (F32), not {dtype}")
-            arrays = {name: file.get_tensor(name) for name in names}
+            arrays = {}
+            for name in sorted(file.keys()):
+                dtype = file.get_slice(name).get_dtype()  # NumPy does not have all types
+                if dtype != "F32":
+                    raise ValueError(f"{name} must hold 32-bit floats (F32), not {dtype}")
+                arrays[name] = file.get_tensor(name)
         return _contents(metadata, arrays)
-    # There is no list of what the libraries raise over bytes that make no sense.
+    # The libraries can raise almost anything on corrupt input.
     except Exception as error:
         reason = f"{error} is missing in its metadata" if type(error) is KeyError else error
         raise ExportError(
@@ -129,11 +123,11 @@ def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Conten
     if not isinstance(source, dict):
         raise ValueError(f"its source must be names with values, not {source!r}")
     arrays = expected_arrays("", arrays, _shapes(layers, len(vocab)))
-    odd = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    if odd:
-        raise ValueError(f"{odd[0]} has values that are not finite")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} has values that are not finite")
     values: List[Dict[str, Any]] = [
-        {name: arrays[f"rnn.{of_torch}{i}"] for name, of_torch in NAMES.items()}
+        {name: arrays[f"rnn.{torch_name}{i}"] for name, torch_name in NAMES.items()}
         for i in range(len(layers))
     ]
     network = Network(
@@ -145,7 +139,7 @@ def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Conten
 
 
 def _shapes(layers: Sequence[Dict[str, Any]], vocab_size: int) -> Dict[str, Tuple[int, ...]]:
-    """The arrays that must be there: name -> shape."""
+    """Return names and shapes of the arrays that the file must contain."""
     if not layers:
         raise ValueError("its metadata lists no layers")
     cell, num_hiddens = layers[0]["cell"], layers[0]["num_hiddens"]

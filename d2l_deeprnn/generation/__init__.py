@@ -1,1 +1,1 @@
-"""Trained models write."""
+"""Generate text with trained models."""

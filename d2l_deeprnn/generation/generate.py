@@ -1,4 +1,4 @@
-"""Let a trained model write: greedily, or by drawing each character."""
+"""Generate text with a trained model: greedily, or by drawing each character."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from ..nn.fast import one_step
 from ..nn.model import check_vocab
 from ..text.vocab import Vocab, describe_unknown
 
-# Greedy decoding reads so many characters at once from the device: often
-# enough for somebody who watches, seldom enough not to wait for each.
-PORTION = 16
+# Characters that greedy decoding reads from the device at once: reading each would wait for each.
+CHUNK = 16
 
 
 def generate(
@@ -36,48 +35,45 @@ def generate(
     on_text: Optional[Callable[[int, str], Any]] = None,
     rows: Optional[range] = None,
 ) -> List[str]:
-    """Continue prefixes, all of them in one batch.
+    """Continue prefixes in one batch.
 
-    Special tokens such as ``<unk>`` are never written: they are no characters.
+    Special tokens such as ``<unk>`` are not characters, and are never generated.
 
     Args:
-        model: an ``RNNModel``, or what takes and returns the same.
+        model: an ``RNNModel``, or a model with the same call.
         vocab: the vocabulary that it was trained with.
         prefixes: beginnings of texts, each of at least one character.
-        num_chars: characters to add to each, 0 or more; with ``stop``, at most.
-        temperature: 0 takes the most likely character each time, as the book
-            does. Above 0, a character is drawn from softmax(scores /
-            temperature): 1 is what the model has learnt, less is safer.
+        num_chars: characters to add to each, 0 or more; with ``stop``, the maximum.
+        temperature: 0 takes the most likely character each time, as the book does. Above 0, a
+            character is drawn from softmax(scores / temperature): 1 draws from the learned
+            distribution, less is safer.
         top_k: draw from the k most likely characters only.
-        top_p: draw from the nucleus only: as many of the most likely
-            characters as it takes to hold this probability (Holtzman et al.,
-            2020). After ``top_k``, where both are given.
-        seed: the same number gives the same texts. The random generators of
-            the caller are not used.
-        stop: a text, or several. A row ends as soon as one of them has been added
-            to it, and keeps it: ``"."`` ends a row after its first full stop.
+        top_p: draw from the nucleus only: the fewest most likely characters that together have this
+            probability (Holtzman et al., 2020). With ``top_k``, it is applied second.
+        seed: the same seed gives the same texts. The caller's random generators are not used.
+        stop: one text or several. A row ends after the first of them that is added to it: ``"."``
+            ends it after its first full stop.
         ctx: device of the model; that of its parameters if None.
-        on_text: called with the row of a prefix and what was added to it, as
-            it comes.
-        rows: which prefixes to continue; all if None. What is drawn for a prefix
-            does not depend on it, so that processes can share them.
+        on_text: called with the row of a prefix and the text that was just added to it.
+        rows: which prefixes to continue; all if None. The text drawn for a prefix does not depend
+            on it, so that several processes can share the prefixes.
 
     Returns:
-        Each of these prefixes and the characters added to it.
+        Each of these prefixes, followed by the characters added to it.
 
     Raises:
-        ValueError: if a prefix or a stop text is empty or has an unknown character, if a
-            number or a row is out of its range, if the model was made for another
-            vocabulary, or if its scores are not finite.
-        TypeError: if ``prefixes`` does not hold strings, or is one, if ``stop`` holds
-            something else, or if ``ctx`` is not one device.
+        ValueError: if a prefix or a stop text is empty or has an unknown character, if a number or
+            a row is out of its range, if the model was made for another vocabulary, or if its
+            scores are not finite.
+        TypeError: if ``prefixes`` is a string or contains something else than strings, if ``stop``
+            does, or if ``ctx`` is not one device.
     """
     check_ctx(ctx)
     prefixes = prefix_list(prefixes)
     stops = [stop] if isinstance(stop, str) else list(stop)
     _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed, stops)
     ctx = ctx or device_of(model)
-    # One generator a row: what is drawn for a prefix does not depend on the others.
+    # One generator per row: the text drawn for a prefix does not depend on the others.
     seeds = np.random.SeedSequence(seed).spawn(len(prefixes))
     if rows is not None:
         if not isinstance(rows, range) or not set(rows) <= set(range(len(prefixes))):
@@ -85,26 +81,23 @@ def generate(
                 f"rows must be a range within range({len(prefixes)}), the prefixes, not {rows!r}"
             )
         prefixes, seeds = [prefixes[row] for row in rows], [seeds[row] for row in rows]
-    texts = list(prefixes)
-    ended = [False] * len(texts)
-    longest_stop = max(map(len, stops), default=0)
-    if num_chars == 0 or not texts:
-        return texts
-    letters = np.array([isinstance(t, str) and len(t) == 1 for t in vocab.idx_to_token])
-    forbidden = nd.array(np.where(letters, 0.0, -np.inf), ctx=ctx)
-    alphabet = nd.arange(len(letters), ctx=ctx).reshape((-1, 1))
+    if num_chars == 0 or not prefixes:
+        return prefixes
+    is_char = np.array([_is_char(token) for token in vocab.idx_to_token])
+    forbidden = nd.array(np.where(is_char, 0.0, -np.inf), ctx=ctx)
+    alphabet = nd.arange(len(is_char), ctx=ctx).reshape((-1, 1))
     generators = [np.random.Generator(np.random.PCG64(s)) for s in seeds]
-    # The rows go through the model side by side. One whose prefix has ended
-    # writes while another still reads, and ends earlier.
+    texts = _Texts(prefixes, num_chars, stops, vocab, on_text)
+    # All rows take their steps together. One with a shorter prefix writes while others still read.
     starts = np.array([len(prefix) for prefix in prefixes])
-    longest, end = starts.max(), starts.max() + num_chars
-    given = np.zeros((longest, len(prefixes), 1))
+    given = np.zeros((starts.max(), len(prefixes), 1))
     for row, prefix in enumerate(prefixes):
         given[: len(prefix), row, 0] = vocab.encode(prefix)
+    end = starts.max() + num_chars
     step = one_step(model)
     state = model.begin_state(batch_size=len(prefixes), ctx=ctx)
     current = nd.array(given[0], ctx=ctx)  # indices at the position before i
-    waiting: List[Any] = []  # the indices after that, not yet written
+    chunk: List[Any] = []  # indices at the positions up to i that are not in the texts yet
     for i in range(1, end):
         scores, state = step(current, state)
         if scores.shape != (len(prefixes), len(vocab)):
@@ -112,64 +105,79 @@ def generate(
                 f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "
                 f"but the vocabulary has {len(vocab)}: it must give one score per character"
             )
-        reads = i < starts  # the others write
+        reads = i < starts  # the other rows write
         if temperature == 0:
-            # All of it stays on the device, which nobody waits for.
-            current = (
-                (scores + forbidden.astype(scores.dtype, copy=False))
-                .argmax(axis=1, keepdims=True)
-                .astype("float32", copy=False)
-            )
+            # All arrays stay on the device, so that nothing waits for it.
+            allowed = scores + forbidden.astype(scores.dtype, copy=False)
+            current = allowed.argmax(axis=1, keepdims=True).astype("float32", copy=False)
             if reads.any():
-                of_prefixes = nd.array(given[i], ctx=ctx)
-                current = nd.where(nd.array(reads[:, None], ctx=ctx), of_prefixes, current)
-            waiting.append(current)
+                read = nd.array(given[i], ctx=ctx)
+                current = nd.where(nd.array(reads[:, None], ctx=ctx), read, current)
+            chunk.append(current)
         else:
             indices = given[i].copy() if reads.any() else np.zeros((len(prefixes), 1))
             if not reads.all():
-                of_writers = np.where(letters, scores.asnumpy()[~reads].astype(np.float64), -np.inf)
-                of_rows = list(itertools.compress(generators, ~reads))
-                indices[~reads, 0] = _draw(of_writers, temperature, top_k, top_p, of_rows)
-            # To copy it to the device takes longer than to find it there.
+                writers = scores.asnumpy()[~reads].astype(np.float64)
+                allowed = np.where(is_char, writers, -np.inf)
+                drawing = list(itertools.compress(generators, ~reads))
+                indices[~reads, 0] = _draw(allowed, temperature, top_k, top_p, drawing)
+            # Slicing an array on the device is faster than copying one index there.
             one = int(indices[0, 0])
             current = alphabet[one : one + 1] if len(indices) == 1 else nd.array(indices, ctx=ctx)
-            waiting.append(indices)
-        if i == end - 1 or temperature > 0 or len(waiting) == PORTION:
-            read = nd.stack(*waiting).asnumpy() if temperature == 0 else np.stack(waiting)
-            indices = read.astype(int)[:, :, 0]  # (portion, rows)
-            first = i + 1 - len(waiting)
-            waiting = []
-            for row, start in enumerate(starts):
-                if ended[row]:
-                    continue
-                begin = max(start - first, 0)
-                new = indices[begin : max(start + num_chars - first, 0), row]
-                # The most likely of scores that are no numbers is a forbidden one.
-                if not letters[new].all():
-                    raise _not_finite()
-                piece = "".join(vocab.to_tokens(new.tolist()))
-                # A stop text may have begun in what was added before.
-                before = texts[row][max(start, len(texts[row]) - longest_stop) :]
-                end_of_row = _end_of_stop(before, piece, stops)
-                piece = piece[:end_of_row]
-                texts[row] += piece
-                ended[row] = end_of_row is not None or len(texts[row]) == start + num_chars
-                if piece and on_text is not None:
-                    on_text(row, piece)
-            if all(ended):
+            chunk.append(indices)
+        if i == end - 1 or temperature > 0 or len(chunk) == CHUNK:
+            whole = nd.stack(*chunk).asnumpy() if temperature == 0 else np.stack(chunk)
+            indices = whole.astype(int)[:, :, 0]  # (steps, rows)
+            texts.add(indices, i + 1 - len(chunk))
+            chunk = []
+            if all(texts.ended):
                 break
-    return texts
+    return texts.texts
 
 
-def _end_of_stop(before: str, piece: str, stops: Sequence[str]) -> Optional[int]:
-    """Find where in a piece the first stop text ends, if one does; it may begin before."""
-    ends = []
-    for stop in stops:
-        begin = max(len(before) + 1 - len(stop), 0)
-        found = (before + piece).find(stop, begin)
-        if found >= 0:
-            ends.append(found + len(stop) - len(before))
-    return min(ends, default=None)
+class _Texts:
+    """The texts as they grow, each from its prefix to a stop text or to its full length."""
+
+    def __init__(
+        self,
+        prefixes: Sequence[str],
+        num_chars: int,
+        stops: Sequence[str],
+        vocab: Vocab,
+        on_text: Optional[Callable[[int, str], Any]],
+    ) -> None:
+        self.texts = list(prefixes)
+        self.ended = [False] * len(prefixes)
+        self._starts = [len(prefix) for prefix in prefixes]
+        self._num_chars, self._stops, self._vocab, self._on_text = num_chars, stops, vocab, on_text
+        self._longest_stop = max(map(len, stops), default=0)
+
+    def add(self, indices: np.ndarray, position: int) -> None:
+        """Add a chunk of indices, (steps, rows), whose first step is at a position of the texts."""
+        for row, start in enumerate(self._starts):
+            if self.ended[row]:
+                continue
+            first, last = start - position, start + self._num_chars - position
+            new = indices[max(first, 0) : max(last, 0), row]
+            tokens = self._vocab.to_tokens(new.tolist())
+            if not all(map(_is_char, tokens)):  # argmax takes a forbidden token among NaNs
+                raise _not_finite()
+            text, added = self.texts[row], "".join(tokens)
+            end = self._end_of_stop(text[max(start, len(text) - self._longest_stop) :], added)
+            self.texts[row] = text + added[:end]
+            self.ended[row] = end is not None or len(self.texts[row]) == start + self._num_chars
+            if added[:end] and self._on_text is not None:
+                self._on_text(row, added[:end])
+
+    def _end_of_stop(self, before: str, added: str) -> Optional[int]:
+        """Return where in ``added`` the first stop text ends, if one does; it may begin before."""
+        ends = []
+        for stop in self._stops:
+            begin = max(len(before) + 1 - len(stop), 0)
+            place = (before + added).find(stop, begin)
+            if place >= 0:
+                ends.append(place + len(stop) - len(before))
+        return min(ends, default=None)
 
 
 def _draw(
@@ -179,12 +187,12 @@ def _draw(
     top_p: Optional[float],
     generators: Sequence[np.random.Generator],
 ) -> np.ndarray:
-    """Draw an index in each row of scores, with the row's generator."""
+    """Draw an index from each row of scores, with the row's generator."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # most likely first
     ranked = np.take_along_axis(scores, order, axis=1)
     if not np.isfinite(ranked[:, 0]).all() or np.isnan(scores).any():
         raise _not_finite()
-    # The largest exponent is 0: a small temperature makes the others -inf at worst.
+    # The largest exponent is 0; a small temperature makes the others -inf at worst.
     with np.errstate(over="ignore"):
         p = np.exp((ranked - ranked[:, :1]) / temperature)
     cumulated = np.cumsum(p / p.sum(axis=1, keepdims=True), axis=1)
@@ -244,10 +252,14 @@ def _check(
 
 
 def check_known(name: str, text: str, vocab: Vocab) -> None:
-    """Raise a ValueError if a character of a text is not in the vocabulary."""
+    """Raise a ValueError if a text has a character that is not in the vocabulary."""
     unknown = describe_unknown(name, text, vocab)
     if unknown:
         raise ValueError(f"not in the vocabulary: {unknown}")
+
+
+def _is_char(token: Any) -> bool:
+    return isinstance(token, str) and len(token) == 1
 
 
 def _is_number(value: Any) -> bool:

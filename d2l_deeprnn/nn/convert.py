@@ -1,21 +1,20 @@
-"""Parameters of a network from scratch and of Gluon's fused layers: the one from the other.
+"""Convert parameters between from-scratch networks and Gluon's fused layers.
 
-Both compute the same, and keep the parameters differently:
+Both compute the same, and store the parameters differently:
 
-- Gluon has one matrix of all gates of a layer, transposed: ``i2h_weight`` is
-  (gates * num_hiddens, inputs of the layer). The gates' order is i, f, c, o
-  in an LSTM and r, z, h in a GRU; here it is i, f, o, c and z, r, h.
-- Gluon adds two biases, ``i2h_bias`` and ``h2h_bias``, where the book has
-  one. Only their sum counts for what is computed, but where the reset gate of
-  a GRU stands between them. ``two_biases`` keeps both.
+- Gluon has one matrix for all gates of a layer, transposed: ``i2h_weight`` is (gates * num_hiddens,
+  inputs of the layer). The gates' order is i, f, c, o in an LSTM and r, z, h in a GRU; here it is
+  i, f, o, c and z, r, h.
+- Gluon adds two biases, ``i2h_bias`` and ``h2h_bias``, where the book has one. Only their sum
+  matters, except in a GRU, where the reset gate comes between them. ``two_biases`` keeps both.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 from .._mxnet import gluon, nd
-from .._mxnet.blocks import describe, is_initialized, set_value
+from .._mxnet.blocks import FUSED, describe, is_initialized, set_value
 from .scratch import (
     GRU_LAYER,
     GRU_RESET_AFTER_LAYER,
@@ -29,7 +28,7 @@ from .scratch import (
 
 
 class _Form(NamedTuple):
-    """What computes the same as a fused layer of Gluon, and the order of Gluon's gates."""
+    """The layer from scratch that computes the same as Gluon's, and the order of Gluon's gates."""
 
     layer: Layer
     gates: str
@@ -54,14 +53,13 @@ def params_from_gluon(
         two_biases: for a network that was made with ``two_biases=True``.
 
     Returns:
-        Copies, gradients attached, in the order of ``deep_rnn`` (with the
-        layer's activation), ``deep_gru(..., reset='after')`` or ``deep_lstm``.
+        Copies, gradients attached, in the order of ``deep_rnn`` (with the layer's activation),
+        ``deep_gru(..., reset='after')`` or ``deep_lstm``.
 
     Raises:
-        TypeError: if a layer is of another kind.
-        ValueError: if the layers have no values yet, are bidirectional, have
-            a projection, a clipped state, an activation after the output or
-            no bias, or do not fit each other.
+        TypeError: if a layer has another class.
+        ValueError: if the layers have no values yet, do not fit each other, are bidirectional, or
+            have a projection, a clipped state, an activation after the output or no bias.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -78,11 +76,14 @@ def params_from_gluon(
         True
     """
     form = _form(rnn_layer, dense)
-    names = list(_layer(form, two_biases).param_shapes(1, 1))
+    layer = with_two_biases(form.layer) if two_biases else form.layer
+    names = list(layer.param_shapes(1, 1))
     params = []
-    for l in range(describe(rnn_layer).num_layers):
+    for params_of_layer in _by_layer(rnn_layer):
         i2h_weight, h2h_weight, i2h_bias, h2h_bias = (
-            _split(_value(param), len(form.gates)) for param in _params_of_layer(rnn_layer, l)
+            # (gates * num_hiddens, ...) -> (gates, num_hiddens, ...)
+            value.reshape((len(form.gates), -1, *value.shape[1:]))
+            for value in map(_value, params_of_layer)
         )
         values: Dict[str, nd.NDArray] = {}
         for i, g in enumerate(form.gates):
@@ -106,18 +107,16 @@ def params_to_gluon(
     """Write the parameters of a network from scratch into Gluon's layers.
 
     Args:
-        params: in the order of ``deep_rnn``, ``deep_gru(..., reset='after')``
-            or ``deep_lstm``, with two biases or with one. One goes to
-            ``i2h_bias``, and ``h2h_bias`` becomes 0.
+        params: in the order of ``deep_rnn``, ``deep_gru(..., reset='after')`` or ``deep_lstm``,
+            with two biases or with one. A single bias goes to ``i2h_bias``, and ``h2h_bias``
+            becomes 0.
         rnn_layer: an initialized ``rnn.RNN``, ``rnn.GRU`` or ``rnn.LSTM``.
         dense: the output layer, initialized.
 
     Raises:
-        TypeError: if a layer is of another kind.
-        ValueError: if the number of parameters or a shape is not what the
-            layers need; if the layers are not initialized, are bidirectional,
-            have a projection, a clipped state, an activation after the output
-            or no bias, or do not fit each other. Nothing has been written then.
+        TypeError: as ``params_from_gluon``.
+        ValueError: if the number of parameters or a shape is wrong, if the layers are not
+            initialized, and as ``params_from_gluon``. Nothing is written then.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -132,8 +131,11 @@ def params_to_gluon(
     """
     form = _form(rnn_layer, dense)
     names = _names_of_one_layer(params, form, rnn_layer, dense)
-    _check_initialized(rnn_layer, dense)
-    for l in range(describe(rnn_layer).num_layers):
+    layers = _by_layer(rnn_layer)
+    for param in [*(param for layer in layers for param in layer), dense.weight, dense.bias]:
+        if not is_initialized(param):
+            raise ValueError(f"{param.name} is not initialized: call initialize() first")
+    for l, params_of_layer in enumerate(layers):
         values = dict(zip(names, params[l * len(names) :]))
         zeros = nd.zeros_like(values[f"b_{form.gates[0]}"])
         # Each gate (inputs of the layer, num_hiddens) -> (num_hiddens, inputs of the layer),
@@ -144,38 +146,34 @@ def params_to_gluon(
             nd.concat(*[values[f"b_{g}"] for g in form.gates], dim=0),
             nd.concat(*[values.get(f"b_h{g}", zeros) for g in form.gates], dim=0),
         ]
-        for param, value in zip(_params_of_layer(rnn_layer, l), joined):
+        for param, value in zip(params_of_layer, joined):
             set_value(param, value)
     set_value(dense.weight, params[-2].T)
     set_value(dense.bias, params[-1])
 
 
-def _layer(form: _Form, two_biases: bool) -> Layer:
-    return with_two_biases(form.layer) if two_biases else form.layer
-
-
-def _params_of_layer(rnn_layer: Any, l: int) -> List[Any]:
+def _by_layer(rnn_layer: Any) -> List[List[Any]]:
     names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-    return [getattr(rnn_layer, f"l{l}_{name}") for name in names]
+    levels = range(describe(rnn_layer).num_layers)
+    return [[getattr(rnn_layer, f"l{l}_{name}") for name in names] for l in levels]
 
 
 def _form(rnn_layer: Any, dense: Any) -> _Form:
-    # A subclass computes what it likes: no other network does the same.
-    if type(rnn_layer) not in (gluon.rnn.RNN, gluon.rnn.GRU, gluon.rnn.LSTM):
+    if type(rnn_layer) not in FUSED:  # a subclass may compute anything
         raise TypeError(
             f"rnn_layer must be one of gluon.rnn.RNN, GRU and LSTM, not {type(rnn_layer).__name__}"
         )
     if type(dense) is not gluon.nn.Dense:
         raise TypeError(f"dense must be a gluon.nn.Dense, not {type(dense).__name__}")
     described = describe(rnn_layer)
-    if described.bidirectional:
-        raise ValueError("rnn_layer is bidirectional, and from-scratch networks are not")
-    if described.projected:
-        raise ValueError("rnn_layer has a projection_size, and from-scratch networks do not")
-    if described.clipped:
-        raise ValueError("rnn_layer clips its state, and from-scratch networks do not")
-    if dense.act is not None:
-        raise ValueError("dense has an activation, and from-scratch networks have none there")
+    for is_there, name in [
+        (described.bidirectional, "rnn_layer is bidirectional"),
+        (described.projected, "rnn_layer has a projection_size"),
+        (described.clipped, "rnn_layer clips its state"),
+        (dense.act is not None, "dense has an activation"),
+    ]:
+        if is_there:
+            raise ValueError(f"{name}: the networks from scratch have nothing like it")
     if dense.bias is None:
         raise ValueError("dense has no bias: make it with use_bias=True")
     if dense.weight.shape[1] not in (0, described.num_hiddens):  # 0: not known yet
@@ -188,9 +186,9 @@ def _form(rnn_layer: Any, dense: Any) -> _Form:
 def _names_of_one_layer(
     params: Sequence[nd.NDArray], form: _Form, rnn_layer: Any, dense: Any
 ) -> List[str]:
-    """Names of a layer's parameters, once all their shapes are known to be right."""
+    """Return the names of a layer's parameters, after checking all shapes."""
     described = describe(rnn_layer)
-    num_layers, num_hiddens = described.num_layers, described.num_hiddens
+    num_layers = described.num_layers
 
     def count(layer: Layer) -> int:
         return num_layers * len(layer.param_shapes(1, 1)) + 2  # + 2: W_hq and b_q
@@ -200,24 +198,16 @@ def _names_of_one_layer(
             f"params has {len(params)} arrays, as many as deep_gru(..., reset='before') has: "
             "Gluon's GRU computes reset='after'"
         )
-    layer = _layer(form, len(params) == count(_layer(form, True)))
-    # A layer that has seen no input yet does not know how long one is. The
-    # first parameter, W_x of a gate, does: (num_inputs, num_hiddens).
+    doubled = with_two_biases(form.layer)
+    layer = doubled if len(params) == count(doubled) else form.layer
+    # A layer that has seen no input does not know its size. The first parameter, W_x of a gate,
+    # does: (num_inputs, num_hiddens).
     num_inputs = rnn_layer.l0_i2h_weight.shape[1]
     if num_inputs == 0 and len(params) > 0:
         num_inputs = params[0].shape[0]
-    layers = [layer] * num_layers
-    num_outputs = dense.weight.shape[0]
-    check_params(params, network_param_shapes(layers, num_inputs, num_hiddens, num_outputs))
+    sizes = (num_inputs, described.num_hiddens, dense.weight.shape[0])
+    check_params(params, network_param_shapes([layer] * num_layers, *sizes))
     return list(layer.param_shapes(1, 1))
-
-
-def _check_initialized(rnn_layer: Any, dense: Any) -> None:
-    levels = range(describe(rnn_layer).num_layers)
-    recurrent = [param for l in levels for param in _params_of_layer(rnn_layer, l)]
-    for param in [*recurrent, dense.weight, dense.bias]:
-        if not is_initialized(param):
-            raise ValueError(f"{param.name} is not initialized: call initialize() first")
 
 
 def _value(param: Any) -> nd.NDArray:
@@ -227,9 +217,3 @@ def _value(param: Any) -> nd.NDArray:
         raise ValueError(
             f"{param.name} has no values yet: initialize the model and call it once"
         ) from error
-
-
-def _split(array: nd.NDArray, num_gates: int) -> Tuple[nd.NDArray, ...]:
-    # (num_gates * num_hiddens, ...) -> num_gates arrays of (num_hiddens, ...)
-    num_hiddens = array.shape[0] // num_gates
-    return tuple(array[i * num_hiddens : (i + 1) * num_hiddens] for i in range(num_gates))

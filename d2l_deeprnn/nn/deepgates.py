@@ -1,23 +1,24 @@
-"""A deep recurrent network of the chapter's other kind: more layers inside the gates.
+"""A network that is deep in the chapter's other way: with more layers inside the gates.
 
-The gates of an ordinary LSTM are perceptrons of a single layer. Here they are
-multilayer perceptrons, with the mechanism around them unchanged. At gate
-depth D, for each of the gates I, F and O, with weights of its own::
+The gates of an ordinary LSTM are perceptrons of a single layer. Here they are multilayer
+perceptrons, in an otherwise unchanged LSTM. At gate depth D, each of the gates I, F and O, with
+weights of its own, is::
 
     A^(1) = X_t W_x + H_{t-1} W_h + b
     A^(k) = tanh(A^(k-1)) W_k + b_k      for k = 2, ..., D
     gate  = sigmoid(A^(D))
 
-so that depth 1 is the ordinary LSTM. The candidate memory cell is no gate: it
-stays tanh(X_t W_xc + H_{t-1} W_hc + b_c), and C_t and H_t follow as ever.
+Depth 1 is the ordinary LSTM. The candidate memory cell is not a gate: it remains
+tanh(X_t W_xc + H_{t-1} W_hc + b_c), and C_t and H_t follow as usual.
 """
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any, List, Optional, Tuple
 
-from .._checks import positive_int
+from .._checks import positive_int, whole_number
 from .._mxnet import gluon, mx, nd
 from .scratch import Arrays, Layer, Network, Shapes, deep_network
 
@@ -40,15 +41,13 @@ def deep_gate_lstm(
     Args:
         num_layers: hidden layers; both ways to go deeper can be combined.
         gate_depth: layers of a gate, D.
-        gate_width: units of a gate's layers below its last, which has
-            ``num_hiddens``; as many if None. Depth 1 has no such layers.
-        num_inputs, num_hiddens, num_outputs, ctx, scale: as in
-            ``scratch.deep_network``.
+        gate_width: units of a gate's layers except its last, which has ``num_hiddens``. None:
+            also ``num_hiddens``.
+        num_inputs, num_hiddens, num_outputs, ctx, scale: as in ``scratch.deep_network``.
 
     Returns:
-        The three functions that ``train_and_predict_rnn`` takes. The
-        parameters of a layer are, for each of I, F and O: W_x, W_h, b, W_2,
-        b_2, ..., W_D, b_D; then W_xc, W_hc and b_c.
+        The three functions that ``train_and_predict_rnn`` takes. The parameters of a layer are, for
+        each of I, F and O: W_x, W_h, b, W_2, b_2, ..., W_D, b_D; then W_xc, W_hc and b_c.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -63,12 +62,10 @@ def deep_gate_lstm(
         (3, (1, 5))
     """
     positive_int("num_layers", num_layers)
-    positive_int("gate_depth", gate_depth)
-    if gate_width is not None:
-        positive_int("gate_width", gate_width)
+    widths = _gate_widths(num_hiddens, gate_depth, gate_width)
     layer = Layer(
         partial(deep_gate_lstm_step, gate_depth=gate_depth),
-        partial(_param_shapes, gate_depth=gate_depth, gate_width=gate_width),
+        partial(_param_shapes, widths=widths),
         num_states=2,
     )
     layers = [layer] * num_layers
@@ -81,9 +78,9 @@ def deep_gate_lstm_step(
     """Take one step in a layer; compare ``scratch.lstm_step``.
 
     Args:
-        X: what the layer reads, (batch_size, inputs of the layer).
+        X: the layer's input, (batch_size, inputs of the layer).
         state: H and C, both (batch_size, num_hiddens).
-        params: those of the layer, as ``deep_gate_lstm`` orders them.
+        params: the layer's, in the order of ``deep_gate_lstm``.
         gate_depth: layers of a gate.
 
     Returns:
@@ -105,7 +102,7 @@ def gate(X: nd.NDArray, H: nd.NDArray, params: Arrays) -> nd.NDArray:
     """Compute a gate that is a multilayer perceptron.
 
     Args:
-        X: what the layer reads, (batch_size, inputs of the layer).
+        X: the layer's input, (batch_size, inputs of the layer).
         H: the layer's hidden state, (batch_size, num_hiddens).
         params: W_x, W_h, b, and a W and a b for each further layer of the gate.
 
@@ -119,16 +116,13 @@ def gate(X: nd.NDArray, H: nd.NDArray, params: Arrays) -> nd.NDArray:
     return nd.sigmoid(A)
 
 
-def _param_shapes(
-    num_inputs: int, num_hiddens: int, gate_depth: int, gate_width: Optional[int]
-) -> Shapes:
-    widths = _gate_widths(num_hiddens, gate_depth, gate_width)
+def _param_shapes(num_inputs: int, num_hiddens: int, widths: List[int]) -> Shapes:
     shapes: Shapes = {}
     for g in GATES:
         shapes[f"W_x{g}"] = (num_inputs, widths[0])
         shapes[f"W_h{g}"] = (num_hiddens, widths[0])
         shapes[f"b_{g}"] = (widths[0],)
-        for k in range(2, gate_depth + 1):
+        for k in range(2, len(widths) + 1):
             shapes[f"W_{g}{k}"] = (widths[k - 2], widths[k - 1])
             shapes[f"b_{g}{k}"] = (widths[k - 1],)
     shapes["W_xc"] = (num_inputs, num_hiddens)
@@ -138,24 +132,25 @@ def _param_shapes(
 
 
 def _gate_widths(num_hiddens: int, gate_depth: int, gate_width: Optional[int]) -> List[int]:
-    """Units of each layer of a gate, the last of which is as wide as what it acts on."""
+    """Return the units of each layer of a gate; the last is as wide as the state it acts on."""
+    positive_int("gate_depth", gate_depth)
+    if gate_width is not None:
+        positive_int("gate_width", gate_width)
     return [gate_width or num_hiddens] * (gate_depth - 1) + [num_hiddens]
 
 
 class DeepGateLSTMCell(gluon.rnn.HybridRecurrentCell):
     """An LSTM cell with multilayer perceptrons as gates, for ``RNNModel``.
 
-    At depth 1 it is ``gluon.rnn.LSTMCell``, with the same parameters. Deeper,
-    ``i2h`` and ``h2h`` hold the gates' first layers and the candidate, in the
-    order i, f, c, o; each further layer k of a gate, ``f2_weight`` and
-    ``f2_bias`` for instance, is its own.
+    At depth 1 it is ``gluon.rnn.LSTMCell``, with the same parameters. At other depths, ``i2h`` and
+    ``h2h`` contain the gates' first layers and the candidate, in the order i, f, c, o. Each further
+    layer k of a gate has parameters of its own, such as ``f2_weight`` and ``f2_bias``.
 
     Args:
         hidden_size: hidden units.
         gate_depth: layers of a gate.
-        gate_width: units of a gate's layers below its last; ``hidden_size`` if
-            None. Depth 1 has no such layers.
-        input_size: length of an input vector; learned from the first if 0.
+        gate_width: units of a gate's layers except its last; ``hidden_size`` if None.
+        input_size: length of an input vector; inferred from the first one if 0.
         prefix, params: as in ``gluon.rnn.LSTMCell``.
 
     Raises:
@@ -182,31 +177,27 @@ class DeepGateLSTMCell(gluon.rnn.HybridRecurrentCell):
         params: Optional[gluon.ParameterDict] = None,
     ) -> None:
         positive_int("hidden_size", hidden_size)
-        positive_int("gate_depth", gate_depth)
-        if gate_width is not None:
-            positive_int("gate_width", gate_width)
-        if input_size != 0:
-            positive_int("input_size", input_size)
+        whole_number("input_size", input_size, 0)
+        widths = _gate_widths(hidden_size, gate_depth, gate_width)
         super().__init__(prefix=prefix, params=params)
-        self._hidden_size = hidden_size
-        self._widths = _gate_widths(hidden_size, gate_depth, gate_width)
+        self._hidden_size, self._widths = hidden_size, widths
         # Rows of i2h and h2h: the first layers of i and f, the candidate, the first layer of o.
-        self._rows = [self._widths[0], self._widths[0], hidden_size, self._widths[0]]
+        self._rows = [widths[0], widths[0], hidden_size, widths[0]]
         self._parameter("i2h_weight", (sum(self._rows), input_size))
         self._parameter("h2h_weight", (sum(self._rows), hidden_size))
         self._parameter("i2h_bias", (sum(self._rows),))
         self._parameter("h2h_bias", (sum(self._rows),))
         for g in GATES:
             for k in range(2, gate_depth + 1):
-                self._parameter(f"{g}{k}_weight", (self._widths[k - 1], self._widths[k - 2]))
-                self._parameter(f"{g}{k}_bias", (self._widths[k - 1],))
+                self._parameter(f"{g}{k}_weight", (widths[k - 1], widths[k - 2]))
+                self._parameter(f"{g}{k}_bias", (widths[k - 1],))
 
     def _parameter(self, name: str, shape: Tuple[int, ...]) -> None:
         init = "zeros" if name.endswith("bias") else None  # None: what initialize() is given
         setattr(self, name, self.params.get(name, shape=shape, init=init, allow_deferred_init=True))
 
     def state_info(self, batch_size: int = 0) -> List[Any]:
-        """Describe the state: H and C, both (batch_size, hidden_size)."""
+        """Return the shapes of the state: H and C, both (batch_size, hidden_size)."""
         shape = (batch_size, self._hidden_size)
         return [{"shape": shape, "__layout__": "NC"}, {"shape": shape, "__layout__": "NC"}]
 
@@ -226,14 +217,12 @@ class DeepGateLSTMCell(gluon.rnn.HybridRecurrentCell):
     ) -> Tuple[Any, List[Any]]:
         """Take one step; see ``gluon.rnn.RecurrentCell.forward``."""
         H, C = states
-        rows = sum(self._rows)
-        A = F.FullyConnected(inputs, i2h_weight, i2h_bias, num_hidden=rows) + F.FullyConnected(
-            H, h2h_weight, h2h_bias, num_hidden=rows
-        )  # (batch_size, rows)
-        ends = [sum(self._rows[: i + 1]) for i in range(len(self._rows))]
+        i2h = F.FullyConnected(inputs, i2h_weight, i2h_bias, num_hidden=sum(self._rows))
+        h2h = F.FullyConnected(H, h2h_weight, h2h_bias, num_hidden=sum(self._rows))
+        A = i2h + h2h  # (batch_size, sum of rows)
         i, f, c, o = (
             F.slice_axis(A, axis=1, begin=end - width, end=end)
-            for end, width in zip(ends, self._rows)
+            for end, width in zip(itertools.accumulate(self._rows), self._rows)
         )
 
         def gate(g: str, A: Any) -> Any:

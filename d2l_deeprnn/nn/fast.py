@@ -22,7 +22,7 @@ from typing import Any, Callable, List, Optional, Sequence
 
 from .._mxnet import gluon, mx
 from .._mxnet.blocks import FUSED, blocks_in, is_unmodified, learn_shapes
-from .._mxnet.context import device_of, queueing, serialize_calls
+from .._mxnet.context import queueing, serialize_calls
 from .._mxnet.fast import (
     CompiledFunction,
     FlatParameters,
@@ -172,7 +172,7 @@ def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
     if not are_alike(params):
         return None
     with queueing:
-        learn_shapes(model, device_of(model))
+        learn_shapes(model, params[0].list_ctx()[0])
     return params
 
 

@@ -1,4 +1,4 @@
-"""How parameters start."""
+"""Initial values of the parameters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ def initialize(
 
     Args:
         model: an ``RNNModel`` around fused layers whose input sizes are known.
-        scheme: "normal", the chapter's Normal(0.01); "xavier", each gate's
-            matrix on its own; "orthogonal", the same but for the matrices
-            from state to state, which are orthogonal.
+        scheme: "normal", the chapter's Normal(0.01); "xavier", for the matrix of each gate;
+            "orthogonal", the same except for state-to-state matrices, which are orthogonal.
         ctx: device.
-        forget_bias: where the bias of an LSTM's forget gates starts. A gate
-            that begins open hands gradients on through many steps.
+        forget_bias: initial bias of an LSTM's forget gates. A gate that starts open lets gradients
+            flow through many steps.
     """
     num_hiddens = describe(model.rnn).num_hiddens
     model.initialize(init.Normal(0.01), ctx=ctx, force_reinit=True)
@@ -35,7 +34,7 @@ def initialize(
             gates = [draw(rows // num_gates, columns) for _ in range(num_gates)]
             param.set_data(nd.array(np.concatenate(gates)))
         elif name.endswith("i2h_bias") and forget_bias:
-            # The gates stand in the order i, f, g, o; i2h_bias and h2h_bias add up.
+            # The gates are in the order i, f, g, o; i2h_bias and h2h_bias add up.
             bias = np.zeros((num_gates, num_hiddens))
             bias[1] = forget_bias
             param.set_data(nd.array(bias.reshape(-1)))

@@ -17,17 +17,14 @@ class RNNModel(gluon.Block):
     """A character-level language model around a recurrent layer.
 
     Args:
-        rnn_layer: a fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``, with
-            any number of layers), a ``StackedRNN``, a cell or stack of cells
-            (``rnn.SequentialRNNCell`` and what it may hold), or a layer of
-            your own that is called and has a ``begin_state`` as theirs. One
-            that is bidirectional sees the characters that it is to predict:
-            a warning says so.
+        rnn_layer: a fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``, with any number of
+            layers), a ``StackedRNN``, a cell or a stack of cells (``rnn.SequentialRNNCell``), or
+            your own layer with the same call and the same ``begin_state``. A bidirectional layer
+            sees the characters that it should predict: a warning says so.
         vocab_size: number of inputs and of outputs, ``len(vocab)``.
 
     Raises:
-        ValueError: if ``vocab_size`` is not positive, or if the layer's layout
-            is not ``'TNC'``.
+        ValueError: if ``vocab_size`` is not positive, or the layer's layout is not ``'TNC'``.
         TypeError: if ``rnn_layer`` is not a recurrent layer or cell.
 
     Source: ``d2l.RNNModel`` of the chapter.
@@ -59,8 +56,8 @@ class RNNModel(gluon.Block):
             state: the recurrent layer's state before the first step.
 
         Returns:
-            Scores (before the softmax), (num_steps * batch_size, vocab_size),
-            time step by time step; and the state after the last step.
+            Scores (before the softmax), (num_steps * batch_size, vocab_size), time step by time
+            step; and the state after the last step.
         """
         return self.hybrid_forward(nd, inputs, state)
 
@@ -76,19 +73,18 @@ class RNNModel(gluon.Block):
         return self.dense(F.reshape(Y, shape=(-1, 0), reverse=True)), state
 
     def begin_state(self, *args: Any, **kwargs: Any) -> State:
-        """The recurrent layer's state of zeros; takes ``batch_size`` and ``ctx``."""
+        """Return the recurrent layer's state of zeros; takes ``batch_size`` and ``ctx``."""
         if isinstance(self.rnn, gluon.rnn.RecurrentCell):
-            # Some cells take keywords only. Without func, modifier cells make symbols.
+            # Some cells take keywords only. Without func, modifier cells return symbols.
             named = dict(zip(("batch_size", "func"), args))
             return self.rnn.begin_state(**{"func": nd.zeros, **named, **kwargs})
         return self.rnn.begin_state(*args, **kwargs)
 
     def hybridize(self, active: bool = True, **kwargs: Any) -> None:
-        """Compile the fused layer and the output layer; cells stay as they are.
+        """Compile the fused layer and the output layer, but not cells.
 
-        Some cells hand things from step to step in attributes of their own,
-        zoneout its last output. A compiled cell is one step, recorded once:
-        it would see the first step's attributes in all steps.
+        Some cells keep values from step to step in attributes; zoneout keeps its last output. A
+        compiled cell would see the first step's attributes in all steps.
         """
         super().hybridize(active, **kwargs)
         if isinstance(self.rnn, gluon.rnn.RecurrentCell):
@@ -96,14 +92,13 @@ class RNNModel(gluon.Block):
 
 
 def check_vocab(model: Any, vocab: Sized) -> None:
-    """Raise a ValueError if a model was made for another vocabulary, as far as it says."""
+    """Raise a ValueError if the model declares a different vocabulary size."""
     # Differs: the original did not compare the two.
-    made_for = getattr(model, "vocab_size", None)
-    if not isinstance(made_for, numbers.Integral):
+    size = getattr(model, "vocab_size", None)
+    if not isinstance(size, numbers.Integral):
         return
-    size = int(made_for)
     # A model of another kind may have more outputs than there are tokens.
-    if size < len(vocab) or (size > len(vocab) and isinstance(model, RNNModel)):
+    if int(size) < len(vocab) or (int(size) > len(vocab) and isinstance(model, RNNModel)):
         raise ValueError(
             f"the model was made for {size} characters, but the vocabulary has {len(vocab)}"
         )

@@ -1,24 +1,24 @@
-"""Deep recurrent networks written out, with nothing but array operations.
+"""Deep recurrent networks written with nothing but array operations.
 
-The book writes a network of a single hidden layer as three functions: one
-gives the parameters, one the state before the first step, and one computes
-the outputs. Here are the same three for any number of hidden layers::
+The book writes a network of one hidden layer as three functions: the first returns the parameters,
+the second the state before the first step, and the third computes the outputs. This module has the
+same three functions for any number of hidden layers::
 
     get_params, init_lstm_state, lstm = deep_lstm(len(vocab), 256, len(vocab), num_layers=2)
     train_and_predict_rnn(lstm, get_params, init_lstm_state, 256, corpus_indices, ...)
 
-For a minibatch X_t of shape (batch_size, num_inputs), layer l = 1, ..., L
-reads what the layer below it gives at the same step, and what it gave itself
-at the step before; the output layer reads the last of them::
+For a minibatch X_t of shape (batch_size, num_inputs), layer l = 1, ..., L reads the output of the
+layer below at the same step, and its own output at the step before. The output layer reads the
+uppermost one::
 
     H_t^(1) = f_1(X_t, H_{t-1}^(1))
     H_t^(l) = f_l(H_t^(l-1), H_{t-1}^(l))      for l = 2, ..., L
     O_t = g(H_t^(L)) = H_t^(L) W_hq + b_q
 
 f_l is the body of the single-layer network's loop: ``rnn_step``, ``gru_step``,
-``gru_step_reset_after`` or ``lstm_step`` below. What makes the network deep
-is one more loop, over the layers, inside the loop over the steps:
-``deep_network``. ``two_layer_rnn`` is the same without that loop.
+``gru_step_reset_after`` or ``lstm_step``. One more loop makes the network deep: the loop over the
+layers inside the loop over the steps, in ``deep_network``. ``two_layer_rnn`` shows two layers
+without that loop.
 """
 
 from __future__ import annotations
@@ -41,15 +41,13 @@ class Network(NamedTuple):
     """The three functions that ``train_and_predict_rnn`` and ``predict_rnn`` take.
 
     Attributes:
-        get_params: ``get_params()`` draws the initial parameters, gradients
-            attached: those of layer 1, of layer 2 and so on, and of the
-            output layer, W_hq and b_q, as one list.
-        init_state: ``init_state(batch_size, num_hiddens, ctx)`` gives the
-            state before the first step: zeros, (batch_size, num_hiddens), for
-            H^(1), ..., H^(L), or for H^(1), C^(1), ..., H^(L), C^(L).
-        forward: ``forward(inputs, state, params)`` gives the outputs, one
-            array (batch_size, num_outputs) for each of the inputs (batch_size,
-            num_inputs), and the state after the last step.
+        get_params: ``get_params()`` draws the initial parameters and attaches gradients. The list
+            has those of layer 1, of layer 2 and so on, then W_hq and b_q of the output layer.
+        init_state: ``init_state(batch_size, num_hiddens, ctx)`` returns the state before the first
+            step: zeros, (batch_size, num_hiddens), for H^(1), ..., H^(L), or for H^(1), C^(1), ...,
+            H^(L), C^(L).
+        forward: ``forward(inputs, state, params)`` returns the outputs, one array (batch_size,
+            num_outputs) per input (batch_size, num_inputs), and the state after the last step.
     """
 
     get_params: Callable[[], List[nd.NDArray]]
@@ -58,13 +56,13 @@ class Network(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A hidden layer: what ``deep_network`` stacks.
+    """A hidden layer, to be stacked by ``deep_network``.
 
     Attributes:
-        step: ``step(X, state, params)`` gives the layer's state after one
-            time step, its hidden state H first. X is what the layer reads.
-        param_shapes: ``param_shapes(num_inputs, num_hiddens)`` names the
-            layer's parameters and their shapes, in the order of ``params``.
+        step: ``step(X, state, params)`` returns the layer's state after one time step, its hidden
+            state H first. X is the layer's input, (batch_size, inputs of the layer).
+        param_shapes: ``param_shapes(num_inputs, num_hiddens)`` returns the names and shapes of the
+            layer's parameters, in the order of ``params``.
         num_states: arrays in the layer's state: 1 for H, 2 for H and C.
     """
 
@@ -75,8 +73,8 @@ class Layer(NamedTuple):
 
 # One time step of one layer -----------------------------------------------------------------
 #
-# X is H_t^(l-1), what the layer below gives (for layer 1, the input X_t), and
-# H is H_{t-1}^(l), what the layer itself gave at the step before.
+# X is H_t^(l-1), the output of the layer below (for layer 1, the input X_t), of shape (batch_size,
+# inputs of the layer). H is H_{t-1}^(l), the layer's own output at the step before.
 
 
 def rnn_step(
@@ -85,7 +83,7 @@ def rnn_step(
     """Take one step in a layer of a plain recurrent network.
 
     Args:
-        X: what the layer reads, (batch_size, inputs of the layer).
+        X: the layer's input, (batch_size, inputs of the layer).
         state: H, (batch_size, num_hiddens).
         params: W_xh, W_hh, b_h.
         activation: the layer's own.
@@ -93,8 +91,7 @@ def rnn_step(
     Returns:
         The new state, H.
 
-    Source: the loop body of ``rnn`` in the book's "Recurrent Neural Networks
-    from Scratch".
+    Source: the loop body of ``rnn`` in the book's "Recurrent Neural Networks from Scratch".
     """
     W_xh, W_hh, b_h = params
     (H,) = state
@@ -108,10 +105,10 @@ def gru_step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray]:
     The reset gate acts on the hidden state, before the product with W_hh.
 
     Args:
-        X: what the layer reads, (batch_size, inputs of the layer).
+        X: the layer's input, (batch_size, inputs of the layer).
         state: H, (batch_size, num_hiddens).
-        params: W_x, W_h and b of the update gate Z, of the reset gate R and
-            of the candidate hidden state.
+        params: W_x, W_h and b of the update gate Z, of the reset gate R and of the candidate
+            hidden state.
 
     Returns:
         The new state, H.
@@ -130,8 +127,8 @@ def gru_step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray]:
 def gru_step_reset_after(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray]:
     """Take one step in a layer of gated recurrent units, in Gluon's form.
 
-    The reset gate acts after the product with W_hh, on the product and a bias
-    of its own: all products of a step can then be computed at once.
+    The reset gate acts after the product with W_hh, on the product and a bias of its own. All
+    products of a step can then be computed at once.
 
     Args, Returns: as ``gru_step``, with that bias, b_hh, as last parameter.
     """
@@ -148,10 +145,10 @@ def lstm_step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray,
     """Take one step in a layer of long short-term memory.
 
     Args:
-        X: what the layer reads, (batch_size, inputs of the layer).
+        X: the layer's input, (batch_size, inputs of the layer).
         state: H and the memory cell C, both (batch_size, num_hiddens).
-        params: W_x, W_h and b of the input gate I, of the forget gate F, of
-            the output gate O and of the candidate memory cell.
+        params: W_x, W_h and b of the input gate I, of the forget gate F, of the output gate O and
+            of the candidate memory cell.
 
     Returns:
         The new state, H and C.
@@ -169,74 +166,48 @@ def lstm_step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray,
     return H, C
 
 
-# The layers that these steps make, with the shapes of their parameters -----------------------
+# The layers of these steps ------------------------------------------------------------------
 
 
-def _three(gate: str, num_inputs: int, num_hiddens: int) -> Shapes:
-    return {
-        f"W_x{gate}": (num_inputs, num_hiddens),
-        f"W_h{gate}": (num_hiddens, num_hiddens),
-        f"b_{gate}": (num_hiddens,),
-    }
+def _shapes(gates: str, num_inputs: int, num_hiddens: int, *, second_bias: bool = False) -> Shapes:
+    shapes: Shapes = {}
+    for g in gates:
+        shapes[f"W_x{g}"] = (num_inputs, num_hiddens)
+        shapes[f"W_h{g}"] = (num_hiddens, num_hiddens)
+        shapes[f"b_{g}"] = (num_hiddens,)
+    return {**shapes, "b_hh": (num_hiddens,)} if second_bias else shapes
 
 
-def _rnn_shapes(num_inputs: int, num_hiddens: int) -> Shapes:
-    return _three("h", num_inputs, num_hiddens)
-
-
-def _gru_shapes(num_inputs: int, num_hiddens: int) -> Shapes:
-    return {
-        **_three("z", num_inputs, num_hiddens),
-        **_three("r", num_inputs, num_hiddens),
-        **_three("h", num_inputs, num_hiddens),
-    }
-
-
-def _gru_reset_after_shapes(num_inputs: int, num_hiddens: int) -> Shapes:
-    return {**_gru_shapes(num_inputs, num_hiddens), "b_hh": (num_hiddens,)}
-
-
-def _lstm_shapes(num_inputs: int, num_hiddens: int) -> Shapes:
-    return {
-        **_three("i", num_inputs, num_hiddens),
-        **_three("f", num_inputs, num_hiddens),
-        **_three("o", num_inputs, num_hiddens),
-        **_three("c", num_inputs, num_hiddens),
-    }
-
-
-RNN_LAYER = Layer(rnn_step, _rnn_shapes, num_states=1)
-GRU_LAYER = Layer(gru_step, _gru_shapes, num_states=1)
-GRU_RESET_AFTER_LAYER = Layer(gru_step_reset_after, _gru_reset_after_shapes, num_states=1)
-LSTM_LAYER = Layer(lstm_step, _lstm_shapes, num_states=2)
+RNN_LAYER = Layer(rnn_step, partial(_shapes, "h"), num_states=1)
+GRU_LAYER = Layer(gru_step, partial(_shapes, "zrh"), num_states=1)
+GRU_RESET_AFTER_LAYER = Layer(
+    gru_step_reset_after, partial(_shapes, "zrh", second_bias=True), num_states=1
+)
+LSTM_LAYER = Layer(lstm_step, partial(_shapes, "ifoc"), num_states=2)
 
 
 def with_two_biases(layer: Layer) -> Layer:
-    """Keep every bias of a layer as a sum of two, b_g + b_hg for gate g, as Gluon does.
+    """Return a layer whose biases are sums of two, b_g + b_hg for gate g, as Gluon's are.
 
-    It computes the same, but is trained in another way: both get the gradient
-    of their sum, which so takes twice the step and counts twice in the norm
-    that is clipped.
+    The output is the same but training differs: each bias receives the full gradient, so their sum
+    moves twice as far, and the clipped norm counts it twice.
     """
-    one = layer.param_shapes(1, 1)
-    # Gluon's form of the GRU has two biases for its candidate already.
-    doubled = [b for b in one if b.startswith("b_") and _second(b) not in one and len(b) == 3]
+    names = list(layer.param_shapes(1, 1))
+    # Gluon's form of the GRU already has two biases for its candidate, b_h and b_hh.
+    biases = [name for name in names if name.startswith("b_") and name != "b_hh"]
+    second = {b: b.replace("b_", "b_h") for b in biases if b.replace("b_", "b_h") not in names}
 
     def param_shapes(num_inputs: int, num_hiddens: int) -> Shapes:
         shapes = layer.param_shapes(num_inputs, num_hiddens)
-        return {**shapes, **{_second(b): shapes[b] for b in doubled}}
+        return {**shapes, **{added: shapes[b] for b, added in second.items()}}
 
     def step(X: nd.NDArray, state: Arrays, params: Arrays) -> Tuple[nd.NDArray, ...]:
-        named = dict(zip(one, params))
-        for b, second in zip(doubled, params[len(one) :]):
-            named[b] = named[b] + second
-        return layer.step(X, state, list(named.values()))
+        values = dict(zip(names, params))
+        for b, added in zip(second, params[len(names) :]):
+            values[b] = values[b] + added
+        return layer.step(X, state, list(values.values()))
 
     return Layer(step, param_shapes, layer.num_states)
-
-
-def _second(bias: str) -> str:
-    return bias.replace("b_", "b_h")  # stands beside W_h, as b_i does beside W_xi and W_hi
 
 
 # From layers to a network -------------------------------------------------------------------
@@ -254,17 +225,17 @@ def deep_network(
     """Stack hidden layers and put an output layer on top.
 
     Args:
-        layers: the hidden layers, the one that reads the inputs first.
+        layers: the hidden layers; the first one reads the inputs.
         num_inputs: length of an input vector, ``len(vocab)``.
         num_hiddens: hidden units of every layer.
         num_outputs: length of an output vector, ``len(vocab)``.
         ctx: device of the parameters; the current one if None.
-        scale: standard deviation of the initial weights, which are drawn from
-            a normal distribution around 0. Biases start at 0.
+        scale: standard deviation of the initial weights, which are drawn from a normal distribution
+            around 0. Biases start at 0.
 
     Returns:
-        The network's three functions. They raise a ValueError where their
-        arguments do not fit the network.
+        The network's three functions. They raise a ValueError if their arguments do not fit the
+        network.
 
     Raises:
         ValueError: if a number is out of its range, or if there is no layer.
@@ -278,17 +249,17 @@ def deep_network(
     if len(layers) == 0:
         raise ValueError("layers is empty: a deep network has at least one hidden layer")
     param_shapes = network_param_shapes(layers, num_inputs, num_hiddens, num_outputs)
+    num_params = [len(layer.param_shapes(1, 1)) for layer in layers]
     num_states = [layer.num_states for layer in layers]
-    made_with = num_hiddens  # init_state has an argument of this name, too
+    own_num_hiddens = num_hiddens  # init_state has an argument of this name, too
 
     def get_params() -> List[nd.NDArray]:
         params = []
-        for shapes in param_shapes:
-            for name, shape in shapes.items():
-                if name.startswith("b_"):
-                    params.append(nd.zeros(shape, ctx=ctx))
-                else:
-                    params.append(nd.random.normal(scale=scale, shape=shape, ctx=ctx))
+        for name, shape in param_shapes.items():
+            if name.startswith("b_"):
+                params.append(nd.zeros(shape, ctx=ctx))
+            else:
+                params.append(nd.random.normal(scale=scale, shape=shape, ctx=ctx))
         for param in params:
             param.attach_grad()
         return params
@@ -298,8 +269,8 @@ def deep_network(
     ) -> Tuple[nd.NDArray, ...]:
         positive_int("batch_size", batch_size)
         check_ctx(ctx)
-        if num_hiddens != made_with:
-            raise ValueError(f"num_hiddens is {num_hiddens}, but the network has {made_with}")
+        if num_hiddens != own_num_hiddens:
+            raise ValueError(f"num_hiddens is {num_hiddens}, but the network has {own_num_hiddens}")
         return tuple(nd.zeros((batch_size, num_hiddens), ctx=ctx) for _ in range(sum(num_states)))
 
     def forward(
@@ -307,9 +278,8 @@ def deep_network(
     ) -> Tuple[List[nd.NDArray], Tuple[nd.NDArray, ...]]:
         check_params(params, param_shapes)
         _check_inputs_and_state(inputs, state, num_inputs, num_hiddens, sum(num_states))
-        # One list for each layer, the output layer's last.
-        *layer_params, (W_hq, b_q) = _cut(params, [len(shapes) for shapes in param_shapes])
-        layer_states = _cut(state, num_states)
+        *layer_params, (W_hq, b_q) = _split(params, [*num_params, 2])  # one list per layer
+        layer_states = _split(state, num_states)
         outputs = []
         for X in inputs:
             for l, layer in enumerate(layers):
@@ -336,13 +306,13 @@ def deep_rnn(
 
     Args:
         num_layers: hidden layers, L. One gives the book's single-layer network.
-        activations: ``'tanh'``, ``'relu'`` or a function of an array, for all
-            layers; or a list of them, one f_l for each layer l.
+        activations: ``'tanh'``, ``'relu'`` or a function of an array, for all layers; or a list of
+            them, one f_l for each layer l.
         two_biases: as in ``deep_lstm``.
         num_inputs, num_hiddens, num_outputs, ctx, scale: as in ``deep_network``.
 
-    Returns, Raises: as ``deep_network``; a ValueError also for an activation
-    that is not known, and if their number is not the number of layers.
+    Returns, Raises: as ``deep_network``; a ValueError also for an unknown activation, and if their
+    number is not the number of layers.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -377,9 +347,9 @@ def deep_gru(
 
     Args:
         num_layers: hidden layers, L. One gives the book's single-layer network.
-        reset: where the reset gate acts: ``'before'`` the product with W_hh,
-            the book's form (``gru_step``), or ``'after'`` it, Gluon's form
-            (``gru_step_reset_after``). The two do not compute the same.
+        reset: ``'before'``: the reset gate acts before the product with W_hh, as in the book
+            (``gru_step``). ``'after'``: it acts after it, as in Gluon (``gru_step_reset_after``).
+            The two do not compute the same.
         two_biases: as in ``deep_lstm``.
         num_inputs, num_hiddens, num_outputs, ctx, scale: as in ``deep_network``.
 
@@ -414,8 +384,8 @@ def deep_lstm(
 
     Args:
         num_layers: hidden layers, L. One gives the book's single-layer network.
-        two_biases: keep each bias as a sum of two, as Gluon does
-            (``with_two_biases``): training then follows Gluon's step by step.
+        two_biases: keep each bias as a sum of two, as Gluon does (``with_two_biases``). Training
+            then follows Gluon's step by step.
         num_inputs, num_hiddens, num_outputs, ctx, scale: as in ``deep_network``.
 
     Returns, Raises: as ``deep_network``.
@@ -438,11 +408,11 @@ def deep_lstm(
 def two_layer_rnn(
     inputs: Arrays, state: Arrays, params: Arrays
 ) -> Tuple[List[nd.NDArray], Tuple[nd.NDArray, nd.NDArray]]:
-    """Compute a plain recurrent network of two hidden layers, with no loop over the layers.
+    """Compute a plain recurrent network of two hidden layers, without a loop over the layers.
 
-    The answer to the chapter's first exercise: the single-layer network, and
-    one more line. It is the ``forward`` of ``deep_rnn(..., num_layers=2)``,
-    and takes its parameters and its state.
+    This answers the chapter's first exercise: the single-layer network, and one more line. It
+    computes the same as ``forward`` of ``deep_rnn(..., num_layers=2)``, with the same parameters
+    and state.
 
     Args:
         inputs: num_steps arrays (batch_size, num_inputs).
@@ -474,40 +444,34 @@ def two_layer_rnn(
     return outputs, (H1, H2)
 
 
-# What the arguments have to be --------------------------------------------------------------
+# Checks of arguments ------------------------------------------------------------------------
 
 
 def network_param_shapes(
     layers: Sequence[Layer], num_inputs: int, num_hiddens: int, num_outputs: int
-) -> List[Shapes]:
-    """Name all parameters of a network and their shapes, layer by layer.
+) -> Shapes:
+    """Return the shapes of all parameters by names such as "W_xh of layer 1".
 
     Args: as ``deep_network``.
-
-    Returns:
-        A dictionary for each hidden layer, and one for the output layer.
     """
-    # Layer 1 reads the inputs, every other one the layer below it.
-    num_below = [num_inputs] + [num_hiddens] * (len(layers) - 1)
-    hidden = [layer.param_shapes(d, num_hiddens) for layer, d in zip(layers, num_below)]
-    return [*hidden, {"W_hq": (num_hiddens, num_outputs), "b_q": (num_outputs,)}]
+    shapes: Shapes = {}
+    for l, layer in enumerate(layers, start=1):
+        num_below = num_inputs if l == 1 else num_hiddens
+        for name, shape in layer.param_shapes(num_below, num_hiddens).items():
+            shapes[f"{name} of layer {l}"] = shape
+    shapes["W_hq of the output layer"] = (num_hiddens, num_outputs)
+    shapes["b_q of the output layer"] = (num_outputs,)
+    return shapes
 
 
-def check_params(params: Arrays, param_shapes: Sequence[Shapes]) -> None:
-    """Raise a ValueError if parameters have not the shapes of ``network_param_shapes``."""
-    wanted = [
-        (name, l, shape)
-        for l, shapes in enumerate(param_shapes, start=1)
-        for name, shape in shapes.items()
-    ]
-    if len(params) != len(wanted):
-        raise ValueError(f"params has {len(params)} arrays, but the network has {len(wanted)}")
-    for i, (param, (name, l, shape)) in enumerate(zip(params, wanted)):
+def check_params(params: Arrays, shapes: Shapes) -> None:
+    """Raise a ValueError unless the parameters have the shapes of ``network_param_shapes``."""
+    if len(params) != len(shapes):
+        raise ValueError(f"params has {len(params)} arrays, but the network has {len(shapes)}")
+    for i, (param, (name, shape)) in enumerate(zip(params, shapes.items())):
         if param.shape != shape:
-            layer = "the output layer" if l == len(param_shapes) else f"layer {l}"
             raise ValueError(
-                f"params[{i}], {name} of {layer}, has the shape {param.shape}, "
-                f"but the network needs {shape}"
+                f"params[{i}], {name}, has the shape {param.shape}, but the network needs {shape}"
             )
 
 
@@ -516,22 +480,17 @@ def _check_inputs_and_state(
 ) -> None:
     if len(inputs) == 0:
         raise ValueError("inputs is empty: give one array for each time step")
-    batch_size = inputs[0].shape[0]
-    for X in inputs:
-        if X.shape != (batch_size, num_inputs):
-            raise ValueError(
-                f"inputs holds an array of shape {X.shape}, "
-                f"but the network needs {(batch_size, num_inputs)}"
-            )
     if len(state) != num_states:
         raise ValueError(f"state has {len(state)} arrays, but the network has {num_states}")
-    for array in state:
-        # MXNet would repeat a state of one row for every row of the minibatch.
-        if array.shape != (batch_size, num_hiddens):
-            raise ValueError(
-                f"state holds an array of shape {array.shape}, but the inputs and the network "
-                f"need {(batch_size, num_hiddens)}"
-            )
+    batch_size = inputs[0].shape[0]
+    # MXNet would repeat a state of one row for every row of the minibatch.
+    for name, arrays, width in (("inputs", inputs, num_inputs), ("state", state, num_hiddens)):
+        for array in arrays:
+            if array.shape != (batch_size, width):
+                raise ValueError(
+                    f"{name} has an array of shape {array.shape}, but the network needs "
+                    f"{(batch_size, width)}"
+                )
 
 
 def _activation(activation: Any) -> Callable[[nd.NDArray], nd.NDArray]:
@@ -544,17 +503,14 @@ def _activation(activation: Any) -> Callable[[nd.NDArray], nd.NDArray]:
     return ACTIVATIONS[activation]
 
 
-def _cut(arrays: Arrays, lengths: Sequence[int]) -> List[Arrays]:
-    """Cut a list into lists of the given lengths."""
-    pieces, start = [], 0
-    for length in lengths:
-        pieces.append(arrays[start : start + length])
-        start += length
-    return pieces
+def _split(arrays: Arrays, lengths: Sequence[int]) -> List[Arrays]:
+    """Split a list into lists of the given lengths."""
+    remaining = iter(arrays)
+    return [[next(remaining) for _ in range(length)] for length in lengths]
 
 
 class ScratchModel(gluon.Block):
-    """A network from scratch as a model of Gluon, to be trained and scored like any other.
+    """A network from scratch as a Gluon model, to train and evaluate it like any other.
 
     Args:
         network: of ``deep_rnn``, ``deep_gru`` or ``deep_lstm``; its parameters are drawn here.
@@ -574,12 +530,12 @@ class ScratchModel(gluon.Block):
             self._values.append(param)
 
     def begin_state(self, batch_size: int, ctx: Optional[mx.Context] = None) -> Arrays:
-        """The network's state of zeros."""
+        """Return the network's state of zeros."""
         return self._network.init_state(batch_size, self._num_hiddens, ctx)
 
     def forward(self, inputs: nd.NDArray, state: Arrays) -> Tuple[nd.NDArray, Arrays]:
-        """As ``RNNModel.forward``: scores of shape (num_steps * batch_size, vocab_size), state."""
+        """Return the scores and the new state, with the shapes of ``RNNModel.forward``."""
         params = [param.data() for param in self._values]
-        X = [nd.one_hot(x, self.vocab_size) for x in inputs.T]  # (batch_size, vocab_size) a step
+        X = [nd.one_hot(x, self.vocab_size) for x in inputs.T]  # (batch_size, vocab_size) per step
         outputs, state = self._network.forward(X, state, params)
         return nd.concat(*outputs, dim=0), state

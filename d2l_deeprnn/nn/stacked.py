@@ -1,4 +1,4 @@
-"""Recurrent layers on top of each other, with dropout that acts."""
+"""Stacked recurrent layers whose dropout also works on the CPU."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ LAYERS = {
 
 
 class StackedRNN(gluon.HybridBlock):
-    """Fused layers of one level each, and dropout on the output of each.
+    """Fused layers on top of each other, each with one level and dropout on its output.
 
-    It takes and returns what Gluon's fused layer of several levels does, state
-    included. That one's own dropout does nothing on a CPU, and stands between
-    the levels only; here the uppermost output is dropped from too. A
-    unit that is dropped is dropped at every time step of a minibatch, which
-    regularizes a recurrent network better than a new draw at every step (Gal
-    and Ghahramani, 2016) and needs fewer random numbers.
+    It takes and returns the same as Gluon's fused layer of several levels, including the state.
+    The dropout of Gluon's layer does nothing on a CPU, and acts between the levels only. Here it
+    also acts on the uppermost output. A dropped unit is dropped at every time step of a minibatch.
+    This regularizes a recurrent network better than a new mask at every step (Gal and Ghahramani,
+    2016), and needs fewer random numbers.
 
     Args:
         cell: "lstm", "gru" or "rnn" (with tanh).
@@ -32,8 +31,8 @@ class StackedRNN(gluon.HybridBlock):
         input_size: length of the input vectors.
 
     Raises:
-        ValueError: if a size is not positive, the cell unknown, or the
-            dropout not from 0 to below 1.
+        ValueError: if a size is not positive, the cell is unknown, or the dropout is not from 0 to
+            below 1.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -74,9 +73,11 @@ class StackedRNN(gluon.HybridBlock):
             self.dropout = gluon.nn.Dropout(dropout, axes=(0,))
 
     def hybrid_forward(self, F: Any, inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
-        """Inputs (num_steps, batch_size, input_size) and states to outputs and states.
+        """Compute the outputs and the new states.
 
-        The states are one or, with LSTM, two arrays (num_layers, batch_size, hidden_size).
+        Args:
+            inputs: (num_steps, batch_size, input_size).
+            states: one array (num_layers, batch_size, hidden_size); two with LSTM.
         """
         outputs, new_states = inputs, []
         for i, level in enumerate(self.levels):
@@ -88,11 +89,11 @@ class StackedRNN(gluon.HybridBlock):
         return outputs, [F.concat(*kind, dim=0) for kind in zip(*new_states)]
 
     def share_rows(self, rows: range, batch_size: int) -> None:
-        """Drop, while training, what would be dropped in these rows of a larger minibatch.
+        """Use the dropout mask that these rows would get in the full minibatch.
 
         Args:
-            rows: which they are: those that the layer is given.
-            batch_size: how many rows the minibatch has.
+            rows: the rows that this process trains on.
+            batch_size: rows of the full minibatch.
         """
         self._rows = rows, batch_size
 
@@ -100,14 +101,14 @@ class StackedRNN(gluon.HybridBlock):
         if self._rows is None or (F is nd and not autograd.is_training()):
             return self.dropout(outputs)
         rows, batch_size = self._rows
-        # What dropout makes of ones is its mask: (1, batch_size, hidden_size).
+        # Dropout applied to ones gives its mask: (1, batch_size, hidden_size).
         one = F.slice(outputs, begin=(0, 0, None), end=(1, 1, None))
         mask = self.dropout(F.broadcast_axis(F.ones_like(one), axis=1, size=batch_size))
-        own = F.slice_axis(mask, axis=1, begin=rows.start, end=rows.stop)
-        return F.broadcast_mul(outputs, own)
+        mask = F.slice_axis(mask, axis=1, begin=rows.start, end=rows.stop)
+        return F.broadcast_mul(outputs, mask)
 
     def state_info(self, batch_size: int = 0) -> List[Dict[str, Any]]:
-        """Shape and layout of the states, as Gluon's layers tell them."""
+        """Return shape and layout of the states, as Gluon's layers do."""
         shape = (self._num_layers, batch_size, self._hidden_size)
         kinds = len(self.levels[0].state_info())
         return [{"shape": shape, "__layout__": "LNC"} for _ in range(kinds)]
@@ -115,5 +116,5 @@ class StackedRNN(gluon.HybridBlock):
     def begin_state(
         self, batch_size: int = 0, func: Any = nd.zeros, **kwargs: Any
     ) -> List[nd.NDArray]:
-        """States of zeros; ``kwargs`` (ctx, dtype) go to ``func``."""
+        """Return states of zeros; ``func`` gets ``kwargs``, such as ctx and dtype."""
         return [func(shape=info["shape"], **kwargs) for info in self.state_info(batch_size)]

@@ -149,7 +149,7 @@ def _advice(file: BinaryIO, position: int, tried: str) -> str:
             f"encoding={likely!r}, and check that the characters are right"
         )
     if b"\0" in sample:
-        return ". It looks like a binary file"
+        return ". It seems to be a binary file"
     return (
         ". Its encoding cannot be determined from its bytes: find out its encoding, and read it "
         "with --encoding NAME, in Python encoding=NAME"

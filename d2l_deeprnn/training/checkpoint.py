@@ -1,10 +1,10 @@
-"""The file of a checkpoint: named arrays and JSON values, in one file under one SHA-256.
+"""Checkpoint files: named arrays and JSON values with a SHA-256 checksum.
 
 A checkpoint is an archive like those of ``numpy.savez``: ``numpy.load`` and ``unzip`` can open it.
-One more part, ``checkpoint.json``, holds the format's name and version, and the JSON values. The
-archive's comment, the last 64 bytes of the file, is the SHA-256 of all bytes before it.
+An additional part, ``checkpoint.json``, has the format's name and version, and the JSON values.
+The archive's comment, the last 64 bytes of the file, is the SHA-256 of all bytes before it.
 
-Nothing is pickled. Loading a checkpoint runs nothing and extracts nothing.
+Nothing is pickled, so loading a checkpoint runs no code.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import numpy as np
 from ..errors import D2LError
 from ..files import PathLike, atomic_file, parse_json, user_path
 
-# Version 1 (up to 0.3.0) had a table of the arrays in checkpoint.json, which is not needed.
+# Version 1 (up to 0.3.0) also had a table of the arrays in checkpoint.json.
 FORMAT, VERSION, READABLE = "d2l_deeprnn checkpoint", 2, (1, 2)
 
 _MANIFEST = "checkpoint.json"
 _NUMBERS = "biuf"  # kinds of dtype: booleans, integers, floating-point numbers
 _SUM_BYTES = 64
 # Far more than an array of numbers needs. Python's parser may crash on a long header, and NumPy
-# checks its length only since 1.24.
+# before 1.24 does not check its length.
 _HEADER_BYTES = 4096
 
 
 class CheckpointError(D2LError, RuntimeError):
-    """A checkpoint cannot be loaded; the message says which, what is wrong, and what to do."""
+    """A checkpoint cannot be loaded; the message names the file, the reason and a remedy."""
 
 
 class Checkpoint(NamedTuple):
@@ -46,22 +46,20 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict[str, Any]) -> None:
-    """Write a checkpoint in one atomic step.
+    """Write a checkpoint atomically.
 
-    The same arrays and values in the same order make the same bytes.
+    The same arrays and values in the same order give the same bytes.
 
     Args:
-        path: The file to make or to replace.
-        arrays: Arrays of booleans, integers or floating-point numbers, by names such as
+        path: file to create or replace.
+        arrays: of booleans, integers or floating-point numbers, by names such as
             ``params/rnn/l0_i2h_weight``.
-        data: JSON values. Each comes back equal, floats to the last bit. NaN and infinities do
-            too: Python's json reads and writes them.
+        data: JSON values, which include NaN and infinities. Floats are kept to the last bit.
 
     Raises:
-        TypeError: If ``data`` holds values that JSON cannot hold or would change. A tuple, for
-            instance, would come back as a list.
-        ValueError: If an array holds something other than numbers or booleans.
-        OSError: If the file cannot be written; the old one is then still there.
+        TypeError: if JSON cannot represent ``data`` or would change it, as a tuple into a list.
+        ValueError: if an array contains something other than numbers or booleans.
+        OSError: if the file cannot be written; the old one is kept.
     """
     for name, array in arrays.items():
         if array.dtype.kind not in _NUMBERS:  # NumPy would pickle it
@@ -70,16 +68,16 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
         raise TypeError("data must consist of JSON values: lists, not tuples; strings as keys")
     manifest = {"format": FORMAT, "version": VERSION, "data": data}
     with atomic_file(user_path(path)) as file:
-        # Not numpy.savez, which does not close its archive on a full disk: Python then prints an
-        # error of its own.
+        # Not numpy.savez: on a full disk it leaves its archive open, and Python prints another
+        # error.
         with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
                 part = io.BytesIO()
                 np.save(part, array, allow_pickle=False)
-                # A ZipInfo without a date keeps the time out of the file.
+                # A ZipInfo without a date, so that equal checkpoints have equal bytes.
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())
             archive.writestr(zipfile.ZipInfo(_MANIFEST), json.dumps(manifest))
-            archive.comment = bytes(_SUM_BYTES)  # its length is part of what is summed
+            archive.comment = bytes(_SUM_BYTES)  # the checksum covers its length
         file.seek(-_SUM_BYTES, os.SEEK_END)
         file.truncate()
         file.seek(0)
@@ -90,16 +88,16 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
 
 
 def load_checkpoint(path: PathLike) -> Checkpoint:
-    """Load a checkpoint, if each byte of it is as it was saved.
+    """Load a checkpoint and verify its checksum.
 
     Raises:
-        CheckpointError: If it is missing, damaged, cut short, of another format or version, or
-            in any way not what ``save_checkpoint`` writes.
+        CheckpointError: if it is missing, damaged, cut short, of another format or version, or
+            was not written by ``save_checkpoint``.
     """
     file = user_path(path)
     try:
         _check_regular(file)
-        # Read once, so that the bytes that are checked are those that are used.
+        # Read once, so that the bytes that are used are those that were checked.
         raw = file.read_bytes()
         _check_sum(raw)
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -116,10 +114,10 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
 
 
 def load_data(path: PathLike) -> Dict[str, Any]:
-    """Load the JSON values of a checkpoint only, in little time and memory.
+    """Load only the JSON values of a checkpoint, in little time and memory.
 
     Raises:
-        CheckpointError: As ``load_checkpoint``; damage in the arrays is not noticed.
+        CheckpointError: as ``load_checkpoint``, but damage in the arrays is not detected.
     """
     file = user_path(path)
     try:
@@ -132,10 +130,10 @@ def load_data(path: PathLike) -> Dict[str, Any]:
 
 def _cannot_be_loaded(path: Path, error: Exception) -> CheckpointError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    # In one line, however much of a forged file the reason quotes.
+    # One line, even if the reason quotes much of a forged file.
     return CheckpointError(
-        f"checkpoint {path} cannot be loaded: {' '.join(reason.split())[:600]}; go back to another "
-        "one, or train from the start"
+        f"checkpoint {path} cannot be loaded: {' '.join(reason.split())[:600]}: use another "
+        "checkpoint, or train from scratch"
     )
 
 
@@ -154,12 +152,12 @@ def _check_sum(raw: bytes) -> None:
 
 def _data(archive: zipfile.ZipFile, size: int) -> Dict[str, Any]:
     """Return the JSON values in an archive of some size in bytes."""
-    # They could be compressed a thousandfold, or overlap.
+    # Forged parts could overlap, or be compressed a thousandfold.
     if sum(part.file_size for part in archive.infolist()) > size:
         raise ValueError("its parts have more bytes than the file")
     manifest = parse_json(archive.read(_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(f"its part {_MANIFEST!r} is not that of a {FORMAT}")
+        raise ValueError(f"its {_MANIFEST} is not that of a {FORMAT}")
     if manifest.get("version") not in READABLE:
         raise ValueError(
             f"its version is {manifest.get('version')!r}; this d2l_deeprnn reads "
@@ -167,7 +165,7 @@ def _data(archive: zipfile.ZipFile, size: int) -> Dict[str, Any]:
         )
     data = manifest.get("data")
     if not isinstance(data, dict):
-        raise ValueError(f"its part {_MANIFEST!r} lacks the data")
+        raise ValueError(f"its {_MANIFEST} has no data")
     return data
 
 
@@ -180,12 +178,12 @@ def _array(name: str, part: bytes) -> np.ndarray:
         file = io.BytesIO(part)
         length = int.from_bytes(part[8:10], "little")
         if np.lib.format.read_magic(file) != (1, 0) or length > _HEADER_BYTES:
-            raise ValueError("its header is not that of an array of numbers")
+            raise ValueError("its header does not describe an array of numbers")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        # NumPy would unpickle or refuse objects, and allocate the declared size before it reads.
+        # NumPy would allocate the declared size before it reads.
         size = math.prod(shape) * dtype.itemsize
         if dtype.kind not in _NUMBERS or size != len(part) - file.tell():
-            raise ValueError(f"its {len(part)} bytes are not {dtype} of shape {shape}")
+            raise ValueError(f"its {len(part)} bytes do not fit {dtype} of shape {shape}")
         array: np.ndarray = np.load(io.BytesIO(part), allow_pickle=False)
         return array
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Held-out loss: how well a model predicts a text that it need not have seen."""
+"""Score a text with a model: mean negative log-likelihood per character."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from .._mxnet.context import check_ctx, device_of, serialize_calls
 from .._perplexity import perplexity
 from .ranks import SINGLE_PROCESS, Ranks
 
-# Characters that a row reads, unscored, to get into the text, where it does
-# not begin at the text's beginning.
+# Characters that each row except the first reads, unscored, before its own part.
 WARM_UP = 512
-# Columns of a minibatch, at most, and scores in one. They decide memory, not results.
+# Maximum columns and scores in a minibatch. They affect memory, not results.
 NUM_STEPS, NUM_SCORES = 256, 2**24
-# Characters that are looked at at a time, where a whole text is counted.
-PIECE = 2**20
+CHUNK = 2**20  # characters that are counted at once
 
 
 class Evaluation(NamedTuple):
     """The mean negative log-likelihood of a text.
 
     Attributes:
-        nats: for each character.
-        num_chars: how many characters were scored: all but the first.
+        nats: per character.
+        num_chars: number of scored characters.
     """
 
     nats: float
@@ -41,7 +39,7 @@ class Evaluation(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """exp(nats); infinite where that is too large for a float."""
+        """exp(nats), infinite if that is too large for a float."""
         return perplexity(self.nats)
 
 
@@ -54,30 +52,27 @@ def evaluate(
     unscored: Sequence[int] = (),
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Evaluation:
-    """Score every character of a text but the first, each once.
+    """Score every character of a text except the first, once.
 
-    The hidden state starts at the text's beginning as the model begins it, and is
-    carried through. With one row (``batch_size=1``) that is all there is to it.
-    With several, each works on its own part of the text, and all but the first
-    start 512 characters earlier, unscored, to have the state that reading on
-    would have given; what a model remembers for longer than that is lost: the
-    loss of the network in ``results/tinyshakespeare`` changes in the eighth digit.
+    With one row (``batch_size=1``), the hidden state is carried from the beginning of the text to
+    its end. With several rows, each scores its own part of the text. All but the first row start
+    512 characters before their part, unscored, to reach the right hidden state. What a model
+    remembers for longer than that is lost: for the network in ``results/tinyshakespeare``, the
+    loss changes in the eighth digit.
 
-    Beside the text, which may be a map of a file, it takes the same memory for any length.
+    Memory use does not depend on the length of the text, which may be a memory map.
 
     Args:
-        model: an ``RNNModel``, or what takes and returns the same.
+        model: an ``RNNModel``, or a model with the same interface.
         corpus_indices: token indices of the text, in order.
-        ctx: device of the model; that of its parameters if None.
-        batch_size: rows, at most. A short text gets fewer.
-        unscored: tokens that are read and not scored, for instance marks that
-            tell the model something about the text.
-        ranks: those that share the rows; each gets the loss of all.
+        ctx: device of the model; by default, that of its parameters.
+        batch_size: maximum number of rows. A short text gets fewer.
+        unscored: tokens that are read but not scored, such as marks of the author.
+        ranks: the processes that share the rows; each gets the loss of the whole text.
 
     Raises:
-        ValueError: if the text has fewer than two characters, an index in it is
-            not one of the model's, nothing of it is to be scored, or
-            ``batch_size`` is not positive.
+        ValueError: if the text has fewer than two characters or none to score, one of its indices
+            is outside the model's vocabulary, or ``batch_size`` is not positive.
         TypeError: if ``ctx`` is not one device.
     """
     positive_int("batch_size", batch_size)
@@ -86,21 +81,18 @@ def evaluate(
     indices = np.asarray(checked)
     num_chars = len(indices) - 1
     if num_chars < 1:
-        raise ValueError(
-            f"the text has {num_chars + 1} characters; to score one, it takes at least 2"
-        )
+        raise ValueError(f"the text has {num_chars + 1} characters, but scoring needs at least 2")
     ctx = ctx or device_of(model)
     skipped = np.asarray(token_indices("unscored", list(unscored)))
     num_scored = num_chars - count_tokens(indices[1:], skipped)
     if not num_scored:
         raise ValueError(f"all of the text's tokens are among unscored: {list(unscored)}")
-    # Each row but the first reads WARM_UP characters before its own part.
     rows = max(1, min(batch_size, num_chars // WARM_UP))
     warm_up = WARM_UP if rows > 1 else 0
     length = -(-(num_chars - warm_up) // rows)
-    rows = -(-(num_chars - warm_up) // length)  # fewer where rounding up left nothing for the last
+    rows = -(-(num_chars - warm_up) // length)  # fewer if rounding up leaves the last one empty
     starts = np.arange(rows) * length
-    own = np.full((rows, 1), warm_up)  # the column at which a row's own part begins
+    own = np.full((rows, 1), warm_up)  # first column of each row's own part
     own[0] = 0
     part = ranks.part(rows)
     starts, own = starts[part.start : part.stop], own[part.start : part.stop]
@@ -112,11 +104,11 @@ def evaluate(
     step, end = 0, warm_up + length if part else 0
     with ranks.working():
         while step < end:
-            # A first minibatch of one column shows the vocabulary's size of a model of any kind.
+            # If the vocabulary's size is unknown, a first minibatch of one column shows it.
             width = 1 if vocab_size is None else max(1, NUM_SCORES // (len(part) * vocab_size))
             columns = np.arange(step, min(step + min(width, NUM_STEPS), end))
             positions = starts[:, None] + columns  # (rows, columns)
-            # The last row may be shorter: what stands beyond the end is not counted.
+            # The last row may be shorter; characters beyond the end are not counted.
             counted = (columns >= own) & (positions < num_chars)
             positions = np.minimum(positions, num_chars - 1)
             followers = indices[positions + 1]
@@ -127,12 +119,12 @@ def evaluate(
                 vocab_size = scores.shape[-1]
                 token_indices("corpus_indices", checked, vocab_size)
             step = columns[-1] + 1
-            # scores go time step by time step: (columns * rows, vocab_size)
+            # scores are ordered by time step: (columns * rows, vocab_size)
             targets = nd.array(followers.T.reshape(-1), ctx=ctx)
             log_likelihood = nd.pick(nd.log_softmax(scores), targets)
             weights = nd.array(counted.T.reshape(-1), ctx=ctx, dtype=scores.dtype)  # 0 or 1
             sums.append((log_likelihood * weights).sum())
-            if len(sums) > 4:  # not to fill the device's queue; see train
+            if len(sums) > 4:  # keep the device's queue short
                 losses.append(sums.pop(0).asscalar())
         losses.extend(s.asscalar() for s in sums)
     (total,) = ranks.sum_numbers(np.array([math.fsum(losses)]))
@@ -141,8 +133,8 @@ def evaluate(
 
 
 def count_tokens(indices: np.ndarray, tokens: Union[Sequence[int], np.ndarray]) -> int:
-    """Count the places of a text, of any length, at which one of some tokens stands."""
+    """Return how often any of some tokens occurs in a text."""
     if not len(tokens):
         return 0
-    cuts = range(0, len(indices), PIECE)
-    return sum(int(np.isin(indices[cut : cut + PIECE], tokens).sum()) for cut in cuts)
+    starts = range(0, len(indices), CHUNK)
+    return sum(int(np.isin(indices[start : start + CHUNK], tokens).sum()) for start in starts)

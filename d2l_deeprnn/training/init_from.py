@@ -1,4 +1,4 @@
-"""Start a run with the weights of another one, for another text or other settings."""
+"""Initialize a model with the weights of another run."""
 
 from __future__ import annotations
 
@@ -17,63 +17,60 @@ from .settings import SettingsError, TrainSettings
 if TYPE_CHECKING:
     from .runs import LoadedRun
 
-# Settings of the model in which the two runs must be equal.
-SHAPE = ("cell", "num_layers", "num_hiddens")
-# The axis of the characters, in the arrays that have one.
+SHAPE = ("cell", "num_layers", "num_hiddens")  # settings in which the two runs must agree
+# Parameters with an axis of characters, and that axis.
 AXES = {"l0_i2h_weight": 1, "output_weight": 0, "output_bias": 0}
 SHOWN = 10  # characters that a message lists
 
 
 def initialize_from(
-    there: LoadedRun, model: RNNModel, settings: TrainSettings, vocab: Vocab, ctx: mx.Context
+    source: LoadedRun, model: RNNModel, settings: TrainSettings, vocab: Vocab, ctx: mx.Context
 ) -> None:
-    """Give a new model the weights of a trained one.
+    """Copy the weights of a trained model to a new model.
 
-    The weights of a character follow the character, whose index may be another one here. A
-    character that is new here keeps its initial weights, and a warning lists it.
+    Characters are matched by character, not by index. A character that is not in the vocabulary of
+    the trained model keeps its initial weights, and a warning lists it.
 
     Args:
-        there: the run with the weights.
-        model: what ``new_model`` makes of the settings.
+        source: the run with the weights.
+        model: the new model, from ``new_model``.
         settings: of the new run.
-        vocab: of its text.
-        ctx: device of the model.
+        vocab: of the new run's text.
+        ctx: device of the new model.
 
     Raises:
-        SettingsError: If the two models have another shape, or their vocabularies no character in
-            common.
+        SettingsError: if the two models have different shapes, or their vocabularies have no
+            character in common.
     """
     for name in SHAPE:
-        own, other = getattr(settings, name), getattr(there.settings, name)
+        own, other = getattr(settings, name), getattr(source.settings, name)
         if own != other:
             raise SettingsError(
-                f"init_from: {name} is {other} in that run and {own} here; choose the same"
+                f"init_from: {name} is {own}, but {other} in that run: choose the same"
             )
-    known = [token for token in vocab.idx_to_token[1:] if token in there.vocab.token_to_idx]
+    known = [token for token in vocab.idx_to_token[1:] if token in source.vocab.token_to_idx]
     if not known:
-        raise SettingsError(
-            "init_from: the text of that run has no character in common with this one"
-        )
-    new = [token for token in vocab.idx_to_token if token not in there.vocab.token_to_idx]
+        raise SettingsError("init_from: that run's text has no character in common with this text")
+    new = [token for token in vocab.idx_to_token if token not in source.vocab.token_to_idx]
     if new:
         shown = " ".join(map(repr, new[:SHOWN])) + (" ..." if len(new) > SHOWN else "")
         warnings.warn(
-            f"{len(new)} of {len(vocab)} characters are not in the vocabulary of the run whose weights "
-            f"this one starts with; their weights start at random: {shown}",
+            f"{len(new)} of {len(vocab)} characters are not in the vocabulary of the initial "
+            f"weights, so their weights start at random: {shown}",
             stacklevel=2,
         )
-    here, source = [vocab.unk, *vocab[known]], [there.vocab.unk, *there.vocab[known]]
-    theirs = _by_level(there.model)
+    to, origin = [vocab.unk, *vocab[known]], [source.vocab.unk, *source.vocab[known]]
+    weights = _by_level(source.model)
     for name, param in _by_level(model).items():
-        value = theirs[name].data().asnumpy()
+        value = weights[name].data().asnumpy()
         if name in AXES:
-            other, value = value, param.data().asnumpy()
-            np.moveaxis(value, AXES[name], 0)[here] = np.moveaxis(other, AXES[name], 0)[source]
+            trained, value = value, param.data().asnumpy()
+            np.moveaxis(value, AXES[name], 0)[to] = np.moveaxis(trained, AXES[name], 0)[origin]
         param.set_data(nd.array(value, ctx=ctx))
 
 
 def _by_level(model: RNNModel) -> Dict[str, gluon.Parameter]:
-    """Return the parameters of a model by names that do not depend on its kind of layer."""
+    """Return the parameters of a model by names that do not depend on the type of its layer."""
     layers = model.rnn.levels if type(model.rnn) is StackedRNN else [model.rnn]
     named, level = {}, 0
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Training with settings: a trainer with an optimizer, a schedule, a validation part and a seed."""
+"""Training according to settings: optimizer, schedule, validation part and seed."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ class Diverged(D2LError, ArithmeticError):
 class Learner(Trainer):
     """A trainer that follows ``TrainSettings`` and can be saved and resumed exactly.
 
-    All random generators start from the settings' seed. A process has each of them once, so only
-    one thread at a time may train.
+    All random generators start from the settings' seed. They are global to the process, so only
+    one thread may train at a time.
 
     Args:
         settings: of the training; those of the model are ignored.
-        model: any Gluon model, initialized, that is called and has a ``begin_state`` as
-            ``RNNModel`` is; ``new_model`` makes the one of some settings.
+        model: any initialized Gluon model with the ``forward`` and ``begin_state`` of ``RNNModel``,
+            such as the result of ``new_model``.
         train_indices: token indices to learn from.
-        valid_indices: token indices held out; empty for none.
+        valid_indices: held-out token indices; may be empty.
         ctx: device.
-        ranks: the processes that train together; each has rows of every minibatch.
+        ranks: the processes that train together; each computes some rows of every minibatch.
 
     Raises:
-        ValueError: If a part of the text is too short or has an index that is not in the
-            vocabulary, or the optimizer or one of its options is unknown.
-        TypeError: If ``ctx`` is not one device.
-        GeneratorsInUse: If a training is running in another thread.
+        ValueError: if a part of the text is too short or has an index outside the vocabulary, or
+            if the optimizer or one of its options is unknown.
+        TypeError: if ``ctx`` is not one device.
+        GeneratorsInUse: if another thread is training.
     """
 
     @exclusive_generators()
@@ -83,8 +83,8 @@ class Learner(Trainer):
         rows = ranks.part(batch_size)
         if batch_size < ranks.size:
             raise SettingsError(
-                f"batch_size is {batch_size}, and there are {ranks.size} ranks: each needs a row, "
-                "so start fewer, or choose a larger batch_size"
+                f"batch_size {batch_size} is too small for {ranks.size} ranks, which need a row "
+                "each: start fewer, or increase batch_size"
             )
         size = getattr(model, "vocab_size", None)
         train_indices = token_indices("train_indices", train_indices, size)
@@ -117,27 +117,23 @@ class Learner(Trainer):
 
     @property
     def best(self) -> Optional[TrainRecord]:
-        """The record of the epoch with the lowest loss, the earliest of these."""
+        """The record of the epoch with the lowest loss; of several, the first."""
         return min(self.history, key=lambda record: record.loss) if self.history else None
 
     @property
     def finished(self) -> Optional[str]:
-        """The reason why there are no further epochs, if there is one."""
+        """The reason why the training is finished; None if it is not."""
         return why_finished(self.settings, [record.loss for record in self.history])
 
     @exclusive_generators()
     def train_epoch(self, callbacks: Sequence[Callback] = ()) -> TrainRecord:
         """Train to the end of the current epoch, and score the validation part.
 
-        Args:
-            callbacks: called in this order.
-
-        Returns:
-            The epoch's record, which is also in ``history``.
+        Args, Returns: as in ``Trainer``.
 
         Raises:
-            Stopped: If a callback ends the training; ``state_dict`` then has the state to resume.
-            Diverged: If a loss or a parameter is not finite.
+            Stopped: if a callback ends the training; ``state_dict`` then has the state to resume.
+            Diverged: if a loss or a parameter is not finite.
         """
         return super().train_epoch(callbacks)
 
@@ -145,11 +141,11 @@ class Learner(Trainer):
         """Return everything that is needed to resume, as arrays and JSON values.
 
         It may be called between any two minibatches. With several ranks, all have to call it, and
-        rank 0 gets the state of all rows.
+        rank 0 gets the hidden state of all rows.
 
         Raises:
-            Diverged: If a parameter is not finite, so that training cannot resume.
-            TypeError: If the hidden state within an epoch contains something other than arrays.
+            Diverged: if a parameter is not finite, so that training cannot resume.
+            TypeError: if the hidden state contains something other than arrays.
         """
         self._late_losses.read()
         self._check_parameters()
@@ -168,11 +164,11 @@ class Learner(Trainer):
 
     @exclusive_generators()
     def load_state_dict(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
-        """Resume from the result of ``state_dict``.
+        """Restore the result of ``state_dict``.
 
         Raises:
-            KeyError, TypeError, ValueError: If a part is missing, unexpected, or has another
-                shape; it is named. The learner is then unusable.
+            KeyError, TypeError, ValueError: if a part is missing, unexpected, or has the wrong
+                shape; names it. The learner is then unusable.
         """
         self._model_parameters.load_state_dict(arrays, data["optimizer"])
         self.history = history_in(data)
@@ -193,8 +189,8 @@ class Learner(Trainer):
 
     def _scatter_hidden_state(self, arrays: Mapping[str, np.ndarray]) -> Any:
         """Return the hidden state of this rank's rows, given that of all rows."""
-        begun = self.model.begin_state(batch_size=self.settings.batch_size, ctx=self.ctx)
-        shapes = {str(i): array.shape for i, array in enumerate(arrays_in(begun))}
+        initial = self.model.begin_state(batch_size=self.settings.batch_size, ctx=self.ctx)
+        shapes = {str(i): array.shape for i, array in enumerate(arrays_in(initial))}
         hidden = list(expected_arrays("state/", arrays, shapes).values())
         if self._ranks.size > 1:
             hidden = [a.take(self._rows, axis) for a, axis in zip(hidden, self._row_axes())]
@@ -206,11 +202,11 @@ class Learner(Trainer):
             array = next(own)
             return nd.array(array, ctx=self.ctx, dtype=array.dtype)
 
-        return map_leaves(load, begun)
+        return map_leaves(load, initial)
 
     def _row_axes(self) -> List[int]:
         """Return, for each array of the hidden state, the axis of the minibatch's rows."""
-        # It is the second one in a fused layer, and the first one in a cell.
+        # It is the second axis in a fused layer, the first in a cell.
         one, two = (self.model.begin_state(batch_size=n, ctx=self.ctx) for n in (1, 2))
         return [
             next((i for i, (m, n) in enumerate(zip(a.shape, b.shape)) if m != n), 0)
@@ -231,13 +227,13 @@ class Learner(Trainer):
 
 
 class _Generators(Callback):
-    """Draws the same random numbers whether a training was interrupted or not."""
+    """Makes random numbers independent of interruptions."""
 
     def __init__(self, settings: TrainSettings, model: gluon.Block) -> None:
         self._seed = settings.seed
         self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
         # Python's generator draws an epoch's minibatches. Its state at the beginning of the epoch
-        # is saved, from which a resumed training draws the same ones.
+        # is saved, so that a resumed training draws the same ones.
         self.state = random.getstate()
 
     def on_epoch_start(self, trainer: Trainer) -> None:
@@ -245,11 +241,11 @@ class _Generators(Callback):
 
     def on_step(self, trainer: Trainer, epochs_done: float) -> None:
         if self._reseeds:
-            # The state of MXNet's generator cannot be read, but it can be started from a number
-            # that is known. That takes a millisecond.
-            place = [self._seed, trainer.epoch, trainer.position]
-            seed = int(np.random.SeedSequence(place).generate_state(1)[0] >> 1)
-            mx.random.seed(seed)  # of 31 bits
+            # The state of MXNet's generator cannot be read, so seed it for each minibatch. That
+            # takes a millisecond.
+            entropy = [self._seed, trainer.epoch, trainer.position]
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
+            mx.random.seed(seed)  # 31 bits
 
     def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
         self.state = random.getstate()
@@ -267,7 +263,7 @@ class _LearningRate(Callback):
 
 
 class _StopIfDiverged(Callback):
-    """Ends a training whose loss is not finite."""
+    """Ends the training if a loss is not finite."""
 
     def __init__(self, settings: TrainSettings) -> None:
         self._settings = settings
@@ -279,7 +275,7 @@ class _StopIfDiverged(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends a training when its settings say so (``patience``)."""
+    """Ends the training when it is finished according to its settings (``patience``)."""
 
     def __init__(self, settings: TrainSettings) -> None:
         self._settings = settings
@@ -296,8 +292,8 @@ class EarlyStopping(Callback):
 def _diverged(settings: TrainSettings, epoch: int, reason: str) -> Diverged:
     return Diverged(
         f"training diverged in epoch {epoch}: {reason}. Lower the learning rate (lr, now "
-        f"{base_rate(settings):g}) or clipping_theta (now {settings.clipping_theta:g}), or warm up for "
-        "longer (warmup_epochs)"
+        f"{base_rate(settings):g}) or clipping_theta (now {settings.clipping_theta:g}), or warm up "
+        "for longer (warmup_epochs)"
     )
 
 
@@ -305,7 +301,7 @@ def _diverged(settings: TrainSettings, epoch: int, reason: str) -> Diverged:
 def new_model(
     settings: TrainSettings, vocab_size: int, ctx: mx.Context, *, stacked: bool = False
 ) -> RNNModel:
-    """Return the model of some settings with initial parameters; see ``build_model``."""
+    """Return a model with initial parameters; see ``build_model``."""
     set_seed(settings.seed)
     model = build_model(settings, vocab_size, stacked=stacked)
     initialize(model, settings.init, ctx, forget_bias=settings.forget_bias)
@@ -313,16 +309,18 @@ def new_model(
 
 
 def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = False) -> RNNModel:
-    """Return the model of some settings, without parameters.
+    """Return the model for some settings, uninitialized.
 
-    It is the chapter's model around a fused layer of Gluon. As dropout in such a layer does nothing
-    on a CPU, the layer is a ``StackedRNN`` if there is dropout.
+    It is the chapter's model with a fused Gluon layer or, if there is dropout, a ``StackedRNN``,
+    because dropout in a fused layer has no effect on a CPU.
 
     Args:
-        stacked: always use a ``StackedRNN``, as versions before 0.3 did.
+        settings: of the model.
+        vocab_size: number of tokens in the vocabulary.
+        stacked: use a ``StackedRNN`` in any case, as versions before 0.3 did.
 
     Raises:
-        SettingsError: if its parameters alone take more memory than the machine has.
+        SettingsError: if its parameters alone need more memory than the machine has.
     """
     if settings.dropout or stacked:
         layer: gluon.Block = StackedRNN(
@@ -333,15 +331,15 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
             settings.num_hiddens, num_layers=settings.num_layers, input_size=vocab_size
         )
     model = RNNModel(layer, vocab_size)
-    # RNNModel leaves it open, as the chapter does; known, parameters have shapes at once.
+    # RNNModel leaves this shape open, as in the chapter. Set it, so that all shapes are known.
     model.dense.weight.shape = (vocab_size, settings.num_hiddens)
     num_params = sum(math.prod(param.shape) for param in model.collect_params().values())
     num_bytes, memory = 4 * num_params, physical_memory()
     if num_bytes > memory:
         raise SettingsError(
-            f"num_hiddens {settings.num_hiddens} and num_layers {settings.num_layers} make a model "
-            f"of {num_params:,} parameters, which take {num_bytes / 2**30:,.1f} GiB; this machine "
-            f"has {memory / 2**30:,.1f} GiB: choose smaller ones"
+            f"a model with num_hiddens {settings.num_hiddens} and num_layers {settings.num_layers} "
+            f"has {num_params:,} parameters, which need {num_bytes / 2**30:,.1f} GiB, but this "
+            f"machine has {memory / 2**30:,.1f} GiB: choose smaller values"
         )
     return model
 
@@ -350,16 +348,13 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
 def initial_state(
     settings: TrainSettings, model: gluon.Block, ctx: mx.Context, history: List[TrainRecord]
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
-    """Return the state of a training of a model that was trained elsewhere, with a new optimizer.
+    """Return a ``Learner.state_dict`` for a model that was trained elsewhere.
 
     Args:
-        settings: of the training; its seed starts the random generators.
-        model: with its parameters.
+        settings: of the training; the random generators start from their seed.
+        model: with its parameters; the optimizer is new.
         ctx: its device.
-        history: of the epochs in which they were trained.
-
-    Returns:
-        What ``Learner.state_dict`` returns.
+        history: of the epochs in which the model was trained.
     """
     set_seed(settings.seed)
     arrays, numbers = ModelParameters(model, ctx, _optimizer(model, settings)).state_dict()
@@ -376,7 +371,7 @@ def initial_state(
 
 def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
     try:
-        # Settings that an earlier version wrote may hold any.
+        # Settings from an earlier version may have options that are not valid.
         optimizers.check_options(settings.optimizer, settings.optimizer_options)
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -1,4 +1,4 @@
-"""The baseline that a network's perplexity stands beside: counts of n-grams, interpolated."""
+"""A baseline for a network's perplexity: an interpolated n-gram model."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ Indices = Union[Sequence[int], np.ndarray]
 class _Table(NamedTuple):
     """The n-grams of one order in the training text.
 
-    An n-gram is spelt by one number: the id of its context, which is the n-gram one shorter that
-    it starts with, times the stride, plus the rank of its last token. The id of an n-gram is the
-    place of its spelling among the sorted ones. So nothing is hashed, and no number grows with
-    the order: ids and ranks are below the length of the text.
+    An n-gram has a key: the id of its context (the n-gram without its last token) times the
+    stride, plus the rank of its last token. Its id is the position of its key among the sorted
+    keys. So nothing is hashed, and no number grows with the order: ids and ranks are below the
+    length of the text.
 
     Attributes:
-        spellings: Of each n-gram, ascending; then a last one that no n-gram has.
-        counts: How often each n-gram occurs.
-        totals: How often each context occurs before a token; then 0, so that the context -1,
-            which is none of them, has 0 too.
-        kinds: How many different tokens occur after each context; then 0.
+        keys: of all n-grams, ascending; then one that no n-gram has.
+        counts: how often each n-gram occurs.
+        totals: how often each context occurs before a token; then 0, for the unknown context -1.
+        kinds: how many different tokens occur after each context; then 0.
     """
 
-    spellings: np.ndarray
+    keys: np.ndarray
     counts: np.ndarray
     totals: np.ndarray
     kinds: np.ndarray
@@ -37,31 +36,32 @@ class _Table(NamedTuple):
 class NGramModel:
     """A language model of token indices: n-grams interpolated as by Witten and Bell.
 
-    The probability that a token c follows the k - 1 tokens h, of which h' are all but the first,
-    is ::
+    The probability that a token c follows the k - 1 tokens h is ::
 
         p_k(c | h) = (count(hc) + kinds(h) * p_{k-1}(c | h')) / (count(h) + kinds(h))
 
-    where ``count(h)`` is how often h stands before a token in the training text and ``kinds(h)``
-    how many different tokens follow it there. ``p_0`` is ``1 / vocab_size``; a context that never
-    occurs passes ``p_{k-1}`` on. So every token has a probability above 0 everywhere, and there is
-    nothing to tune but the order. It is method C of Witten and Bell, "The zero-frequency problem"
-    (1991), a plain baseline: smoothing as by Kneser and Ney predicts English better.
+    where h' is h without its first token, ``count(h)`` is how often h occurs before a token in the
+    training text, and ``kinds(h)`` is how many different tokens follow it there. ``p_0`` is
+    ``1 / vocab_size``. If a context never occurs, ``p_k`` is ``p_{k-1}``. So every token always
+    has a probability above 0, and only the order has to be chosen. This is method C of Witten and
+    Bell, "The zero-frequency problem" (1991). It is a plain baseline: Kneser-Ney smoothing predicts
+    English better.
 
-    Unlike a network's training it takes memory for the whole text: a few hundred bytes a character.
+    Unlike a network, it needs memory in proportion to the text: a few hundred bytes per character.
 
     Args:
-        corpus_indices: Token indices of the training text, in order: a list or an array.
-        order: Length of the longest n-grams, the predicted token included: 1 counts single tokens
-            and looks at no context, 5 looks at the 4 tokens before.
-        vocab_size: Number of tokens that ``p_0`` is spread over, ``len(vocab)``.
+        corpus_indices: token indices of the training text, in order: a list or an array.
+        order: length of the longest n-grams, including the predicted token: 1 counts single tokens
+            without context, 5 uses the 4 tokens before.
+        vocab_size: number of tokens in the vocabulary, ``len(vocab)``.
 
     Attributes:
-        order, vocab_size: As given.
+        order, vocab_size: as given.
 
     Raises:
-        ValueError: If the text has fewer than two tokens or holds anything but whole numbers from
-            0 to ``vocab_size - 1``, or if ``order`` or ``vocab_size`` is not a positive integer.
+        ValueError: if the text has fewer than two tokens or an index that is not a whole number
+            from 0 to ``vocab_size - 1``, or if ``order`` or ``vocab_size`` is not a positive
+            integer.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -77,62 +77,56 @@ class NGramModel:
         self.vocab_size = vocab_size
         text = _indices("corpus_indices", corpus_indices, vocab_size, 2)
         self._tokens, ranks = np.unique(text, return_inverse=True)
-        # One more than there are ranks, so that the rank -1, of a token that does not occur in
-        # the training text, spells no n-gram.
+        # One more than there are ranks, so that the rank -1 of an unknown token makes no valid key.
         self._stride = len(self._tokens) + 1
         self._tables: List[_Table] = []
         contexts, num_contexts = np.zeros(len(text), dtype=np.int64), 1
         for context_length in range(order):
-            spellings, ids, counts = np.unique(
+            keys, ids, counts = np.unique(
                 contexts * self._stride + ranks[context_length:],
                 return_inverse=True,
                 return_counts=True,
             )
-            before = spellings // self._stride
+            before = keys // self._stride
             totals = np.bincount(before, weights=counts, minlength=num_contexts + 1)
             kinds = np.bincount(before, minlength=num_contexts + 1)
-            self._tables.append(_Table(_closed(spellings), counts, totals, kinds))
+            self._tables.append(_Table(_with_sentinel(keys), counts, totals, kinds))
             contexts, num_contexts = ids[:-1], len(counts)  # no token follows the last n-gram
 
     def log_probabilities(self, corpus_indices: Indices) -> np.ndarray:
-        """Score a text.
+        """Score every token of a text except the first.
 
         Args:
-            corpus_indices: Token indices of the text, in order; two or more.
+            corpus_indices: token indices of the text, in order; two or more.
 
         Returns:
-            Natural logarithm of the probability of every token but the first, given those before
-            it in this text, float64 of shape (length - 1,). At the start of the text the contexts
-            are shorter.
+            Natural logarithm of the probability of each token, given those before it in this text:
+            float64 of shape (length - 1,). The first contexts are shorter.
 
         Raises:
-            ValueError: As for the training text.
+            ValueError: as for the training text.
         """
         *_, log_p = self._log_probabilities_by_order(corpus_indices)
         return log_p
 
     def loss(self, corpus_indices: Indices) -> float:
-        """Score a text with one number; its exponential is the perplexity.
+        """Return the mean negative log-likelihood of a text, in nats per token.
 
-        Args, Raises: as ``log_probabilities``.
-
-        Returns:
-            Mean negative log-likelihood, in nats for a token, of every token but the first.
+        Its exponential is the perplexity. Args, Raises: as ``log_probabilities``.
         """
         return float(np.mean(-self.log_probabilities(corpus_indices)))
 
     def probabilities(self, context: Indices) -> np.ndarray:
-        """Predict the token after a context.
+        """Return the probability of each token of the vocabulary after a context.
 
         Args:
-            context: Token indices of what stands before, in order, of any length; the last
-                ``order - 1`` count.
+            context: token indices, in order, of any length; the last ``order - 1`` matter.
 
         Returns:
-            Probability of each token of the vocabulary, float64 of shape (vocab_size,).
+            float64 of shape (vocab_size,).
 
         Raises:
-            ValueError: If the context holds anything but whole numbers below ``vocab_size``.
+            ValueError: if an index is not a whole number below ``vocab_size``.
         """
         indices = _indices("context", context, self.vocab_size, 0)
         p = np.full(self.vocab_size, 1 / self.vocab_size)
@@ -140,43 +134,43 @@ class NGramModel:
             last = contexts[-1]
             if table.totals[last] > 0:
                 low, high = last * self._stride, (last + 1) * self._stride
-                after = slice(*np.searchsorted(table.spellings, [low, high]))
+                after = slice(*np.searchsorted(table.keys, [low, high]))
                 p *= table.kinds[last]
-                p[self._tokens[table.spellings[after] - low]] += table.counts[after]
+                p[self._tokens[table.keys[after] - low]] += table.counts[after]
                 p /= table.totals[last] + table.kinds[last]
         return p
 
     def _log_probabilities_by_order(self, corpus_indices: Indices) -> Iterator[np.ndarray]:
-        """Yield what ``log_probabilities`` returns, of order 1, 2, ..., ``order``.
+        """Yield the result of ``log_probabilities`` for each order from 1 to ``order``.
 
-        It is the same array each time: use it before asking for the next.
+        It is always the same array, which the next iteration overwrites.
         """
         indices = _indices("corpus_indices", corpus_indices, self.vocab_size, 2)
         log_p = np.full(len(indices) - 1, -math.log(self.vocab_size))
         for table, contexts, ids in self._walk(indices):
             contexts, ids = contexts[1:-1], ids[1:]
             totals, kinds = table.totals[contexts], table.kinds[contexts]
-            found = ids >= 0
-            p = table.counts[ids[found]] + kinds[found] * np.exp(log_p[found])
-            log_p[found] = np.log(p / (totals + kinds)[found])
-            # In logarithms, for at a high order such a product may be too small for a float.
-            missed = ~found & (totals > 0)
-            log_p[missed] += np.log(kinds[missed] / (totals + kinds)[missed])
+            known = ids >= 0
+            p = table.counts[ids[known]] + kinds[known] * np.exp(log_p[known])
+            log_p[known] = np.log(p / (totals + kinds)[known])
+            # In logarithms: at a high order, the product may be too small for a float.
+            unknown = ~known & (totals > 0)
+            log_p[unknown] += np.log(kinds[unknown] / (totals + kinds)[unknown])
             yield log_p
 
     def _walk(self, indices: np.ndarray) -> Iterator[Tuple[_Table, np.ndarray, np.ndarray]]:
-        """Yield, of order 1, 2, ..., the table and a text's contexts and n-grams in it.
+        """Yield, for each order, the table and the ids of a text's contexts and n-grams in it.
 
-        The context at i is the id of what stands before token i, up to the end of the text, and
-        the n-gram at i is the id of that context and token i. An id is -1 where the training text
-        does not have it, or the text has too few tokens before.
+        Context i is the one before token i or, for the last, before the end. N-gram i is that
+        context with token i. An id is -1 if the training text does not have the n-gram, or there
+        are too few tokens before it.
         """
-        ranks = _places(_closed(self._tokens), indices)
+        ranks = _positions(_with_sentinel(self._tokens), indices)
         contexts = np.zeros(len(indices) + 1, dtype=np.int64)
         for table in self._tables:
-            ids = _places(table.spellings, contexts[:-1] * self._stride + ranks)
+            ids = _positions(table.keys, contexts[:-1] * self._stride + ranks)
             yield table, contexts, ids
-            contexts = np.append(-1, ids)  # before the first token there is no longer context
+            contexts = np.append(-1, ids)  # the first token has no longer context
 
 
 def choose_order(
@@ -185,45 +179,45 @@ def choose_order(
     vocab_size: int,
     max_order: int = 10,
 ) -> Tuple[int, List[Tuple[int, float]]]:
-    """Choose the order of an ``NGramModel`` by its loss on a text that it was not trained on.
+    """Choose the order of an ``NGramModel`` by its loss on a validation text.
 
     Args:
-        train_indices: Token indices of the training text, in order.
-        valid_indices: Token indices of the text to score, in order.
-        vocab_size: Number of tokens, ``len(vocab)``.
-        max_order: The highest order to try.
+        train_indices: token indices of the training text, in order.
+        valid_indices: token indices of the validation text, in order.
+        vocab_size: number of tokens, ``len(vocab)``.
+        max_order: the highest order to try.
 
     Returns:
-        The order of the least loss, the lowest one of equals, and ``(order, loss)`` of the orders
-        1 to ``max_order``.
+        The order with the lowest loss (the lowest order of equals), and ``(order, loss)`` for each
+        order from 1 to ``max_order``.
 
     Raises:
-        ValueError: As ``NGramModel`` does.
+        ValueError: as ``NGramModel``.
     """
     positive_int("max_order", max_order)
     positive_int("vocab_size", vocab_size)
     train = _indices("train_indices", train_indices, vocab_size, 2)
     valid = _indices("valid_indices", valid_indices, vocab_size, 2)
-    # The tables of the highest order hold those of every lower one.
+    # The model of the highest order has the tables of all lower ones.
     by_order = NGramModel(train, max_order, vocab_size)._log_probabilities_by_order(valid)
     losses = [(order, float(np.mean(-log_p))) for order, log_p in enumerate(by_order, 1)]
     return min(losses, key=lambda row: row[1])[0], losses
 
 
-def _closed(ascending: np.ndarray) -> np.ndarray:
-    """Append a number that is never looked up, so that ``_places`` finds no place past the end."""
+def _with_sentinel(ascending: np.ndarray) -> np.ndarray:
+    """Append a number that is never looked up, so that ``_positions`` stays within bounds."""
     return np.append(ascending, np.iinfo(np.int64).max)
 
 
-def _places(closed: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return where each number stands among ascending ones, -1 where it does not."""
-    places = np.searchsorted(closed, wanted)
-    return np.where(closed[places] == wanted, places, -1)
+def _positions(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the position of each value among ascending numbers, or -1."""
+    positions = np.searchsorted(ascending, values)
+    return np.where(ascending[positions] == values, positions, -1)
 
 
 def _indices(name: str, indices: Any, vocab_size: int, least: int) -> np.ndarray:
     """Return token indices as int64, or raise a ValueError that names the argument."""
     array = token_indices(name, indices, vocab_size)
     if len(array) < least:
-        raise ValueError(f"{name} must hold at least {least} tokens, not {len(array)}")
+        raise ValueError(f"{name} must have at least {least} tokens, not {len(array)}")
     return np.array(array, np.int64)

@@ -1,4 +1,4 @@
-"""Update rules: gradients, clipping, and steps of gradient descent or of Gluon's optimizers."""
+"""Gradient clipping, plain SGD, and updates by Gluon's optimizers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
 
 
 class ModelParameters:
-    """The forward pass and the parameters of a Gluon model, updated by one of Gluon's optimizers.
+    """The forward pass and the parameters of a Gluon model, updated by a Gluon optimizer.
 
-    The parameters of the chapter's own model may lie in one vector (see ``nn.fast``). It is then
-    clipped in one pass, and plain SGD updates it in one.
+    The parameters of the chapter's own model may be stored in one vector (see ``nn.fast``), which
+    is then clipped and updated as a whole.
 
     Args:
         model: any Gluon model.
@@ -33,7 +33,7 @@ class ModelParameters:
         self._flat: Optional[FlatParameters] = None
         self._fast_forward: Optional[Forward] = None
         self._structure: Any = None
-        self._factor: Optional[nd.NDArray] = None  # of gradients that are not scaled yet
+        self._factor: Optional[nd.NDArray] = None  # for gradients that are not scaled yet
 
     @property
     def learning_rate(self) -> float:
@@ -45,17 +45,17 @@ class ModelParameters:
         self._optimizer.set_learning_rate(rate)
 
     def belong_to(self, model: gluon.Block) -> bool:
-        """Return whether the optimizer's parameters are those of a model."""
+        """Return whether the optimizer updates the parameters of this model."""
         own = {id(param) for param in optimizers.parameters(self._optimizer)}
         return own == {id(param) for param in model.collect_params().values()}
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
-        """Call the model or, for the chapter's own, a compiled graph that computes the same."""
-        # Checked at every step, because callbacks may change the model in between.
+        """Call the model or, for the chapter's own, an equivalent compiled graph."""
+        # Check at every step, because callbacks may change the model in between.
         flat = flat_parameters(self._model)
-        found = None if flat is None else structure(self._model)
-        if flat is not self._flat or found != self._structure:
-            self._flat, self._structure = flat, found
+        current = None if flat is None else structure(self._model)
+        if flat is not self._flat or current != self._structure:
+            self._flat, self._structure = flat, current
             self._fast_forward = None if flat is None else training_forward(self._model, flat)
         return (self._fast_forward or self._model)(X, state)
 
@@ -66,10 +66,10 @@ class ModelParameters:
         return [param.grad(self._ctx) for param in trainable(self._model)]
 
     def update(self, factor: nd.NDArray) -> None:
-        """Take a step with the gradients times a factor, an array of one number."""
+        """Take a step with the gradients times a factor, an array of shape (1,)."""
         flat, self._factor = self._flat, None
         if flat is not None and optimizers.is_plain_sgd(self._optimizer):
-            # Differs: the original updated one array after the other.
+            # Differs: the original updated the arrays one by one.
             flat.subtract_gradient(factor, self._optimizer.learning_rate)
             self._factor = factor
             return
@@ -79,8 +79,8 @@ class ModelParameters:
         self._optimizer.step(1)  # the loss is already a mean
 
     def finish(self) -> None:
-        """Scale the last gradients, for callbacks that look at them."""
-        # Not in every step: it takes 2 % of the chapter's minibatch.
+        """Scale the last gradients, for callbacks that read them."""
+        # Not after every step: it takes 2 % of the chapter's minibatch.
         if self._factor is not None:
             scale(self.gradients(), self._factor)
             self._factor = None
@@ -91,12 +91,12 @@ class ModelParameters:
 
     def not_finite(self) -> Optional[str]:
         """Return the name of a parameter with a value that is not finite, if there is one."""
-        # Such a value makes the sum of squares infinite, and so does one near the end of the
-        # range. Unlike nd.sum, nd.dot adds with all threads.
+        # The sum of squares then is not finite, nor if a value is near the limit of its type. Use
+        # nd.dot, which unlike nd.sum is multithreaded.
         checked = {}
         for name, param in named_parameters(self._model).items():
             checked[name] = array = param.data()
-            if param.grad_req != "null":  # not a constant, which may be large, or of integers
+            if param.grad_req != "null":  # constants may be large, or integers
                 vector = array.astype(np.promote_types(array.dtype, "float32"), copy=False)
                 vector = vector.reshape((-1,))
                 checked[name] = nd.dot(vector, vector)
@@ -104,7 +104,7 @@ class ModelParameters:
         return next((name for name in finite if not finite[name]), None)
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
-        """Return copies of the parameters and of the optimizer's arrays, and its numbers."""
+        """Return copies of the parameters and optimizer arrays, and the optimizer's numbers."""
         arrays = {
             **with_prefix("params", as_numpy(self.arrays())),
             **with_prefix("optimizer", as_numpy(optimizers.state_arrays(self._optimizer))),
@@ -115,15 +115,14 @@ class ModelParameters:
         """Restore the result of ``state_dict``.
 
         Raises:
-            ValueError: names the first part that is missing, unexpected, or of another shape.
+            ValueError: if a part is missing, unexpected, or has the wrong shape; names it.
         """
         set_parameters(self._model, without_prefix("params", arrays), self._ctx)
-        of_optimizer = without_prefix("optimizer", arrays)
-        optimizers.restore_state(self._optimizer, of_optimizer, numbers)
+        optimizers.restore_state(self._optimizer, without_prefix("optimizer", arrays), numbers)
 
 
 def trainable(model: gluon.Block) -> List[gluon.Parameter]:
-    """The parameters of a model that have gradients."""
+    """Return the parameters of a model that have gradients."""
     return [param for param in model.collect_params().values() if param.grad_req != "null"]
 
 
@@ -132,7 +131,7 @@ class ArrayParameters:
 
     Args:
         forward: ``forward(X, state) -> (scores, state)``, with X of shape (batch_size, num_steps)
-            and scores of shape (num_steps * batch_size, vocab_size), time step by time step.
+            and scores of shape (num_steps * batch_size, vocab_size), ordered by time step.
         arrays: the parameters, with gradients attached.
         lr: learning rate.
     """
@@ -147,7 +146,7 @@ class ArrayParameters:
         return [array.grad for array in self._arrays]
 
     def update(self, factor: nd.NDArray) -> None:
-        """Take a step with the gradients times a factor, an array of one number."""
+        """Take a step with the gradients times a factor, an array of shape (1,)."""
         scale(self.gradients(), factor)
         sgd(self._arrays, self.learning_rate, 1)  # the loss is already a mean
 
@@ -161,8 +160,8 @@ def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
     Args:
         params: arrays with an attached gradient.
         lr: learning rate.
-        batch_size: divisor of the gradients: the number of examples if the
-            loss was a sum, 1 if it was a mean.
+        batch_size: divisor of the gradients: the number of examples if the loss is a sum, 1 if
+            it is a mean.
 
     Source: ``d2l.sgd`` of the chapter.
 
@@ -187,9 +186,9 @@ def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -
 
     Args:
         params: arrays with an attached gradient.
-        theta: the largest norm, above 0; infinite for no clipping.
-        ctx: device of the parameters. It is checked but not used: the
-            chapter's signature has it.
+        theta: maximum norm, above 0; infinite for no clipping.
+        ctx: device of the parameters. It is checked but not used; it is part of the chapter's
+            signature.
 
     Raises:
         ValueError: if theta is not above 0.
@@ -242,7 +241,7 @@ def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> No
 
 
 def scale(gradients: Sequence[nd.NDArray], factor: nd.NDArray) -> None:
-    """Multiply gradients, in place, by an array of one number."""
+    """Multiply gradients, in place, by an array of shape (1,)."""
     for gradient in gradients:
         gradient *= factor.astype(gradient.dtype, copy=False)
 
@@ -250,9 +249,9 @@ def scale(gradients: Sequence[nd.NDArray], factor: nd.NDArray) -> None:
 def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray:
     """Return the factor that scales gradients to a joint L2 norm of at most theta."""
     if len(gradients) == 1 and gradients[0].ndim == 1:
-        norm = nd.dot(gradients[0], gradients[0]).sqrt()  # by several threads
+        norm = nd.dot(gradients[0], gradients[0]).sqrt()  # multithreaded
     else:
         norm = nd.multi_sum_sq(*gradients, num_arrays=len(gradients)).sum().sqrt()
-    # Differs: the original read the norm to decide whether to scale, and so
-    # waited for the device. A factor of at most 1 decides the same without.
+    # Differs: the original read the norm to decide whether to scale, which waits for the device. A
+    # factor of at most 1 has the same effect.
     return nd.minimum(theta / norm, 1)

@@ -1,13 +1,13 @@
-"""Processes that ``mpiexec`` started and that train one model together. Each process is a rank.
+"""Data-parallel training with MPI: ``mpiexec`` starts several processes, which train one model.
 
-Each rank has the whole model and some rows of every minibatch. Gradients are summed over all
-ranks, and each rank then takes the same step. Without ``mpiexec`` there is one rank, ``SINGLE_PROCESS``,
-whose methods do nothing, and MPI is not imported.
+Each process is a rank. It has the whole model and computes some rows of every minibatch. Gradients
+are summed over all ranks, which then take the same step. Without ``mpiexec`` there is one rank,
+``SINGLE_PROCESS``, whose methods do nothing, and MPI is not imported.
 
 Ranks exchange numbers and JSON. Nothing is pickled.
 
-Every wait for another rank polls a non-blocking call of MPI. So it can end: if it takes longer than
-the time limit, the ranks call the roll, and those that do not answer are named.
+A rank waits for others by polling non-blocking MPI calls. After the time limit, all ranks ping each
+other, and the error names those that do not answer.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from ..files import printable
 from .launcher import ONE_EACH, TIMEOUT, process_name, world_rank, world_size, write_stderr
 
 GRACE = 2.0  # seconds for all ranks to fail together; a rank that fails alone ends the job
-NOTICE = 10.0  # seconds after which a rank says whom it waits for at the start
+NOTICE = 10.0  # seconds after which a rank prints which other ranks it is waiting for
 SPINNING = 1.0  # seconds of busy waiting before sleeping, so that short waits stay short
-PASSING_ON = 0.5  # seconds for mpiexec to print a line before the job ends
-# Tags of empty messages between two ranks. The first one goes through COMM_WORLD, as a user's may.
+PRINTING = 0.5  # seconds for mpiexec to print a line before the job ends
+# Tags of empty messages between two ranks. HERE goes through COMM_WORLD, which users' code may use.
 HERE, LATE, FAILED = range(32_001, 32_004)
 _ALL_OR_EACH = (
-    f"Let all processes make the same call or, to train one model per process, set {ONE_EACH}=1"
+    f"Make the same call in all processes or, to train one model per process, set {ONE_EACH}=1"
 )
-BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, as the command has them
+BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 70  # exit statuses, the same as in the command line
 
 T = TypeVar("T")
 
 
 class RanksError(D2LError, RuntimeError):
-    """The ranks cannot train together. The message names the rank and the reason."""
+    """The ranks cannot train together; the message names the rank and the reason."""
 
 
 class RootFailed(D2LError, RuntimeError):
@@ -57,11 +57,11 @@ class RootFailed(D2LError, RuntimeError):
 
 
 class Ranks:
-    """All ranks, as one of them sees them. This base class is a single process without MPI.
+    """All ranks, as seen by one of them. This base class is a single process without MPI.
 
     Attributes:
-        rank: number of this one, from 0 on.
-        size: how many there are.
+        rank: number of this rank, from 0 on.
+        size: number of ranks.
     """
 
     rank = 0
@@ -70,29 +70,29 @@ class Ranks:
     def part(self, num_rows: int, rank: Optional[int] = None) -> range:
         """Return the rows of a rank (default: this one). Ranks differ by at most one row."""
         rank = self.rank if rank is None else rank
-        # Rounded up: of a single row, rank 0 has it.
+        # Rounded up, so that rank 0 gets the only row.
         return range(-(-num_rows * rank // self.size), -(-num_rows * (rank + 1) // self.size))
 
     def sum(self, arrays: Sequence[nd.NDArray]) -> None:
-        """Replace arrays of each rank by their sums over all of them, in a fixed order."""
+        """Replace arrays by their sums over all ranks, in a fixed order."""
 
     def sum_numbers(self, numbers: np.ndarray) -> np.ndarray:
-        """The sums of some numbers over all ranks."""
+        """Return the sums of numbers over all ranks."""
         return numbers
 
     def broadcast(self, arrays: Sequence[nd.NDArray]) -> None:
-        """Replace arrays of each rank by those of rank 0."""
+        """Replace arrays by those of rank 0."""
 
     def any_set(self, *flags: bool) -> List[bool]:
         """For each flag, return whether any rank has set it."""
         return list(flags)
 
     def gather(self, array: np.ndarray, axis: int) -> np.ndarray:
-        """The parts of an array along an axis, put together on rank 0; the part itself elsewhere.
+        """Join the ranks' parts of an array on rank 0; other ranks get their own part back.
 
         Args:
-            array: the part of the rows ``part`` gives; it has as many along ``axis``.
-            axis: that of the rows.
+            array: the part of this rank, with the rows that ``part`` returns.
+            axis: axis of the rows.
         """
         return array
 
@@ -104,48 +104,48 @@ class Ranks:
         """Call a function on rank 0 and return its result, a JSON value, on every rank.
 
         Raises:
-            RootFailed: on the other ranks, where the function raised something on rank 0.
+            RootFailed: on the other ranks, if the function raised an exception on rank 0.
         """
         return function()
 
     def broadcast_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        """Give arrays by name, which rank 0 has, to all."""
+        """Return the named arrays of rank 0 on every rank."""
         return dict(arrays)
 
     def root_first(self, function: Callable[[], T]) -> T:
-        """Call a function on rank 0 and then on all others. It may take any time."""
+        """Call a function on rank 0 and then on all others, without a time limit."""
         return function()
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context that all ranks enter, and in which each may work for any time.
+        """Return a context that all ranks enter, to work in it without a time limit.
 
         It ends on all ranks at once, unless a rank raises an exception.
         """
         return contextlib.nullcontext()
 
-    def check_same(self, what: Mapping[str, Any]) -> None:
-        """Make sure that all ranks were started alike.
+    def check_same(self, values: Mapping[str, Any]) -> None:
+        """Check that all ranks were started with the same values.
 
         Args:
-            what: names with values that JSON can hold.
+            values: JSON values by name.
 
         Raises:
-            RanksError: names the first rank that differs from rank 0, and in what; on all of them.
+            RanksError: on all ranks; names the first rank and value that differ from rank 0.
         """
 
     def check_equal(self, arrays: Mapping[str, nd.NDArray], when: str) -> None:
-        """Make sure that all ranks have the same arrays, to the bit.
+        """Check that all ranks have the same arrays, to the bit.
 
         Args:
             arrays: by name.
-            when: they are compared, in words.
+            when: time of the comparison, for the message.
 
         Raises:
-            RanksError: on all ranks, if two differ.
+            RanksError: on all ranks, if any arrays differ.
         """
 
     def device(self) -> mx.Context:
-        """The device of this rank: a GPU of its own where there are GPUs."""
+        """Return the device of this rank; each rank of a machine with GPUs has its own GPU."""
         return try_gpu()
 
 
@@ -154,20 +154,20 @@ SINGLE_PROCESS = Ranks()
 
 @contextlib.contextmanager
 def distributed(timeout: float = TIMEOUT) -> Iterator[Ranks]:
-    """Work together with the other ranks, if there are any, inside the ``with`` block.
+    """Join the other ranks, if there are any, for the duration of a ``with`` block.
 
-    All ranks have to enter it. It may be entered again, also inside itself.
+    All ranks have to enter it. It may be entered repeatedly, and may be nested.
 
     Args:
         timeout: seconds after which a rank that does not answer is named and all ranks end.
 
     Returns:
-        A context manager that gives the ranks. An exception on all ranks is raised as usual.
+        A context manager that returns the ranks. An exception on all ranks is raised as usual.
         A rank that raises one alone prints it and ends the others.
 
     Raises:
-        RanksError: if there are several, and MPI cannot be used.
-        ValueError: if ``D2L_DEEPRNN_RANKS`` has another value than 1.
+        RanksError: if there are several ranks, and MPI cannot be used.
+        ValueError: if ``D2L_DEEPRNN_RANKS`` is set to a value other than 1.
     """
     positive_number("rank_timeout", timeout)
     if world_size() == 1:
@@ -183,33 +183,33 @@ def distributed(timeout: float = TIMEOUT) -> Iterator[Ranks]:
 
 
 def device_of(local_rank: int, local_size: int, devices: Sequence[mx.Context]) -> mx.Context:
-    """The device of a rank.
+    """Return the device of a rank.
 
     Args:
-        local_rank: its number among those of its host, from 0 on.
-        local_size: how many there are on that host.
-        devices: of the host, as ``try_all_gpus`` gives them.
+        local_rank: its number among the ranks of its machine, from 0 on.
+        local_size: number of ranks on that machine.
+        devices: of the machine, as returned by ``try_all_gpus``.
 
     Raises:
-        RanksError: if there are GPUs, and fewer than ranks.
+        RanksError: if there are GPUs, but fewer than ranks.
     """
     if devices[0].device_type == "cpu":
         return devices[0]
     if local_size > len(devices):
         raise RanksError(
             f"{local_size} ranks were started on {socket.gethostname()}, which has {len(devices)} "
-            "GPUs: start one rank for each"
+            "GPUs: start one rank per GPU"
         )
     return devices[local_rank]
 
 
 def threads_of(cores: int, own: Sequence[int], all_of_host: Sequence[Sequence[int]]) -> int:
-    """How many threads a rank is to compute with.
+    """Return the number of threads for a rank.
 
     Args:
-        cores: physical ones that it may use.
-        own: numbers of the processors that it may run on.
-        all_of_host: these numbers, for each rank of its host, itself included.
+        cores: number of physical cores that it may use.
+        own: ids of the processors that it may run on.
+        all_of_host: these ids for each rank of its machine, including itself.
     """
     sharing = [sum(processor in other for other in all_of_host) for processor in own]
     share = sum(1 / ranks for ranks in sharing) / len(sharing)
@@ -217,11 +217,7 @@ def threads_of(cores: int, own: Sequence[int], all_of_host: Sequence[Sequence[in
 
 
 class _MPIRanks(Ranks):
-    """Several ranks.
-
-    Args:
-        mpi: the module ``mpi4py.MPI``.
-    """
+    """Several ranks that communicate through ``mpi``, the module ``mpi4py.MPI``."""
 
     def __init__(self, mpi: Any) -> None:
         self._mpi = mpi
@@ -230,37 +226,37 @@ class _MPIRanks(Ranks):
         if self.size != world_size():
             library = str(mpi.Get_library_version()).splitlines()[0].strip("\0 ")
             raise RanksError(
-                f"{world_size()} processes were started, but mpi4py's MPI knows of {self.size}: it "
-                f"is another MPI than that of the launcher ({library}). Use the launcher "
-                "that belongs to it, or an mpi4py that was built for this launcher's MPI"
+                f"{world_size()} processes were started, but mpi4py's MPI sees {self.size}: it is "
+                f"not the launcher's MPI ({library}). Use the launcher of that MPI, or an mpi4py "
+                "built for this launcher's MPI"
             )
         self._others = [rank for rank in range(self.size) if rank != self.rank]
         self._hosts: Dict[int, str] = {}
         self._nothing = [None, 0, mpi.BYTE]
 
     def meet(self, timeout: float) -> None:
-        """Wait until all ranks have called this, and share the processors of each host."""
+        """Wait until all ranks have called this, and share the cores of each machine."""
         self._timeout = min(timeout, threading.TIMEOUT_MAX)
-        coming = self._announce(HERE)
-        missing = self._missing(coming, min(NOTICE, timeout))
+        pending = self._ping(HERE)
+        missing = self._missing(pending, min(NOTICE, timeout))
         if missing and timeout > NOTICE:
             if self.rank == min(set(range(self.size)) - set(missing)):
-                write_stderr(f"d2l-deeprnn: {process_name()} waits for {self._names(missing)}")
-            missing = self._missing(coming, timeout - NOTICE)
+                write_stderr(f"d2l-deeprnn: {process_name()} is waiting for {self._names(missing)}")
+            missing = self._missing(pending, timeout - NOTICE)
         if missing:
             raise RanksError(
-                f"of {self.size} ranks, {self._names(missing)} did not come within {timeout:g} "
+                f"of {self.size} ranks, {self._names(missing)} did not join within {timeout:g} "
                 f"seconds. {_ALL_OR_EACH}"
             )
         if self._comm == self._mpi.COMM_WORLD:
-            # Messages of the user must not be mistaken for ours, nor ours for theirs.
+            # Keep our messages apart from those of users' code.
             self._comm = self._comm.Dup()
-        can_be_bound = hasattr(os, "sched_getaffinity")
-        own = sorted(os.sched_getaffinity(0)) if can_be_bound else []
+        has_affinity = hasattr(os, "sched_getaffinity")
+        own = sorted(os.sched_getaffinity(0)) if has_affinity else []
         everywhere = self.allgather([socket.gethostname(), own])
         self._hosts = {rank: host for rank, (host, _) in enumerate(everywhere)}
-        if can_be_bound and not repairs.threads_are_chosen():
-            of_host = [its for host, its in everywhere if host == self._hosts[self.rank]]
+        if has_affinity and not repairs.threads_are_chosen():
+            of_host = [ids for host, ids in everywhere if host == self._hosts[self.rank]]
             threads(threads_of(repairs.available_cores(), own, of_host))
 
     def sum(self, arrays: Sequence[nd.NDArray]) -> None:
@@ -292,7 +288,7 @@ class _MPIRanks(Ranks):
         return np.ascontiguousarray(np.moveaxis(whole, 0, axis)) if self.rank == 0 else array
 
     def allgather(self, value: Any, timeout: Optional[float] = None) -> List[Any]:
-        # Not mpi4py's messages of Python objects: it has one serializer, which user code may need.
+        # mpi4py could send Python objects, but it has only one serializer, which users may need.
         own = np.frombuffer(json.dumps(value).encode(), np.uint8)
         lengths = np.empty(self.size, np.int64)
         self._wait(self._comm.Iallgather(np.array([len(own)], np.int64), lengths), timeout)
@@ -315,15 +311,15 @@ class _MPIRanks(Ranks):
         return outcome["value"]
 
     def broadcast_arrays(self, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        kinds = self.on_root(
+        types = self.on_root(
             lambda: {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()}
         )
-        given = {}
-        for name, (dtype, shape) in kinds.items():
+        received = {}
+        for name, (dtype, shape) in types.items():
             array = np.ascontiguousarray(arrays[name]) if self.rank == 0 else np.empty(shape, dtype)
             self._wait(self._comm.Ibcast(array.reshape(-1).view(np.uint8)))
-            given[name] = array
-        return given
+            received[name] = array
+        return received
 
     def root_first(self, function: Callable[[], T]) -> T:
         done: List[T] = []
@@ -336,14 +332,14 @@ class _MPIRanks(Ranks):
         yield
         self._wait(self._comm.Ibarrier(), timeout=math.inf)
 
-    def check_same(self, what: Mapping[str, Any]) -> None:
-        there, *others = self.allgather(dict(what))
-        for rank, here in enumerate(others, start=1):
-            for name in there:
-                if here.get(name) != there[name]:
+    def check_same(self, values: Mapping[str, Any]) -> None:
+        root, *others = self.allgather(dict(values))
+        for rank, other in enumerate(others, start=1):
+            for name in root:
+                if other.get(name) != root[name]:
                     raise RanksError(
                         f"{self._names([rank])} was started with another {name} than rank 0: "
-                        f"{here.get(name)!r} and not {there[name]!r}. {_ALL_OR_EACH}"
+                        f"{other.get(name)!r}, not {root[name]!r}. {_ALL_OR_EACH}"
                     )
 
     def check_equal(self, arrays: Mapping[str, nd.NDArray], when: str) -> None:
@@ -351,12 +347,13 @@ class _MPIRanks(Ranks):
         for array in arrays.values():
             with in_memory(array) as numbers:
                 hashed.update(numbers.data)
-        everywhere = self.allgather(hashed.hexdigest())
-        for rank, found in enumerate(everywhere):
-            if found != everywhere[0]:
+        digests = self.allgather(hashed.hexdigest())
+        for rank, digest in enumerate(digests):
+            if digest != digests[0]:
                 raise RanksError(
-                    f"the parameters of rank {rank} differ from those of rank 0 {when}: a fault of "
-                    "this package, of MPI, or of the machine; go on from the last checkpoint"
+                    f"the parameters of rank {rank} differ from those of rank 0 {when}, because of "
+                    "a bug in this package or MPI, or a hardware fault: resume from the last "
+                    "checkpoint"
                 )
 
     def device(self) -> mx.Context:
@@ -366,14 +363,14 @@ class _MPIRanks(Ranks):
 
     def fail(self, error: BaseException) -> None:
         """Return if all ranks fail now. If only some do, print the error and end all ranks."""
-        missing = self._missing(self._announce(FAILED), GRACE)
+        missing = self._missing(self._ping(FAILED), GRACE)
         if not missing:
             return
-        # One after the other: the first to print its error ends the others.
+        # In turn, since the first to print its error ends the others.
         failing = [rank for rank in range(self.size) if rank not in missing]
-        time.sleep(2 * PASSING_ON * failing.index(self.rank))
+        time.sleep(2 * PRINTING * failing.index(self.rank))
         expected = isinstance(error, Exception)
-        _complain((str(error) if expected else "") or repr(error))
+        _print_error((str(error) if expected else "") or repr(error))
         interrupted = isinstance(error, KeyboardInterrupt)
         status = INTERRUPTED if interrupted else BAD_INPUT if is_bad_input(error) else FAULT
         self._comm.Abort(status)
@@ -383,44 +380,44 @@ class _MPIRanks(Ranks):
         """Wait until a request is complete.
 
         Args:
-            timeout: in seconds; that of ``meet`` if None.
+            timeout: in seconds; by default, that of ``meet``.
 
         Raises:
-            RanksError: if the time is over, on this rank or another.
+            RanksError: if the time is up, on this rank or another.
         """
         timeout = self._timeout if timeout is None else timeout
-        began = time.monotonic()
+        start = time.monotonic()
         while not request.Test():
-            waited = time.monotonic() - began
+            waited = time.monotonic() - start
             if waited < SPINNING:
                 continue
             time.sleep(0.001)
             if waited > timeout or self._comm.Iprobe(tag=LATE):
-                missing = self._missing(self._announce(LATE), GRACE)
+                missing = self._missing(self._ping(LATE), GRACE)
                 reason = (
                     f"{self._names(missing)} did not answer for {self._timeout:g} seconds: it "
-                    "hangs, has ended, or is busy for longer than --rank-timeout"
+                    "hangs, has ended, or was busy longer than --rank-timeout"
                     if missing
-                    else f"all ranks wait for each other for {self._timeout:g} seconds: they have "
-                    "not made the same calls"
+                    else f"all ranks have waited for each other for {self._timeout:g} seconds: "
+                    "they did not make the same calls"
                 )
                 raise RanksError(f"{reason}. The last checkpoint is kept")
 
-    def _announce(self, tag: int) -> Dict[int, Any]:
-        """Send all other ranks a message, and begin to receive theirs: a request per rank."""
-        coming = {rank: self._comm.Irecv(self._nothing, rank, tag) for rank in self._others}
+    def _ping(self, tag: int) -> Dict[int, Any]:
+        """Send a message to all other ranks; return the pending requests for theirs, by rank."""
+        pending = {rank: self._comm.Irecv(self._nothing, rank, tag) for rank in self._others}
         for rank in self._others:
             self._comm.Isend(self._nothing, rank, tag).Free()
-        return coming
+        return pending
 
-    def _missing(self, coming: Dict[int, Any], seconds: float) -> List[int]:
-        """Wait for the messages of all ranks; return those from which none came."""
+    def _missing(self, pending: Dict[int, Any], seconds: float) -> List[int]:
+        """Wait for messages; return the ranks that sent none in this time."""
         end = time.monotonic() + seconds
-        while coming and time.monotonic() < end:
+        while pending and time.monotonic() < end:
             time.sleep(0.001)
-            for rank in [rank for rank, request in coming.items() if request.Test()]:
-                del coming[rank]
-        return list(coming)
+            for rank in [rank for rank, request in pending.items() if request.Test()]:
+                del pending[rank]
+        return list(pending)
 
     def _names(self, ranks: Sequence[int]) -> str:
         return ", ".join(
@@ -429,20 +426,20 @@ class _MPIRanks(Ranks):
         )
 
 
-def _complain(words: str) -> None:
-    write_stderr(f"d2l-deeprnn: error: {process_name()}: {printable(words)}")
-    # Give mpiexec time to print the line: ending the job discards what it has not printed.
-    time.sleep(PASSING_ON)
+def _print_error(message: str) -> None:
+    write_stderr(f"d2l-deeprnn: error: {process_name()}: {printable(message)}")
+    # Give mpiexec time to print the line: ending the job discards unprinted output.
+    time.sleep(PRINTING)
 
 
 @functools.lru_cache(maxsize=None)
 def _mpi_ranks(mpi: Any) -> _MPIRanks:
-    """The ranks of this process: one object, since MPI has a limited number of communicators."""
+    """Return the same object each time, because MPI has a limited number of communicators."""
     return _MPIRanks(mpi)
 
 
 def start_mpi(timeout: float) -> Any:
-    """Import MPI and start it, unless that is done; return the module.
+    """Import MPI, start it if necessary, and return the module.
 
     Raises:
         RanksError: if MPI cannot be imported.
@@ -453,10 +450,10 @@ def start_mpi(timeout: float) -> Any:
         import mpi4py
     except ImportError:
         raise RanksError(
-            f"{world_size()} processes were started together, and mpi4py, with which they work "
-            "together, is not installed: pip install 'd2l_deeprnn[mpi]'"
+            f"{world_size()} processes were started together, but mpi4py, which they need, is not "
+            "installed: pip install 'd2l_deeprnn[mpi]'"
         ) from None
-    mpi4py.rc.initialize = False  # does nothing if the user has imported MPI
+    mpi4py.rc.initialize = False  # without effect if the user has imported MPI
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError, OSError) as error:
@@ -467,24 +464,24 @@ def start_mpi(timeout: float) -> Any:
 
 
 def _start(mpi: Any, timeout: float) -> None:
-    """Start MPI, which waits until all processes start it."""
-    # By ctypes, since mpi4py holds Python's lock in the meantime, and in a thread, so that neither
-    # the time limit nor a signal has to wait.
+    """Start MPI, which blocks until all processes start it."""
+    # Through ctypes, because mpi4py holds the GIL meanwhile. In a thread, so that the time limit
+    # and signals work.
     start = ctypes.CDLL(mpi.__file__).MPI_Init_thread
     arguments = None, None, mpi.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int())
     thread = threading.Thread(target=start, args=arguments, daemon=True)
     thread.start()
-    # MPI itself knows nothing of who is missing before it has started.
+    # Before it has started, MPI cannot tell which processes are missing.
     missing = (
         f"rank {1 - world_rank()}" if world_size() == 2 else f"some of the {world_size()} processes"
     )
     thread.join(min(NOTICE, timeout))
     if thread.is_alive() and timeout > NOTICE:
-        write_stderr(f"d2l-deeprnn: {process_name()} waits for {missing} to start MPI")
+        write_stderr(f"d2l-deeprnn: {process_name()} is waiting for {missing} to start MPI")
         thread.join(min(timeout - NOTICE, threading.TIMEOUT_MAX))
     if thread.is_alive():
-        time.sleep(2 * PASSING_ON * world_rank())  # the first to complain ends the others
-        _complain(f"{missing} did not start MPI within {timeout:g} seconds. {_ALL_OR_EACH}")
-        os._exit(BAD_INPUT)  # Python would take MPI apart while it starts
+        time.sleep(2 * PRINTING * world_rank())  # the first to print its error ends the others
+        _print_error(f"{missing} did not start MPI within {timeout:g} seconds. {_ALL_OR_EACH}")
+        os._exit(BAD_INPUT)  # a normal exit would finalize MPI while it is starting
     mpi.COMM_WORLD.Set_errhandler(mpi.ERRORS_RETURN)  # errors become exceptions
     atexit.register(lambda: mpi.Is_finalized() or mpi.Finalize())

@@ -1,4 +1,4 @@
-"""The directory of a training run. It is locked, and its files are checked to be of one run.
+"""The directory of a training run. It is locked, and its files must all belong to one run.
 
     config.json   settings, text, versions and machine
     metrics.csv   the history, one row per epoch
@@ -40,15 +40,13 @@ from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
 CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
-TRAIN, REPRODUCE = "train", "reproduce"  # commands that have such a directory
-
-
-# Types of the optional parts of a configuration, beside the settings and the text.
-_KINDS = {"changes": list, "machine": dict, "versions": dict, "ranks": int, "device": str}
+TRAIN, REPRODUCE = "train", "reproduce"  # commands that use such a directory
+# Types of the optional parts of a configuration, besides the settings and the text.
+_TYPES = {"changes": list, "machine": dict, "versions": dict, "ranks": int, "device": str}
 
 
 class RunError(D2LError, RuntimeError):
-    """A directory cannot be used for what was asked."""
+    """A run's directory cannot be used as requested."""
 
 
 class RunDirectory:
@@ -56,7 +54,7 @@ class RunDirectory:
 
     Attributes:
         path: of the directory.
-        config: the configuration of the run that is there; None before ``begin``.
+        config: the configuration of the run in it; None before ``begin``.
     """
 
     def __init__(self, path: Path, command: str, config: Optional[Dict[str, Any]]) -> None:
@@ -66,23 +64,23 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write the configuration of a new run."""
-        begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        identity = {"run": uuid.uuid4().hex, "command": self._command, "begun": begun}
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        identity = {"run": uuid.uuid4().hex, "command": self._command, "begun": now}
         self._write({**identity, **config})
 
     def change(
         self, epochs_started: int, changes: Mapping[str, Any], config: Mapping[str, Any]
     ) -> None:
-        """Write a changed configuration that records the changes.
+        """Write a changed configuration with a record of the changes.
 
         Args:
-            epochs_started: when they were made.
+            epochs_started: number of epochs that started before the change.
             changes: the old and the new value of each changed setting.
             config: the new parts of the configuration.
         """
         assert self.config is not None
-        before = self.config.get("changes", [])
-        all_changes = [*before, {"epochs_begun": epochs_started, **changes}]
+        record = {"epochs_begun": epochs_started, **changes}
+        all_changes = [*self.config.get("changes", []), record]
         self._write({**self.config, **config, "changes": all_changes})
 
     def _write(self, config: Dict[str, Any]) -> None:
@@ -132,29 +130,17 @@ class RunDirectory:
         """Warn that the run to be resumed has no checkpoint and will start over.
 
         Raises:
-            RunError: if it had written one, which is gone.
+            RunError: if the run had a checkpoint, which is missing.
         """
         if self.has(METRICS) or self.has(BEST):
-            copy = (
-                f", or resume from the best epoch with a copy of {BEST}" if self.has(BEST) else ""
-            )
+            best = f"resume from the best epoch with a copy of {BEST}, " if self.has(BEST) else ""
             raise RunError(
-                f"the run in {self.path} had started, but its {LAST} is gone: put it back{copy}, "
-                "or start a new run in another directory"
+                f"{LAST} of the run in {self.path} is missing: restore it, {best}or start a new "
+                "run in another directory"
             )
         warnings.warn(
-            f"the run in {self.path} had not written a checkpoint yet: it starts over",
-            stacklevel=3,
+            f"the run in {self.path} has no checkpoint yet, so it starts over", stacklevel=3
         )
-
-    def check_text(self, sha256: str, sources: Sequence[str]) -> None:
-        """Check that the run resumes with the text that it began with.
-
-        Args:
-            sha256: of the text, as it was read from ``sources``.
-        """
-        assert self.config is not None
-        check_text(self.config, sha256, sources, self.path)
 
 
 @contextlib.contextmanager
@@ -162,88 +148,89 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
     """Lock a directory for a run of a command, for the duration of a ``with`` block.
 
     Args:
-        path: of the directory. It is created; it must be empty or, to resume, contain a run.
+        path: of the directory. It is created if missing. It must be empty or, to resume, contain
+            a run.
         command: ``TRAIN`` or ``REPRODUCE``.
-        resume: whether to resume the run in it.
+        resume: whether to resume a run in it.
 
     Raises:
-        RunError: if it contains something else or cannot be used, or if it is moved or replaced
-            during the ``with`` block.
+        RunError: if it contains something else, cannot be used, or is moved or replaced during
+            the ``with`` block.
     """
     path = user_path(path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explaining_moves(path))
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path / LOCK))  # the lock goes with the process
+            stack.enter_context(locked(path / LOCK))
             for name in (CONFIG, METRICS, LAST, BEST):
                 remove_leftovers(path / name)
         except InUse:
             raise RunError(f"another process is training in {path}") from None
         except (FileExistsError, NotADirectoryError) as error:
-            raise RunError(f"{path} is not a directory; choose another one") from error
+            raise RunError(f"{path} is not a directory: choose another directory") from error
         except OSError as error:
             where = "" if error.filename in (None, str(path)) else f"{error.filename}: "
             raise RunError(
-                f"{path} cannot be written to ({where}{error.strerror or error}); choose another "
+                f"{path} cannot be written to ({where}{error.strerror or error}): choose another "
                 "directory"
             ) from error
         config = read_config(path)
         if config is not None and not resume:
             raise RunError(
-                f"{path} contains a run; resume it (--resume), or choose another directory"
+                f"{path} already contains a run: resume it (--resume), or choose another directory"
             )
         if config is not None and command_of(config) != command:
             raise RunError(
-                f"{path} contains a run of `{command_of(config)}`, which `{command}` cannot resume; "
-                "choose another directory"
+                f"{path} contains a run of `{command_of(config)}`, which `{command}` cannot "
+                "resume: choose another directory"
             )
         others = [p.name for p in path.iterdir() if p.name != LOCK]
         if config is None and others:
             raise RunError(
-                f"{path} is not empty and has no run (it contains {min(others)}); choose a new directory"
+                f"{path} is not empty and contains no run (it contains {min(others)}): choose "
+                "another directory"
             )
         if config is not None and "run" not in config:
             raise RunError(
-                f"the run in {path} is of a version whose runs cannot be resumed; start a new one in "
-                "another directory"
+                f"the run in {path} is from a version that could not resume such runs: start a "
+                "new one in another directory"
             )
         yield RunDirectory(path, command, config)
 
 
 @contextlib.contextmanager
 def _explaining_moves(path: Path) -> Iterator[None]:
-    """Name the new place of a run's directory, if it was moved or replaced."""
+    """Turn ``Moved`` into a RunError that names the new path of the directory."""
     try:
         yield
     except Moved as error:
-        place = error.place
-        where = f"in {place}" if place else "where that directory is now, if it still exists"
+        where = f"in {error.place}" if error.place else "in the old one, if it still exists"
         raise RunError(
-            f"{path} was moved, removed or replaced during the run, and nothing more was written "
-            f"there. The run's last checkpoint is {where}; resume the run there"
+            f"{path} was moved, removed or replaced during the run, so nothing more was written "
+            f"there. The last checkpoint is {where}; resume the run in that directory"
         ) from error
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
-    """Read a run's configuration; return None if there is none.
+    """Return a run's configuration, or None if there is none.
 
     Raises:
-        RunError: if it exists and cannot be used.
+        RunError: if it exists but cannot be used.
     """
     path = user_path(directory) / CONFIG
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
-            raise ValueError("it is not the configuration of a run")
+            raise ValueError("it does not belong to a run")
         if command_of(config) == TRAIN or "run" in config:
             config["run"], config["text"]["sha256"]  # raises if one is missing
-        for name, kind in _KINDS.items():
-            if name in config and not isinstance(config[name], kind):
-                raise ValueError(f"its {name} is {repr(config[name])[:60]}")
+        for name, expected in _TYPES.items():
+            if name in config and not isinstance(config[name], expected):
+                raise ValueError(f"it has an invalid {name}: {repr(config[name])[:60]}")
         paths = config["text"].get("paths", []) if command_of(config) == TRAIN else []
         if not isinstance(paths, list) or not all(isinstance(p, (str, type(None))) for p in paths):
-            raise ValueError(f"the paths of its text are {paths!r}")
+            raise ValueError(f"it has invalid paths of its text: {paths!r}")
         return config
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -256,7 +243,7 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
 
 def no_run(directory: Path) -> RunError:
     """Return the error that a directory contains no run."""
-    return RunError(f"{directory} contains no run: there is no {CONFIG}{similar(directory)}")
+    return RunError(f"{directory} is not a run: it has no {CONFIG}{similar(directory)}")
 
 
 def nothing_to_resume(directory: Path) -> str:
@@ -265,7 +252,7 @@ def nothing_to_resume(directory: Path) -> str:
 
 
 def similar(directory: Path) -> str:
-    """Suggest the run beside a directory with the most similar name, if there is one."""
+    """Return a suggestion for a message: the run beside a directory with the most similar name."""
     names = [path.parent.name for path in directory.parent.glob(f"*/{CONFIG}")]
     close = difflib.get_close_matches(directory.name, names, n=1)
     return f" (did you mean {directory.parent / close[0]}?)" if close else ""
@@ -275,15 +262,15 @@ def command_of(config: Mapping[str, Any]) -> str:
     """Return the command that made a run. Earlier versions did not record it."""
     command = config.get("command", REPRODUCE if "is_the_books_text" in config else TRAIN)
     if command not in (TRAIN, REPRODUCE):
-        raise ValueError(f"it is of a command {command!r}; update d2l_deeprnn to use it")
+        raise ValueError(f"it belongs to an unknown command, {command!r}: update d2l_deeprnn")
     return command
 
 
 def load_own(path: Path, run: str) -> Checkpoint:
-    """Load a checkpoint that belongs to a run.
+    """Load a checkpoint of the run with an id.
 
     Raises:
-        CheckpointError: if it is missing, damaged or of another run.
+        CheckpointError: if it is missing, damaged or belongs to another run.
     """
     loaded = load_checkpoint(path)
     check_own(path, loaded.data, run)
@@ -291,22 +278,18 @@ def load_own(path: Path, run: str) -> Checkpoint:
 
 
 def check_own(path: Path, data: Dict[str, Any], run: str) -> Dict[str, Any]:
-    """Return the JSON values of a checkpoint if it belongs to a run; else raise CheckpointError."""
+    """Return a checkpoint's JSON values; raise a CheckpointError if it belongs to another run."""
     if data.get("run") != run:
         raise CheckpointError(
-            f"{path} is of another run ({data.get('run')}) than the {CONFIG} beside it "
-            f"({run}); put back the file that belongs here"
+            f"{path} belongs to another run ({data.get('run')}) than the {CONFIG} beside it "
+            f"({run}): restore the right file"
         )
     return data
 
 
 @contextlib.contextmanager
 def checkpoint_errors(path: Path) -> Iterator[None]:
-    """Turn errors about missing or unexpected parts of a checkpoint into errors that name it.
-
-    Raises:
-        CheckpointError: in place of the errors that such parts raise.
-    """
+    """Turn errors about parts of a checkpoint into a CheckpointError that names its path."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -315,27 +298,27 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
 
 
 def text_sha256(text: str) -> str:
-    """Return the SHA-256 of a run's text as it is trained on."""
+    """Return the SHA-256 of a run's cleaned text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def absolute_paths(sources: Sequence[str]) -> List[Optional[str]]:
     """Return the absolute path of each text that is a file or a directory, None for a known name.
 
-    A run then finds its text whatever the current directory is.
+    They are recorded so that a run finds its text from any working directory.
     """
     return [None if source in KNOWN_TEXTS else str(Path(source).absolute()) for source in sources]
 
 
 def resolve_paths(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
-    """Return the paths of a run's texts: the absolute ones if they exist, else those given.
+    """Return the paths of a run's texts: the recorded absolute ones if they exist.
 
     Args:
-        sources: names and paths, as they were given when the run began.
-        text: the part of its configuration about the text.
+        sources: original names and paths of the texts, for those without an existing path.
+        text: the configuration's part about the text.
     """
     paths = text.get("paths") or []
-    if len(paths) != len(sources):  # of a version that did not record them
+    if len(paths) != len(sources):  # from a version that did not record them
         return list(sources)
     return [
         path if path is not None and Path(path).exists() else source
@@ -344,28 +327,28 @@ def resolve_paths(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
 
 
 def check_exists(sources: Sequence[str], directory: Path, command: str) -> None:
-    """Raise a CorpusError with advice unless each text of a run is where it was."""
+    """Raise a CorpusError with advice if a text of a run is no longer there."""
     for source in sources:
         if source not in KNOWN_TEXTS and not Path(source).exists():
             raise CorpusError(
-                f"the text of the run in {directory} is no longer at {source!r}; put it back, or "
-                f"name its new place ({command} --resume --corpus NEWPLACE --out {directory})"
+                f"the text of the run in {directory} is no longer at {source!r}: restore it, or "
+                f"give its new path ({command} --resume --corpus NEWPATH --out {directory})"
             )
 
 
 def check_text(
     config: Mapping[str, Any], sha256: str, sources: Sequence[str], directory: Path
 ) -> None:
-    """Raise a RunError if a text is not the one that a run began with.
+    """Raise a RunError if a text is not a run's original text.
 
     Args:
         config: of the run.
-        sha256: of the text, as it was read from ``sources``.
+        sha256: of the cleaned text, as read from ``sources``.
         directory: of the run.
     """
     if sha256 != config["text"]["sha256"]:
         raise RunError(
-            f"the text has changed since the run in {directory} began: its SHA-256 was "
-            f"{config['text']['sha256']}, that of {' + '.join(sources)} is {sha256}; "
-            "name the original text (--corpus), or start a new run in another directory"
+            f"the text has changed since the run in {directory} started: its SHA-256 was "
+            f"{config['text']['sha256']}, but that of {' + '.join(sources)} is {sha256}; "
+            "give the original text (--corpus), or start a new run in another directory"
         )

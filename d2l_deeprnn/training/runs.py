@@ -50,19 +50,19 @@ from .settings import SettingsError, TrainSettings, as_dict, differences, from_d
 from .state import TrainRecord, check_parameters, history_in, set_parameters, without_prefix
 from .trainer import Callback, Progress, Stopped
 
-# If the last checkpoint is older than this, in seconds, another one is written before scoring. A
-# process that is killed while it scores, for lack of memory for instance, loses no more than this.
+# If the last checkpoint is older than this, in seconds, another one is written before scoring, so
+# that a process killed while scoring (for lack of memory, for instance) loses little work.
 SAVE_SECONDS = 5.0
-COLUMNS = {"train_loss", "perplexity"}  # of the histories of `train` and `reproduce`
+COLUMNS = {"train_loss", "perplexity"}  # in the histories of `train` and `reproduce`
 # Settings that may change on resume. They affect only future epochs or, for ``encoding``, how the
 # same text is read.
 CHANGEABLE = ("num_epochs", "patience", "encoding")
 
 
 class TextParts(NamedTuple):
-    """The text of a run: vocabulary, and the indices of its three parts in file order.
+    """The text of a run: its vocabulary and the indices of its three parts, in text order.
 
-    The parts of a large text are memory maps of a file; see ``read_tokens``.
+    The parts of a large text are memory maps; see ``read_tokens``.
     """
 
     vocab: Vocab
@@ -88,7 +88,7 @@ class Result(NamedTuple):
     Attributes:
         history: a record for each finished epoch, including those before a resume.
         reason: why the call ended.
-        stopped: whether it was stopped before the training was finished.
+        stopped: whether a stop request ended it before the training was finished.
     """
 
     history: List[TrainRecord]
@@ -97,10 +97,10 @@ class Result(NamedTuple):
 
 
 def read_text_of(settings: TrainSettings) -> TextParts:
-    """Read the text of a run and cut it into its parts.
+    """Read the text of a run and split it into its parts.
 
     Raises:
-        CorpusError: if a text cannot be found or used, or could not be read again on resume.
+        CorpusError: if a text cannot be found, used, or read again on resume.
         SettingsError: if a part is too short to be scored.
     """
     check_kept(settings.corpus)
@@ -121,8 +121,8 @@ def read_text_of(settings: TrainSettings) -> TextParts:
     ]:
         if fraction and length < 2:
             raise SettingsError(
-                f"{name} {fraction} of {len(indices)} characters is {length}: to be scored, a part "
-                "needs 2; give a longer text, a larger part, or 0 for none"
+                f"{name} {fraction} of {len(indices)} characters is {length}, but a part needs at "
+                "least 2 characters to be scored: give a longer text, a larger part, or 0 for none"
             )
     valid_end = num_train + num_valid
     parts = indices[:num_train], indices[num_train:valid_end], indices[valid_end:]
@@ -145,43 +145,45 @@ def train(
 ) -> Result:
     """Train a model in a directory, with a checkpoint after each epoch.
 
-    If a launcher such as ``mpiexec`` started several processes, all have to call this, and they
-    train one model: each computes its part of the rows of every minibatch. The losses are those of
-    one process, up to rounding, and any number of processes can resume the run. Only the first
-    process reads and writes ``out`` and calls the callbacks. If ``D2L_DEEPRNN_RANKS`` is 1, each
-    process trains a model of its own.
+    If a launcher such as ``mpiexec`` started several processes, all have to call this. They train
+    one model: each computes its share of the rows of every minibatch. The losses are those of one
+    process, up to rounding, and any number of processes can resume the run. Only the first process
+    reads and writes ``out`` and calls the callbacks. If ``D2L_DEEPRNN_RANKS`` is 1, each process
+    trains its own model.
 
-    A run that was stopped or killed at any moment and then resumed ends with the same parameters,
-    to the bit, as one that was not (on the same machine, with the same number of threads).
+    A run may be stopped or killed at any moment. Resumed on the same machine with the same number
+    of threads, it ends with the same parameters, to the bit, as a run without interruption.
 
     Args:
-        settings: of the run; None to resume with its own. If the run is resumed, only those that
-            affect future epochs (``CHANGEABLE``) and the place of the text may differ.
-        out: the run's directory. It is created; it must be empty or, to resume, contain the run.
+        settings: of the run; None to resume with its own. To resume, only those that affect future
+            epochs (``CHANGEABLE``) and the path of the text may differ from its own.
+        out: the run's directory. It is created if missing. It must be empty or, to resume, contain
+            the run.
         resume: resume the run in ``out``, or start it if there is none.
-        init_from: the directory of another run, whose best weights the new run starts with; see
+        init_from: directory of another run. The new run starts with its best weights; see
             ``initialize_from``.
-        on_start: called before the first minibatch of this call; with several processes, only in
-            the first one, like the next two.
+        on_start: called before the first minibatch of this call. With several processes, this and
+            the next two are called in the first process only.
         on_minibatch: called after each minibatch.
         on_epoch: called after each epoch, when its checkpoint is written.
         should_stop: called after each minibatch. If it returns True, a checkpoint is written and
             ``train`` returns.
-        checkpoint_minutes: minutes between two checkpoints within an epoch.
+        checkpoint_minutes: minutes between checkpoints within an epoch.
         rank_timeout: seconds after which all processes end if one of them does not answer. Reading
-            a text and scoring may take longer, but no callback may.
-        ctx: device; if None, that of ``try_gpu`` or, with several processes, one GPU each.
+            a text and scoring may take longer, but a callback must not.
+        ctx: device; by default, that of ``try_gpu`` or, with several processes, one GPU each.
 
     Raises:
-        RunError: if the directory cannot be used, or its last checkpoint is gone.
-        SettingsError: if ``settings`` would change what the run has already done.
-        CorpusError: if the text cannot be found, or is not the run's any more.
-        CheckpointError: if the checkpoint is damaged or of another run.
+        RunError: if the directory cannot be used, its last checkpoint is missing, or the text has
+            changed.
+        SettingsError: if ``settings`` would change past epochs.
+        CorpusError: if the text cannot be found or used.
+        CheckpointError: if the checkpoint is damaged or belongs to another run.
         Diverged: if the loss is not finite. The last checkpoint is kept.
         OSError: if a checkpoint cannot be written; the one before is kept.
         RanksError: if several processes cannot train together.
-        GeneratorsInUse: if a training is running in another thread of this process.
-        ValueError: if a number of minutes or seconds is not above 0.
+        GeneratorsInUse: if another thread of this process is training.
+        ValueError: if ``checkpoint_minutes`` or ``rank_timeout`` is not above 0.
         TypeError: if ``ctx`` is not one device.
     """
     out = user_path(out)
@@ -277,8 +279,9 @@ class _Session(Callback):
         if (stop or overdue) and progress.minibatch < progress.num_minibatches:
             self._save(trainer)
             if stop:
-                place = f"in epoch {progress.epoch}, after minibatch {progress.minibatch}"
-                raise Stopped(f"stopped {place}")
+                raise Stopped(
+                    f"stopped in epoch {progress.epoch}, after minibatch {progress.minibatch}"
+                )
 
     def on_scoring(self, trainer: Any) -> None:
         if len(self._text.valid) and self._ranks.any_set(self._age() >= SAVE_SECONDS)[0]:
@@ -326,7 +329,7 @@ def _load(
     loaded = directory.load(LAST)
     with checkpoint_errors(directory.path / LAST):
         _check_vocab(loaded.data["vocab"], vocab)
-        # Before a model is made: the settings may be a stranger's, and ask for a huge one.
+        # Before a model is created: settings from a stranger may declare a huge one.
         model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))
         check_parameters(model, without_prefix("params", loaded.arrays))
     arrays.update(loaded.arrays)
@@ -334,7 +337,7 @@ def _load(
 
 
 def _complete_files(directory: RunDirectory, learner: Learner) -> None:
-    """Write the files that a killed run did not come to write, and record changed settings."""
+    """Write the files that a killed run could not write, and record changed settings."""
     if learner.history or learner.position:
         directory.save_metrics(_metrics(learner.history))
     if _is_newest_best(learner):
@@ -343,7 +346,7 @@ def _complete_files(directory: RunDirectory, learner: Learner) -> None:
 
 
 def _is_newest_best(learner: Learner) -> bool:
-    """Return whether an epoch has just ended that is the best so far."""
+    """Return whether the best epoch so far has just ended."""
     best = learner.best
     return best is not None and best is learner.history[-1] and not learner.position
 
@@ -351,7 +354,7 @@ def _is_newest_best(learner: Learner) -> bool:
 def _initialize(
     directory: PathLike, model: RNNModel, settings: TrainSettings, vocab: Vocab, ctx: mx.Context
 ) -> Dict[str, Any]:
-    """Give a new model the weights of another run; return their origin."""
+    """Initialize a model with the weights of another run; return their origin."""
     directory = user_path(directory)
     run = load_run(directory, ctx=ctx)
     initialize_from(run, model, settings, vocab, ctx)
@@ -370,18 +373,17 @@ def write_run(
     text: Mapping[str, Any],
     imported: Mapping[str, Any],
 ) -> None:
-    """Write a run of a model that was trained elsewhere, from which training can resume.
+    """Write a run with a model that was trained elsewhere, so that training can resume.
 
-    Its optimizer and its random generators start afresh.
+    The optimizer and the random generators start afresh.
 
     Args:
         out: directory of the run, as in ``train``.
-        settings: of the model and of its training.
-        model: made by ``build_model`` for these settings, with its parameters.
-        vocab: that it was trained with.
+        settings: of the model and its training.
+        model: trained model, created by ``build_model`` for these settings.
+        vocab: the model's vocabulary.
         history: of the epochs in which it was trained.
-        text: the configuration's part about the text. Its ``sha256`` is None if the text is
-            unknown.
+        text: the configuration's part about the text; its ``sha256`` is None if it is unknown.
         imported: the model's origin.
 
     Raises:
@@ -415,12 +417,12 @@ def load_run(
     Args:
         directory: of the run.
         checkpoint: "best" or "last".
-        ctx: device of the model; that of ``try_gpu`` if None.
+        ctx: device of the model; by default, that of ``try_gpu``.
 
     Raises:
-        RunError: if the directory contains no run.
-        CheckpointError: if the checkpoint is missing, damaged or of another run.
-        ValueError: if ``checkpoint`` is neither.
+        RunError: if the directory does not contain a run of ``train``.
+        CheckpointError: if the checkpoint is missing, damaged or belongs to another run.
+        ValueError: if ``checkpoint`` is neither "best" nor "last".
         TypeError: if ``ctx`` is not one device.
     """
     directory = user_path(directory)
@@ -444,7 +446,7 @@ def load_run(
 
 
 def read_history(directory: PathLike) -> List[Dict[str, float]]:
-    """Read the rows of a run's ``metrics.csv`` as dictionaries of numbers by column.
+    """Return the rows of a run's ``metrics.csv`` as dictionaries of numbers by column.
 
     Raises:
         RunError: if the file is missing, or is not a table of numbers.
@@ -460,34 +462,38 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
         if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
             raise ValueError("it has an epoch that is not a whole number above 0")
         if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
-            raise ValueError(f"it has no rows with epoch and {' or '.join(sorted(COLUMNS))}")
+            raise ValueError(
+                f"it has no rows with the columns epoch and {' or '.join(sorted(COLUMNS))}"
+            )
         return history
     except (FileNotFoundError, NotADirectoryError):
         if read_config(directory) is None:
             raise no_run(directory) from None
-        raise RunError(f"{directory} contains no run with a finished epoch: no {METRICS}") from None
+        raise RunError(
+            f"{directory} contains no run with a finished epoch: there is no {METRICS}"
+        ) from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 
 def settings_of(config: Dict[str, Any]) -> TrainSettings:
-    """Return the settings in a run's configuration, with the present paths of its texts."""
+    """Return the settings in a run's configuration, with the current paths of its texts."""
     settings = from_dict(config["settings"])
     corpus = tuple(resolve_paths(settings.corpus, config["text"]))
     return dataclasses.replace(settings, corpus=corpus)
 
 
 def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextParts:
-    """Read the text of the run in a directory, if it is still what it was.
+    """Read the text of the run in a directory, and check that it has not changed.
 
     Args:
-        directory: The run's directory.
-        vocab: The loaded model's vocabulary, if the text will be used with the model.
+        directory: the run's directory.
+        vocab: the loaded model's vocabulary, if the text will be used with the model.
 
     Raises:
-        RunError: If there is no run, or the text has changed.
-        CorpusError: If the text cannot be found or used.
-        CheckpointError: If the text's vocabulary is not the model's.
+        RunError: if there is no run, or the text has changed.
+        CorpusError: if the text cannot be found or used.
+        CheckpointError: if the text's vocabulary is not the model's.
     """
     directory = user_path(directory)
     config = _read_train_config(directory)
@@ -504,20 +510,17 @@ def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextPar
 
 def _check_vocab(tokens: List[str], vocab: Vocab) -> None:
     if tokens != vocab.idx_to_token:
-        raise ValueError(
-            "its vocabulary is not that of the run's text, so its indices stand for other "
-            "characters"
-        )
+        raise ValueError("its vocabulary differs from that of the run's text")
 
 
 def _read_train_config(directory: Path) -> Dict[str, Any]:
-    """Return the configuration of a run of ``train``."""
+    """Return the configuration of a run of ``train``; raise a RunError if there is none."""
     config = read_config(directory)
     if config is None:
         raise no_run(directory)
     if command_of(config) != TRAIN:
         raise RunError(
-            f"{directory} contains a run of `{command_of(config)}`; this takes one of `{TRAIN}`"
+            f"{directory} contains a run of `{command_of(config)}`, but this needs one of `{TRAIN}`"
         )
     return config
 
@@ -526,9 +529,9 @@ def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
     """Raise a RunError if the text that a run's model was trained on is unknown."""
     if config["text"]["sha256"] is None:
         raise RunError(
-            f"the model in {directory} was imported from a file that does not name its text. It "
-            "can generate text and be scored on one (evaluate --corpus). To train it further, "
-            f"start a new run with its weights (train --init-from {directory})"
+            f"the model in {directory} was imported without its training text. It can generate "
+            "text, and it can be scored on one (evaluate --corpus). To train it further, start a "
+            f"new run with its weights (train --init-from {directory})"
         )
 
 
@@ -543,9 +546,9 @@ def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
 def _no_best(directory: Path) -> str:
     resume = f"train --resume --out {directory}"
     if not (directory / LAST).exists():
-        return f"the run in {directory} has no checkpoint yet; resume it ({resume})"
+        return f"the run in {directory} has no checkpoint yet: resume it ({resume})"
     return (
-        f"the run in {directory} has no {BEST}, which the first finished epoch writes; use "
+        f"the run in {directory} has no {BEST} until its first epoch is finished: use "
         f"--checkpoint last, or resume the run ({resume})"
     )
 
@@ -559,21 +562,21 @@ def _resume_settings(
     """Return the settings of a resumed run: its own, with the changes that are allowed."""
     if init_from is not None:
         raise SettingsError(
-            f"the run in {out} has started, and its weights cannot be replaced: leave out "
+            f"the run in {out} has already started, so its weights cannot be replaced: leave out "
             "init_from, or start a new run in another directory"
         )
     _check_text_known(config, out)
     own = settings_of(config)
     settings = settings or own
     refused = [
-        line
-        for line in differences(own, settings)
-        if line.partition(":")[0] not in (*CHANGEABLE, "corpus")
+        f"{name}: {old!r} in the run, {new!r} requested"
+        for name, (old, new) in differences(own, settings).items()
+        if name not in (*CHANGEABLE, "corpus")
     ]
     if refused:
         raise SettingsError(
-            f"the run in {out} has other settings ({'; '.join(refused)}): "
-            "resume it with its own, or start a new run in another directory"
+            f"the run in {out} has other settings ({'; '.join(refused)}): resume it with those, or "
+            "start a new run in another directory"
         )
     if settings.corpus == from_dict(config["settings"]).corpus:
         settings = dataclasses.replace(settings, corpus=own.corpus)
@@ -588,21 +591,21 @@ def _record_changes(settings: TrainSettings, epochs_started: int, directory: Run
     assert config is not None
     own = from_dict(config["settings"])
     changes = {
-        name: {"from": getattr(own, name), "to": getattr(settings, name)}
-        for name in CHANGEABLE
-        if getattr(own, name) != getattr(settings, name)
+        name: {"from": old, "to": new}
+        for name, (old, new) in differences(own, settings).items()
+        if name in CHANGEABLE
     }
     if "num_epochs" in changes:
         if settings.num_epochs < epochs_started:
             raise SettingsError(
-                f"num_epochs must be at least {epochs_started}, as many as the run in {directory.path} "
-                f"has started, not {settings.num_epochs}"
+                f"num_epochs must be at least {epochs_started}, the number of epochs that the run "
+                f"in {directory.path} has started, not {settings.num_epochs}"
             )
         if settings.schedule == "cosine" and epochs_started:
             raise SettingsError(
-                f"num_epochs is {own.num_epochs} in the run in {directory.path}, and cannot be "
-                "changed: with schedule cosine, the epochs done would have had other learning "
-                "rates; start a new run in another directory"
+                f"num_epochs of the run in {directory.path} is {own.num_epochs} and cannot change: "
+                "with the schedule cosine, it determines the learning rates of all epochs; start a "
+                "new run in another directory"
             )
     text = config["text"]
     moved = settings.corpus != tuple(resolve_paths(own.corpus, text))
@@ -620,7 +623,7 @@ def _record_changes(settings: TrainSettings, epochs_started: int, directory: Run
 
 def _must_be_equal(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
     """Return the values that must be equal on all ranks."""
-    # Each rank may have the same text in another place or encoding.
+    # Each rank may have the same text at another path or in another encoding.
     own = {name: v for name, v in as_dict(settings).items() if name not in ("corpus", "encoding")}
     packages = {f"version of {name}": version for name, version in versions().items()}
     return {**own, **packages, "text (by its SHA-256)": text.sha256}

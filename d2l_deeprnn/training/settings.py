@@ -1,8 +1,7 @@
-"""What a training run is told, checked as a whole before anything starts.
+"""The settings of a training run, checked as a whole before anything starts.
 
-Each setting is declared once, as a field of ``TrainSettings``: its name, type, default, limits and
-what it means. The checks, the options of the command line with their help, and the reading of
-older files follow from there.
+Each setting is declared once, as a field of ``TrainSettings``, with its type, default, limits and
+help. The checks, the command-line options and the reading of older files follow from that.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import inspect
 import math
 import numbers
 import os
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass
 from typing import (
     Any,
     Callable,
@@ -38,23 +37,22 @@ from .._checks import (
 from .._mxnet import optimizers
 from ..errors import D2LError
 
-SGD_LR = 5.0  # the learning rate of the default optimizer
+SGD_LR = 5.0  # default learning rate of sgd
 
 
 class SettingsError(D2LError, ValueError):
-    """A setting cannot be used, or does not go with another one."""
+    """A setting is not valid, or conflicts with another one."""
 
 
 class Kind(NamedTuple):
-    """What values a setting takes.
+    """The values that a setting accepts.
 
     Attributes:
-        check: raises a ValueError that names the setting, given its name and a wrong value.
-        parse: makes a value of a string.
-        metavar: what stands for a value in the help.
-        choices: all the values there are, if they can be listed.
-        limits: the smallest and the largest whole number, if it takes whole numbers; None in
-            place of the largest for no limit.
+        check: takes the setting's name and a value; raises a ValueError if the value is invalid.
+        parse: converts a string to a value.
+        metavar: placeholder for a value in the help.
+        choices: all values, if they can be listed.
+        limits: minimum and maximum, if values are whole numbers; a maximum of None is no limit.
     """
 
     check: Callable[[str, Any], Any]
@@ -65,14 +63,14 @@ class Kind(NamedTuple):
 
 
 class Field(NamedTuple):
-    """The declaration of a setting: what a field of ``TrainSettings`` has as its metadata.
+    """The declaration of a setting: the metadata of a field of ``TrainSettings``.
 
     Attributes:
-        default: the value where none is given; ``dataclasses.MISSING`` where one must be.
+        default: ``dataclasses.MISSING`` if the setting is required.
         group: "data", "model", "optimization" or "run".
-        kind: what values it takes; None is a value too where it is the default.
-        help: what it means.
-        none_means: what None means.
+        kind: the values that it accepts, besides None if that is the default.
+        help: its meaning.
+        none_means: meaning of None, if that is the default.
     """
 
     default: Any
@@ -83,7 +81,7 @@ class Field(NamedTuple):
 
     @property
     def description(self) -> str:
-        """What it means, with the default."""
+        """The help text with the default."""
         default = self.default
         if default is MISSING:
             return self.help
@@ -92,17 +90,17 @@ class Field(NamedTuple):
         return f"{self.help} (default: {shown})"
 
 
-def setting(default: Any, *declaration: Any) -> Any:
+def field(default: Any, *declaration: Any) -> Any:
     """Declare a field of ``TrainSettings``; the arguments are the attributes of ``Field``."""
-    metadata = {"setting": Field(default, *declaration)}
+    metadata = {"field": Field(default, *declaration)}
     if isinstance(default, dict):
-        return field(default_factory=default.copy, hash=False, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return dataclasses.field(default_factory=default.copy, hash=False, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def fields(settings: Any) -> Dict[str, Field]:
-    """The declarations of all settings, by name, of ``TrainSettings`` or an instance of it."""
-    return {field.name: field.metadata["setting"] for field in dataclasses.fields(settings)}
+    """Return the declarations of all settings of ``TrainSettings`` or an instance, by name."""
+    return {field.name: field.metadata["field"] for field in dataclasses.fields(settings)}
 
 
 def _one_of(*choices: str) -> Kind:
@@ -149,14 +147,14 @@ def _sources(name: str, value: Any) -> None:
         raise SettingsError(f"{name} must be a list of at least one name or path, not {value!r}")
     for source in value:
         if not isinstance(source, str):
-            raise SettingsError(f"{name} must hold strings, not {source!r}")
+            raise SettingsError(f"{name} must contain strings, not {source!r}")
 
 
 def _numbers(name: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise SettingsError(f"{name} must be names with numbers, not {value!r}")
+        raise SettingsError(f"{name} must map names to numbers, not {value!r}")
     for key, number in value.items():
-        if not isinstance(number, bool):  # which is how a flag may be given
+        if not isinstance(number, bool):  # True and False are allowed for flags
             _finite(f"optimizer option {key}", number)
 
 
@@ -171,13 +169,13 @@ NUMBERS = Kind(_numbers, float, "NAME=NUMBER")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that decides what a training run computes.
+    """Everything that determines the result of a training run.
 
-    The defaults are the chapter's, but for the whole text in place of its
-    first 10,000 characters, a tenth of it held out, and 50 epochs.
+    The defaults are the chapter's, except for three: the whole text instead of its first 10,000
+    characters, a tenth of it held out, and 50 epochs.
 
     Raises:
-        SettingsError: names the setting, its value, and what would be right.
+        SettingsError: if a setting is not valid; names it, its value and the valid values.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -187,62 +185,63 @@ class TrainSettings:
     """
 
     # fmt: off
-    corpus: Tuple[str, ...] = field(metadata={"setting": Field(MISSING, "data", SOURCES,
+    corpus: Tuple[str, ...] = field(MISSING, "data", SOURCES,
         "known texts (see `d2l-deeprnn corpora`), files (.gz is unpacked) or directories of files, "
-        "joined")})
-    num_examples: Optional[int] = setting(None, "data", COUNT,
+        "joined")
+    num_examples: Optional[int] = field(None, "data", COUNT,
         "number of characters to take from the beginning", "all")
-    keep_case: bool = setting(False, "data", FLAG,
-        "keep capital letters; the chapter turns them into lower case")
-    keep_whitespace: bool = setting(False, "data", FLAG,
-        "keep line breaks and runs of white space; the chapter turns each into one space")
-    valid_fraction: float = setting(0.1, "data", FRACTION,
+    keep_case: bool = field(False, "data", FLAG,
+        "keep capital letters; the chapter converts them to lower case")
+    keep_whitespace: bool = field(False, "data", FLAG,
+        "keep line breaks and runs of white space; the chapter replaces each with one space")
+    valid_fraction: float = field(0.1, "data", FRACTION,
         "fraction held out for validation, after the training part")
-    test_fraction: float = setting(0.0, "data", FRACTION,
+    test_fraction: float = field(0.0, "data", FRACTION,
         "fraction held out for testing, at the end of the text")
-    cell: str = setting("lstm", "model", _one_of("lstm", "gru", "rnn"),
-        "recurrent cell; rnn is the one with tanh")
-    num_layers: int = setting(2, "model", _whole(1, 1000), "number of recurrent layers")
-    num_hiddens: int = setting(256, "model", COUNT, "number of hidden units in each layer")
-    dropout: float = setting(0.0, "model", FRACTION,
+    cell: str = field("lstm", "model", _one_of("lstm", "gru", "rnn"),
+        "recurrent cell; rnn is a plain RNN with tanh")
+    num_layers: int = field(2, "model", _whole(1, 1000), "number of recurrent layers")
+    num_hiddens: int = field(256, "model", COUNT, "number of hidden units in each layer")
+    dropout: float = field(0.0, "model", FRACTION,
         "fraction of each layer's outputs that training sets to 0, the same units at every time "
         "step of a minibatch")
-    init: str = setting("normal", "model", _one_of("normal", "xavier", "orthogonal"),
+    init: str = field("normal", "model", _one_of("normal", "xavier", "orthogonal"),
         "initial weights; normal is the chapter's Normal(0.01); orthogonal makes the square "
         "matrix of each gate orthogonal and the other weights Xavier")
-    forget_bias: float = setting(0.0, "model", NUMBER,
-        "added to the bias of the LSTM's forget gate at the start")
-    batch_size: int = setting(32, "optimization", COUNT, "number of rows in a minibatch")
-    num_steps: int = setting(35, "optimization", COUNT, "number of characters in each row")
-    sampling: str = setting("adjacent", "optimization", _one_of("adjacent", "random"),
+    forget_bias: float = field(0.0, "model", NUMBER,
+        "initial value added to the bias of the LSTM's forget gate")
+    batch_size: int = field(32, "optimization", COUNT, "number of rows in a minibatch")
+    num_steps: int = field(35, "optimization", COUNT, "number of characters in each row")
+    sampling: str = field("adjacent", "optimization", _one_of("adjacent", "random"),
         "order of the minibatches; from one adjacent minibatch to the next the hidden state is "
         "carried over")
-    num_epochs: int = setting(50, "optimization", COUNT,
-        "number of passes over the training part, at most")
-    optimizer: str = setting("sgd", "optimization",
+    num_epochs: int = field(50, "optimization", COUNT,
+        "maximum number of passes over the training part")
+    optimizer: str = field("sgd", "optimization",
         Kind(lambda name, value: optimizers.check_name(value)),
         f"one of Gluon's: {', '.join(optimizers.OPTIMIZERS)}")
-    optimizer_options: Mapping[str, float] = setting({}, "optimization", NUMBERS,
+    optimizer_options: Mapping[str, float] = field({}, "optimization", NUMBERS,
         "further arguments of the optimizer in Gluon, such as momentum=0.9")
-    lr: Optional[float] = setting(None, "optimization", POSITIVE, "learning rate",
-        f"{SGD_LR:g} for sgd; adadelta has none, and other optimizers need one")
-    schedule: str = setting("constant", "optimization",
+    lr: Optional[float] = field(None, "optimization", POSITIVE, "learning rate",
+        f"{SGD_LR:g} for sgd; other optimizers need one, except adadelta, which has none")
+    schedule: str = field("constant", "optimization",
         _one_of("constant", "step", "cosine", "plateau"),
-        "how the learning rate changes; step multiplies it by lr_decay every decay_epochs epochs, "
-        "plateau after decay_epochs epochs without a better validation loss, cosine lowers it to 0")
-    lr_decay: float = setting(0.5, "optimization", POSITIVE,
+        "schedule of the learning rate: step multiplies it by lr_decay every decay_epochs epochs, "
+        "plateau does so after decay_epochs epochs without a better validation loss, and cosine "
+        "lowers it to 0")
+    lr_decay: float = field(0.5, "optimization", POSITIVE,
         "factor of the schedules step and plateau")
-    decay_epochs: int = setting(10, "optimization", COUNT,
+    decay_epochs: int = field(10, "optimization", COUNT,
         "number of epochs between two changes of the schedules step and plateau")
-    warmup_epochs: float = setting(0.0, "optimization", NUMBER,
-        "number of epochs, which may be a fraction, over which the learning rate rises linearly "
-        "at the start")
-    clipping_theta: float = setting(1, "optimization", POSITIVE,
-        "largest L2 norm of all gradients together")
-    patience: Optional[int] = setting(None, "optimization", COUNT,
+    warmup_epochs: float = field(0.0, "optimization", NUMBER,
+        "number of epochs, possibly fractional, over which the learning rate first rises "
+        "linearly")
+    clipping_theta: float = field(1, "optimization", POSITIVE,
+        "maximum L2 norm of all gradients together; larger gradients are scaled down to it")
+    patience: Optional[int] = field(None, "optimization", COUNT,
         "stop after this number of epochs without a better validation loss", "never")
-    seed: int = setting(0, "run", SEED, "seed of all random number generators")
-    encoding: Optional[str] = setting(None, "data", Kind(text_encoding),
+    seed: int = field(0, "run", SEED, "seed for all random number generators")
+    encoding: Optional[str] = field(None, "data", Kind(text_encoding),
         "encoding of the files, such as cp1252", "utf-8")
     # fmt: on
 
@@ -262,10 +261,10 @@ class TrainSettings:
             object.__setattr__(self, name, _plain(getattr(self, name)))
 
     def _check(self) -> None:
-        for name, setting in fields(self).items():
+        for name, field in fields(self).items():
             value = getattr(self, name)
-            if value is not None or setting.default is not None:
-                setting.kind.check(name, value)
+            if value is not None or field.default is not None:
+                field.kind.check(name, value)
         if self.valid_fraction + self.test_fraction >= 1:
             raise SettingsError(
                 f"valid_fraction {self.valid_fraction} and test_fraction {self.test_fraction} "
@@ -279,7 +278,9 @@ class TrainSettings:
             )
         self._check_optimizer()
         if self.forget_bias and self.cell != "lstm":
-            raise SettingsError(f"forget_bias is for the lstm: a {self.cell} has no forget gate")
+            raise SettingsError(
+                f"forget_bias needs the cell lstm: a {self.cell} has no forget gate"
+            )
         if not 0 <= self.warmup_epochs <= self.num_epochs:
             raise SettingsError(
                 f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "
@@ -302,14 +303,14 @@ class TrainSettings:
             )
 
 
-_lines = [f"    {name}: {item.description}" for name, item in fields(TrainSettings).items()]
+_lines = [f"    {name}: {field.description}" for name, field in fields(TrainSettings).items()]
 TrainSettings.__doc__ = "\n".join(
     [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
 )
 
 
 def as_dict(settings: TrainSettings) -> Dict[str, Any]:
-    """The settings as JSON has them."""
+    """Return the settings as JSON values."""
     return {
         **dataclasses.asdict(settings),
         "corpus": list(settings.corpus),
@@ -326,94 +327,88 @@ def base_rate(settings: TrainSettings) -> float:
 
 
 def user_set(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """What was given of the settings that ``as_dict`` returned, as far as it can be told.
+    """Return the settings that a user chose, given the result of ``as_dict``.
 
     Args:
-        values: settings by name, as this version or an earlier one wrote them. Some may be missing.
+        values: settings as written by this version or an earlier one. Some may be missing.
 
     Returns:
-        Arguments for ``TrainSettings``, together with others.
+        Arguments for ``TrainSettings``, which others may complete or override.
 
     Raises:
-        SettingsError: if a name is unknown, or options are not names with numbers.
+        SettingsError: if a name is unknown, or optimizer options are not numbers by name.
     """
     if not isinstance(values, Mapping):
-        raise SettingsError(f"settings must be names with values, not {values!r}")
-    odd = sorted(map(repr, set(values) - set(fields(TrainSettings))))
-    if odd:
-        raise SettingsError(f"settings do not fit this version, unknown: {', '.join(odd)}")
+        raise SettingsError(f"settings must map names to values, not {values!r}")
+    unknown = sorted(map(repr, set(values) - set(fields(TrainSettings))))
+    if unknown:
+        raise SettingsError(
+            f"unknown settings: {', '.join(unknown)}; update d2l_deeprnn or remove them"
+        )
     stored = dict(values)
     _numbers("optimizer_options", stored.get("optimizer_options", {}))
     optimizer = stored.get("optimizer", "sgd")
-    # The default is recorded like a rate that was given. It must not become another optimizer's.
+    # A stored rate may be the default, which must not be used with another optimizer.
     if optimizer == "sgd" and stored.get("lr") == SGD_LR:
         del stored["lr"]
-    if optimizer == "adadelta":  # earlier versions took these, and they did nothing
+    if optimizer == "adadelta":  # earlier versions accepted these and ignored them
         for name in ("lr", "schedule", "warmup_epochs"):
             stored.pop(name, None)
     return stored
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainSettings:
-    """The settings that ``as_dict`` was given, by this version or an earlier one.
+    """Return the settings for a result of ``as_dict``, from this version or an earlier one.
 
-    A setting that did not exist then has its default. Options of the optimizer
-    may be such as are refused today: whether training can go on with them is
-    seen when it is to go on, and they are in nobody's way who only loads the
-    model.
+    A setting that did not exist then gets its default. Optimizer options are not checked, since
+    earlier versions accepted more of them: that happens when training resumes.
 
     Raises:
-        SettingsError: if a name is unknown, one without a default is missing,
-            or a value is not valid.
+        SettingsError: if a name is unknown, ``corpus`` is missing, or a value is not valid.
     """
     stored = user_set(values)
     if "corpus" not in stored:
-        raise SettingsError("settings do not fit this version, missing: 'corpus'")
+        raise SettingsError("the setting 'corpus' is missing")
     options = stored.pop("optimizer_options", {})
     settings = TrainSettings(**stored)
     _set_options(settings, options)
     return settings
 
 
-def differences(there: TrainSettings, here: TrainSettings) -> Tuple[str, ...]:
-    """Name the settings in which two runs differ, each with both values."""
-    return tuple(
-        f"{name}: {value!r} there, {as_dict(here)[name]!r} here"
-        for name, value in as_dict(there).items()
-        if value != as_dict(here)[name]
-    )
+def differences(stored: TrainSettings, requested: TrainSettings) -> Dict[str, Tuple[Any, Any]]:
+    """Return the settings that differ, by name, with their stored and requested values."""
+    old, new = as_dict(stored), as_dict(requested)
+    return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 def plateaus(losses: Iterable[float], epochs: int) -> int:
-    """How many times a loss has failed to become better for a number of epochs.
-
-    After each such time the epochs are counted anew.
+    """Return the number of plateaus: consecutive epochs without a better loss.
 
     Args:
-        losses: of the validation part, an epoch each.
-        epochs: how many make a plateau.
+        losses: of the validation part, one per epoch.
+        epochs: length of a plateau.
     """
-    best, waited, found = math.inf, 0, 0
+    best, waited, count = math.inf, 0, 0
     for loss in losses:
         waited = 0 if loss < best else waited + 1
         best = min(best, loss)
         if waited == epochs:
-            waited, found = 0, found + 1
-    return found
+            waited, count = 0, count + 1
+    return count
 
 
 def learning_rate(
     settings: TrainSettings, epochs_done: float, losses: Iterable[float] = ()
 ) -> float:
-    """The learning rate of the next minibatch.
+    """Return the learning rate of the next minibatch.
 
     Args:
-        settings: schedule and warm-up.
-        epochs_done: since the start of training, with fractions.
-        losses: of the validation part, for each epoch that is done; for the schedule plateau.
+        settings: with the schedule and the warm-up.
+        epochs_done: possibly fractional.
+        losses: of the validation part after each finished epoch, for the schedule plateau.
     """
     if epochs_done < settings.warmup_epochs:
-        # Half a minibatch cannot be done; a rate of 0 would waste the first one.
+        # A rate of 0 would waste the first minibatch.
         factor: float = max(epochs_done / settings.warmup_epochs, 1e-3)
     elif settings.schedule in ("step", "plateau"):
         if settings.schedule == "step":
@@ -430,22 +425,22 @@ def learning_rate(
         factor = 0.5 * (1 + math.cos(math.pi * done))
     else:
         factor = 1
-    # Far from the numbers at which MXNet's operators fail.
+    # MXNet's operators fail on smaller or larger numbers.
     return min(max(base_rate(settings) * factor, SMALLEST_FLOAT), LARGEST_FLOAT)
 
 
 def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[str]:
-    """Say why a training is finished, or return None if it is not.
+    """Return why a training is finished, or None if it is not.
 
     Args:
-        losses: of each epoch that is done: of the validation part, or of the training without one.
+        losses: of each finished epoch, on the validation part or, without one, in training.
     """
     if len(losses) >= settings.num_epochs:
         return f"all {settings.num_epochs} epochs are done"
     if settings.patience is not None and losses:
         waited = len(losses) - 1 - losses.index(min(losses))
         if waited >= settings.patience:
-            return f"no better validation loss for {waited} epochs"
+            return f"the validation loss has not improved for {waited} epochs"
     return None
 
 
@@ -455,5 +450,5 @@ def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as Python's own, which JSON can hold."""
+    """Convert a NumPy number to a Python number, which JSON can represent."""
     return value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""The state of a training: its history, the model's parameters and the hidden state."""
+"""The state of training: history, parameters and hidden state."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class TrainRecord(NamedTuple):
 
     Attributes:
         epoch: from 1 on.
-        train_loss: mean over the epoch's minibatches, each before its update, in nats per
-            character, with dropout.
-        valid_loss: of the validation part after the epoch; None without one.
+        train_loss: mean over the epoch's minibatches, in nats per character, each computed before
+            its update and with dropout.
+        valid_loss: on the validation part after the epoch, or None if there is none.
         learning_rate: of the epoch's last minibatch.
         seconds: of work, from the start of training to the end of the epoch.
     """
@@ -46,33 +46,33 @@ def history_in(data: Mapping[str, Any]) -> List[TrainRecord]:
     history = []
     for number, (epoch, train, valid, lr, seconds) in enumerate(data["history"], 1):
         if epoch != number:
-            raise ValueError(f"its epoch {number} is called {epoch!r}")
+            raise ValueError(f"its record of epoch {number} has the number {epoch!r}")
         valid = None if valid is None else float(valid)
         history.append(TrainRecord(number, float(train), valid, float(lr), float(seconds)))
     return history
 
 
 def with_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Return the arrays of a group as a checkpoint names them."""
+    """Return arrays by their names in a checkpoint, ``group/name``."""
     return {f"{group}/{name}": array for name, array in arrays.items()}
 
 
 def without_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Return the arrays of a group in a checkpoint by their names in that group."""
+    """Return the arrays of a checkpoint's group by their names without the group."""
     prefix = f"{group}/"
     return {n[len(prefix) :]: array for n, array in arrays.items() if n.startswith(prefix)}
 
 
 def parameters_of(model: gluon.Block) -> Dict[str, nd.NDArray]:
-    """Return the parameters of a model by the names that a checkpoint gives them."""
+    """Return the parameters of a model by their names in a checkpoint."""
     return {name: param.data() for name, param in named_parameters(model).items()}
 
 
 def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx.Context) -> None:
-    """Set the parameters of a model to values named as by ``parameters_of``.
+    """Set the parameters of a model, with names as in ``parameters_of``.
 
     Raises:
-        ValueError: If one is missing, unexpected, or has another shape.
+        ValueError: if one is missing, unexpected, or has the wrong shape.
     """
     params, values = named_parameters(model), check_parameters(model, values)
     model.initialize(ctx=ctx, force_reinit=True)
@@ -82,10 +82,10 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
 
 
 def check_parameters(model: gluon.Block, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Return the values in the model's order, if they have the right names and shapes.
+    """Return the values in the order of the model's parameters, after checking them.
 
     Raises:
-        ValueError: As ``set_parameters``, before anything of the model's size is allocated.
+        ValueError: as ``set_parameters``, but before anything of the model's size is allocated.
     """
     shapes = {name: param.shape for name, param in named_parameters(model).items()}
     return expected_arrays("params/", values, shapes)
@@ -97,25 +97,25 @@ def as_numpy(arrays: Mapping[str, nd.NDArray]) -> Dict[str, np.ndarray]:
 
 
 def detach(state: Any) -> Any:
-    """Detach every array of a hidden state, nested or not, from the previous minibatch's graph."""
-    # Differs: the original called detach and kept the array it was called on.
+    """Detach every array of a possibly nested hidden state from the previous minibatch's graph."""
+    # Differs: the original called detach and ignored its result.
     return map_leaves(lambda leaf: leaf.detach() if isinstance(leaf, nd.NDArray) else leaf, state)
 
 
 def map_leaves(function: Callable[[Any], Any], state: Any) -> Any:
-    """Return a hidden state with the function's results in place of its parts.
+    """Apply a function to each leaf of a possibly nested hidden state; return the same structure.
 
     Args:
-        function: takes each part that is not a list, tuple or dictionary.
-        state: nested or not.
+        function: takes a leaf, which is anything except a list, tuple or dictionary.
+        state: hidden state.
     """
-    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named one
+    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named tuple
         return state._make(map_leaves(function, part) for part in state)
     if isinstance(state, (list, tuple)):
         return type(state)(map_leaves(function, part) for part in state)
     if isinstance(state, dict):
         mapped = copy.copy(state)
-        # A model may return its parts in another order than begin_state does.
+        # A model may return the parts in another order than begin_state.
         for key in sorted(state, key=repr):
             mapped[key] = map_leaves(function, state[key])
         return mapped
@@ -123,10 +123,10 @@ def map_leaves(function: Callable[[Any], Any], state: Any) -> Any:
 
 
 def arrays_in(state: Any) -> List[nd.NDArray]:
-    """Return the arrays of a hidden state, nested or not, in order.
+    """Return the arrays of a possibly nested hidden state, in order.
 
     Raises:
-        TypeError: If a part is neither an array nor None.
+        TypeError: if a leaf is neither an array nor None.
     """
     arrays = []
 
@@ -135,8 +135,8 @@ def arrays_in(state: Any) -> List[nd.NDArray]:
             arrays.append(leaf)
         elif leaf is not None:
             raise TypeError(
-                f"the hidden state contains a {type(leaf).__name__}, which cannot be saved: let "
-                "begin_state return arrays, in lists, tuples or dicts"
+                f"the hidden state contains a {type(leaf).__name__}, which cannot be saved: "
+                "begin_state must return arrays, in lists, tuples or dicts"
             )
 
     map_leaves(collect, state)

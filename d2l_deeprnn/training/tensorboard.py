@@ -1,4 +1,4 @@
-"""The figures of a run for TensorBoard; tensorboardX writes them."""
+"""Log the metrics of a run for TensorBoard, with tensorboardX."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from .learner import Learner
 from .runs import TextParts
 from .state import TrainRecord
 
-DIRECTORY = "tensorboard"  # in that of the run
+DIRECTORY = "tensorboard"  # within the run's directory
 
 
 class TensorBoard:
-    """Writes losses, perplexities, learning rate and speed of a run, by epoch.
+    """Writes losses, perplexities, learning rate and speed of a run after each epoch.
 
-    Its methods are for ``on_start`` and ``on_epoch`` of ``runs.train``. What is there of an earlier
-    call is written anew from the history: a run that goes on has each epoch once, and those too
-    that were trained without this.
+    Its methods are for ``on_start`` and ``on_epoch`` of ``runs.train``. ``start`` rewrites the
+    events from the history. So a resumed run has each epoch once, even those trained without this.
 
     Args:
-        directory: of the event files. It is made when the training starts.
+        directory: for the event files; created when the training starts.
 
     Raises:
         ImportError: if tensorboardX is missing.
     """
 
     def __init__(self, directory: PathLike) -> None:
-        # Not SummaryWriter, which hands events to a thread: a full disk ends the thread, and the
-        # training would wait for it for ever.
+        # Not SummaryWriter: it writes in a thread, which ends if the disk is full, and the training
+        # would then wait for it forever.
         try:
             from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto.event_pb2 import Event
@@ -54,16 +53,16 @@ class TensorBoard:
             self._writer.close()
 
     def start(self, learner: Learner, text: TextParts) -> None:
-        """Write the epochs that are done."""
+        """Write the epochs in the history."""
         self._directory.mkdir(exist_ok=True)
         for events in self._directory.glob("events.out.tfevents.*"):
             events.unlink()
         self._writer = self._new_writer(str(self._directory.absolute() / "events"))
         self._num_chars = len(text.train)
         self._seconds = 0.0
-        # TensorBoard's relative time is then that of the work, as in metrics.csv.
+        # TensorBoard's relative time is then the time of work, as in metrics.csv.
         done = learner.history[-1].seconds if learner.history else 0.0
-        self._began = time.time() - done
+        self._start = time.time() - done
         for record in learner.history:
             self._add(record)
         self._writer.flush()
@@ -74,25 +73,25 @@ class TensorBoard:
         self._writer.flush()
 
     def _add(self, record: TrainRecord) -> None:
-        took = record.seconds - self._seconds
+        seconds = record.seconds - self._seconds
         self._seconds = record.seconds
-        figures = {
+        metrics = {
             "loss/train": record.train_loss,
             "perplexity/train": perplexity(record.train_loss),
             "learning_rate": record.learning_rate,
         }
         if record.valid_loss is not None:
-            figures["loss/validation"] = record.valid_loss
-            figures["perplexity/validation"] = perplexity(record.valid_loss)
-        if took > 0:  # an imported history has no seconds
-            figures["tokens_per_second"] = self._num_chars / took
+            metrics["loss/validation"] = record.valid_loss
+            metrics["perplexity/validation"] = perplexity(record.valid_loss)
+        if seconds > 0:  # an imported history has no seconds
+            metrics["tokens_per_second"] = self._num_chars / seconds
         values = [
             self._summary.Value(tag=tag, simple_value=value if value < LARGEST_FLOAT else math.inf)
-            for tag, value in figures.items()
+            for tag, value in metrics.items()
         ]
         self._writer.write_event(
             self._event(
-                wall_time=self._began + record.seconds,
+                wall_time=self._start + record.seconds,
                 step=record.epoch,
                 summary=self._summary(value=values),
             )

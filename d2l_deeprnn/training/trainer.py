@@ -1,4 +1,4 @@
-"""The training loop, for any network and any way to update its parameters."""
+"""The training loop, for any network and any update rule."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Progress(NamedTuple):
 
     Attributes:
         epoch: from 1 on.
-        minibatch: minibatches of this epoch that were handed to the device.
+        minibatch: number of minibatches of this epoch so far.
         num_minibatches: of this epoch.
-        loss: of the last minibatch that the device has finished, in nats; None before the first.
+        loss: the latest known loss of this epoch, in nats per character, or None.
     """
 
     epoch: int
@@ -32,26 +32,26 @@ class Progress(NamedTuple):
 
 
 class Stopped(Exception):
-    """A callback ends the training; the message gives the reason."""
+    """Raised by a callback to end the training; the message gives the reason."""
 
 
 class Callback:
-    """Actions during a training, such as showing or saving it. This base class does nothing.
+    """Actions during training, such as saving it. This base class does nothing.
 
-    Any method may raise ``Stopped``, which ends ``Trainer.fit``.
+    Any method may raise ``Stopped`` to end ``Trainer.fit``.
     """
 
     def on_start(self, trainer: Trainer) -> None:
-        """Act before the first epoch of a call of ``fit``."""
+        """Act at the beginning of ``fit``."""
 
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Act before the first minibatch of an epoch, or the first after a resume."""
 
     def on_step(self, trainer: Trainer, epochs_done: float) -> None:
-        """Act before a step; ``epochs_done`` counts from the start of training."""
+        """Act before a step; ``epochs_done`` is counted from the start of training."""
 
     def on_loss(self, trainer: Trainer, loss: float) -> None:
-        """Act when the loss of a minibatch is known, which is a few minibatches later."""
+        """Act when the loss of a minibatch becomes known, a few minibatches later."""
 
     def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
         """Act after a step."""
@@ -68,11 +68,11 @@ class Trainer:
 
     Args:
         parameters: the network's forward pass and parameters, and their update rule.
-        minibatches: returns an epoch's minibatches; called at its beginning.
-        begin_state: returns the hidden state at the beginning of a text.
-        clipping_theta: the largest L2 norm of all gradients together; infinite for no clipping.
-        carry_state: whether to carry the hidden state from one minibatch to the next, as adjacent
-            sampling needs it.
+        minibatches: returns the minibatches of an epoch.
+        begin_state: returns the initial hidden state.
+        clipping_theta: maximum L2 norm of all gradients together; infinite for no clipping.
+        carry_state: whether to carry the hidden state from one minibatch to the next, as for
+            adjacent sampling.
         validate: returns the loss on the validation part, in nats per character, or None.
         callbacks: called before those of ``fit``.
         ranks: the processes that share each minibatch.
@@ -80,8 +80,8 @@ class Trainer:
 
     Attributes:
         history: a record for each finished epoch.
-        position: minibatches of the current epoch that are done.
-        losses: of these, in nats per character; the last few follow when the device is done.
+        position: number of minibatches of the current epoch so far.
+        losses: their losses, in nats per character; the last few are added later.
         state: the hidden state after them; None before the first.
         seconds: of work so far.
     """
@@ -110,7 +110,7 @@ class Trainer:
         self._ranks = ranks
         self._loss = _MeanLoss(weight)
         self._loss.hybridize()
-        # Differs: the original read every loss at once, and to read one is to wait for the device.
+        # Differs: the original read each loss immediately, which waits for the device.
         self._late_losses = LateLosses(self._add_loss)
         self.history: List[TrainRecord] = []
         self.position = 0
@@ -124,14 +124,14 @@ class Trainer:
         return len(self.history) + 1
 
     def fit(self, num_epochs: int, callbacks: Sequence[Callback] = ()) -> str:
-        """Train until so many epochs are done, or until a callback ends the training.
+        """Train until ``history`` has a number of epochs, or until a callback ends the training.
 
         Args:
-            num_epochs: including those in ``history``.
+            num_epochs: including those already in ``history``.
             callbacks: called in this order.
 
         Returns:
-            The reason for the end.
+            The reason why the training ended.
         """
         try:
             for callback in callbacks:
@@ -198,12 +198,12 @@ class Trainer:
 
         Args:
             X: indices of the inputs, (batch_size, num_steps); with several ranks, this rank's rows.
-            Y: indices of the characters after them, of the same shape.
+            Y: indices of the characters that follow them, of the same shape.
             state: the hidden state after the previous minibatch.
 
         Returns:
-            The mean loss over all rows, in nats per character, of shape (1,), and the new state.
-            The device may still be computing both.
+            The mean loss over all rows, in nats per character, of shape (1,), and the new hidden
+            state. The device may still be computing both.
         """
         state = detach(state)
         with autograd.record():

@@ -1,4 +1,4 @@
-"""MXNet can be imported, quietly, and with a thread for each core that may be used."""
+"""MXNet is imported without warnings, and with a thread for each usable core."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TRAIN_A_LITTLE = """
 """
 
 
-def test_mxnet_is_usable_after_import_and_nothing_is_said():
+def test_mxnet_is_usable_after_the_import_and_nothing_is_printed():
     code = "import d2l_deeprnn, sys\nassert 'mxnet' not in sys.modules\nimport mxnet as mx"
     assert python(code + textwrap.dedent(TRAIN_A_LITTLE)) == ("", "")
 
 
 @pytest.mark.parametrize("use", ["d2l_deeprnn.try_gpu()", "from mxnet import nd"])
-def test_no_warning_even_where_warnings_are_errors(use):
+def test_no_warning_even_if_warnings_are_errors(use):
     # pytest resets the filters for each test.
     reset = "import warnings\nwarnings.resetwarnings()\nwarnings.simplefilter('error')"
     python(f"import d2l_deeprnn\n{reset}\n{use}", "-W", "error")
@@ -43,8 +43,8 @@ def test_mxnet_may_come_first():
     python(code + textwrap.dedent(TRAIN_A_LITTLE))
 
 
-def test_large_weights_may_be_a_part_of_an_array():
-    """As the parameters are that are trained in one vector. Without the repair, MXNet crashes."""
+def test_large_weights_may_be_views():
+    """Such as parameters in one vector. Without the repair, MXNet crashes."""
     code = """
         import d2l_deeprnn as d2l
         import numpy as np
@@ -65,7 +65,7 @@ def test_large_weights_may_be_a_part_of_an_array():
 
 @counted
 @pytest.mark.parametrize("size, threads_more", [(None, 0), ("1000", 1)], ids=["ours", "the user's"])
-def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, threads_more):
+def test_copying_starts_no_second_team(size, threads_more):
     code = """
         import os
         import numpy as np
@@ -81,8 +81,7 @@ def test_threads_that_copy_are_not_in_the_way_of_those_that_compute(size, thread
     assert python(code, OMP_NUM_THREADS="2", **environment)[0] == str(threads_more)
 
 
-# What is in use is counted: the threads that appear with the first product of matrices, beside that
-# of MXNet which computes it and is there before.
+# Counts the threads that appear with the first matrix product, besides MXNet's own thread.
 THREADS = """
     import os
     from d2l_deeprnn.evidence.provenance import machine
@@ -120,7 +119,7 @@ FIRST = {
 
 
 def threads(first="ours first", **environment):
-    """The threads recorded and those counted, both as strings; and what was said."""
+    """Return the threads recorded and those counted, as strings, and standard error."""
     code = textwrap.dedent(FIRST[first]) + textwrap.dedent(THREADS)
     printed, said = python(code, **environment)
     recorded, found = printed.split()
@@ -135,22 +134,17 @@ def test_every_available_core_has_a_thread(first):
 
 
 @counted
-@pytest.mark.parametrize("first", FIRST)
-def test_the_users_number_of_threads_is_left_alone(first):
-    assert threads(first, OMP_NUM_THREADS="3") == ("3", "3", "")
-
-
-@counted
 @pytest.mark.parametrize(
-    "value, number", [("4,2", "4"), (" 3 , 1", "3"), (" 4 ", "4"), ("+2", "2")]
+    "first, value, number",
+    [("ours first", " 3 , 1", "3"), ("ours first", "+2", "2"), ("MXNet first", "3", "3")],
 )
-def test_of_what_openmp_allows_the_first_number_counts(value, number):
-    assert threads(OMP_NUM_THREADS=value) == (number, number, "")
+def test_the_users_number_of_threads_is_kept(first, value, number):
+    assert threads(first, OMP_NUM_THREADS=value) == (number, number, "")
 
 
 @counted
-@pytest.mark.parametrize("value", ["all", "1e3", "4.0", "0", "-1", "99999999999", ",2", "\u0663"])
-def test_what_is_no_number_of_threads_is_ignored_with_a_warning(value):
+@pytest.mark.parametrize("value", ["all", "4.0", "0", "99999999999", ",2", "\u0663"])
+def test_anything_else_is_ignored_with_a_warning(value):
     cores = str(_repairs.available_cores())
     recorded, found, said = threads(OMP_NUM_THREADS=value)
     assert (recorded, found) == (cores, cores)
@@ -159,15 +153,13 @@ def test_what_is_no_number_of_threads_is_ignored_with_a_warning(value):
 
 
 @counted
-@pytest.mark.parametrize("value", ["", "  "])
-def test_an_empty_number_of_threads_is_none(value):
+def test_an_empty_value_counts_as_none():
     cores = str(_repairs.available_cores())
-    assert threads(OMP_NUM_THREADS=value) == (cores, cores, "")
+    assert threads(OMP_NUM_THREADS="  ") == (cores, cores, "")
 
 
 @counted
 def test_a_number_that_is_set_after_the_import_counts():
-    assert threads("changed in between", WISH="3") == ("3", "3", "")
     assert threads("changed in between", WISH="3,1") == ("3", "3", "")
 
 
@@ -191,8 +183,8 @@ def test_affinity_is_respected():
         ({_repairs.POLICY_VARIABLE: "active"}, "GOMP_SPINCOUNT = '30000000000'"),
     ],
 )
-def test_how_long_threads_wait_in_a_loop(chosen, shown):
-    """As OpenMP itself says."""
+def test_how_long_threads_spin(chosen, shown):
+    """According to OpenMP itself."""
     _, said = python(
         "import d2l_deeprnn as d2l\nd2l.try_gpu()", OMP_DISPLAY_ENV="VERBOSE", **chosen
     )
@@ -213,19 +205,15 @@ def write(path, text):
         ({}, None),
         ({"box/cpu.max": "max 100000\n"}, None),
         ({"box/cpu.max": "150000 100000\n"}, 1.5),
-        # the tightest group on the way up counts
+        # the smallest quota on the way up counts
         ({"cpu.max": "400000 100000\n", "box/cpu.max": "50000 100000\n"}, 0.5),
         ({"cpu.max": "50000 100000\n", "box/cpu.max": "max 100000\n"}, 0.5),
         ({"cpu.max": "300000 100000\n"}, 3.0),  # the group itself is not mounted here
-        ({"box/cpu.max": "nonsense\n"}, None),
-        # odd ones do not count, and those above them still do
+        # invalid ones are ignored, but not their parents
         ({"cpu.max": "300000 100000\n", "box/cpu.max": "100000 0\n"}, 3.0),
         ({"box/cpu.max": "100000 -100000\n"}, None),
-        ({"box/cpu.max": "0 100000\n"}, None),
         ({"box/cpu.max": "9" * 400 + " 1\n"}, None),
-        ({"box/cpu.max": "nan 100000\n"}, None),
         ({"box/cpu.max": b"\xff\xfe 1\n"}, None),
-        ({"box/cpu.max": ""}, None),
     ],
 )
 def test_quota_of_control_groups_version_2(tmp_path, files, expected):
@@ -237,10 +225,9 @@ def test_quota_of_control_groups_version_2(tmp_path, files, expected):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"\n", b"nonsense\n", b"0:\n", b"0::\n", b"0::/\xff\xfe\n", b"0::/a\0b\n", b"1:cpu:\0\n"]
-    + [b"0::/../../..\n", b"4:cpu,\xff:/box\n", b"0::/" + b"x" * 5000, b"\xef\xbb\xbf0::/box\n"],
+    [b"", b"nonsense\n", b"0::/\xff\xfe\n", b"0::/a\0b\n", b"0::/../../..\n", b"1:cpu:/box\n"],
 )
-def test_odd_lists_of_control_groups_are_no_quota(tmp_path, text):
+def test_unusual_lists_of_control_groups_are_ignored(tmp_path, text):
     write(tmp_path / "cgroup", text)
     assert _repairs._container_quota(tmp_path / "cgroup", tmp_path / "fs") is None
 
@@ -249,8 +236,8 @@ def test_no_control_groups(tmp_path):
     assert _repairs._container_quota(tmp_path / "missing", tmp_path) is None
 
 
-@pytest.mark.parametrize("quota", [None, 0.5, 1.5, 1000.0])
-def test_available_cores_take_the_smaller(monkeypatch, quota):
+@pytest.mark.parametrize("quota", [None, 0.5, 1000.0])
+def test_the_quota_limits_the_cores(monkeypatch, quota):
     monkeypatch.setattr(_repairs, "_cores_in_affinity", lambda: 4)
     monkeypatch.setattr(_repairs, "_container_quota", lambda: quota)
     assert _repairs.available_cores() == (4 if quota is None else min(4, math.ceil(quota)))
@@ -271,6 +258,5 @@ def test_no_topology_counts_processors(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(_repairs.Path, "read_text", fail)
     assert _repairs._cores_in_affinity() == 3

@@ -1,4 +1,4 @@
-"""How long the losses are the original's, on whichever kernels."""
+"""The first losses are the original's, with any kernels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows():
 
 
 def test_array_by_array_all_losses_are_the_originals_to_the_bit():
-    """So it is only the one vector's update and clipping that round otherwise."""
+    """So only the update and clipping of the single vector round differently."""
     found = [row for row in rows() if row["a"] == "arrays"]
     assert found and all(row["first_difference"] == "none" for row in found)
 

@@ -1,4 +1,4 @@
-"""The ways in which the same edition's neighbouring sections use the library, in short programs.
+"""Short programs that use the library as other sections of the same edition do.
 
 Sequential data, recurrent networks from scratch and with Gluon, GRU, LSTM, deep and bidirectional
 networks. Each program takes a library under the name ``d2l``, runs on either, and has to print
@@ -29,7 +29,7 @@ def text():
 @pytest.fixture
 def compare(original, original_train, minibatch_losses, capsys):
     """Run a program on both libraries; returns the losses of each minibatch."""
-    # The library of 2019 keeps these two to itself; its sections define them in a cell.
+    # The 2019 library does not export these; its sections define them in a cell.
     theirs_too = {
         name: getattr(original_train, name)
         for name in ("predict_rnn", "predict_rnn_gluon", "to_onehot")
@@ -82,7 +82,7 @@ def test_minibatches_of_a_short_sequence(compare, name):
     compare(program)
 
 
-# From scratch: functions and lists of arrays -----------------------------------------------------
+# From scratch: functions and lists of arrays --------------------------------------------------
 
 
 def normal(ctx, *shape):
@@ -210,8 +210,8 @@ def test_a_network_from_scratch(compare, text, network, is_random_iter):
 
 
 @pytest.mark.parametrize("is_random_iter", [True, False], ids=["random", "adjacent"])
-def test_a_state_that_is_drawn(compare, text, is_random_iter):
-    """How often the state is made, and between which other draws, is the original's too."""
+def test_a_random_initial_state(compare, text, is_random_iter):
+    """The state is drawn as often, and in the same order, as by the original."""
     corpus_indices, vocab = text
 
     def program(d2l):
@@ -231,7 +231,7 @@ def test_a_state_that_is_drawn(compare, text, is_random_iter):
     compare(program)
 
 
-def test_a_training_loop_of_ones_own(compare, text):
+def test_a_custom_training_loop(compare, text):
     corpus_indices, vocab = text
 
     def program(d2l):
@@ -265,7 +265,7 @@ def test_a_training_loop_of_ones_own(compare, text):
     compare(program, rtol=1e-4)
 
 
-def test_minibatches_of_a_loop_of_ones_own_may_be_random(compare, text):
+def test_a_custom_training_loop_with_random_minibatches(compare, text):
     corpus_indices, vocab = text
 
     def program(d2l):
@@ -318,7 +318,7 @@ def test_a_layer_by_itself_then_a_model_before_and_after_training(compare, text)
 
 
 class WrittenOut(gluon.Block):
-    """The model as a reader types it in, without the library's."""
+    """The model as a reader would write it, without ``RNNModel``."""
 
     def __init__(self, rnn_layer, vocab_size, **kwargs):
         super().__init__(**kwargs)
@@ -369,7 +369,7 @@ def test_concise_recipes(compare, text, how, make_layer):
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_what_goes_wrong_with_a_bidirectional_network(compare, text, num_layers):
+def test_a_bidirectional_network(compare, text, num_layers):
     corpus_indices, vocab = text
 
     def program(d2l):
@@ -389,7 +389,7 @@ def test_what_goes_wrong_with_a_bidirectional_network(compare, text, num_layers)
 
 
 def test_training_the_same_model_twice(compare, text):
-    """As cells are run again: the second training begins anew, and begins a new model."""
+    """As when cells are run again: the second training draws new parameters."""
     corpus_indices, vocab = text
 
     def program(d2l):

@@ -1,4 +1,4 @@
-"""Greedy decoding: equal to the original's, and exact with a model known in full."""
+"""Greedy decoding agrees with the original's, and is exact with a known model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_gluon_prediction_equals_the_original(original_train, prefix, num_chars)
 
 
 def random_network():
-    """A plain recurrent network with large random weights: it says many different things."""
+    """Return a plain recurrent network with large random weights, for varied predictions."""
     W_xh, W_hh, W_hq = (
         nd.random.normal(scale=1.5, shape=shape)
         for shape in [(len(VOCAB), 10), (10, 10), (10, len(VOCAB))]
@@ -60,7 +60,7 @@ def test_prediction_from_scratch_equals_the_original(original_train, prefix, num
 
 
 class NextInLine:
-    """Always predicts the token after the one it reads; the state counts the steps."""
+    """A model that predicts the next token of the vocabulary; its state counts the steps."""
 
     def __init__(self):
         self.steps = 0
@@ -70,14 +70,13 @@ class NextInLine:
 
     def __call__(self, inputs, state):
         assert inputs.shape == (1, 1)
-        assert state[0].asscalar() == self.steps  # the state is handed on
+        assert state[0].asscalar() == self.steps  # the state is carried over
         self.steps += 1
         following = (inputs.reshape((1,)) + 1) % len(VOCAB)
         return nd.one_hot(following, len(VOCAB)), [state[0] + 1]
 
 
-@pytest.mark.parametrize("num_chars", [0, 1, 7, 30])
-@pytest.mark.parametrize("queue_length", [1, 2, 7, 256])
+@pytest.mark.parametrize("num_chars, queue_length", [(0, 2), (1, 1), (7, 7), (30, 7), (30, 256)])
 def test_decoding_with_a_known_model(monkeypatch, num_chars, queue_length):
     monkeypatch.setattr(predict, "QUEUE_LENGTH", queue_length)
     model = NextInLine()
@@ -88,7 +87,7 @@ def test_decoding_with_a_known_model(monkeypatch, num_chars, queue_length):
     assert model.steps == 3 + num_chars - 1
 
 
-def test_no_wait_for_each_character(monkeypatch):
+def test_decoding_waits_only_once(monkeypatch):
     waits = []
     plain = nd.NDArray.asnumpy
     monkeypatch.setattr(nd.NDArray, "asnumpy", lambda self: waits.append(1) or plain(self))

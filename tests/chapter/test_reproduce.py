@@ -1,4 +1,4 @@
-"""A reproduction from the command line to the report, with training cut short or replaced."""
+"""A reproduction from the command line to the report, with short or fake training."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ from d2l_deeprnn import cli, files
 from d2l_deeprnn._mxnet import context, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
-from d2l_deeprnn.evidence import live
 from d2l_deeprnn.text import corpora
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture
 def books_text(monkeypatch):
-    """Let a sample go by the name of the book's text: the figures here are made up anyway."""
+    """Use a sample under the name of the book's text, since the results here are made up."""
     sample = corpora.find_text(corpora.SAMPLE_TEXT)
     monkeypatch.setattr(corpora, "find_text", lambda name: sample)
 
 
 @pytest.fixture
 def fake_training(monkeypatch):
-    """Training that takes no time and gives the perplexities it is told to, else the book's."""
+    """Fake training that returns the perplexities in a dictionary, by default the book's."""
     told = {}
     printed = {line.epoch: line.perplexity for line in book.PRINTED}
 
@@ -98,9 +97,7 @@ def test_too_short_to_be_compared(books_text, fake_training, capsys):
     assert "Nothing was compared: the book's first value is for epoch 125, and this run" in printed
 
 
-def test_a_sample_stands_in_and_is_named_before_and_after(
-    fake_training, monkeypatch, capsys, tmp_path
-):
+def test_a_sample_replaces_the_book_and_is_named(fake_training, monkeypatch, capsys, tmp_path):
     monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
     monkeypatch.setattr(corpora, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
@@ -109,7 +106,9 @@ def test_a_sample_stands_in_and_is_named_before_and_after(
     assert printed[0] == "The book's text is missing, so a sample text of this package replaces it."
     figures = [i for i, line in enumerate(printed) if re.search(r"\d\.\d{2}", line)]
     assert len(figures) == 4 + 4  # the book's lines, and the table
-    before = "The text is The Clockmaker's Guest, so these figures are not the book's."
+    before = (
+        "The text is The Clockmaker's Guest, so these results cannot be compared with the book's."
+    )
     after = "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
     named = [i for i, line in enumerate(printed) if "The Clockmaker's Guest" in line]
     assert [printed[i] for i in named] == [before, after]
@@ -126,7 +125,7 @@ def missing(text):
     raise corpora.TextNotAvailable(f"{text.title} could not be had")
 
 
-def test_a_text_asked_for_by_name_is_never_replaced(fake_training, monkeypatch, capsys):
+def test_a_requested_text_is_never_replaced(fake_training, monkeypatch, capsys):
     monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
     monkeypatch.setattr(corpora, "_download", missing)
     assert cli.main(["reproduce", "--corpus", "time_machine"]) == 3
@@ -140,22 +139,13 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     own.write_text("all the traveller's time " * 300)
     assert cli.main(["reproduce", "--corpus", str(own)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("The text is mine.txt, so these figures are not the book's.\n")
+    assert printed.startswith(
+        "The text is mine.txt, so these results cannot be compared with the book's.\n"
+    )
     assert printed.endswith("Nothing was compared: the text was mine.txt, not the book's.\n")
 
 
-def test_a_log_has_a_line_now_and_then(small_chapter, monkeypatch, capsys):
-    words = [*SAMPLE, "--num-epochs", "8"]
-    assert cli.main(words) == 0
-    ours = re.compile(r"epoch \d/8, perplexity \d+\.\d{3}, 0:\d\d left", re.M)
-    assert not ours.findall(capsys.readouterr().out)
-    monkeypatch.setattr(live, "SILENCE_SECONDS", 0.0)
-    assert cli.main(words) == 0
-    found = ours.findall(capsys.readouterr().out)
-    assert [line[6] for line in found] == list("12345678") and "0:00 left" in found[-1]
-
-
-def test_interrupted_keeps_what_was_done(books_text, fake_training, capsys, tmp_path):
+def test_an_interrupted_run_keeps_its_epochs(books_text, fake_training, capsys, tmp_path):
     fake_training["interrupt"] = 300
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 130
     assert "interrupted after epoch 299" in capsys.readouterr().err
@@ -201,7 +191,7 @@ def test_report_is_one_self_contained_page(books_text, fake_training, tmp_path):
         f"by d2l_deeprnn {config['versions']['d2l_deeprnn']}.",
         config["begun"][:16].replace("T", " "),
     ):
-        assert shown in page.shown  # escaped in the source: a prediction is no markup
+        assert shown in page.shown  # predictions are escaped in the source
     for key in ("num_hiddens", "machine.", "versions.", "physical_cores"):
         assert key not in page.shown
     (label,) = re.findall('aria-label="([^"]*)"', text)
@@ -345,7 +335,7 @@ def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_trai
 
 @pytest.mark.slow
 def test_the_chapter_in_full(book_dir, capsys, tmp_path):
-    """500 epochs on the book's text: the verdict, and the sentence that the book printed."""
+    """500 epochs on the book's text: verdict and predictions."""
     assert cli.main(["reproduce", "--corpus", "time_machine", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "This run agrees with the book: 4 of 4 values in their bands." in printed
@@ -355,12 +345,12 @@ def test_the_chapter_in_full(book_dir, capsys, tmp_path):
     assert last["epoch"] == "500" and float(last["perplexity"]) <= 1.06
 
 
-# As safe as `train`.
+# Safe resuming, as in `train`.
 
 
 @pytest.fixture
 def small_chapter(monkeypatch):
-    """The chapter's training with a network that takes no time."""
+    """The chapter's training with a small network."""
     small = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
     monkeypatch.setattr(book, "CHAPTER", small)
 
@@ -394,7 +384,7 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
     thesis.mkdir()
     (thesis / "thesis.tex").write_text("years of work")
     directories = (trained, reproduced, thesis)
-    (thesis / ".lock").touch()  # that much is left where a directory was looked at
+    (thesis / ".lock").touch()  # left over when a directory was refused
     before = [contents(path) for path in directories]
     capsys.readouterr()
     for command, out, message in [
@@ -404,11 +394,11 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
             trained,
             "contains a run of `train`, which `reproduce` cannot resume",
         ),
-        (SAMPLE, reproduced, "contains a run; resume it (--resume)"),
-        ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "seed: 0 there, 1 here"),
+        (SAMPLE, reproduced, "already contains a run: resume it (--resume)"),
+        ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "another seed (0, not 1)"),
         ([*SAMPLE, "--resume", "--num-epochs=1"], reproduced, "num_epochs must be at least 2"),
         ([*SAMPLE[:2], "the_tide_tables", "--resume"], reproduced, "the text has changed"),
-        (SAMPLE, thesis, "is not empty and has no run (it contains thesis.tex)"),
+        (SAMPLE, thesis, "is not empty and contains no run (it contains thesis.tex)"),
         (["train", *words], reproduced, "contains a run"),
         (["train", *words, "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
         (["train", "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
@@ -420,10 +410,10 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
     with open(reproduced / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cli.main(["reproduce", "--resume", "--out", str(reproduced)]) == 2
-    assert "another process" in capsys.readouterr().err
+    assert "another process is training in" in capsys.readouterr().err
 
 
-def test_interrupted_and_gone_on_with_it_ends_the_same(small_chapter, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_it_ends_the_same(small_chapter, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     command = [*SAMPLE, "--num-epochs", "12"]
     assert cli.main([*command, "--out", str(whole)]) == 0
@@ -447,7 +437,7 @@ def test_interrupted_and_gone_on_with_it_ends_the_same(small_chapter, tmp_path, 
     assert_same_run(out, whole)
 
 
-def test_stopped_by_the_caller_it_goes_on_to_the_same_end(small_chapter, tmp_path):
+def test_stopped_by_the_caller_and_resumed_it_ends_the_same(small_chapter, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     lines, stops = [[], []], [1, 4, 5, 99]
     how = {"corpus": corpora.SAMPLE_TEXT, "num_epochs": 8, "seed": 3}
@@ -471,7 +461,7 @@ def test_stopped_by_the_caller_it_goes_on_to_the_same_end(small_chapter, tmp_pat
     assert without_times[0] == without_times[1]
 
 
-def test_more_epochs_than_it_was_given(small_chapter, tmp_path, capsys):
+def test_more_epochs_on_resume(small_chapter, tmp_path, capsys):
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert cli.main([*SAMPLE, "--num-epochs", "6", "--out", str(whole)]) == 0
     assert cli.main([*SAMPLE, "--num-epochs", "4", "--out", str(out)]) == 0
@@ -500,18 +490,6 @@ def test_the_history_is_written_while_it_runs(small_chapter, tmp_path, monkeypat
         reproduce.train_run(run, out=out, on_epoch=look, log=lambda line: None)
 
 
-def test_what_breaks_off_a_run_loses_nothing_of_it(small_chapter, tmp_path):
-    def broken(record):
-        if record.epoch == 3:
-            raise ZeroDivisionError
-
-    begun = reproduce.directory(tmp_path, corpus=corpora.SAMPLE_TEXT, num_epochs=9)
-    with begun as (run, out), pytest.raises(ZeroDivisionError):
-        reproduce.train_run(run, out=out, on_epoch=broken, log=lambda line: None)
-    assert len(rows(tmp_path)) == 3
-    assert len(load_checkpoint(tmp_path / "last.zip").data["history"]) == 3
-
-
 def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_path, capsys):
     for seed in "01":
         words = ["--num-epochs", "2", "--seed", seed, "--out", str(tmp_path / seed)]
@@ -519,8 +497,8 @@ def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_pat
     out = tmp_path / "0"
     resume = ["reproduce", "--resume", "--out", str(out)]
     for damage, message in [
-        (lambda path: path.unlink(), "its last.zip is gone"),
-        (lambda path: shutil.copy(tmp_path / "1" / "last.zip", path), "is of another run"),
+        (lambda path: path.unlink(), "is missing: restore it"),
+        (lambda path: shutil.copy(tmp_path / "1" / "last.zip", path), "belongs to another run"),
         (lambda path: path.write_bytes(b"PK"), "cannot be loaded"),
     ]:
         damage(out / "last.zip")
@@ -531,7 +509,7 @@ def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_pat
         assert before == contents(out)
     for name in ("last.zip", "metrics.csv"):
         (out / name).unlink()
-    with pytest.warns(UserWarning, match="had not written a checkpoint yet"):
+    with pytest.warns(UserWarning, match="has no checkpoint yet"):
         assert cli.main(resume) == 0
     assert rows(out) != rows(tmp_path / "1") and len(rows(out)) == 2
 
@@ -561,7 +539,7 @@ def test_a_run_on_a_text_that_has_moved(small_chapter, tmp_path, monkeypatch, ca
     assert cli.main(["reproduce", "--resume", "--out", "run"]) == 0
 
 
-def test_a_sample_does_not_stay_in_the_books_place(
+def test_a_sample_run_is_not_resumed_when_the_book_is_available(
     small_chapter, fake_training, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
@@ -574,14 +552,12 @@ def test_a_sample_does_not_stay_in_the_books_place(
     monkeypatch.setattr(corpora, "find_text", lambda name: sample)
     capsys.readouterr()
     assert cli.main([*command, "--resume"]) == 2
-    assert "is on a sample, the_clockmakers_guest, since the" in capsys.readouterr().err
+    assert "uses a sample, the_clockmakers_guest" in capsys.readouterr().err
     assert cli.main([*command, "--resume", "--corpus", corpora.SAMPLE_TEXT]) == 0
 
 
-def test_the_device_that_is_asked_for_is_the_one_that_computes(
-    small_chapter, monkeypatch, capsys, tmp_path
-):
-    # MXNet counts the CPU's devices too, and all of them are the same one.
+def test_the_requested_device_is_used(small_chapter, monkeypatch, capsys, tmp_path):
+    # MXNet numbers CPU devices too; all of them are the same one.
     monkeypatch.setattr(context, "named_device", {"gpu(1)": mx.cpu(1), "cpu": mx.cpu(2)}.get)
     seen, trained = [], reproduce.trained_model
 
@@ -612,7 +588,7 @@ def test_the_device_that_is_asked_for_is_the_one_that_computes(
     assert seen == [context.try_gpu()]
 
 
-def test_a_device_that_there_is_not_is_refused(capsys, tmp_path):
+def test_an_unknown_device_is_refused(capsys, tmp_path):
     assert cli.main([*SAMPLE, "--device=tpu", "--out", str(tmp_path / "run")]) == 2
     assert "device must be cpu, gpu or one GPU such as gpu(1), not 'tpu'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -630,7 +606,7 @@ def test_resume_needs_a_directory(capsys):
 
 
 @pytest.mark.parametrize("name", ["a$^$.txt", "_a.txt", "a\n<b>.txt", b"\xff\xfe.txt"])
-def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
+def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
     own = os.path.join(str(tmp_path), os.fsdecode(name))
     try:
         with open(own, "w") as file:
@@ -641,7 +617,7 @@ def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
     shown = files.printable(os.path.basename(own))
     command = ["reproduce", "--corpus", own, "--num-epochs", "1", "--out", out]
     assert cli.main(command) == 0
-    assert f"The text is {shown}, so these figures are not the book's." in capsys.readouterr().out
+    assert f"The text is {shown}, so these results" in capsys.readouterr().out
     page = Page((Path(out) / "report.html").read_bytes().decode("utf-8"))
     assert f"on {shown}" in page.shown and page.open == []
     assert json.loads((Path(out) / "config.json").read_text())["corpus"] == own
@@ -657,7 +633,7 @@ def test_a_text_may_be_called_anything(small_chapter, capsys, tmp_path, name):
         pytest.param("SIGHUP", 129, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_leaves_all_that_was_done(tmp_path, name, status):
+def test_a_signal_keeps_all_epochs(tmp_path, name, status):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "d2l_deeprnn", *SAMPLE, "--out", str(out)]
     process = subprocess.Popen(
@@ -680,7 +656,7 @@ def test_a_signal_leaves_all_that_was_done(tmp_path, name, status):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_end(tmp_path, seeded):
+def test_killed_and_resumed_it_ends_the_same(tmp_path, seeded):
     whole, out = tmp_path / "whole", tmp_path / "killed"
     command = [sys.executable, "-m", "d2l_deeprnn", *SAMPLE, "--num-epochs", "30"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -702,8 +678,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(tmp_path, seeded):
     assert_same_run(out, whole)
 
 
-def test_only_the_chapters_own_run_gets_the_books_points(tmp_path):
+def test_chapter_runs_are_recognized(tmp_path):
     results = Path(__file__).parents[2] / "results"
-    assert reproduce.is_the_chapters(results / "chapter")
-    assert not reproduce.is_the_chapters(results / "tinyshakespeare")
-    assert not reproduce.is_the_chapters(tmp_path)
+    assert reproduce.is_chapter_run(results / "chapter")
+    assert not reproduce.is_chapter_run(results / "tinyshakespeare")
+    assert not reproduce.is_chapter_run(tmp_path)

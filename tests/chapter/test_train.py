@@ -1,4 +1,4 @@
-"""The train functions: equal to the original's, and mended where it failed."""
+"""The train functions agree with the original's, without its faults."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def without_times(printed):
 
 
 def assert_same_lines(ours, theirs):
-    """The same text, but for the times and the last digit of a perplexity."""
+    """Check that lines agree, except for times and the last digit of perplexities."""
     number = r"(?<=perplexity )[\d.]+"
     assert re.sub(number, "-", without_times(ours)) == re.sub(number, "-", without_times(theirs))
     perplexities = [[float(p) for p in re.findall(number, lines)] for lines in (ours, theirs)]
     np.testing.assert_allclose(*perplexities, rtol=1e-6)
 
 
-# Beside the original ------------------------------------------------------------------------
+# Compared with the original -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_gluon_training_equals_the_original_with_the_chapters_settings(original,
 
 
 def single_layer(vocab, num_hiddens):
-    """The single-layer network of the book's section before, by its equations."""
+    """The single-layer network of the book's earlier section, by its equations."""
 
     def get_params():
         shapes = [
@@ -177,7 +177,7 @@ def test_sgd_equals_the_original(original):
     np.testing.assert_allclose(updated[1], [1 - 0.1 * 0.5 / 2, -2 - 0.1 * 4 / 2], rtol=1e-6)
 
 
-# What the 2019 code did wrong ------------------------------------------------------------------
+# Faults of the 2019 code ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2, 3])
@@ -187,7 +187,7 @@ def test_fewer_than_four_epochs(text, num_epochs):
     assert len(history[-1].predictions) == 2
 
 
-def test_loaded_weights_are_kept_when_asked_for(text, tmp_path):
+def test_loaded_weights_are_kept_on_request(text, tmp_path):
     model, _ = train_small(d2l, text)
     model.save_parameters(str(tmp_path / "weights"))
     loaded = small_model(d2l, text[1])
@@ -221,7 +221,7 @@ def test_a_text_shorter_than_a_minibatch_is_refused(text):
     train_small(d2l, (indices[:28], vocab), num_epochs=1)
 
 
-def test_a_loss_is_read_when_others_were_handed_to_the_device(text, monkeypatch):
+def test_losses_are_read_late(text, monkeypatch):
     events = []
     for name in "asnumpy", "asscalar", "wait_to_read", "backward":
         plain = getattr(nd.NDArray, name)
@@ -239,7 +239,7 @@ def test_a_loss_is_read_when_others_were_handed_to_the_device(text, monkeypatch)
     events = events[events.index("backward") :]
     minibatches = events.count("backward")
     assert minibatches > 2 * IN_FLIGHT
-    # asscalar waits by asnumpy: two waits a loss
+    # asscalar calls asnumpy: two waits per loss
     expected = ["backward"] * IN_FLIGHT
     expected += ["backward", "wait", "wait"] * (minibatches - IN_FLIGHT)
     assert events == expected + ["wait", "wait"] * IN_FLIGHT
@@ -254,7 +254,7 @@ def in_graph(array):
 
 
 class StateSpy(gluon.Block):
-    """A model that notes whether the state it is given still belongs to a graph."""
+    """A model that records whether its state still belongs to a graph."""
 
     def __init__(self, model):
         super().__init__()
@@ -269,8 +269,8 @@ class StateSpy(gluon.Block):
         return self.model.begin_state(*args, **kwargs)
 
 
-def test_the_state_is_cut_off_the_minibatch_before(original, text, monkeypatch):
-    # With the graph of the minibatch before kept, the original's state hangs on to it.
+def test_the_state_is_detached(original, text, monkeypatch):
+    # If the previous minibatch's graph is retained, the original's state still belongs to it.
     backward = nd.NDArray.backward
     monkeypatch.setattr(nd.NDArray, "backward", lambda l: backward(l, retain_graph=True))
     theirs, _ = train_small(original, text, model=StateSpy(small_model(original, text[1])))
@@ -279,10 +279,10 @@ def test_the_state_is_cut_off_the_minibatch_before(original, text, monkeypatch):
     assert ours.seen and not any(ours.seen)
 
 
-# What is new ------------------------------------------------------------------------------
+# New features ---------------------------------------------------------------------------------
 
 
-def test_history_holds_what_is_printed(text, capsys):
+def test_the_history_equals_the_printed_lines(text, capsys):
     _, history = train_small(d2l, text, num_epochs=8)
     printed = capsys.readouterr().out.splitlines()
     expected = []
@@ -317,7 +317,7 @@ def test_same_seed_same_digits(text):
     assert first != other
 
 
-def test_a_training_that_goes_on_prints_and_predicts_as_if_it_had_never_stopped(text):
+def test_a_resumed_training_prints_and_predicts_the_same(text):
     lines, rest, more, stopped = [], [], [], {}
     _, expected = train_small(d2l, text, num_epochs=10, log=lines.append)
 
@@ -345,7 +345,7 @@ def test_a_training_that_goes_on_prints_and_predicts_as_if_it_had_never_stopped(
     assert all(a.seconds <= b.seconds for a, b in zip(history, history[1:]))
 
 
-def test_a_diverging_run_is_reported_as_such(text):
+def test_a_diverging_run_has_an_infinite_perplexity(text):
     indices, vocab = text
     history = d2l.train_and_predict_rnn_gluon(
         small_model(d2l, vocab), 16, indices, vocab, CTX, 1, 5, 1e9, 1e9, 4, []
@@ -364,7 +364,7 @@ def test_a_diverging_run_is_reported_as_such(text):
         (dict(lr=float("nan")), "lr must be a number above 0, not nan"),
         (dict(lr=float("inf")), "lr must be a finite number above 0, not inf"),
         (dict(clipping_theta=0), "clipping_theta must be a number above 0, not 0"),
-        (dict(prefixes=["time", ""]), r"prefixes holds an empty string: \['time', ''\]"),
+        (dict(prefixes=["time", ""]), r"prefixes contains an empty string: \['time', ''\]"),
         (dict(corpus_indices=[]), "the text has 0 characters"),
     ],
 )
@@ -378,7 +378,7 @@ def test_bad_settings_are_named(text, change, message):
     model.initialize(init.Constant(0.5), ctx=CTX)
     with pytest.raises(ValueError, match=message):
         d2l.train_and_predict_rnn_gluon(model, 16, **{**settings, **change})
-    assert (model.rnn.l0_h2h_weight.data() == 0.5).asnumpy().all()  # nothing was lost
+    assert (model.rnn.l0_h2h_weight.data() == 0.5).asnumpy().all()  # the parameters are kept
 
     network = single_layer(vocab, 12)
     with pytest.raises(ValueError, match=message):
@@ -410,7 +410,7 @@ def test_prefixes_may_be_any_iterable(text, kind):
 
 
 def test_no_parameters_have_no_gradients_to_clip():
-    d2l.grad_clipping([], 1, CTX)  # MXNet's own operator ends the process
+    d2l.grad_clipping([], 1, CTX)  # MXNet's operator would abort the process
 
 
 def test_theta_must_be_positive():

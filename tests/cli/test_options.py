@@ -26,9 +26,9 @@ from d2l_deeprnn.training.settings import (
     TrainSettings,
     as_dict,
     base_rate,
+    field,
     fields,
     from_dict,
-    setting,
 )
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -127,8 +127,8 @@ def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
 def test_a_new_setting_needs_only_its_declaration():
     @dataclass(frozen=True)
     class More(TrainSettings):
-        zoneout: float = setting(0.25, "model", FRACTION, "fraction of 100% of the states kept")
-        num_heads: int = setting(None, "attention", COUNT, "number of heads", "one a layer")
+        zoneout: float = field(0.25, "model", FRACTION, "fraction of 100% of the states kept")
+        num_heads: int = field(None, "attention", COUNT, "number of heads", "one a layer")
 
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     add_settings(parser, More)
@@ -248,14 +248,14 @@ def test_the_preset_is_the_chapter(asked):
 
 
 def test_a_run_with_the_preset_gets_the_books_points(tmp_path, asked):
-    for words, is_the_chapters in [
+    for words, is_chapter_run in [
         ([], True),
         (["--seed", "3", "--num-epochs", "600"], True),
         (["--num-hiddens", "255"], False),
     ]:
         settings = as_dict(asked("--preset", "chapter", *words))
         (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
-        assert reproduce.is_the_chapters(tmp_path) is is_the_chapters
+        assert reproduce.is_chapter_run(tmp_path) is is_chapter_run
 
 
 def test_options_override_a_preset(asked, capsys):
@@ -291,7 +291,7 @@ def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, ca
     assert main(["train", "--resume", *config, "--out", "again"]) == 0
     capsys.readouterr()
     assert main(["train", "--resume", *config, "--out", "more"]) == 2
-    assert "keep_case: False there, True here" in capsys.readouterr().err
+    assert "keep_case: False in the run, True requested" in capsys.readouterr().err
 
 
 def test_a_file_may_hold_some_settings_only(tmp_path, asked):
@@ -320,10 +320,10 @@ def test_configurations_of_older_runs(asked, capsys, path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('{"corpus": ["a"], "num_hidens": 8}', "unknown: 'num_hidens'"),
+        ('{"corpus": ["a"], "num_hidens": 8}', "unknown settings: 'num_hidens'"),
         ('{"corpus": ["a"]', "cannot be used: Expecting ',' delimiter: line 1"),
-        ("[1]", "settings must be names with values, not [1]"),
-        ('{"settings": 8}', "settings must be names with values, not 8"),
+        ("[1]", "settings must map names to values, not [1]"),
+        ('{"settings": 8}', "settings must map names to values, not 8"),
         ('{"settings": {"lr": 8}}', "cannot be used: 'corpus' is missing"),
         ('{"settings": {"corpus": ["a"]}, "text": 3}', "cannot be used: "),
         ('{"settings": {"corpus": ["a"]}, "command": "export"}', "update d2l_deeprnn"),

@@ -199,7 +199,7 @@ def test_a_run_of_reproduce_is_compared_with_the_book_again(small_chapter, tmp_p
 
 def test_bad_input_writes_no_report(trained, tmp_path, capsys):
     for words, message in [
-        ([str(tmp_path)], "contains no run: there is no config.json"),
+        ([str(tmp_path)], "is not a run: it has no config.json"),
         ([str(trained), "--output", str(tmp_path / "no" / "a.html")], "there is no directory"),
         ([str(trained), "--prefix", "\N{SNOWMAN}"], "not in the vocabulary"),
     ]:

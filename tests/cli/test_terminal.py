@@ -211,7 +211,7 @@ def test_the_state_of_a_run(tmp_path, capsys):
     words = [*TRAIN, "--num-epochs=200", "--patience=1", "--batch-size=4", "--optimizer=adam"]
     lines_of(capsys, *words, "--lr=0.3", "--out", tmp_path / "early")
     ended = lines_of(capsys, "train", "--resume", "--out", tmp_path / "early")
-    assert any(line.startswith("Ended: no better validation loss for 1") for line in ended)
+    assert any(line.startswith("Ended: the validation loss has not improved") for line in ended)
     for name in "semicolons", "slip", "gone":
         shutil.copytree(tmp_path / "early", tmp_path / name)
     # A spreadsheet with a comma for the decimal point.

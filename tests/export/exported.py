@@ -1,4 +1,4 @@
-"""What the tests of export share: models with random weights, and what they compute."""
+"""Shared by the tests of export: models with random weights, and their results."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ALL = [(mode, num_layers) for mode in MODES for num_layers in LAYERS]
 
 
 def given_values(model):
-    """The model, with random values in all its parameters."""
+    """Return the model with random values in all its parameters."""
     model.initialize(force_reinit=True)
-    model(nd.array([[1]]), model.begin_state(batch_size=1))  # tells them their shapes
+    model(nd.array([[1]]), model.begin_state(batch_size=1))  # infers their shapes
     for param in model.collect_params().values():
         param.set_data(random_array(*param.shape))
     return model
@@ -41,7 +41,7 @@ def some_tokens(num_rows, num_steps):
 
 
 def scores_of(model, tokens, state=None):
-    """Scores (num_rows, num_steps, vocab_size) and the state after them, as NumPy arrays."""
+    """Return scores (num_rows, num_steps, vocab_size) and the new state, as NumPy arrays."""
     state = model.begin_state(batch_size=len(tokens)) if state is None else state
     scores, new = model(nd.array(tokens), state)
     by_step = scores.asnumpy().reshape(tokens.shape[1], len(tokens), -1)

@@ -1,4 +1,4 @@
-"""The examples write what `generate` writes, without MXNet."""
+"""The examples generate the same as `generate`, without MXNet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX = "The quick\n fox"  # read as "the quick fox"
 
 
 def wrote(name, *words, without=("mxnet", "d2l_deeprnn")):
-    """What an example printed, in a process in which these cannot be imported."""
+    """Return the output of an example, in a process in which these cannot be imported."""
     code = (
         "import runpy, sys\n"
         f"sys.modules.update(dict.fromkeys({list(without)!r}))\n"
@@ -37,7 +37,7 @@ def test_with_onnx_runtime(mode, tmp_path):
     d2l.export_model(model, VOCAB, path, format="onnx")
     (expected,) = generate(model, VOCAB, ["the quick fox"], 40)
     assert wrote("onnx_generate.py", path, PREFIX, "--length=40") == f"{expected}\n"
-    # So hot that every character is about as likely: random weights can make one of them certain.
+    # At this temperature, all characters are about equally likely.
     draws = ["--length=40", "--temperature=1e6", "--seed=3"]
     drawn = [wrote("onnx_generate.py", path, PREFIX, *draws) for _ in range(2)]
     assert drawn[0] == drawn[1] != f"{expected}\n" and len(drawn[0]) == len(expected) + 1

@@ -63,7 +63,7 @@ LAYERS = {
 }
 
 
-def test_greedy_takes_the_most_likely_character_that_is_one():
+def test_greedy_takes_the_most_likely_character():
     assert written(["a", "bc"], 6) == ["abcdabc", "bcdabcda"]
 
 
@@ -84,7 +84,7 @@ def test_prefixes_may_be_any_iterable(kind):
     assert written(kind(["a", "bc"]), 6) == ["abcdabc", "bcdabcda"]
 
 
-def test_scores_that_are_not_the_vocabularys_are_refused():
+def test_scores_for_another_vocabulary_are_an_error():
     vocab = Vocab("abcdef")
     with pytest.raises(ValueError, match=r"scores of shape \(1, 5\) .* vocabulary has 7"):
         generate(TableModel(), vocab, ["a"], 5)
@@ -104,7 +104,7 @@ def test_a_batch_is_each_prefix_alone(kind, hybridized):
 
 
 def counted(**options):
-    """How often each character follows an a, in 4,000 characters."""
+    """Count which characters follow an a, in 4,000 characters."""
     texts = written(["a"] * 40, 100, seed=0, **options)
     after = [b for text in texts for a, b in zip(text, text[1:]) if a == "a"]
     return np.array([after.count(token) for token in VOCAB.idx_to_token[1:]])
@@ -133,7 +133,7 @@ def test_characters_are_drawn_with_their_probabilities(temperature):
         ({"top_k": 2, "top_p": 0.74}, "b"),  # of b and c together, b has 0.75
     ],
 )
-def test_only_the_likeliest_are_drawn(options, allowed):
+def test_only_the_most_likely_are_drawn(options, allowed):
     found = counted(temperature=1.0, **options)
     assert {token for token, n in zip("abcd", found) if n} == set(allowed)
 
@@ -151,7 +151,7 @@ def test_a_seed_gives_the_same_text_and_touches_no_other_generator():
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 0}])
 @pytest.mark.parametrize("num_chars", [0, 1, 15, 16, 17, 40])
-def test_pieces_come_in_order_and_make_up_the_text(options, num_chars):
+def test_on_text_gets_all_parts_in_order(options, num_chars):
     pieces = {0: "a", 1: "bc"}
 
     def add(row, piece):
@@ -176,7 +176,7 @@ def test_each_row_draws_for_itself():
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0}])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_scores_that_are_no_numbers_are_an_error(options, value):
+def test_scores_that_are_not_finite_are_an_error(options, value):
     model, vocab = real(gluon.rnn.LSTM(6))
     generate(model, vocab, ["a"], 1)  # shapes are known after this
     model.dense.bias.set_data(nd.full(len(vocab), value))
@@ -215,7 +215,7 @@ def test_another_vocabulary_is_an_error():
         ([None], 1, {}, TypeError, "prefixes must hold strings, not None"),
     ],
 )
-def test_bad_requests_are_named(prefixes, num_chars, options, error, words):
+def test_errors_name_the_argument(prefixes, num_chars, options, error, words):
     with pytest.raises(error, match=words):
         written(prefixes, num_chars, **options)
 
@@ -261,6 +261,6 @@ def test_a_stop_text_changes_nothing_before_it_and_ends_decoding(temperature, mo
         ([1], TypeError, "stop must hold strings, not 1"),
     ],
 )
-def test_a_stop_text_that_cannot_come_is_refused(stop, error, words):
+def test_impossible_stop_texts_are_errors(stop, error, words):
     with pytest.raises(error, match=words):
         written(["a"], 5, stop=stop)

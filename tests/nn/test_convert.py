@@ -1,4 +1,4 @@
-"""Parameters from scratch and Gluon's: the one from the other."""
+"""Parameters are converted between from-scratch networks and Gluon's layers."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_from_gluon_and_back_is_the_same(mode):
     assert_equal(after, before)
 
 
-def test_what_is_read_is_a_copy_that_can_be_trained():
+def test_the_result_is_a_copy_that_can_be_trained():
     layer, dense = gluon_layers()
     dense(nd.zeros((1, 5)))
     params = params_from_gluon(layer, dense)
@@ -76,7 +76,7 @@ def test_what_is_read_is_a_copy_that_can_be_trained():
     np.testing.assert_array_equal(dense.bias.data().asnumpy(), before)
 
 
-def test_what_is_written_keeps_the_layers_precision():
+def test_the_layers_keep_their_precision():
     layer, dense = fused_layer("lstm", 2, 0, 5, dtype="float64"), gluon.nn.Dense(7, dtype="float64")
     layer.initialize()
     dense.initialize()
@@ -117,7 +117,7 @@ def test_layers_that_cannot_be_converted():
             convert(layer, layer)
         with pytest.raises(ValueError, match="rnn_layer is bidirectional"):
             convert(gluon.rnn.LSTM(5, bidirectional=True), dense)
-        with pytest.raises(ValueError, match="rnn_layer has a projection_size"):
+        with pytest.raises(ValueError, match="projection_size"):
             convert(gluon.rnn.LSTM(5, projection_size=3), dense)
         with pytest.raises(TypeError, match="RNN, GRU and LSTM, not Own"):
             convert(Own(5), dense)

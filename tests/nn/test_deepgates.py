@@ -138,7 +138,7 @@ def test_fits_the_train_functions():
 
 
 @pytest.mark.parametrize("make", [lambda **k: deep_gate_lstm(D, H, Q, **k), DeepGateLSTMCell])
-def test_gates_that_cannot_be(make):
+def test_invalid_gates(make):
     sizes = () if make is not DeepGateLSTMCell else (H,)
     with pytest.raises(ValueError, match="gate_depth must be a whole number .* not 0"):
         make(*sizes, gate_depth=0)
@@ -146,7 +146,7 @@ def test_gates_that_cannot_be(make):
         make(*sizes, gate_width=0)
 
 
-def test_sizes_that_cannot_be():
+def test_invalid_sizes():
     with pytest.raises(ValueError, match="num_layers must be .* not 0"):
         deep_gate_lstm(D, H, Q, 0)
     with pytest.raises(ValueError, match="hidden_size must be .* not -1"):

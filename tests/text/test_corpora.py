@@ -749,7 +749,7 @@ def test_file_that_holds_no_text(tmp_path):
         ((START + "\n\n" + END).encode(), "contains no text"),
         (b"\xef\xbb\xbfcaf\xe9 noir", "byte 0xe9 at offset 6. Most of it is utf-8: it is damaged"),
         (b"caf\xe9 noir", "byte 0xe9 at offset 3. Its encoding cannot be determined"),
-        (b"abc\0def", "character 3 would be the control character .* It looks like a binary file"),
+        (b"abc\0def", "character 3 would be the control character .* It seems to be a binary file"),
         ("text".encode("utf-16"), "byte 0xff at offset 0. It looks like utf-16: "),
     ):
         with pytest.raises(CorpusError, match=message) as caught:

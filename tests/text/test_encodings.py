@@ -283,7 +283,7 @@ def test_other_binary_files_are_refused(tmp_path):
         path = write(tmp_path / "t", bytes(draw.randrange(256) for _ in range(size)))
         assert "looks like" not in refused(path)
     path = write(tmp_path / "t", b"a\0" + b"\xee\xe5" * 99)
-    assert "byte 0xee at offset 2. It looks like a binary file" in refused(path)
+    assert "byte 0xee at offset 2. It seems to be a binary file" in refused(path)
 
 
 def test_texts_with_odd_beginnings_are_texts(tmp_path):
@@ -439,7 +439,7 @@ def test_a_run_keeps_the_encoding_of_its_text(tmp_path, capsys):
     assert cli.main(["evaluate", out, "--corpus", path, "--encoding", "cp1252"]) == 0
     assert capsys.readouterr().out.partition(": ")[2] == nats
     assert cli.main(["evaluate", out, "--encoding", "cp1252"]) == 2
-    assert "--encoding is that of the files given with --corpus" in capsys.readouterr().err
+    assert "--encoding is only for files given with --corpus" in capsys.readouterr().err
     assert cli.main(["evaluate", out, "--corpus", path]) == 2
 
 

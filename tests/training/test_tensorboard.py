@@ -1,4 +1,4 @@
-"""What `train --log tensorboard` writes: the history, each epoch once, however often it goes on."""
+"""`train --log tensorboard` writes the history, with each epoch once, even after a resume."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tensorboardX():
 
 
 def events(directory):
-    """The events that TensorBoard finds in a directory, in the order of the files' names."""
+    """Return the events in a directory, in the order of the files' names."""
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
@@ -36,12 +36,12 @@ def events(directory):
         while place < len(data):
             (length,) = struct.unpack_from("<Q", data, place)
             found.append(Event.FromString(data[place + 12 : place + 12 + length]))
-            place += 12 + length + 4  # with a checksum of the length, and one of the event
+            place += 12 + length + 4  # including two checksums
     return [event for event in found if event.HasField("summary")]
 
 
 def scalars(directory):
-    """tag -> {step: value}; a step that is there twice is an error."""
+    """Return tag -> {step: value}; a repeated step is an error."""
     found = {}
     for event in events(directory):
         for value in event.summary.value:
@@ -71,7 +71,7 @@ def assert_is_the_history(out):
     assert len(found) == 6
 
 
-def test_it_has_what_the_history_has(tensorboardX, tmp_path):
+def test_events_equal_the_history(tensorboardX, tmp_path):
     assert main([*TRAIN, *LOG, "--schedule=cosine", "--out", str(tmp_path)]) == 0
     assert_is_the_history(tmp_path)
     rows = history(tmp_path)
@@ -82,26 +82,26 @@ def test_it_has_what_the_history_has(tensorboardX, tmp_path):
     assert times[2] - times[0] == pytest.approx(rows[2]["seconds"] - rows[0]["seconds"], abs=0.01)
 
 
-def test_without_a_validation_part_there_is_none_of_its_figures(tensorboardX, tmp_path):
+def test_without_a_validation_part_its_metrics_are_missing(tensorboardX, tmp_path):
     assert main([*TRAIN, *LOG, "--valid-fraction=0", "--out", str(tmp_path)]) == 0
     found = scalars(tmp_path / "tensorboard")
     assert set(found) == {"loss/train", "perplexity/train", "learning_rate", "tokens_per_second"}
 
 
-def test_a_run_that_goes_on_has_each_epoch_once(tensorboardX, tmp_path):
+def test_a_resumed_run_has_each_epoch_once(tensorboardX, tmp_path):
     assert main([*TRAIN, *LOG, "--out", str(tmp_path)]) == 0
     resume = ["train", "--resume", "--out", str(tmp_path)]
     assert main([*resume, *LOG, "--num-epochs=5"]) == 0
     assert len(history(tmp_path)) == 5
     assert_is_the_history(tmp_path)
-    # And those that were trained without it.
+    # Also epochs that were trained without it.
     assert main([*resume, "--num-epochs=6"]) == 0
     assert main([*resume, *LOG, "--num-epochs=7"]) == 0
     assert len(history(tmp_path)) == 7
     assert_is_the_history(tmp_path)
 
 
-def test_an_epoch_can_be_seen_as_soon_as_it_is_done(tensorboardX, tmp_path, monkeypatch):
+def test_an_epoch_is_visible_when_it_is_done(tensorboardX, tmp_path, monkeypatch):
     from d2l_deeprnn.training.tensorboard import TensorBoard
 
     seen, epoch = [], TensorBoard.epoch
@@ -116,7 +116,7 @@ def test_an_epoch_can_be_seen_as_soon_as_it_is_done(tensorboardX, tmp_path, monk
 
 
 @needs_mpi
-def test_of_several_processes_one_writes(tensorboardX, tmp_path):
+def test_only_rank_0_writes_events(tensorboardX, tmp_path):
     mpiexec(2, COMMAND, *TRAIN, *LOG, "--out", tmp_path / "run")
     assert_is_the_history(tmp_path / "run")
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
@@ -133,7 +133,7 @@ def test_a_perplexity_too_large_for_its_files_is_infinite(tensorboardX, tmp_path
     assert found["loss/validation"][1] == 1000 and "tokens_per_second" not in found
 
 
-def test_what_is_missing_is_said_before_anything_is_trained(monkeypatch, tmp_path, capsys):
+def test_a_missing_package_is_reported_before_training(monkeypatch, tmp_path, capsys):
     for name in ("tensorboardX", "tensorboardX.event_file_writer"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(runs, "train", lambda *args, **how: pytest.fail("was trained"))
@@ -145,7 +145,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(monkeypatch, tmp_pat
 
 
 def test_a_full_disk_is_an_error(tensorboardX, tmp_path):
-    """Not with tensorboardX's SummaryWriter, whose thread ends: training would wait for it."""
+    """With tensorboardX's SummaryWriter, training would hang."""
     resource = pytest.importorskip("resource", reason="limits are POSIX's")
     from d2l_deeprnn.training.tensorboard import TensorBoard
 

@@ -1,4 +1,4 @@
-"""A minibatch's gradient knows nothing of the graph of the minibatch before."""
+"""A minibatch's gradient does not depend on the graph of the previous minibatch."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn.nn.convert import params_from_gluon
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
-from d2l_deeprnn.training import step
+from d2l_deeprnn.training import trainer
 
 H = 8
 
@@ -29,7 +29,7 @@ def model_of(kind, mode, vocab):
 
 
 def trained(kind, mode, text):
-    """The parameters after two epochs of minibatches through which the state is carried."""
+    """Return the parameters after two epochs with the hidden state carried over."""
     indices, vocab = text
     settings = (2, 5, 1, 1, 4, [])
     d2l.set_seed(0)
@@ -59,7 +59,7 @@ def randomize_reproducibly(model):
 
 @pytest.fixture
 def keep_every_graph(monkeypatch):
-    """Have all gradients computed with retain_graph=True: no graph is ever freed."""
+    """Compute all gradients with retain_graph=True, so that no graph is freed."""
     backward = nd.NDArray.backward
 
     def backward_and_retain(self, out_grad=None, retain_graph=False, train_mode=True):
@@ -83,18 +83,18 @@ def test_the_graph_of_the_minibatch_before_does_not_matter(kind, mode, text, kee
 
 @pytest.mark.parametrize("kind, mode", KINDS)
 def test_it_would_matter_without_detach(kind, mode, text, keep_every_graph, monkeypatch):
-    # So that the test above is known to see what it looks for.
+    # This shows that the test above can fail.
     expected = trained(kind, mode, text)
     keep_every_graph()
-    monkeypatch.setattr(step, "detach", lambda state: state)
+    monkeypatch.setattr(trainer, "detach", lambda state: state)
     found = trained(kind, mode, text)
     assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3
 
 
 @pytest.mark.parametrize("kind, mode", KINDS)
 def test_but_its_state_does(kind, mode, text, monkeypatch):
-    # Values cross from minibatch to minibatch, only gradients do not.
+    # Values are carried from minibatch to minibatch; only gradients are not.
     expected = trained(kind, mode, text)
-    monkeypatch.setattr(step, "detach", lambda state: [nd.zeros_like(s) for s in state])
+    monkeypatch.setattr(trainer, "detach", lambda state: [nd.zeros_like(s) for s in state])
     found = trained(kind, mode, text)
     assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3

@@ -1,11 +1,10 @@
 // The network: its parameters, one time step, and the choice of the next character.
 //
-// Parameters are 32-bit floats, as is the state; sums are computed in JavaScript's numbers, which
-// have 64 bits, and rounded once. MXNet rounds each partial sum to 32 bits, in an order of its own.
-// The scores of the two agree to about six digits, so that the most likely character is the same
-// unless two are as likely as that: the same holds between two processors.
+// Parameters and states are 32-bit floats. Sums are computed in JavaScript's 64-bit numbers and
+// rounded once; MXNet rounds each partial sum to 32 bits, in another order. The scores agree to about
+// six digits. So the most likely character is the same unless two are equally likely to six digits.
 
-/** A 16-bit float from its bits. Infinity and NaN are never exported. */
+/** Return a 16-bit float from its bits. Infinity and NaN are never exported. */
 function half(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 0x1f;
@@ -14,7 +13,7 @@ function half(bits) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** The numbers of an array that was exported: base64 of little-endian floats. */
+/** Return the numbers of an exported array: base64 of little-endian floats. */
 function decode(data, dtype) {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
   const view = new DataView(bytes.buffer);
@@ -27,9 +26,9 @@ function decode(data, dtype) {
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
 /**
- * Write weight · x + bias into out. The weight is row by row, out.length rows of x.length.
+ * Write weight · x + bias to out. The weight has out.length rows of x.length numbers.
  *
- * Four rows at a time: x is then read once for four sums that do not wait for each other.
+ * Four rows at a time: x is read once for four independent sums.
  */
 function affine(weight, x, bias, out) {
   const columns = x.length;
@@ -64,8 +63,8 @@ function affine(weight, x, bias, out) {
 }
 
 /**
- * New values of a layer's state from its gates: x holds what comes from the layer's input, y what
- * comes from its own hidden state h. The order of the gates is Gluon's.
+ * Update a layer's state from its gates: x is the part from the layer's input, y the part from its
+ * own hidden state h. The order of the gates is Gluon's.
  */
 const CELLS = {
   rnn_tanh(x, y, h) {
@@ -97,7 +96,7 @@ const CELLS = {
 };
 
 class Network {
-  /** @param model what the page holds as JSON: layers and output layer, with their parameters. */
+  /** @param model the page's JSON: the layers and the output layer, with their parameters. */
   constructor(model) {
     const read = (data) => decode(data, model.dtype);
     this.stateSize = 0;
@@ -112,7 +111,7 @@ class Network {
         inputWeight: read(layer.i2h_weight),
         hiddenWeight: read(layer.h2h_weight),
         hiddenBias: read(layer.h2h_bias),
-        // as many as there are gates, times units
+        // length: gates times units
         fromInput: new Float32Array(inputBias.length),
         fromHidden: new Float32Array(inputBias.length),
       };
@@ -122,12 +121,12 @@ class Network {
     this.vocabSize = this.outputBias.length;
   }
 
-  /** The state before the first character: zeros. */
+  /** Return the state before the first character: zeros. */
   beginState() {
     return new Float32Array(this.stateSize);
   }
 
-  /** Read one character: changes the state, and returns the scores of the next. */
+  /** Read one character: update the state, and return the scores of the next character. */
   step(index, state) {
     let inputs = null; // of the first layer, a one-hot vector
     for (const layer of this.layers) {
@@ -156,7 +155,7 @@ class Network {
   }
 }
 
-/** Numbers from 0 to below 1 that follow from a seed: a counter of 32 bits, and its bits mixed. */
+/** A random number generator for 0 to below 1: a 32-bit counter whose bits are mixed. */
 class Random {
   constructor(seed) {
     this.counter = Random.mixed(seed | 0);
@@ -175,11 +174,11 @@ class Random {
 }
 
 /**
- * The candidates for the next character, most likely first, and their probabilities.
+ * Return the candidates for the next character, most likely first, and their probabilities.
  *
  * @param allowed indices of the tokens that are characters.
- * @param temperature 0 shows what the model has learnt, as 1 does; it is only drawn differently.
- * @param topK as many candidates at most; null for all.
+ * @param temperature 0 gives the same probabilities as 1.
+ * @param topK maximum number of candidates; null for all.
  */
 function candidates(scores, allowed, temperature, topK) {
   const order = [...allowed].sort((a, b) => scores[b] - scores[a]).slice(0, topK ?? undefined);
@@ -188,7 +187,7 @@ function candidates(scores, allowed, temperature, topK) {
   return { order, probabilities: weights.map((weight) => weight / total) };
 }
 
-/** The next character's index: the most likely one at temperature 0, otherwise one that is drawn. */
+/** Return the next character's index: the most likely one at temperature 0, else a random one. */
 function choose(scores, allowed, { temperature, topK, random }) {
   if (temperature === 0) return allowed.reduce((best, i) => (scores[i] > scores[best] ? i : best));
   const { order, probabilities } = candidates(scores, allowed, temperature, topK);
@@ -200,10 +199,10 @@ function choose(scores, allowed, { temperature, topK, random }) {
   return order[order.length - 1];
 }
 
-// White space as Python's \s has it, with which the text was cleaned; JavaScript's differs in some.
+// White space as in Python's \s, which cleaned the text. JavaScript's \s differs.
 const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g;
 
-/** A beginning, cleaned as the text that the model was trained on. */
+/** Return a beginning cleaned like the text that the model was trained on. */
 function cleaned(text, { lower, fold_whitespace }) {
   if (fold_whitespace) text = text.replace(WHITE_SPACE, " ");
   return lower ? text.toLowerCase() : text;

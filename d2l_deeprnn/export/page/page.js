@@ -1,26 +1,26 @@
-// The page: what is typed and chosen, the text with its colours, the bars.
+// The page: the form, the coloured text and the bars.
 
 const element = (id) => document.getElementById(id);
 const model = JSON.parse(element("model").textContent);
 const network = new Network(model);
-const tokens = model.tokens; // null where one is no character
+const tokens = model.tokens; // null for a special token
 const indices = new Map(tokens.map((token, index) => [token, index]));
 const allowed = [...tokens.keys()].filter((index) => tokens[index] !== null);
 
 const SLICE = 12; // milliseconds of computing, after which the browser may draw and hear
 const FRAME = 50; // milliseconds from one picture of a growing text to the next: they take time too
 const MOST_BARS = 12;
-// Bytes of states and scores that are kept, to show them again.
+// Bytes of states and scores that are kept to show them again.
 const KEPT = 64 * 2 ** 20;
 const mostKept = Math.floor(KEPT / (4 * (network.stateSize + network.vocabSize)));
 
-// What there is of the text: for each character its index, whether it was given, its element, and
-// the network's state and scores after it.
+// The text: for each character its index, whether it was given, its element, and the network's state
+// and scores after it.
 const text = [];
 let state = network.beginState();
 let random = new Random(0);
-let lookedAt = -1; // position of the character whose colours and bars are explained
-let running = null; // while the model reads or writes: an object that says whether to stop
+let lookedAt = -1; // position of the selected character, which the bars belong to; -1: the last
+let running = null; // while the model reads or writes: an object with a stop request
 
 // Words -----------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ function say(words, wrong = false) {
 
 // The beginning ---------------------------------------------------------------------------------
 
-/** What the network is given, and what is wrong with it if anything is. */
+/** Return the characters to read, with a problem or a remark if there is one. */
 function beginning() {
   const typed = element("beginning").value;
   const start = ["\n", " "].find((character) => indices.has(character)) ?? tokens[allowed[0]];
@@ -55,7 +55,7 @@ function beginning() {
   return {
     characters,
     problem: unknown.length
-      ? `The text that the model learnt from does not have ${names}${form ? `, but has it in Unicode's form ${form}` : ""}.`
+      ? `The model's text does not have ${names}${form ? `, but has it in Unicode's form ${form}` : ""}.`
       : "",
     remark: typed === "" ? `Left empty, the model starts from a ${spoken(start)}.`
       : read !== typed ? `Read as “${Array.from(read, shown).join("").replaceAll("␣", " ")}”, as the model's text was.`
@@ -75,9 +75,9 @@ function showTemperature() {
   element("temperature-shown").textContent = temperature.toFixed(2).replace(/\.?0+$/, "");
   element("temperature-note").textContent =
     temperature === 0 ? "The most likely character each time; top k and seed are not used."
-    : temperature < 1 ? "Draws, and prefers likely characters more than the model does."
-    : temperature === 1 ? "Draws as the model has learnt."
-    : "Draws more freely than the model has learnt.";
+    : temperature < 1 ? "Draws likely characters more often than the model does."
+    : temperature === 1 ? "Draws with the model's own probabilities."
+    : "Draws unlikely characters more often than the model does.";
   element("top-k").disabled = element("seed").disabled = temperature === 0;
   showNext();
 }
@@ -90,7 +90,7 @@ function drawing() {
 
 // Reading and writing ---------------------------------------------------------------------------
 
-/** Let the browser draw, and hear of keys and clicks; a timer would wait for four milliseconds. */
+/** Let the browser draw and handle events; a timer would wait for four milliseconds. */
 const breath = () =>
   new Promise((resolve) => {
     const channel = new MessageChannel();
@@ -114,10 +114,10 @@ function add(index, given) {
 }
 
 /**
- * Call a function again and again, in slices of time.
+ * Call a function repeatedly, in slices of time.
  *
- * @param pace calls a second; 0 for as many as can be.
- * @returns whether it was called that often; not so if it was to stop.
+ * @param pace calls per second; 0 for full speed.
+ * @returns false if it was stopped before the last call.
  */
 async function again(count, pace, advance) {
   const start = performance.now();
@@ -139,7 +139,7 @@ async function again(count, pace, advance) {
   return true;
 }
 
-/** Run one of the jobs below, with the buttons as they are to be meanwhile. */
+/** Run one of the jobs below, with the buttons disabled meanwhile. */
 async function during(job) {
   if (running) return;
   running = { stop: false };
@@ -183,7 +183,7 @@ function write(fromBeginning, count) {
         return;
       }
     }
-    // To look at an earlier character and write on is to look at the end again.
+    // Writing selects the last character again.
     lookedAt = -1;
     const [before, begin] = [text.length, performance.now()];
     if (count > 1) say("Writing …");
@@ -202,7 +202,7 @@ function write(fromBeginning, count) {
   });
 }
 
-/** Go on with a character after the one that is looked at; what followed is dropped. */
+/** Continue with a character after the selected one; drop the rest of the text. */
 function take(index) {
   return during(async () => {
     const position = positionLookedAt();
@@ -217,7 +217,7 @@ function take(index) {
 
 // Showing ---------------------------------------------------------------------------------------
 
-/** Show what is new in the text, its colours, and the bars. */
+/** Show the new characters, their colours, and the bars. */
 function show() {
   const box = element("text");
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
@@ -241,12 +241,12 @@ function show() {
   look(lookedAt);
 }
 
-/** Which buttons do something. Those that do not can still have the focus, which would else be lost. */
+/** Enable the usable buttons. The others keep their place in the tab order, so the focus is not lost. */
 function showButtons() {
   const busy = running !== null;
   const idle = (button, is) => button.setAttribute("aria-disabled", String(is));
   idle(element("start"), busy);
-  for (const id of ["go-on", "one"]) idle(element(id), busy || text.length === 0);
+  for (const id of ["continue", "one"]) idle(element(id), busy || text.length === 0);
   idle(element("stop"), !busy);
   for (const button of element("bars").querySelectorAll("button")) idle(button, busy);
   element("position").disabled = text.length === 0;
@@ -270,12 +270,12 @@ const colouring = {
     return state === null ? null : state[begin + this.kind * numHiddens + this.unit];
   },
 
-  /** Let the limit hold the values of all characters, where they have no bounds. */
-  grow(anew = false) {
-    if (anew || this.seen > text.length) [this.limit, this.seen] = [this.bounded ? 1 : 0.01, 0];
+  /** Raise the limit to the largest value of all characters, if values have no bounds. */
+  grow(reset = false) {
+    if (reset || this.seen > text.length) [this.limit, this.seen] = [this.bounded ? 1 : 0.01, 0];
     if (this.kind >= 0 && !this.bounded) {
       for (; this.seen < text.length; this.seen++) {
-        // In steps, so that not all is painted anew with each character.
+        // In steps, so that most characters need no repainting of the others.
         const size = Math.abs(this.value(text[this.seen]) ?? 0);
         while (size > this.limit) this.limit *= 1.25;
       }
@@ -310,7 +310,7 @@ const colouring = {
   },
 };
 
-/** Colour by the unit that was chosen. */
+/** Colour by the chosen unit. */
 function chooseUnit() {
   const layer = network.layers[Number(element("layer").value)];
   const cell = element("kind").querySelector("[value='1']");
@@ -330,7 +330,7 @@ function chooseUnit() {
   showReading();
 }
 
-/** Look at the character at a position; at the last one if it is -1. */
+/** Select the character at a position, or the last one if it is -1. */
 function look(position) {
   lookedAt = position;
   const at = positionLookedAt();
@@ -345,7 +345,7 @@ function look(position) {
 
 const positionLookedAt = () => (lookedAt < 0 ? text.length - 1 : lookedAt);
 
-/** What the chosen unit has at the character that is looked at, in words. */
+/** Show the chosen unit's value at the selected character. */
 function showReading() {
   const position = positionLookedAt();
   const entry = text[position];
@@ -362,12 +362,12 @@ function showReading() {
   element("position").setAttribute("aria-valuetext", words);
 }
 
-/** The probabilities of the characters after the one that is looked at. */
+/** Show the probabilities of the characters after the selected one. */
 function showNext() {
   const entry = text[positionLookedAt()];
   const note = element("next-note");
   if (!entry || entry.scores === null) {
-    note.textContent = entry ? "No longer kept." : "The probabilities stand here when the model has read something.";
+    note.textContent = entry ? "No longer kept." : "The probabilities appear here when the model has read a character.";
     element("bars").replaceChildren();
     return;
   }
@@ -378,7 +378,7 @@ function showNext() {
     `After “${shown(tokens[entry.index])}”` +
     (temperature > 0 ? `, at temperature ${element("temperature-shown").textContent}` : "") +
     (topK ? `, top ${topK}` : "") +
-    ". Choose one to go on with it.";
+    ". Choose one to continue with it.";
   const bars = element("bars");
   while (bars.children.length > most) bars.lastChild.remove();
   while (bars.children.length < most) bars.append(newBar());
@@ -406,7 +406,7 @@ function newBar() {
   return item;
 }
 
-// Beginning of everything -----------------------------------------------------------------------
+// Start -----------------------------------------------------------------------
 
 const addOption = (select, value, words) => select.add(new Option(words, value));
 
@@ -422,7 +422,7 @@ function begin() {
     addOption(element("layer"), l, `${l + 1}${place}`);
   });
   element("layer").value = last;
-  // Where there is little room, the text is to be in sight.
+  // On a small screen, keep the text in view.
   element("settings").open = !matchMedia("(max-width: 34rem)").matches;
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) element("pace").value = "0";
 
@@ -430,10 +430,10 @@ function begin() {
     event.preventDefault();
     write(true, element("length").valueAsNumber);
   });
-  // What is wrong in a closed part of the form cannot be shown.
+  // The browser cannot show errors in a closed part of the form.
   const openSettings = () => (element("settings").open = true);
   element("write").addEventListener("invalid", openSettings, true);
-  element("go-on").addEventListener("click", () => write(false, element("length").valueAsNumber));
+  element("continue").addEventListener("click", () => write(false, element("length").valueAsNumber));
   element("one").addEventListener("click", () => write(false, 1));
   element("stop").addEventListener("click", () => {
     if (running) running.stop = true;
