@@ -89,7 +89,7 @@ class Results:
         ]
         books = sum(text in book.PREDICTIONS[500] for text in predictions)
         return paragraph(
-            f"Of our {n} runs, {listed(below)} are below the book's perplexity at epochs "
+            f"Of our {n} runs, {listed(below)} are below the book's value at epochs "
             f"{listed(book.BANDS)}. The book stayed below 1.06 from epoch 250 on; "
             f"at epochs {listed(late)}, {listed(within[0])} of our {n} runs did, and "
             f"{listed(within[1])} of the original's {len(originals[500])}. Of our "
@@ -102,15 +102,15 @@ class Results:
             row["coverage"] for row in rows if re.match("simulated, (gamma|log)", row["what"])
         ]
         shares = [
-            f"{100 * row['coverage']:.1f} % of them at epochs {row['epochs']}"
+            f"{100 * row['coverage']:.1f} % at the epochs {row['epochs']}"
             for row in select(rows, what="left out")
         ]
         return paragraph(
             "The interval assumes that the logarithm of the loss is normally distributed from seed "
             "to seed. It is skewed. In simulations with the measured skewness, the intervals "
-            f"contain {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further runs. If "
-            "each training is compared with the interval of the others, the interval contains "
-            f"{listed(shares)}. {self._jumps()}"
+            f"contain {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further runs. When "
+            "each training is compared with the interval from the others, "
+            f"{listed(shares)} lie inside. {self._jumps()}"
         )
 
     def _jumps(self) -> str:
@@ -127,14 +127,14 @@ class Results:
         return (
             f"After epoch {book.JUMPS_FROM}, {ours} of our {of_ours} trainings and {originals} of "
             f"the original's {of_originals} jump to more than twice their usual loss for a few "
-            "epochs. If a jump falls on one of the book's epochs, the median of the "
-            f"{book.AROUND_A_JUMP} epochs up to it counts instead, also for the interval."
+            "epochs. A value on a jump is replaced, also in the interval, by the median of the "
+            f"{book.AROUND_A_JUMP} epochs that end there."
         )
 
     def plateau(self) -> str:
         return paragraph(
             f"The interval for epoch 125 ends just below {book.UNIGRAM_PERPLEXITY}, the perplexity "
-            "of a network that only knows how frequent each character is."
+            "of a network that knows only character frequencies."
         )
 
     # Beside the original, minibatch by minibatch -----------------------------------------------
@@ -156,8 +156,8 @@ class Results:
             f"([`seeds`](seeds)). The first loss that differs at all is {first}. "
             f"Up to minibatch {listed(marks)}, the greatest relative error of a loss is "
             f"{listed(greatest)}; a unit in the last place of float32 is up to 1.2e-07. At epoch "
-            f"125, {equal} of {len(pairs)} perplexities equal the original's in all six digits "
-            "that it prints."
+            f"125, {equal} of {len(pairs)} perplexities are the original's in all six digits that "
+            "it prints."
         )
         if set(pairs) != set(column(self.rows("chapter_seeds"), "seed")):
             text += (

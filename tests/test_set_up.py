@@ -150,7 +150,7 @@ def test_an_environment_is_checked_and_kept(machine):
     (machine.clone / ".venv" / "installed-test").unlink()
     machine.python("python", "3.9", "MXNet needs libgomp.so.1", place=place)
     status, said, events = machine.make("test")
-    assert (status, events) == (2, []) and said.startswith("make: MXNet needs libgomp.so.1\n")
+    assert (status, events) == (2, []) and "make: MXNet needs libgomp.so.1\n" in said
     machine.python("python", "", place=place, runs=127)  # its base is gone
     assert machine.make()[::2] == (0, taken("python3.9"))
 

@@ -86,8 +86,8 @@ def python_problem() -> Optional[str]:
     """Return why this Python does not do, or None."""
     if sys.version_info[:2] >= OLDEST:
         return None
-    words = "%s is Python %s, but this package needs 3.8 or later: make PYTHON=/path/to/python3"
-    return words % (sys.executable, platform.python_version())
+    message = "%s is Python %s, but this package needs 3.8 or later: make PYTHON=/path/to/python3"
+    return message % (sys.executable, platform.python_version())
 
 
 def processor_problem() -> Optional[str]:
@@ -103,8 +103,8 @@ def processor_problem() -> Optional[str]:
 def _has_avx() -> bool:
     try:
         if sys.platform == "darwin":
-            words = ["/usr/sbin/sysctl", "-n", "hw.optional.avx1_0"]
-            return subprocess.check_output(words).strip() != b"0"
+            command = ["/usr/sbin/sysctl", "-n", "hw.optional.avx1_0"]
+            return subprocess.check_output(command).strip() != b"0"
         with open("/proc/cpuinfo") as file:
             flags = re.search(r"^flags\s*:.*$", file.read(8192), re.MULTILINE)
         return not flags or "avx" in flags.group().split()
@@ -169,8 +169,8 @@ def _has_venv() -> bool:
 
 def obstacles(with_venv: bool = False) -> List[str]:
     """Return all problems of MXNet with this system and this Python, whatever is installed."""
-    found = [system_problem(), python_problem(), package_problem(with_venv), processor_problem()]
-    return [problem for problem in found if problem]
+    checks = [system_problem(), python_problem(), package_problem(with_venv), processor_problem()]
+    return [problem for problem in checks if problem]
 
 
 def _pip_install(arguments: str) -> str:

@@ -9,6 +9,7 @@ of the time for a decoded character.
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
 from typing import Any, Callable, Deque, List, Sequence, Tuple
 
@@ -106,10 +107,10 @@ class FlatParameters:
         autograd.mark_variables([data], [gradient])
         return data, gradient
 
-    def part(self, first: int, number: int) -> nd.NDArray:
-        """Return consecutive parameters as one vector that gradients flow back to."""
-        begin, end = [0, *self._ends][first], self._ends[first + number - 1]
-        return self._view(begin, end, (end - begin,))[0]
+    def parts(self, numbers: Sequence[int]) -> List[nd.NDArray]:
+        """Return vectors of so many parameters each, in order, that gradients flow back to."""
+        cuts = [[0, *self._ends][i] for i in itertools.accumulate([0, *numbers])]
+        return [self._view(begin, end, (end - begin,))[0] for begin, end in zip(cuts, cuts[1:])]
 
     def belongs_to(self, params: Sequence[gluon.Parameter]) -> bool:
         """Return whether the arrays of these parameters still are the views, in this order."""

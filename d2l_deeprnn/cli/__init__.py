@@ -107,8 +107,9 @@ def _run(argv: List[str]) -> int:
         return arguments.run(arguments)
     if arguments.command not in DISTRIBUTED:
         raise ValueError(
-            f"{arguments.command} runs in one process; mpiexec can start {', '.join(DISTRIBUTED)}. "
-            f"To run it separately in each process, set {launcher.ONE_EACH}=1"
+            f"`{arguments.command}` works in one process; mpiexec can start "
+            f"{', '.join(DISTRIBUTED)}. To run it separately in each process, set "
+            f"{launcher.ONE_EACH}=1"
         )
     timeout = getattr(arguments, "rank_timeout", launcher.TIMEOUT)
     try:

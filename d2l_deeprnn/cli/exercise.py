@@ -6,6 +6,7 @@ import argparse
 import importlib
 from typing import TYPE_CHECKING, Optional
 
+from ..errors import D2LError
 from ..evidence.live import ProgressBar, duration
 from ..exercises import EXERCISES
 from .console import DONE, print_line
@@ -46,6 +47,8 @@ def run_exercise(arguments: argparse.Namespace) -> int:
     from ..exercises.study import library
 
     out = arguments.out
+    if out is not None and out.exists() and not out.is_dir():
+        raise D2LError(f"--out {out} is not a directory: choose another directory")
     study = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
     books = library(arguments.quick)
     if books.note:

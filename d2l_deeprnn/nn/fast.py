@@ -65,8 +65,8 @@ _flat: weakref.WeakKeyDictionary[Any, FlatParameters] = weakref.WeakKeyDictionar
 def flatten_parameters(model: Any) -> None:
     """Put the parameters of the chapter's own model into one vector.
 
-    Call it right after drawing or loading the parameters. Like that, it gives them new arrays,
-    which views of the old ones do not follow.
+    Call it right after drawing or loading the parameters: it gives them new arrays, as those do,
+    and views of the old arrays do not follow.
 
     Args:
         model: of any kind; only the chapter's own changes.
@@ -97,11 +97,8 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
     Returns:
         A function ``(inputs, state) -> (scores, state)`` that computes what the model does.
     """
-    layers, parts, first = _fused_layers(model), [], 0
-    for layer in layers:
-        number = len(layer_parameters(layer))
-        parts.append(flat.part(first, number))
-        first += number
+    layers = _fused_layers(model)
+    parts = flat.parts([len(layer_parameters(layer)) for layer in layers])
 
     def forward(inputs: Any, state: Any, vectors: Sequence[Any]) -> Any:
         on_vectors = [layer_on_vector(layer, vector) for layer, vector in zip(layers, vectors)]
@@ -116,8 +113,8 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
 def one_step(model: Any) -> Forward:
     """Return a faster drop-in replacement for a model for one time step at a time.
 
-    The model is not changed, and other threads may use it meanwhile. The replacement keeps the
-    present values of the parameters.
+    The model is not changed, and other threads may use it meanwhile. The replacement uses the
+    parameters' present values, and does not follow later changes.
 
     Args:
         model: of any kind; any but the chapter's own is called as it is.
@@ -140,7 +137,7 @@ def one_step(model: Any) -> Forward:
 def draws_nothing(model: Any) -> bool:
     """Return whether a model certainly draws no random numbers while it is trained.
 
-    This is known of the chapter's own model around one fused layer, and of no other.
+    That is certain only for the chapter's own model around one fused layer.
     """
     return is_chapter_model(model) and type(model.rnn) in FUSED
 

@@ -327,13 +327,13 @@ def base_rate(settings: TrainSettings) -> float:
 
 
 def user_set(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the settings that a user chose, given the result of ``as_dict``.
+    """Return stored settings as arguments for ``TrainSettings``, without a default rate.
 
     Args:
-        values: settings as written by this version or an earlier one. Some may be missing.
+        values: result of ``as_dict``, from this version or an earlier one. Some may be missing.
 
     Returns:
-        Arguments for ``TrainSettings``, which others may complete or override.
+        Arguments that may be completed or overridden.
 
     Raises:
         SettingsError: if a name is unknown, or optimizer options are not numbers by name.

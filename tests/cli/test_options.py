@@ -16,6 +16,7 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, reproduce
 from d2l_deeprnn.cli import COMMANDS, _parser, main
+from d2l_deeprnn.cli.options import non_defaults, to_argv
 from d2l_deeprnn.cli.train import PRESETS, add_settings
 from d2l_deeprnn.text.corpora import BOOK_TEXT, SAMPLE_TEXT
 from d2l_deeprnn.training import runs
@@ -33,39 +34,15 @@ from d2l_deeprnn.training.settings import (
 
 RESULTS = Path(__file__).parents[2] / "results"
 OTHER_OPTIONS = {"--out", "--resume", "--preset", "--config"}
-# For each setting, options with another value than the default, and that value.
-GIVEN = {
-    "corpus": (["--corpus", "a.txt", "b.txt"], ("a.txt", "b.txt")),
-    "num_examples": (["--num-examples", "300"], 300),
-    "keep_case": (["--keep-case"], True),
-    "keep_whitespace": (["--keep-whitespace"], True),
-    "valid_fraction": (["--valid-fraction", "0.25"], 0.25),
-    "test_fraction": (["--test-fraction", "0.2"], 0.2),
-    "cell": (["--cell", "gru"], "gru"),
-    "num_layers": (["--num-layers", "3"], 3),
-    "num_hiddens": (["--num-hiddens", "8"], 8),
-    "dropout": (["--dropout", "0.5"], 0.5),
-    "init": (["--init", "xavier"], "xavier"),
-    "forget_bias": (["--forget-bias", "-1.5"], -1.5),
-    "batch_size": (["--batch-size", "4"], 4),
-    "num_steps": (["--num-steps", "9"], 9),
-    "sampling": (["--sampling", "random"], "random"),
-    "num_epochs": (["--num-epochs", "7"], 7),
-    "optimizer": (["--optimizer", "nag"], "nag"),
-    "optimizer_options": (
-        ["--optimizer-option", "wd=1e-4", "--optimizer-option", "momentum=0.9"],
-        {"wd": 1e-4, "momentum": 0.9},
-    ),
-    "lr": (["--lr", "0.5"], 0.5),
-    "schedule": (["--schedule", "cosine"], "cosine"),
-    "lr_decay": (["--lr-decay", "0.25"], 0.25),
-    "decay_epochs": (["--decay-epochs", "3"], 3),
-    "warmup_epochs": (["--warmup-epochs", "1.5"], 1.5),
-    "clipping_theta": (["--clipping-theta", "0.25"], 0.25),
-    "patience": (["--patience", "2"], 2),
-    "seed": (["--seed", "5"], 5),
-    "encoding": (["--encoding", "cp1252"], "cp1252"),
-}
+# Each setting except ``cell`` has another value than its default.
+CHANGED = TrainSettings(
+    corpus=("a.txt", "b c"), num_examples=300, keep_case=True, keep_whitespace=True,
+    valid_fraction=0.25, test_fraction=0.2, num_layers=3, num_hiddens=8, dropout=0.5,
+    init="xavier", forget_bias=-1.5, batch_size=4, num_steps=9, sampling="random", num_epochs=7,
+    optimizer="nag", optimizer_options={"wd": 1e-4, "momentum": 0.9}, lr=0.5, schedule="cosine",
+    lr_decay=0.25, decay_epochs=3, warmup_epochs=1.5, clipping_theta=0.25, patience=2, seed=5,
+    encoding="cp1252",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -116,7 +93,7 @@ def test_every_setting_is_an_option_in_its_group_with_help_and_default(capsys):
     for name, one in fields(TrainSettings).items():
         assert one.help and one.group in ("data", "model", "optimization", "run"), name
         group = " ".join(groups[one.group].split())
-        option = f"--{name.replace('_', '-')}" if name != "optimizer_options" else GIVEN[name][0][0]
+        option = f"--{name.replace('_', '-')}".replace("-options", "-option")
         assert option in group and one.description in group, name
         assert one.default is MISSING or "(default: " in one.description
     titles = [title for title in groups if title not in ("options", "examples")]
@@ -146,13 +123,13 @@ def test_a_new_setting_needs_only_its_declaration():
 
 
 def test_every_option_reaches_the_settings(asked):
-    assert GIVEN.keys() == fields(TrainSettings).keys()
-    words = [word for given, _ in GIVEN.values() for word in given]
-    expected = {name: value for name, (_, value) in GIVEN.items()}
-    expected["cell"] = "lstm"  # for the forget bias
-    assert asked(*words, "--cell", "lstm") == TrainSettings(**expected)
-    assert asked("--corpus", "a.txt") == TrainSettings(corpus=("a.txt",))
-    assert asked("--corpus", "a.txt", "--cell", "gru").cell == "gru"
+    assert non_defaults(CHANGED).keys() == fields(TrainSettings).keys() - {"cell"}
+    for settings in (
+        CHANGED,
+        TrainSettings(corpus=("a",), cell="gru"),
+        TrainSettings(corpus=("a",), optimizer="adadelta"),
+    ):
+        assert asked(*to_argv(settings)) == settings
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,12 @@ from report_page import Page
 
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.chapter import book
-from d2l_deeprnn.cli import _parser, main
-from d2l_deeprnn.cli.options import from_args, non_defaults, to_argv
+from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.learner import new_model
-from d2l_deeprnn.training.settings import TrainSettings, fields
+from d2l_deeprnn.training.settings import TrainSettings
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 TRAIN = ["train", "--num-examples=3000", *SMALL, "--num-epochs=2"]
@@ -116,25 +115,6 @@ def test_the_command_on_the_page_makes_the_same_run(trained, tmp_path):
     assert [r["train_loss"] for r in runs.read_history(tmp_path / "again")] == [
         r["train_loss"] for r in runs.read_history(trained)
     ]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        TrainSettings(corpus=("a", "b c")),
-        TrainSettings(
-            corpus=("a",), optimizer="adam", lr=0.002, optimizer_options={"beta1": 0.5, "wd": 1e-4},
-            patience=3, num_examples=500, keep_whitespace=True, dropout=0.5, encoding="cp1252",
-        ),
-        TrainSettings(corpus=("a",), optimizer="adadelta"),
-    ],
-)  # fmt: skip
-def test_options_of_settings_give_the_settings(settings):
-    arguments = _parser().parse_args(["train", *to_argv(settings), "--out", "nowhere"])
-    assert TrainSettings(**from_args(arguments, fields(TrainSettings))) == settings
-    assert "num_layers" not in non_defaults(settings) and "lr" not in non_defaults(
-        TrainSettings(("a",))
-    )
 
 
 def test_without_its_text_a_run_shows_what_the_history_has(tmp_path, capsys):

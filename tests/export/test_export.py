@@ -314,18 +314,3 @@ def test_nothing_is_overwritten(fake, tmp_path):
         d2l.export_model(model, VOCAB, tmp_path / "a", format="pickle")
     assert sorted(os.listdir(tmp_path)) == ["link", "there"]
     assert (tmp_path / "there").read_text() == "kept"
-
-
-def test_a_model_that_the_chapters_function_has_trained(tmp_path):
-    """As in the README: the model, its vocabulary, and nothing else."""
-    pytest.importorskip("safetensors", reason="needs the extra 'safetensors'")
-    indices, vocab = d2l.load_corpus("the_tide_tables", 2000)
-    model = d2l.RNNModel(gluon.rnn.LSTM(8, num_layers=2), len(vocab))
-    d2l.train_and_predict_rnn_gluon(
-        model, 8, indices.tolist(), vocab, d2l.try_gpu(), 2, 10, 1, 1, 8, ["the"], log=str
-    )
-    path = tmp_path / "chapter.safetensors"
-    d2l.export_model(model, vocab, path, format="safetensors")
-    again = d2l.import_model(path)
-    tokens = np.array([vocab["the"[:1]], vocab["h"]])[None]
-    assert np.array_equal(scores_of(again.model, tokens)[0], scores_of(model, tokens)[0])

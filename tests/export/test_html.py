@@ -555,26 +555,6 @@ def test_scores_that_are_not_finite_are_reported(browse):
     assert page.status == "The model's scores are not finite: its training diverged."
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
-def test_it_fits_small_and_large_screens_in_both_colour_schemes(browse, driver, width, scheme):
-    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
-    try:
-        page = browse(exported(), title="A title with " + "averylongword" * 9)
-        page.write("abc" * 90, 50)
-        size = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
-        wide, there = page.run(size)
-        assert wide <= there <= width
-        ground = page.run("return getComputedStyle(document.body).backgroundColor")
-        assert (np.mean(list(map(int, re.findall(r"\d+", ground)))) < 128) == (scheme == "dark")
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-
 def test_it_works_with_a_keyboard_and_a_screen_reader(browse):
     page = browse(exported())
     nameless = page.run(

@@ -8,7 +8,6 @@ from recurrent import (
     finite_difference_errors,
     random_array,
     randomize,
-    relative_error,
 )
 
 import d2l_deeprnn as d2l
@@ -93,21 +92,6 @@ def test_depth_one_is_the_ordinary_lstm():
         ours, theirs = (network.forward(inputs, state, params) for network in (deep, plain))
         for a, b in zip([*ours[0], *ours[1]], [*theirs[0], *theirs[1]]):
             np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
-
-
-def test_the_cell_of_depth_one_is_gluons_lstm_cell():
-    cell = DeepGateLSTMCell(H, gate_depth=1, input_size=D)
-    plain = gluon.rnn.LSTMCell(H, input_size=D)
-    randomize(plain)
-    cell.initialize()
-    assert cell._reg_params.keys() == plain._reg_params.keys()
-    for name, param in plain._reg_params.items():
-        cell._reg_params[name].set_data(param.data())
-    X, state = random_array(T, N, D), [random_array(N, H) for _ in range(2)]
-    ours, our_state = cell.unroll(T, X, state, layout="TNC", merge_outputs=True)
-    theirs, their_state = plain.unroll(T, X, state, layout="TNC", merge_outputs=True)
-    for a, b in zip([ours, *our_state], [theirs, *their_state]):
-        assert relative_error(a.asnumpy(), b.asnumpy()) < 1e-6
 
 
 @pytest.mark.parametrize("num_layers, depth, width", [(1, 2, None), (1, 3, 4), (2, 2, 3)])

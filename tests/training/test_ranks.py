@@ -232,7 +232,7 @@ def test_a_command_for_one_process_is_refused_with_several(monkeypatch, tmp_path
     monkeypatch.setenv("PMI_SIZE", "2")
     assert main(["reproduce", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "reproduce runs in one process; mpiexec can start train, evaluate, generate" in error
+    assert "`reproduce` works in one process; mpiexec can start train, evaluate, generate" in error
 
 
 @needs_mpi
