@@ -1,4 +1,4 @@
-"""Checks of arguments that several modules share."""
+"""Checks of arguments, shared by several modules."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 
 # Indices go to the device as float32, which holds every whole number below this.
 MAX_TOKENS = 2**24
-_PIECE = 2**20  # indices that are checked at a time: a long text is never copied whole
+_CHUNK = 2**20  # indices checked at a time, so that a long text is not copied as a whole
 
 
 def positive_int(name: str, value: Any) -> None:
-    """Raise a ValueError that names the argument, unless it is 1, 2, 3, ..."""
+    """Raise a ValueError that names the argument if it is not 1, 2, 3, ..."""
     whole_number(name, value, 1)
 
 
 def whole_number(name: str, value: Any, least: int) -> None:
-    """Raise a ValueError that names the argument, unless it is a large enough integer."""
-    # numbers.Integral and not int: NumPy's integers are welcome; True is not meant as 1
+    """Raise a ValueError that names the argument if it is not an integer of at least ``least``."""
+    # numbers.Integral includes the integers of NumPy; True is not meant as 1.
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 def prefix_list(prefixes: Iterable[str]) -> List[str]:
-    """Return prefixes as a list; raise a TypeError for a string, which holds its characters."""
+    """Return prefixes as a list; raise a TypeError for a single string."""
     if isinstance(prefixes, str):
         raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
     return list(prefixes)
 
 
 def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None:
-    """Raise a ValueError that names the argument, unless it is a number above 0."""
-    # not (value > 0), so that NaN is refused too
+    """Raise a ValueError that names the argument if it is not a number above 0."""
+    # not (value > 0), so that NaN is refused
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) > 0:
         raise ValueError(f"{name} must be a number above 0, not {value!r}")
     if float(value) == float("inf") and not or_infinite:
@@ -43,24 +43,24 @@ def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None
 
 
 def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> np.ndarray:
-    """Return token indices as an array, or raise a ValueError that names the wrong one.
+    """Return token indices as an array; raise a ValueError that names the first invalid one.
 
-    MXNet takes an index that is not in the vocabulary without a word: its one-hot vector is all
-    zeros, and as a target it counts as the last token, or the first.
+    MXNet accepts an index outside the vocabulary: its one-hot vector is all zeros, and as a target
+    it counts as the last or the first token.
 
     Args:
-        name: of the argument, for the error.
-        values: a list, a tuple, or an array of NumPy or MXNet.
-        vocab_size: indices are from 0 to below this; any if None.
+        name: Name of the argument, for the error.
+        values: A list, a tuple, or an array of NumPy or MXNet.
+        vocab_size: Limit of the indices; None for any index.
 
     Returns:
-        One row of whole numbers. An array of NumPy is returned as it is.
+        A one-dimensional array of whole numbers. An array of NumPy is returned as it is.
     """
     # Differs: the original took any index.
     limit = MAX_TOKENS if vocab_size is None else vocab_size
     # NumPy would turn True into 1, and a list with one string in it into strings.
     if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
-        _refuse_first(name, values, limit)
+        _check_each(name, values, limit)
     array = values.asnumpy() if hasattr(values, "asnumpy") else np.asarray(values)
     if array.ndim != 1:
         raise ValueError(
@@ -68,43 +68,44 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
             + (f"an array of shape {array.shape}" if array.ndim else type(values).__name__)
         )
     if array.dtype.kind not in "iuf":
-        _refuse_first(name, array.tolist(), limit)
+        _check_each(name, array.tolist(), limit)
         return array.astype(np.int64)
-    for begin in range(0, len(array), _PIECE):
-        piece = array[begin : begin + _PIECE]
+    for begin in range(0, len(array), _CHUNK):
+        chunk = array[begin : begin + _CHUNK]
         if array.dtype.kind == "f":
-            piece = piece.astype(np.float64)  # beside float16, NumPy 2 rounds the limit
-        right = (piece >= 0) & (piece < limit)
+            chunk = chunk.astype(np.float64)  # NumPy 2 rounds the limit to float16
+        valid = (chunk >= 0) & (chunk < limit)
         if array.dtype.kind == "f":
-            right &= piece == np.floor(piece)
-        if not right.all():
-            i = begin + int(np.argmin(right))
+            valid &= chunk == np.floor(chunk)
+        if not valid.all():
+            i = begin + int(np.argmin(valid))
             raise _wrong_index(name, i, array[i].item(), limit)
     return array
 
 
-def _is_number(kind: type) -> bool:
-    return issubclass(kind, numbers.Real) and kind is not bool
+def _is_number(type_: type) -> bool:
+    return issubclass(type_, numbers.Real) and type_ is not bool
 
 
-def _refuse_first(name: str, values: Iterable[Any], limit: int) -> None:
+def _check_each(name: str, values: Iterable[Any], limit: int) -> None:
     for i, value in enumerate(values):
         if not (_is_number(type(value)) and 0 <= value < limit and value == int(value)):
             raise _wrong_index(name, i, value, limit)
 
 
 def _wrong_index(name: str, i: int, value: Any, limit: int) -> ValueError:
-    shown = reprlib.repr(value)  # of a long list its beginning
+    # reprlib shortens long lists.
+    shown = reprlib.repr(value)
     return ValueError(f"{name}[{i}] is {shown}: it must be a whole number from 0 to {limit - 1}")
 
 
-# MXNet computes in 32-bit floats, and its operators fail on a number that is too large for one, or
-# too small. Within these limits that holds for what optimizers make of the number, too.
+# MXNet computes in 32-bit floats, and its operators fail for larger or smaller numbers. These
+# limits leave room for what optimizers compute from a number.
 SMALLEST_FLOAT, LARGEST_FLOAT = 1e-36, 1e38
 
 
 def float32(name: str, value: Any) -> None:
-    """Raise a ValueError that names the argument, unless a number is 0 or fits a 32-bit float."""
+    """Raise a ValueError that names the argument if it is not 0 and does not fit a 32-bit float."""
     if value != 0 and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
         raise ValueError(
             f"{name} must be from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}, not {value!r}: "
@@ -113,14 +114,14 @@ def float32(name: str, value: Any) -> None:
 
 
 def text_encoding(name: str, value: Any) -> str:
-    """Return Python's own name of an encoding of texts; raise a ValueError that names the argument.
+    """Return Python's own name of a text encoding; raise a ValueError if there is none.
 
     Args:
-        name: of the argument.
-        value: any name of the encoding that Python knows.
+        name: Name of the argument, for the error.
+        value: Any name of the encoding that Python knows.
     """
     try:
-        # Encoding nothing tells encodings of texts from others, such as hex.
+        # Fails for codecs such as hex, which do not encode text.
         "".encode(value)
         encoding = codecs.lookup(value).name
         if encoding not in ("idna", "punycode", "unicode-escape", "raw-unicode-escape"):
@@ -135,10 +136,10 @@ def text_encoding(name: str, value: Any) -> str:
 def expected_arrays(
     group: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Tuple[int, ...]]
 ) -> Dict[str, np.ndarray]:
-    """Arrays by name, in the order of ``shapes``, if they are those and no others.
+    """Return arrays by name in the order of ``shapes``, after a check of names and shapes.
 
     Raises:
-        ValueError: names the first that is missing, unexpected, or of another shape.
+        ValueError: Names the first array that is missing, unexpected, or of another shape.
     """
     for name in sorted(set(shapes) | set(arrays)):
         if name not in arrays:
@@ -147,7 +148,7 @@ def expected_arrays(
             raise ValueError(f"{group}{name} is unexpected: these settings have no such array")
         if arrays[name].shape != tuple(shapes[name]):
             raise ValueError(
-                f"{group}{name} has the shape {arrays[name].shape}, these settings need "
+                f"{group}{name} has the shape {arrays[name].shape}, but these settings need "
                 f"{tuple(shapes[name])}"
             )
     return {name: arrays[name] for name in shapes}

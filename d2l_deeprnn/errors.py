@@ -1,4 +1,4 @@
-"""The base class of the errors that users cause, and how the command tells them from faults."""
+"""Errors that users can fix, and how to tell them from faults of this package."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 
 class D2LError(Exception):
-    """An error that the caller can do something about; the message says what.
+    """An error that the caller can fix; the message says how.
 
-    Each error class of this package derives from it, and from the built-in exception that fits.
+    Each error class of this package derives from it and from the built-in exception that fits.
     Wrong arguments are plain ValueErrors and TypeErrors.
 
     Example:
@@ -21,10 +21,14 @@ class D2LError(Exception):
     """
 
 
+class CorpusError(D2LError, RuntimeError):
+    """A text that cannot be used; the message gives the reason and the remedy."""
+
+
 def is_bad_input(error: BaseException) -> bool:
-    """Return whether an error is the user's to fix; any other is a fault of this package."""
+    """Return whether a user can fix an error; any other is a fault of this package."""
     mxnet = sys.modules.get("mxnet")
-    # MXNet raises its own where a size that the user chose is beyond its limits or the memory.
-    # Under -W error, our warnings are raised too.
+    # MXNet raises its own error if a size exceeds its limits or the memory. Warnings are raised
+    # under -W error.
     kinds = (D2LError, ValueError, OSError, ImportError, MemoryError, UserWarning)
     return isinstance(error, kinds if mxnet is None else (*kinds, mxnet.MXNetError))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and locks between processes that write them."""
+"""Atomic files, locks between processes, and careful reading of small files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import pkgutil
 import re
 import shutil
-import stat
 import time
 import warnings
 from pathlib import Path
@@ -18,26 +18,14 @@ from typing import Any, BinaryIO, Dict, Iterator, Optional, Union
 
 from .errors import D2LError
 
-_LARGEST_TEXT = 64 * 2**20
-
-# What users may give for a path.
+# Paths as users may pass them.
 PathLike = Union[str, "os.PathLike[str]"]
 
-
-# The locks that this process holds: descriptor -> absolute path of the lock's file.
+_MAX_BYTES = 64 * 2**20
+# Locks held by this process: descriptor -> absolute path of the lock file.
 _held: Dict[int, str] = {}
-
-
-def user_path(path: PathLike) -> Path:
-    """Return a path that a user gave, with the home directory in place of ``~`` or ``~name``.
-
-    No shell does that for ``--out=~/runs``, for a command in a Makefile or for a string in Python.
-    As in a shell, ``./~`` is a file of that name, and ``~name`` is left alone if there is no such
-    user.
-    """
-    expanded = Path(os.path.expanduser(path))
-    # Path has dropped the dot of ./~, and a second call would expand the rest.
-    return expanded.absolute() if str(expanded).startswith("~") else expanded
+# Error numbers of ``flock`` if another process holds the lock.
+_BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class InUse(D2LError, OSError):
@@ -45,87 +33,94 @@ class InUse(D2LError, OSError):
 
 
 class Moved(D2LError, OSError):
-    """A directory that this process has locked is no longer at its path.
+    """A locked directory was moved, removed or replaced.
 
     Attributes:
-        place: The path of the directory now; None if it is not known.
+        place: The current path of the directory; None if it is unknown.
     """
 
     place: Optional[str] = None
 
 
+def user_path(path: PathLike) -> Path:
+    """Expand ``~`` and ``~name`` at the beginning of a path given by a user.
+
+    No shell does that for ``--out=~/runs``, in a Makefile or in a Python string. As in a shell,
+    ``./~`` is a file of that name, and ``~name`` is left alone if there is no such user.
+    """
+    expanded = Path(os.path.expanduser(path))
+    # Path drops the dot of ./~, and a second call would expand the rest.
+    return expanded.absolute() if str(expanded).startswith("~") else expanded
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Open a binary file that takes the place of ``path`` in one step when all is written.
+    """Open a temporary file that replaces ``path`` at the end of the ``with`` block.
 
-    A reader finds the old file or the new one, whatever happens meanwhile. An exception in the
-    ``with`` block keeps the old file and leaves nothing of the new one. Only a process that is
-    killed leaves its temporary file behind: see ``remove_leftovers``.
+    Readers see the old file or the complete new one. If the block raises, the old file stays and
+    the temporary file is removed. Only a killed process leaves its temporary file behind, for
+    ``remove_leftovers``.
 
     Args:
-        path: The file to make or to replace; a symbolic link is itself replaced.
-        mode: The permissions of the file, less those that the umask takes away. The temporary
-            file has them from the start.
+        path: The file to create or replace; a symbolic link is replaced, not followed.
+        mode: Permissions of the file, from the start; the umask applies.
 
     Returns:
-        A context manager that gives the file, open for writing and for reading back.
+        A context manager that gives the file, open for writing and reading.
 
     Raises:
-        Moved: If ``path`` lies in a directory that was locked, and is now in another one.
-        OSError: If the file cannot be written; the old one is then still there. It names ``path``.
+        Moved: If ``path`` is below a locked directory that was moved or replaced.
+        OSError: If the file cannot be written. The error names ``path``.
     """
     check_in_place(path)
-    # A name of its own, so that two that write at once do not meet; beside the target, because
-    # only within one file system is replacing atomic.
-    temporary = os.fspath(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
+    temporary = _temporary(path)
     with _naming(path, temporary):
-        # Not tempfile, whose files only their owner can read: "x" makes it with the umask's mode.
-        file = open(  # noqa: SIM115  closed below, before it is moved
-            temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode)
-        )
         try:
-            with file:
+            # Not tempfile, which ignores the umask.
+            with open(
+                temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode)
+            ) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            # Again: to write a large file takes time. If the directory is replaced from here on,
-            # the temporary file is missing in the new one, and os.replace fails.
+            # Again, since writing a large file takes time. If the directory is replaced after
+            # this check, os.replace does not find the temporary file and fails.
             check_in_place(path)
             os.replace(temporary, path)
         except BaseException:
-            # It is already gone if the exception came right after it was moved.
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-    _sync_directory(path.parent)
 
 
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Make a directory that is there, with all its files, in one step.
-
-    An exception in the ``with`` block leaves nothing of it.
+    """Create a directory with all its files in one step, or nothing if the block raises.
 
     Args:
-        path: The directory to make. It must not exist, or be empty.
+        path: The directory to create. It must be empty or not exist.
 
     Returns:
-        A context manager that gives the directory to write into, which then becomes ``path``.
+        A context manager that gives a temporary directory, which then becomes ``path``.
 
     Raises:
-        OSError: If it cannot be made, or something is in its place.
+        OSError: If it cannot be created, or ``path`` is a file or not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.part"
-    with _naming(path, os.fspath(temporary)):
-        temporary.mkdir()
+    temporary = _temporary(path)
+    with _naming(path, temporary):
+        os.mkdir(temporary)
         try:
-            yield temporary
+            yield Path(temporary)
             os.rename(temporary, path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    _sync_directory(path.parent)
+
+
+def _temporary(path: Path) -> str:
+    """Return a unique name in the same directory: renaming is atomic in one file system only."""
+    return os.fspath(path.parent / f".{path.name}.{os.urandom(8).hex()}.part")
 
 
 @contextlib.contextmanager
@@ -140,40 +135,58 @@ def _naming(path: Path, temporary: str) -> Iterator[None]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file in one atomic step.
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that killed processes left beside ``path``.
 
-    A reader finds the old file or the new one, whatever happens meanwhile. What UTF-8 cannot hold,
-    which a file's name may have, is written as Python would: ``\\udcff``.
+    Call it only in the one process that writes ``path``; other writers would lose their files.
+    """
+    leftover = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{16}\.part")
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            if leftover.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it exists.
 
     Raises:
-        OSError: if the file cannot be written; the old one is then still there.
+        Moved: As ``atomic_file``.
+        OSError: If it cannot be removed.
+    """
+    check_in_place(path)
+    path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file in one atomic step; see ``atomic_file``.
+
+    Characters that UTF-8 cannot hold, such as parts of a file name, are escaped: ``\\udcff``.
     """
     with atomic_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file, without the byte order mark that some editors write.
+    """Read a small UTF-8 text file, without the byte order mark that some editors add.
 
     Raises:
-        OSError: If it cannot be read, is not a regular file (a pipe would block), or is larger
-            than any that this package writes.
+        OSError: If it cannot be read, has more than 64 MiB, or is not a regular file.
         UnicodeDecodeError: If it is not UTF-8.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # reading a pipe would block
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
-    if path.stat().st_size > _LARGEST_TEXT:
-        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_TEXT >> 20} MiB", os.fspath(path))
+    if path.stat().st_size > _MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {_MAX_BYTES >> 20} MiB", os.fspath(path))
     return path.read_text(encoding="utf-8-sig")
 
 
 def parse_json(text: Union[str, bytes]) -> Any:
-    """Parse JSON that may come from a stranger.
+    """Parse JSON from an untrusted source.
 
     Raises:
-        ValueError: If it is not JSON, is nested too deeply, or has an integer of so many digits
-            that it could not be converted to a floating-point number.
+        ValueError: If it is not JSON, is nested too deeply, or has an integer of more digits than
+            any floating-point number.
     """
     try:
         return json.loads(text, parse_int=_integer)
@@ -188,10 +201,10 @@ def _integer(digits: str) -> int:
 
 
 def package_data(name: str) -> bytes:
-    """Read a file that is part of this package, also if the package is imported from a zip file.
+    """Read a file of this package, also if the package is imported from a zip file.
 
     Args:
-        name: its path within the package, such as ``evidence/page.css``.
+        name: Its path within the package, such as ``evidence/page.css``.
     """
     data = pkgutil.get_data(__package__, name)
     assert data is not None  # for loaders that cannot read data
@@ -199,37 +212,35 @@ def package_data(name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, mode: int = 0o666) -> Iterator[None]:
-    """Hold a lock that other processes respect, as long as the ``with`` block or the process lasts.
+def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[None]:
+    """Hold a lock between processes during the ``with`` block.
 
-    If the directory of the lock's file is moved or replaced meanwhile, ``atomic_file`` and
-    ``remove`` no longer change anything below its path: they raise ``Moved``. Where the file system
-    has no locks, a warning says so, and nothing is held.
+    If the directory of the lock file is moved or replaced meanwhile, ``atomic_file`` and
+    ``remove`` raise ``Moved`` and change nothing below its path. If the file system has no locks,
+    a warning says so and nothing is held.
 
     Args:
-        path: The lock's file, made where it is missing. Nothing is written to it.
-        mode: The permissions of the file if it is made, less those that the umask takes away.
+        path: The lock file, created if it is missing and never written to.
+        mode: Permissions of a new lock file; the umask applies.
+        wait: Whether to wait while another process holds the lock.
 
     Raises:
-        InUse: If another process holds it.
-        OSError: If the file cannot be made, or is something else than a regular file.
+        InUse: If another process holds the lock.
+        OSError: If the file cannot be created, or is not a regular file.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    # Asked first, since to open a device may do something to it.
+    # Checked before it is opened, since opening a device may have effects.
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
-    descriptor = os.open(path, flags, mode)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
         try:
-            _lock(descriptor)
+            _lock(descriptor, wait)
         except OSError as error:
             if error.errno in _BUSY:
                 raise InUse(error.errno, "another process uses it", os.fspath(path)) from None
             warnings.warn(
-                f"{path} cannot be locked ({error.strerror}): make sure that no other process "
-                "works in that directory",
+                f"{path} cannot be locked ({error.strerror}): make sure that no other process uses "
+                "that directory",
                 stacklevel=2,
             )
         _held[descriptor] = os.path.abspath(path)
@@ -239,22 +250,20 @@ def locked(path: Path, *, mode: int = 0o666) -> Iterator[None]:
         os.close(descriptor)
 
 
-_BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-
-
-def _lock(descriptor: int) -> None:
-    deadline = time.monotonic() + 0.2
+def _lock(descriptor: int, wait: bool) -> None:
+    # is_locked may hold the lock for a moment.
+    deadline = math.inf if wait else time.monotonic() + 0.2
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _BUSY or time.monotonic() > deadline:
                 raise
-        time.sleep(0.02)  # is_locked may have it for a moment
+        time.sleep(0.02)
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether somebody holds the lock of a file; False if that cannot be seen."""
+    """Return whether another process holds the lock of a file; False if that is unknown."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -269,105 +278,45 @@ def is_locked(path: Path) -> bool:
 
 
 def check_in_place(path: Path) -> None:
-    """Make sure that a file's directory is still the one that this process locked.
-
-    Args:
-        path: A file that is going to be changed, directly or anywhere below a locked directory.
-
-    Raises:
-        Moved: If the directory was moved or removed, or another one has taken its place.
-    """
-    wanted = os.path.abspath(path)
+    """Raise ``Moved`` if a locked directory above ``path`` was moved, removed or replaced."""
+    target = os.path.abspath(path)
     for descriptor, lock in list(_held.items()):
         directory = os.path.dirname(lock)
-        if os.path.commonpath([directory, wanted]) != directory:
+        if os.path.commonpath([directory, target]) != directory:
             continue
-        there = os.fstat(descriptor)
+        held = os.fstat(descriptor)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if os.path.samestat(os.stat(lock), there):
+            if os.path.samestat(os.stat(lock), held):
                 continue
         error = Moved(errno.ESTALE, "it was moved, removed or replaced while in use", directory)
-        if there.st_nlink:
-            with contextlib.suppress(OSError):  # only Linux tells where an open file is now
+        if held.st_nlink:
+            with contextlib.suppress(OSError):  # only Linux tells the path of an open file
                 error.place = os.path.dirname(os.readlink(f"/proc/self/fd/{descriptor}"))
         raise error
 
 
-def remove(path: Path) -> None:
-    """Remove a file, if it is there.
-
-    Raises:
-        Moved: As ``atomic_file``.
-        OSError: If it cannot be removed.
-    """
-    check_in_place(path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
 def private_directory(path: Path) -> None:
-    """Make a directory that only this user can enter, if it is missing; see ``check_private``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(0o700)
-    check_private(path)
-
-
-def check_private(path: Path) -> None:
-    """Make sure that a directory is this user's, and close it to all others.
+    """Create a directory, or take one of this user's, and close it to all other users.
 
     Raises:
-        OSError: If it is missing, belongs to another user, or cannot be closed to others.
+        OSError: If it belongs to another user, is not a directory, or cannot be created.
     """
-    found = os.stat(path)
-    # A link has an owner too: it must not be another user's choice where files go.
-    if {found.st_uid, os.lstat(path).st_uid} != {os.getuid()}:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(0o700, exist_ok=True)
+    # The owner of a link counts too: another user must not choose where the files go.
+    if {path.stat().st_uid, path.lstat().st_uid} != {os.getuid()}:
         raise PermissionError(errno.EPERM, f"{path} belongs to another user", os.fspath(path))
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(path))
-    if found.st_mode & 0o077:
+    if path.stat().st_mode & 0o077:
         path.chmod(0o700)
-        if path.stat().st_mode & 0o022:  # a file system without permissions
-            raise PermissionError(errno.EPERM, f"others can write to {path}", os.fspath(path))
 
 
-def printable(words: str) -> str:
-    """Words in one line that can be shown anywhere, whatever a file's name may hold.
+def printable(text: str) -> str:
+    """Return a text in one line that is safe to show.
 
-    Line ends, control characters and bytes that are not UTF-8 become escapes such as ``\\n`` and
+    Line breaks, control characters and bytes that are not UTF-8 become escapes such as ``\\n`` and
     ``\\udcff``.
     """
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in words
+        for char in text
     )
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files that killed processes left while they wrote ``path``.
-
-    Only for the one process that writes ``path``: what another is writing just now would go too.
-
-    Args:
-        path: The file that was to be written; it need not exist, and it is not touched.
-
-    Raises:
-        OSError: If the directory cannot be read, or a temporary file not removed.
-    """
-    temporary = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{16}\.part")
-    with os.scandir(path.parent) as entries:
-        for entry in entries:
-            if temporary.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                os.unlink(entry.path)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Have the new name of a file on the disk too, where the platform can do that."""
-    # An error here must not be reported: the file is in place, and callers take an OSError to
-    # mean that it is not.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

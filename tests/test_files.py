@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic files, locks and paths."""
 
 from __future__ import annotations
 
@@ -6,33 +6,27 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
+import threading
+import time
 
 import pytest
 
 from d2l_deeprnn import files
 
 
-def test_written_as_given(tmp_path):
+def test_text_is_written_unchanged(tmp_path):
     path = tmp_path / "a.csv"
     files.write_text(path, "é\r\n1\n")
     assert path.read_bytes() == "é\r\n1\n".encode()
-    files.write_text(path, "new")
-    assert path.read_text() == "new"
+    files.write_text(path, "of \udcff")  # a file name that is not UTF-8
+    assert path.read_text() == r"of \udcff"
     assert os.listdir(tmp_path) == ["a.csv"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
-def test_others_may_read_it_as_any_file_of_the_user(tmp_path):
-    (tmp_path / "plain").write_text("")
-    files.write_text(tmp_path / "ours", "")
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
-    assert modes[0] == modes[1]
+    assert files.printable("a\n\udcff\x1b é 文.txt") == r"a\n\udcff\x1b é 文.txt"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch, step, error):
+def test_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch, step, error):
     path = tmp_path / "a"
     path.write_text("old")
 
@@ -47,68 +41,35 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkey
 
 
 def test_leftovers_of_exactly_that_file_are_removed(tmp_path):
-    path = tmp_path / "last.zip"
-    path.write_bytes(b"kept")
-    mine = tmp_path / ".last.zip.0123456789abcdef.part"
-    others = [".last.zip.part", ".best.zip.0123456789abcdef.part", ".last.zip.0123.part", "x.part"]
-    others += [".lastXzip.0123456789abcdef.part", ".last.zip.0123456789abcdef.part.bak"]
-    others += ["x.last.zip.0123456789abcdef.part", ".last.zip.0123456789abcdeg.part"]
-    for name in [mine.name, *others]:
+    path = tmp_path / "a+b [1].zip"
+    with files.atomic_file(path):
+        (leftover,) = os.listdir(tmp_path)
+    (tmp_path / leftover).touch()
+    random = leftover[-21:-5]
+    others = {
+        *(path.name, f".{path.name}.part", f".{path.name}.0123.part", f"x{leftover}"),
+        *(f".b.zip.{random}.part", f".a+b [1]Xzip.{random}.part", f"{leftover}.bak"),
+    }
+    for name in others:
         (tmp_path / name).touch()
+    (tmp_path / f".{path.name}.0123456789abcdef.part").mkdir()
     files.remove_leftovers(path)
-    assert not mine.exists()
-    assert {p.name for p in tmp_path.iterdir()} == {path.name, *others}
+    assert {*os.listdir(tmp_path)} == {*others, f".{path.name}.0123456789abcdef.part"}
 
 
-def test_an_exception_keeps_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), files.atomic_file(path) as file:
-        file.write(b"half of the n")
-        raise KeyboardInterrupt
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
-
-
-def test_the_mode_is_what_the_umask_gives(tmp_path):
+def test_permissions_are_those_of_mode_and_umask(tmp_path):
     before = os.umask(0o027)
     try:
-        with files.atomic_file(tmp_path / "file"):
-            pass
+        for mode, expected in (0o666, 0o640), (0o600, 0o600):
+            with files.atomic_file(tmp_path / "a", mode=mode):
+                (temporary,) = (path for path in tmp_path.iterdir() if path.suffix == ".part")
+                assert temporary.stat().st_mode & 0o777 == expected
+            assert (tmp_path / "a").stat().st_mode & 0o777 == expected
     finally:
         os.umask(before)
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_private_file_is_private_from_the_start(tmp_path):
-    with files.atomic_file(tmp_path / "a", mode=0o600):
-        (temporary,) = tmp_path.iterdir()
-        assert temporary.stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
-
-
-def test_leftovers_are_removed_where_the_file_never_came_to_be(tmp_path):
-    (tmp_path / ".a.0123456789abcdef.part").touch()
-    files.remove_leftovers(tmp_path / "a")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("name", ["a", "a+b [1].zip", "é\n"])
-def test_what_a_killed_process_leaves_is_a_leftover(tmp_path, name):
-    with files.atomic_file(tmp_path / name):
-        (left,) = os.listdir(tmp_path)
-    (tmp_path / left).touch()
-    files.remove_leftovers(tmp_path / name)
-    assert os.listdir(tmp_path) == [name]
-
-
-def test_a_directory_called_like_a_leftover_stays(tmp_path):
-    directory = tmp_path / ".a.0123456789abcdef.part"
-    directory.mkdir()
-    files.remove_leftovers(tmp_path / "a")
-    assert directory.is_dir()
-
-
-def test_until_all_is_written_readers_find_the_old_file(tmp_path):
+def test_readers_see_the_old_file_until_all_is_written(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
     with files.atomic_file(path) as file:
@@ -120,7 +81,7 @@ def test_until_all_is_written_readers_find_the_old_file(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_two_that_write_at_once_do_not_meet(tmp_path):
+def test_concurrent_writers_do_not_meet(tmp_path):
     path = tmp_path / "a"
     with files.atomic_file(path) as first, files.atomic_file(path) as second:
         first.write(b"first")
@@ -129,8 +90,7 @@ def test_two_that_write_at_once_do_not_meet(tmp_path):
     assert os.listdir(tmp_path) == ["a"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="links need a right elsewhere")
-def test_a_link_is_replaced_and_its_target_stays(tmp_path):
+def test_link_is_replaced_and_its_target_stays(tmp_path):
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to("target")
     files.write_text(tmp_path / "link", "new")
@@ -139,7 +99,7 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["open", "fsync", "replace"])
-def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch, moment):
+def test_error_names_the_requested_file(tmp_path, monkeypatch, moment):
     path = tmp_path / "missing" / "a" if moment == "open" else tmp_path / "a"
 
     def full(*args):
@@ -152,19 +112,31 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch, momen
     assert caught.value.filename == str(path) and ".part" not in str(caught.value)
 
 
-def test_a_name_that_is_not_utf_8_can_be_written_into_a_file(tmp_path):
-    files.write_text(tmp_path / "a", "of \udcff")
-    assert (tmp_path / "a").read_text() == r"of \udcff"
-    assert files.printable("a\n\udcff\x1b é 文.txt") == r"a\n\udcff\x1b é 文.txt"
-
-
-def test_a_lock_is_held_once_and_given_back(tmp_path):
+def test_lock_is_exclusive_and_released(tmp_path):
     path = tmp_path / ".lock"
     twice = pytest.raises(files.InUse, match="another process")
     with files.locked(path), twice, files.locked(path):
         pytest.fail("was locked twice")
+    assert not files.is_locked(path)
     with files.locked(path):
-        pass
+        assert files.is_locked(path)
+
+
+def test_waiting_for_a_lock(tmp_path):
+    """With ``wait``, a second process enters only after the first one has left."""
+    entered = []
+
+    def enter():
+        with files.locked(tmp_path / ".lock", wait=True):
+            entered.append("second")
+
+    with files.locked(tmp_path / ".lock"):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        time.sleep(0.5)  # longer than a process waits without ``wait``
+        entered.append("first")
+    thread.join()
+    assert entered == ["first", "second"]
 
 
 def _link(path):
@@ -173,7 +145,7 @@ def _link(path):
 
 
 @pytest.mark.parametrize("make", [_link, os.mkfifo, os.mkdir, lambda path: path.symlink_to("gone")])
-def test_a_lock_is_a_regular_file(tmp_path, make):
+def test_lock_is_a_regular_file(tmp_path, make):
     make(tmp_path / ".lock")
     before = sorted(os.listdir(tmp_path))
     refused = pytest.raises(OSError, match="it is not a regular file: remove it")
@@ -184,7 +156,7 @@ def test_a_lock_is_a_regular_file(tmp_path, make):
 
 @pytest.mark.parametrize("moment", ["before", "while"])
 @pytest.mark.parametrize("then", ["replaced", "moved", "removed"])
-def test_nothing_is_written_into_another_directory_than_the_locked_one(tmp_path, moment, then):
+def test_only_the_locked_directory_is_written_to(tmp_path, moment, then):
     out, moved = tmp_path / "out", tmp_path / "moved"
     (out / "below").mkdir(parents=True)
 
@@ -209,13 +181,13 @@ def test_nothing_is_written_into_another_directory_than_the_locked_one(tmp_path,
                 files.remove(out / "below" / "a")
             assert (out / "below" / "a").read_text() == "another's"
             assert os.listdir(out / "below") == ["a"]
-        files.write_text(tmp_path / "beside", "is not in the locked directory")
+        files.write_text(tmp_path / "beside", "not in the locked directory")
     (out / "below").mkdir(parents=True, exist_ok=True)
-    files.write_text(out / "below" / "a", "the lock is given back")
+    files.write_text(out / "below" / "a", "the lock is released")
 
 
 @pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
-def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatch, number):
+def test_file_system_without_locks_is_not_another_process(tmp_path, monkeypatch, number):
     def no_locks(*args):
         raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
 
@@ -224,7 +196,7 @@ def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatc
         pass
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a")
     with pytest.raises(OSError, match="not a regular file"):
         files.read_text(tmp_path / "a")
@@ -241,7 +213,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         ("~nobody-of-this-name/a", "{here}/~nobody-of-this-name/a"),
     ],
 )
-def test_the_path_that_a_user_gave(tmp_path, monkeypatch, given, expected):
+def test_user_path(tmp_path, monkeypatch, given, expected):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     path = files.user_path(given)

@@ -26,7 +26,7 @@ from .._mxnet.context import (
 from ..evidence.provenance import machine, versions
 from ..files import PathLike, parse_json, printable, read_text, remove_leftovers, user_path
 from ..nn.model import RNNModel
-from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_kept, load_corpus, resolve_auto
+from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_rereadable, load_corpus, resolve_auto
 from ..text.vocab import Vocab
 from ..training.checkpoint import Checkpoint
 from ..training.run_directory import (
@@ -146,7 +146,7 @@ def prepare(
     if corpus == AUTO:
         corpus, missing = resolve_auto()
     settings = replace(book.CHAPTER, num_epochs=num_epochs)
-    check_kept([corpus])
+    check_rereadable([corpus])
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
     ctx = ctx or try_gpu()
     return Run(corpus, settings, seed, corpus_indices, vocab, missing, encoding, ctx=ctx)
@@ -232,7 +232,7 @@ def _resume(
         check_exists([path], out.path, REPRODUCE)
     else:
         name = corpus
-    check_kept([corpus])
+    check_rereadable([corpus])
     encoding = config.get("encoding") if encoding is None else encoding
     corpus_indices, vocab = load_corpus(corpus, settings.num_examples, encoding=encoding)
     # Keep the name as the user gave it, so that it does not depend on the current directory.

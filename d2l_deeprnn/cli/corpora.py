@@ -26,7 +26,8 @@ def run_corpora(arguments: argparse.Namespace) -> int:
       d2l-deeprnn corpora
       d2l-deeprnn corpora fetch time_machine
     """
-    from ..text.corpora import KNOWN_TEXTS, CorpusError, find_text, locate_text
+    from ..errors import CorpusError
+    from ..text.known_texts import KNOWN_TEXTS, find_text, locate_text
 
     if arguments.name is not None:
         show(str(find_text(arguments.name)))

@@ -106,21 +106,21 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
     """Read a text again to list the characters that are not in the run's vocabulary."""
-    from ..text.corpora import text_files, text_pieces
+    from ..text.corpora import text_chunks, text_files
     from ..text.vocab import FORMS, unknown_characters
 
     files = text_files(arguments.corpus, arguments.encoding) if arguments.corpus else []
     if not files or any(file.is_pipe for file in files):
         return ""
     keep = run.settings
-    pieces = text_pieces(files, lower=not keep.keep_case, fold_whitespace=not keep.keep_whitespace)
-    unknown = unknown_characters(pieces, run.vocab)
+    chunks = text_chunks(files, lower=not keep.keep_case, fold_whitespace=not keep.keep_whitespace)
+    unknown = unknown_characters(chunks, run.vocab)
     form = unknown.form
     advice = form and (
         f"; the run's text has {FORMS[form]}: convert this text, for instance with "
         f"`uconv -x {form.lower()}`"
     )
-    return f": {unknown.listed}{unknown.names}{advice or ''}"
+    return f": {unknown}{advice or ''}"
 
 
 def _scores(result: Evaluation) -> str:

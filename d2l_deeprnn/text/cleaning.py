@@ -1,7 +1,7 @@
-"""The cleaning of a text, piece by piece, whatever its length.
+"""Cleaning of texts of any length, chunk by chunk.
 
-Each step takes the pieces of one text, in order, and gives pieces. However a text is cut into
-pieces, the steps give the same text.
+Each step turns the chunks of one text into cleaned chunks. The resulting text does not depend on
+where the chunks are cut.
 """
 
 from __future__ import annotations
@@ -9,31 +9,32 @@ from __future__ import annotations
 import re
 from typing import Iterable, Iterator
 
-# Characters of a piece.
-PIECE = 2**20
+# All limits are in characters.
+CHUNK = 2**20
 LONGEST_WORD = 2**20
-# A text of up to so many characters is searched as a whole for Project Gutenberg's lines.
-WHOLE = 2**24
-# Characters at the end of a longer text that are searched for the END line.
-FOOTER = 2**20
-# Most characters of the credits after a header, and of the closing line before a footer.
-AROUND = 2**16
+# Longest text in which Project Gutenberg's lines are looked for.
+LONGEST_BOOK = 2**24
+# Longest credits after a header, and longest closing paragraph before a footer.
+CREDITS, CLOSING = 2**16, 2**10
 
 # The lines that Project Gutenberg puts around a book. A long title may run on to the next line.
 _TITLE_TO_STARS = r"(?:[^\n]|\n(?![ \t]*\n)){0,300}?\*{3}[ \t]*$"
 _MARKER = r"^\*{3}[ \t]*%s OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b" + _TITLE_TO_STARS
 _START = re.compile(_MARKER % "START", re.IGNORECASE | re.MULTILINE)
 _END = re.compile(_MARKER % "END", re.IGNORECASE | re.MULTILINE)
-_PARAGRAPH_REST = r"[^\n]*(?:\n(?![ \t]*(?:\n|\Z))[^\n]+)*"
-_CREDITS = re.compile(r"\A\s*Produced by\b" + _PARAGRAPH_REST)
-_CLOSING_LINE = re.compile(r"End of (?:the |this )?Project Gutenberg\b", re.IGNORECASE)
+_REST_OF_PARAGRAPH = r".*(?:\n.*\S.*)*"
+_CREDITS = re.compile(r"\s*Produced by\b" + _REST_OF_PARAGRAPH)
+_CLOSING = re.compile(
+    r"^End of (?:the |this )?Project Gutenberg\b" + _REST_OF_PARAGRAPH + r"\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
-def clean(pieces: Iterable[str], *, lower: bool, fold_whitespace: bool) -> Iterator[str]:
-    """Clean the pieces of a text; see ``clean_text``."""
+def clean(chunks: Iterable[str], *, lower: bool, fold_whitespace: bool) -> Iterator[str]:
+    """Clean the chunks of a text; see ``clean_text``."""
     if lower:
-        pieces = (piece.lower() for piece in _whole_words(pieces))
-    return _folded(pieces) if fold_whitespace else iter(pieces)
+        chunks = (chunk.lower() for chunk in _whole_words(chunks))
+    return _folded(chunks) if fold_whitespace else iter(chunks)
 
 
 def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -> str:
@@ -43,121 +44,84 @@ def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -
         text: Any text.
         lower: Whether to turn it into lower case.
         fold_whitespace: Whether to turn line breaks and runs of white space into one space, and to
-            drop them at both ends.
+            remove them at both ends.
 
     Returns:
-        The cleaned text. Punctuation is kept.
+        The cleaned text, with its punctuation.
     """
-    # A piece at a time: all words of a large text at once would take many times its memory.
-    return "".join(clean(cut(text), lower=lower, fold_whitespace=fold_whitespace))
+    # In chunks, because the list of all words takes many times the memory of the text.
+    return "".join(clean(split(text), lower=lower, fold_whitespace=fold_whitespace))
 
 
-def cut(text: str) -> Iterator[str]:
-    """Cut a text into pieces."""
-    return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+def split(text: str) -> Iterator[str]:
+    """Split a text into chunks."""
+    return (text[start : start + CHUNK] for start in range(0, len(text), CHUNK))
 
 
-def cut_gutenberg(pieces: Iterable[str]) -> Iterator[str]:
-    """Keep what stands between Project Gutenberg's START and END lines, where there are any.
+def cut_gutenberg(chunks: Iterable[str]) -> Iterator[str]:
+    """Keep the text between Project Gutenberg's START and END lines, if there are any.
 
-    Either line may be missing, and a text of up to ``WHOLE`` characters may hold several books. In
-    a longer one, the START line is found in the first ``WHOLE`` characters and the END line in the
-    last ``FOOTER``.
+    Either line may be missing, and a text may contain several books. A text of more than
+    ``LONGEST_BOOK`` characters is left as it is.
     """
-    rest = iter(pieces)
-    text = _take(rest, WHOLE)
-    if len(text) <= WHOLE:
-        yield from cut(_books(text))
-        return
-    start = _START.search(text, 0, WHOLE)
-    if start and not _END.search(text, 0, start.start()):
-        text = _without_credits(text[start.end() :])
-    yield from cut(text[:-FOOTER])
-    text = text[-FOOTER:]
-    while True:
-        added = _take(rest, PIECE)
-        text += added
-        if not added:
-            break
-        yield text[:-FOOTER]
-        text = text[-FOOTER:]
-    yield _before_end(text)
-
-
-def _take(pieces: Iterator[str], length: int) -> str:
-    """Join pieces until they have more than so many characters."""
-    taken, size = [], 0
-    for piece in pieces:
-        taken.append(piece)
-        size += len(piece)
-        if size > length:
-            break
-    return "".join(taken)
-
-
-def _books(text: str) -> str:
-    """Join the books in a text that Project Gutenberg's lines may surround."""
+    chunks = iter(chunks)
+    text = ""
+    for chunk in chunks:
+        text += chunk
+        if len(text) > LONGEST_BOOK:
+            yield from split(text)
+            text = ""
+            yield from chunks
+            return
     header, *books = _START.split(text)
     books = [_without_credits(book) for book in books]
-    # Before the first START line there is only a header, unless a book ends there.
+    # The part before the first START line is a header, unless a book ends there.
     if not books or _END.search(header):
         books.insert(0, header)
-    return "\n".join(map(_before_end, books))
+    yield from split("\n".join(map(_before_end, books)))
 
 
 def _without_credits(book: str) -> str:
-    """Remove who produced a book, and the empty lines at its beginning."""
-    credits = _CREDITS.match(book, 0, AROUND)
+    """Remove the credits and the empty lines at the beginning of a book."""
+    credits = _CREDITS.match(book, 0, CREDITS)
     return (book[credits.end() :] if credits else book).lstrip("\n")
 
 
 def _before_end(book: str) -> str:
-    """Cut a book at its END line, if it has one."""
+    """Cut a book at its END line, if it has one, and at the closing paragraph before that."""
     end = _END.search(book)
     if not end:
         return book
-    return _without_closing_line(book[: end.start()].rstrip()).rstrip() + "\n"
+    book = book[: end.start()].rstrip()
+    closing = _CLOSING.search(book, max(len(book) - CLOSING, 0))
+    return (book[: closing.start()].rstrip() if closing else book) + "\n"
 
 
-def _without_closing_line(book: str) -> str:
-    """Cut a book at a closing line, if its last paragraph has one."""
-    closing = end = len(book)
-    while end > max(len(book) - AROUND, 0):
-        start = book.rfind("\n", 0, end) + 1
-        line = book[start:end]
-        if not line.strip(" \t"):
-            break
-        if _CLOSING_LINE.match(line):
-            closing = start
-        end = start - 1
-    return book[:closing]
+def _whole_words(chunks: Iterable[str]) -> Iterator[str]:
+    """Cut a text at white space, so that each chunk can be lowered separately.
 
-
-def _whole_words(pieces: Iterable[str]) -> Iterator[str]:
-    """Cut a text at white space, so that its pieces can be turned into lower case one by one.
-
-    How a capital sigma is lowered depends on the letters around it: at the end of a word, it
-    becomes a final sigma. Only words of more than ``LONGEST_WORD`` characters are cut.
+    The lower case of a capital sigma depends on the letters around it: it becomes a final sigma at
+    the end of a word. Only words of more than ``LONGEST_WORD`` characters are cut.
     """
-    held = ""
-    for piece in pieces:
-        piece = held + piece
-        end = max(piece.rfind(" "), piece.rfind("\n")) + 1
-        if not end and len(piece) > LONGEST_WORD:  # as in Chinese, which has no spaces
-            end = len(piece)
-        yield piece[:end]
-        held = piece[end:]
-    yield held
+    rest = ""
+    for chunk in chunks:
+        chunk = rest + chunk
+        end = max(chunk.rfind(" "), chunk.rfind("\n")) + 1
+        if not end and len(chunk) > LONGEST_WORD:  # as in Chinese, which has no spaces
+            end = len(chunk)
+        yield chunk[:end]
+        rest = chunk[end:]
+    yield rest
 
 
-def _folded(pieces: Iterable[str]) -> Iterator[str]:
-    """Turn runs of white space into one space, and drop them at both ends."""
-    begun = space = False  # whether a word was given, and there was white space after it
-    for piece in pieces:
-        words = piece.split()
+def _folded(chunks: Iterable[str]) -> Iterator[str]:
+    """Turn runs of white space into one space, and remove them at both ends."""
+    started = space = False  # whether there was a word before, and white space after it
+    for chunk in chunks:
+        words = chunk.split()
         if words:
-            between = " " if begun and (space or piece[0].isspace()) else ""
-            yield between + " ".join(words)
-            begun, space = True, piece[-1].isspace()
-        elif piece:
+            separator = " " if started and (space or chunk[0].isspace()) else ""
+            yield separator + " ".join(words)
+            started, space = True, chunk[-1].isspace()
+        elif chunk:
             space = True

@@ -1,7 +1,6 @@
-"""Decoding of files, and what to say of those that are not text in the encoding.
+"""Strict decoding of files, and advice for files that cannot be decoded.
 
-UTF-8 can be told from everything else. Other encodings can only be guessed, which chardet does. A
-guess is shown to the user and never acted on.
+The advice names the encoding that chardet guesses. Only the user can choose to use it.
 """
 
 from __future__ import annotations
@@ -9,25 +8,17 @@ from __future__ import annotations
 import codecs
 import io
 import re
-import warnings
 from typing import BinaryIO, Iterator, Optional
 
-from ..errors import D2LError
+from ..errors import CorpusError
 
-# Characters of a piece.
-PIECE = 2**20
-# Bytes at the beginning of a file that are compared with the encoding that the user names.
-BEGINNING_BYTES = 2**20
-# Bytes that a guess looks at.
-SAMPLE_BYTES = 2**16
-# Least confidence of chardet in a guess. With fewer than ten bytes outside ASCII it is often
-# wrong, unless it is sure.
-ENOUGH_TO_GUESS = 10
-LIKELY, SURE = 0.1, 0.9
-# The user's encoding is doubted only from so many bytes outside ASCII, and this confidence on.
-ENOUGH_TO_DOUBT, DOUBT = 100, 0.2
+CHUNK = 2**20  # characters
+# Bytes on each side of an invalid one that a guess is based on.
+SAMPLE_BYTES = 2**15
+# Chardet is often wrong with fewer bytes outside ASCII than this, or with less confidence.
+MIN_BYTES, MIN_CONFIDENCE = 10, 0.1
 
-# How files begin that people take for texts (regular expressions), and what to do with them.
+# First bytes of files that are mistaken for text, as regular expressions, and advice for each.
 _SIGNATURES = (
     (rb"\x1f\x8b", "compressed with gzip, not text: unpack it, or give it a name that ends in .gz"),
     (
@@ -38,194 +29,127 @@ _SIGNATURES = (
     (rb"\xfd7zXZ\0", "compressed with xz, not text: unpack it first (unxz)"),
     (rb"%PDF-", "a PDF document, not text: extract its text first (pdftotext)"),
     (rb"\xd0\xcf\x11\xe0", "a Microsoft Office document, not text: save it as plain text first"),
-    (rb"\x89PNG\r\n", "a picture (PNG), not text"),
-    (rb"\xff\xd8\xff", "a picture (JPEG), not text"),
+    (rb"\x89PNG\r\n", "a PNG image, not text: choose another file"),
+    (rb"\xff\xd8\xff", "a JPEG image, not text: choose another file"),
 )
-# Text in ISO-2022-JP is valid UTF-8: ASCII with escape characters.
-_ISO_2022_JP = re.compile(r"\x1b\$[@B]")
-# The bytes of a character in UTF-8 after its first.
-_CONTINUATION = bytes(range(0x80, 0xC0))
-# Characters that encodings of the ISO 8859 family have where others have letters or quotation
-# marks. U+0085, a line break, is among Unicode's white space.
-_CONTROL = re.compile("[\x80-\x84\x86-\x9f]")
-# How a text in UTF-16 or UTF-32 begins that has a byte order mark.
-_MARKS = {
-    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # begins as UTF-16's mark does
+# Signs that a text was decoded with the wrong encoding. NUL does not occur in text. ISO-2022-JP has
+# escape sequences, which are valid UTF-8. U+FFFE is the byte order mark of the other byte order. C1
+# control characters, except for the line break U+0085, are others in most 8-bit encodings.
+_INVALID_IN_UTF_8 = re.compile("\0|\x1b\\$[@B]")
+_INVALID_IN_UTF = re.compile("[\0\ufffe]")
+_INVALID = re.compile("[\0\x80-\x84\x86-\x9f]")
+_BYTE_ORDER_MARKS = {
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # before UTF-16, whose mark is shorter
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
 
 
-class NotText(D2LError, ValueError):
-    """A file is not text in the encoding; the message names it."""
-
-
 def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[str]:
-    """Decode a file piece by piece, strictly.
+    """Decode a file chunk by chunk, strictly.
 
     Args:
-        file: Any file that supports ``seek``; it is read from its beginning, and closed.
-        encoding: That of the file. None for UTF-8; then text that only looks like UTF-8 is refused
-            too.
-        name: The name of the file, for messages.
+        file: A seekable file at its beginning; it is closed at the end.
+        encoding: Python's name of its encoding; None for UTF-8.
+        name: Name of the file, for messages.
 
     Returns:
-        The text, without byte order marks at the beginning and with LF for every line break.
+        The text, without byte order marks at its beginning and with LF for each line break.
 
     Raises:
-        NotText: Says what the bytes are instead, if that can be told.
+        CorpusError: If the file is not text in this encoding. The message says what it seems to
+            be instead.
     """
-    shown, tried = encoding or "UTF-8", encoding or "utf-8"
-    beginning = file.read(BEGINNING_BYTES)
-    _check_beginning(beginning, encoding, name)
-    if encoding is not None:
-        _warn_if_unlikely(beginning, encoding, name)
-    file.seek(0)
-    chars, before = 0, ""
-    with io.TextIOWrapper(file, tried) as text:
+    codec = encoding or "utf-8"
+    invalid = _INVALID_IN_UTF if codec.startswith("utf") else _INVALID
+    if codec == "utf-8":
+        invalid = _INVALID_IN_UTF_8
+
+    def not_text(problem: str, position: int) -> CorpusError:
+        advice = _advice(file, position, codec)
+        return CorpusError(f"{name} is not {encoding or 'UTF-8'} text: {problem}. {advice}")
+
+    with io.TextIOWrapper(file, codec) as text:
+        beginning = file.read(16)
+        for signature, description in _SIGNATURES:
+            if re.match(signature, beginning):
+                raise CorpusError(f"{name} is {description}")
+        file.seek(0)
+        num_chars = 0
         while True:
             position = file.tell()
             try:
-                piece = text.read(PIECE)
-                at = _control_character(piece, tried)
-                escape = _ISO_2022_JP.search(before + piece) if encoding is None else None
-                problem = ""
-                if at is not None:
-                    position += at
-                    char = f"U+{ord(piece[at]):04X}"
-                    problem = f": character {chars + at} would be the control character {char}"
-                elif escape:
-                    position += escape.start()
-                    problem = ": it contains escape characters"
+                chunk = text.read(CHUNK)
             except UnicodeDecodeError as error:
                 position = file.tell() - len(error.object) + error.start
-                problem = f": byte 0x{error.object[error.start]:02x} at offset {position}"
+                problem = f"byte 0x{error.object[error.start]:02x} at offset {position}"
+                raise not_text(problem, position) from None
             except UnicodeError as error:
-                problem = f": {error}"
-            if problem:
-                raise NotText(
-                    f"{name} is not {shown} text{problem}{_advice(file, position, tried)}"
-                )
-            if not piece:
+                raise not_text(str(error), position) from None
+            match = invalid.search(chunk)
+            if match:
+                code = f"U+{ord(match[0][0]):04X}"
+                character = num_chars + match.start()
+                problem = f"character {character} would be {code}, which does not occur in text"
+                raise not_text(problem, position + match.start())
+            if not chunk:
                 return
-            if not chars and piece[0] == "\ufffe":
-                raise NotText(
-                    f"{name} is not {shown} text: its byte order mark is for the other byte order, "
-                    "so use utf-16 or utf-32 as the encoding"
-                )
-            yield piece if chars else piece.lstrip("\ufeff")
-            chars, before = chars + len(piece), (before + piece)[-2:]
+            yield chunk if num_chars else chunk.lstrip("\ufeff")
+            num_chars += len(chunk)
 
 
-def _check_beginning(raw: bytes, encoding: Optional[str], name: str) -> None:
-    """Refuse a file that by its beginning is known not to be text in an encoding."""
-    for signature, description in _SIGNATURES:
-        if re.match(signature, raw):
-            raise NotText(f"{name} is {description}")
-    if encoding in _MARKS and not raw.startswith(_MARKS[encoding]):
-        raise NotText(
-            f"{name} has no byte order mark, and {encoding} does not specify the byte order: "
-            f"use {encoding}-le or {encoding}-be"
-        )
-
-
-def _advice(file: BinaryIO, position: int, tried: str) -> str:
-    """Return advice for a file that is not text in the encoding that was tried.
-
-    Args:
-        position: An offset near the place that is wrong.
-    """
-    start = max(position // 4 * 4 - SAMPLE_BYTES, 0)
-    file.seek(start)
-    raw = file.read(2 * SAMPLE_BYTES)
-    if start and tried == "utf-8":  # what came before was UTF-8, so it may begin in a character
-        raw = raw.lstrip(_CONTINUATION)
-    sample = _sample(raw)
-    likely = guess(sample)
-    if likely == tried:
-        return f". Most of it is {tried}: it is damaged, or parts of it are in another encoding"
-    if likely and _decode_beginning(sample, likely) is not None:
+def _advice(file: BinaryIO, position: int, codec: str) -> str:
+    """Return advice for a file that is not valid near an offset."""
+    # Multiples of 4, so that UTF-16 and UTF-32 are not cut within a character.
+    file.seek(max(position // 4 * 4 - SAMPLE_BYTES, 0))
+    sample = file.read(2 * SAMPLE_BYTES)
+    ascii_only = re.split(rb"[\0\x1b\x80-\xff]", sample, maxsplit=1)[0]
+    likely = guess(sample[max(len(ascii_only) // 4 * 4 - 32, 0) :])
+    if likely == codec:
+        return f"Most of it is {codec}: it is damaged, or parts of it are in another encoding"
+    if likely:
         return (
-            f". It looks like {likely}: read it with --encoding {likely}, in Python "
+            f"It looks like {likely}: read it with --encoding {likely}, in Python "
             f"encoding={likely!r}, and check that the characters are right"
         )
     if b"\0" in sample:
-        return ". It seems to be a binary file"
+        return "It seems to be a binary file: choose a text file"
     return (
-        ". Its encoding cannot be determined from its bytes: find out its encoding, and read it "
+        "Its encoding cannot be determined from its bytes: find out its encoding, and read it "
         "with --encoding NAME, in Python encoding=NAME"
     )
 
 
-def _control_character(text: str, encoding: str) -> Optional[int]:
-    """Find a control character that shows that a text is in another encoding; None without."""
-    position = text.find("\0")
-    if position < 0 and not encoding.startswith("utf"):
-        control = _CONTROL.search(text)
-        position = control.start() if control else -1
-    return None if position < 0 else position
-
-
-def _warn_if_unlikely(raw: bytes, encoding: str, name: str) -> None:
-    """Warn where bytes look as if their encoding were another one than the user gave."""
-    sample = _sample(raw)
-    if sum(byte >= 0x80 for byte in sample) < ENOUGH_TO_DOUBT:
-        return
-    likely = guess(sample, DOUBT)
-    better = likely and _decode_beginning(sample, likely)
-    if better and better != _decode_beginning(sample, encoding):
-        warnings.warn(f"{name} is read as {encoding}, but looks like {likely}", stacklevel=2)
-
-
-def guess(raw: bytes, least: float = LIKELY) -> Optional[str]:
-    """Name the encoding of a text, if it can be told from some of its bytes.
-
-    Args:
-        raw: A part of the text that is not all ASCII.
-        least: The confidence that chardet must have.
+def guess(raw: bytes) -> Optional[str]:
+    """Guess the encoding of a text from a part of it that is not all ASCII.
 
     Returns:
-        Python's name of the encoding, "utf-8" also if a few bytes are damaged. None if no encoding
-        is likely. Without chardet, which needs Python 3.10, only these and byte order marks are
+        Python's name of the encoding; "utf-8" also if a few bytes are damaged; None if no encoding
+        is likely. Chardet needs Python 3.10; without it, only UTF-8 and byte order marks are
         recognized.
     """
-    for marked, marks in _MARKS.items():
+    for marked, marks in _BYTE_ORDER_MARKS.items():
         if raw.startswith(marks):
             return marked
-    if _mostly_utf8(raw):  # chardet takes it for another encoding after one wrong byte
+    text = raw.decode("utf-8", "replace")
+    # Chardet takes UTF-8 for another encoding after one wrong byte.
+    if text.startswith("\ufeff") or sum(c >= "\x80" for c in text) > 3 * text.count("\ufffd"):
         return "utf-8"
+    # ISO-2022-JP has no bytes outside ASCII.
+    if sum(byte >= 0x80 for byte in raw) < MIN_BYTES and b"\x1b" not in raw and b"\0" not in raw:
+        return None
     try:
         import chardet
 
-        found = chardet.detect(raw, compat_names=False)
-    except (ImportError, TypeError):  # chardet 6 and older, without compat_names, is often wrong
+        result = chardet.detect(raw, compat_names=False)
+    except (ImportError, TypeError):  # chardet 6 and older, which is often wrong
         return None
-    encoding = found["encoding"]
-    few = sum(byte >= 0x80 for byte in raw) < ENOUGH_TO_GUESS
-    if encoding is None or found["confidence"] < (SURE if few else least):
+    encoding = result["encoding"]
+    if encoding is None or result["confidence"] < MIN_CONFIDENCE:
         return None
     if b"\0" in raw and not encoding.startswith(("utf-16", "utf-32")):
         return None
-    return encoding
-
-
-def _mostly_utf8(raw: bytes) -> bool:
-    """Whether most of what is not ASCII is valid UTF-8, or begins as a UTF-8 file may."""
-    text = raw.decode("utf-8", "replace")
-    broken = text.count("\ufffd")
-    return text.startswith("\ufeff") or sum(c >= "\x80" for c in text) > 3 * broken
-
-
-def _sample(raw: bytes) -> bytes:
-    """The part of a text to guess its encoding from: what surrounds the first byte beyond ASCII."""
-    first = re.search(rb"[\0\x1b\x80-\xff]", raw)
-    # A multiple of 4, so that UTF-16 and UTF-32 are not cut within a character.
-    start = max(first.start() // 4 * 4 - 32, 0) if first else 0
-    return raw[start : start + SAMPLE_BYTES]
-
-
-def _decode_beginning(sample: bytes, encoding: str) -> Optional[str]:
-    """Decode bytes that may end within a character; None where that fails."""
-    try:
-        return codecs.getincrementaldecoder(encoding)().decode(sample)
+    try:  # the sample may end within a character
+        codecs.getincrementaldecoder(encoding)().decode(raw)
     except UnicodeError:
         return None
+    return encoding

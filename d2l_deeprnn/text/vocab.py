@@ -1,4 +1,4 @@
-"""The vocabulary: which index stands for which token."""
+"""Vocabularies: tables of tokens and their indices."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ import numpy as np
 
 from .._checks import whole_number
 
-# Characters that are encoded at a time.
-PIECE = 2**20
+CHUNK = 2**20  # characters
 
 
 class Vocab:
     """A table of tokens and their indices, built from a text.
 
-    Tokens stand by falling frequency, equally frequent ones by their own order, after the special
-    tokens. A token that is not in the table has the index of ``'<unk>'``.
+    The special tokens come first, then the others by falling frequency; equally frequent ones are
+    sorted. A token that is not in the table has the index of ``'<unk>'``.
 
     Args:
         tokens: The tokens of a text, one after another; a string counts as its characters. Or a
-            mapping from each token to how often it occurs.
-        min_freq: How often a token must occur to be taken up; 0 and 1 take up every token.
-        use_special_tokens: Whether ``'<pad>'``, ``'<bos>'`` and ``'<eos>'`` stand before
-            ``'<unk>'``, as indices 0 to 3. Otherwise ``'<unk>'`` is the only special token, at 0.
+            mapping from each token to its frequency.
+        min_freq: Minimum frequency of the tokens in the table; 0 and 1 include every token.
+        use_special_tokens: Whether ``'<pad>'``, ``'<bos>'``, ``'<eos>'`` and ``'<unk>'`` have the
+            indices 0 to 3. Otherwise ``'<unk>'`` is the only special token, at 0.
 
     Attributes:
         idx_to_token: Token of each index.
         token_to_idx: Index of each token.
         unk: Index of ``'<unk>'``.
-        pad, bos, eos: Indices of the other special tokens; only where these are used.
+        pad, bos, eos: Indices of the other special tokens, if these are used.
 
     Raises:
         ValueError: If ``min_freq`` is not a non-negative integer.
@@ -56,7 +55,7 @@ class Vocab:
     def __init__(
         self, tokens: Iterable[Any], min_freq: int = 0, use_special_tokens: bool = False
     ) -> None:
-        # Differs: the original took any number, and a negative or broken one without a word.
+        # Differs: the original took any number, even a negative one.
         whole_number("min_freq", min_freq, 0)
         self.unk: int
         if use_special_tokens:
@@ -77,11 +76,10 @@ class Vocab:
 
     @classmethod
     def from_tokens(cls, idx_to_token: Sequence[Any]) -> Vocab:
-        """Make the vocabulary again that had this ``idx_to_token``.
+        """Return the vocabulary with this ``idx_to_token``.
 
         Raises:
-            ValueError: If a token stands there twice or is not a string, or ``'<unk>'`` is not at
-                index 0.
+            ValueError: If a token is a duplicate or not a string, or ``'<unk>'`` is not at index 0.
         """
         if not idx_to_token or idx_to_token[0] != "<unk>":
             raise ValueError(f"idx_to_token must begin with '<unk>': {list(idx_to_token)[:3]}")
@@ -98,8 +96,7 @@ class Vocab:
         """Look up the indices of all characters of a text at once.
 
         Returns:
-            int32 array (len(text),), the same numbers as ``self[list(text)]``
-            without a Python object for each.
+            int32 array (len(text),), the same numbers as ``self[list(text)]``.
         """
         characters = {
             ord(token): index
@@ -109,10 +106,10 @@ class Vocab:
         table = np.full(max(characters, default=0) + 2, self.unk, dtype=np.int32)
         table[list(characters)] = list(characters.values())
         indices = np.empty(len(text), dtype=np.int32)
-        for start in range(0, len(text), PIECE):  # to need little memory beside the result
-            codes = _code_points(text[start : start + PIECE])
+        for start in range(0, len(text), CHUNK):  # to save memory
+            codes = _code_points(text[start : start + CHUNK])
             # The last entry catches all characters beyond the table.
-            indices[start : start + PIECE] = np.take(table, codes, mode="clip")
+            indices[start : start + CHUNK] = np.take(table, codes, mode="clip")
         return indices
 
     def __len__(self) -> int:
@@ -123,11 +120,11 @@ class Vocab:
         """Look up indices.
 
         Args:
-            tokens: A token, or a list or tuple of tokens, nested as deep as wanted.
+            tokens: A token, or a list or tuple of tokens, nested to any depth.
 
         Returns:
-            The index of the token (``unk`` where it is unknown), or a list of indices, nested as
-            ``tokens`` is.
+            The index of the token (``unk`` if it is unknown), or a list of indices with the nesting
+            of ``tokens``.
         """
         if isinstance(tokens, (list, tuple)):
             return [self[token] for token in tokens]
@@ -152,26 +149,21 @@ class Vocab:
 
     def _token(self, index: Any) -> Any:
         position = operator.index(index)
-        # Differs: the original let a negative index count from the end, which hides a mistake in
-        # the caller: no index of a vocabulary is negative.
+        # Differs: in the original, a negative index counted from the end, which hid mistakes.
         if not 0 <= position < len(self):
             raise IndexError(
-                f"index {position} is outside the vocabulary: valid are 0 to {len(self) - 1}"
+                f"index {position} is outside the vocabulary: use 0 to {len(self) - 1}"
             )
         return self.idx_to_token[position]
 
 
-def count_characters(pieces: Iterable[str]) -> Dict[str, int]:
-    """Count the characters of a text.
-
-    Args:
-        pieces: The text, in pieces of any length.
-    """
+def count_characters(chunks: Iterable[str]) -> Dict[str, int]:
+    """Count the characters of a text, passed in chunks."""
     counts = np.zeros(sys.maxunicode + 1, np.int64)
-    for text in pieces:
-        for start in range(0, len(text), PIECE):
-            found = np.bincount(_code_points(text[start : start + PIECE]))
-            counts[: len(found)] += found
+    for text in chunks:
+        for start in range(0, len(text), CHUNK):
+            frequencies = np.bincount(_code_points(text[start : start + CHUNK]))
+            counts[: len(frequencies)] += frequencies
     return {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}
 
 
@@ -182,8 +174,7 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-# How many unknown characters are shown, and of how many the names.
-LISTED, NAMED = 20, 5
+MAX_LISTED = 10  # of the unknown characters of a text
 Form = Literal["NFC", "NFD"]
 FORMS: Dict[Form, str] = {
     "NFC": "composed characters (NFC)",
@@ -195,47 +186,34 @@ class Unknown(NamedTuple):
     """Characters of a text that are not in a vocabulary.
 
     Attributes:
-        characters: These, in order.
-        form: The Unicode normalization of the text in which fewer would be unknown, if any.
+        characters: The characters, sorted.
+        form: The Unicode normalization of the text that has the fewest unknown characters; None if
+            neither has fewer than the text as it is.
     """
 
     characters: List[str]
     form: Optional[Form]
 
-    @property
-    def listed(self) -> str:
-        """The characters as a list."""
-        shown = [ascii(c) if unicodedata.combining(c) else repr(c) for c in self.characters]
-        return f"[{_first(shown, LISTED)}]"
-
-    @property
-    def names(self) -> str:
-        """The Unicode names of those outside ASCII, which may look like others, in parentheses."""
-        names = [
-            f"U+{ord(char):04X} {unicodedata.name(char, '')}".rstrip()
-            for char in self.characters
-            if not char.isascii()
+    def __str__(self) -> str:
+        """List the characters, with the names of those outside ASCII, which may look alike."""
+        shown = [
+            (ascii(c) if unicodedata.combining(c) else repr(c))
+            + ("" if c.isascii() else f" (U+{ord(c):04X} {unicodedata.name(c, 'without a name')})")
+            for c in self.characters[:MAX_LISTED]
         ]
-        return f" ({_first(names, NAMED)})" if names else ""
+        more = len(self.characters) - MAX_LISTED
+        return f"[{', '.join(shown)}]" + (f" and {more} more" if more > 0 else "")
 
 
-def _first(words: List[str], most: int) -> str:
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if words[most:] else "")
-
-
-def unknown_characters(pieces: Iterable[str], vocab: Vocab) -> Unknown:
-    """Find the characters of a text that are not in a vocabulary.
-
-    Args:
-        pieces: The text, in pieces of any length.
-    """
+def unknown_characters(chunks: Iterable[str], vocab: Vocab) -> Unknown:
+    """Return the characters of a text, passed in chunks, that are not in a vocabulary."""
     known = set(vocab.token_to_idx)
     unknown: Dict[Optional[Form], Set[str]] = {None: set(), "NFC": set(), "NFD": set()}
-    for piece in pieces:
-        if not known.issuperset(piece):
-            for form, found in unknown.items():
-                found.update(unicodedata.normalize(form, piece) if form else piece)
-                found -= known
+    for chunk in chunks:
+        if not known.issuperset(chunk):
+            for form, characters in unknown.items():
+                characters.update(unicodedata.normalize(form, chunk) if form else chunk)
+                characters -= known
     form = min(unknown, key=lambda form: len(unknown[form]))
     return Unknown(sorted(unknown[None]), form)
 
@@ -244,22 +222,23 @@ def describe_unknown(name: str, text: str, vocab: Vocab) -> str:
     """Describe the characters of a short text that are not in a vocabulary; empty if all are.
 
     Args:
-        name: What the text is, such as "prefix".
+        name: Name of the text, such as "prefix".
     """
     unknown = unknown_characters([text], vocab)
     if not unknown.characters:
         return ""
-    words = f"{unknown.listed} in {name} {text!r}{unknown.names}"
+    message = f"{unknown} in {name} {text!r}"
     if unknown.form:
-        spelt = "".join(map(_escaped, unicodedata.normalize(unknown.form, text)))
-        words += (
-            f"; the vocabulary has {FORMS[unknown.form]}: write '{spelt}', in a shell $'{spelt}'"
+        escaped = "".join(map(_escaped, unicodedata.normalize(unknown.form, text)))
+        message += (
+            f"; the vocabulary has {FORMS[unknown.form]}: write '{escaped}', in a shell "
+            f"$'{escaped}'"
         )
-    return words
+    return message
 
 
 def _escaped(char: str) -> str:
-    """Spell a character as Python and shells read it within quotes."""
+    """Return a character as it is written within quotes in Python and in a shell."""
     if char.isascii() and char.isprintable() and char not in "'\\":
         return char
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

@@ -19,7 +19,7 @@ from .._mxnet.context import check_ctx, device_of, exclusive_generators, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import PathLike, read_text, user_path
 from ..nn.model import RNNModel
-from ..text.corpora import check_kept
+from ..text.corpora import check_rereadable
 from ..text.token_files import read_tokens
 from ..text.vocab import Vocab
 from .checkpoint import CheckpointError
@@ -103,7 +103,7 @@ def read_text_of(settings: TrainSettings) -> TextParts:
         CorpusError: if a text cannot be found, used, or read again on resume.
         SettingsError: if a part is too short to be scored.
     """
-    check_kept(settings.corpus)
+    check_rereadable(settings.corpus)
     text = read_tokens(
         list(settings.corpus),
         settings.num_examples,

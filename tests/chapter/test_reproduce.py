@@ -26,7 +26,7 @@ from d2l_deeprnn import cli, files
 from d2l_deeprnn._mxnet import context, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
-from d2l_deeprnn.text import corpora
+from d2l_deeprnn.text import corpora, known_texts
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 
 
@@ -98,8 +98,8 @@ def test_too_short_to_be_compared(books_text, fake_training, capsys):
 
 
 def test_a_sample_replaces_the_book_and_is_named(fake_training, monkeypatch, capsys, tmp_path):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
-    monkeypatch.setattr(corpora, "_download", missing)
+    monkeypatch.delenv(known_texts.DATA_VARIABLE, raising=False)
+    monkeypatch.setattr(known_texts, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
     printed = capsys.readouterr().out.splitlines()
@@ -126,8 +126,8 @@ def missing(text):
 
 
 def test_a_requested_text_is_never_replaced(fake_training, monkeypatch, capsys):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
-    monkeypatch.setattr(corpora, "_download", missing)
+    monkeypatch.delenv(known_texts.DATA_VARIABLE, raising=False)
+    monkeypatch.setattr(known_texts, "_download", missing)
     assert cli.main(["reproduce", "--corpus", "time_machine"]) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -311,7 +311,7 @@ def test_an_unusable_directory_is_found_before_training(monkeypatch, capsys, tmp
 
 
 def test_corpora_lists_every_text(monkeypatch, capsys):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(known_texts.DATA_VARIABLE, raising=False)
     assert cli.main(["corpora"]) == 0
     printed = capsys.readouterr().out
     for name, text in corpora.KNOWN_TEXTS.items():
@@ -542,9 +542,9 @@ def test_a_run_on_a_text_that_has_moved(small_chapter, tmp_path, monkeypatch, ca
 def test_a_sample_run_is_not_resumed_when_the_book_is_available(
     small_chapter, fake_training, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.delenv(corpora.DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(known_texts.DATA_VARIABLE, raising=False)
     with monkeypatch.context() as offline:
-        offline.setattr(corpora, "_download", missing)
+        offline.setattr(known_texts, "_download", missing)
         command = ["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]
         assert cli.main(command) == 3
         assert cli.main([*command, "--resume"]) == 3

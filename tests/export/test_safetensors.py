@@ -219,7 +219,10 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
         (lambda arrays, facts: facts.pop("vocab"), "'vocab' is missing in its metadata"),
         (lambda arrays, facts: facts.update(vocab="[" * 10**5), ""),
         (set_json("vocab", ["<unk>"] + ["a"] * (V - 1)), "contains a token twice"),
-        (set_json("vocab", [*VOCAB.idx_to_token, "§"]), f"({V},), these settings need ({V + 1},)"),
+        (
+            set_json("vocab", [*VOCAB.idx_to_token, "§"]),
+            f"({V},), but these settings need ({V + 1},)",
+        ),
         (set_json("cleaning", {"lower": 1, "fold_whitespace": True}), "must be true or false"),
         (set_json("source", []), "not []"),
         (set_json("layers", []), "lists no layers"),

@@ -196,7 +196,7 @@ def test_another_vocabulary_is_an_error():
         ("a", 1, {}, TypeError, r"prefixes must be a list of strings: \['a'\], not 'a'"),
         ([], 1, {}, ValueError, "prefixes is empty"),
         ([""], 1, {}, ValueError, "a prefix is empty"),
-        (["aé%"], 1, {}, ValueError, r"not in the vocabulary: \['%', 'é'\] in prefix 'aé%'"),
+        (["aé%"], 1, {}, ValueError, r"not in the vocabulary: \['%', 'é' .*\] in prefix 'aé%'"),
         (["a"], -1, {}, ValueError, "num_chars must be a whole number of at least 0, not -1"),
         (["a"], 1, {"temperature": -1}, ValueError, "temperature .* at least 0, not -1"),
         (["a"], 1, {"temperature": math.nan}, ValueError, "temperature .* not nan"),

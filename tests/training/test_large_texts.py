@@ -14,7 +14,7 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn import _checks, cli
 from d2l_deeprnn._mxnet import nd
-from d2l_deeprnn.text import corpora, minibatches, token_files
+from d2l_deeprnn.text import corpora, known_texts, minibatches, token_files
 from d2l_deeprnn.training import evaluate as module
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import count_tokens, evaluate
@@ -46,7 +46,7 @@ def test_a_run_on_a_mapped_text_is_the_same(tmp_path, request, sampling):
     request.getfixturevalue("mapped")
     after = runs.train(settings, tmp_path / "after").history
     assert [r._replace(seconds=0) for r in after] == [r._replace(seconds=0) for r in before]
-    assert list(corpora.cache_directory().rglob("*.npy"))
+    assert list(known_texts.cache_directory().rglob("*.npy"))
     text = runs.read_own_text(tmp_path / "after")
     assert text.sha256 == in_memory.sha256 == runs.read_own_text(tmp_path / "before").sha256
     for name in ("train", "valid", "test"):
@@ -110,7 +110,7 @@ class Sure:
 
 def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 1000)
-    monkeypatch.setattr(_checks, "_PIECE", 1000)
+    monkeypatch.setattr(_checks, "_CHUNK", 1000)
     text = np.random.randint(0, 9, 4_000_000).astype(np.uint8)
     evaluate(Sure(), text[:20_000], unscored=[3])
     tracemalloc.start()

@@ -634,7 +634,7 @@ def test_a_text_with_other_accents_than_the_runs(tmp_path, capsys):
     assert "(NFC): write 'caf\\u00e9', in a shell $'caf\\u00e9'" in line
     assert main(["evaluate", run, "--corpus", str(tmp_path / "NFD")]) == 0
     out = capsys.readouterr().out
-    assert r"not in the run's vocabulary: ['\u0301'] (U+0301 COMBINING ACUTE ACCENT)" in out
+    assert r"not in the run's vocabulary: ['\u0301' (U+0301 COMBINING ACUTE ACCENT)]" in out
     assert "the run's text has composed characters (NFC): convert this text" in out
 
 
