@@ -15,7 +15,6 @@ import json
 import math
 import os
 import zipfile
-from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple
 
 import numpy as np
@@ -57,15 +56,8 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
         data: JSON values, which include NaN and infinities. Floats are kept to the last bit.
 
     Raises:
-        TypeError: if JSON cannot represent ``data`` or would change it, as a tuple into a list.
-        ValueError: if an array contains something other than numbers or booleans.
         OSError: if the file cannot be written; the old one is kept.
     """
-    for name, array in arrays.items():
-        if array.dtype.kind not in _NUMBERS:  # NumPy would pickle it
-            raise ValueError(f"array {name!r} must hold numbers or booleans, not {array.dtype}")
-    if repr(parse_json(json.dumps(data))) != repr(data):
-        raise TypeError("data must consist of JSON values: lists, not tuples; strings as keys")
     manifest = {"format": FORMAT, "version": VERSION, "data": data}
     with atomic_file(user_path(path)) as file:
         # Not numpy.savez: on a full disk it leaves its archive open, and Python prints another
@@ -94,68 +86,38 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
         CheckpointError: if it is missing, damaged, cut short, of another format or version, or
             was not written by ``save_checkpoint``.
     """
-    file = user_path(path)
+    path = user_path(path)
     try:
-        _check_regular(file)
-        # Read once, so that the bytes that are used are those that were checked.
-        raw = file.read_bytes()
-        _check_sum(raw)
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            data = _data(archive, len(raw))
-            arrays = {
-                _array_name(part): _array(part, archive.read(part))
-                for part in archive.namelist()
-                if part != _MANIFEST
-            }
-        return Checkpoint(arrays, data)
-    # zipfile, json and NumPy can raise almost anything on forged input.
-    except Exception as error:
-        raise _cannot_be_loaded(file, error) from error
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a regular file")
+        return _parse(path.read_bytes())
+    except Exception as error:  # zipfile, json and NumPy can raise almost anything on forged input
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        # One line, even if the reason quotes much of a forged file.
+        raise CheckpointError(
+            f"checkpoint {path} cannot be loaded: {' '.join(reason.split())[:600]}: use another "
+            "checkpoint, or train from scratch"
+        ) from error
 
 
-def load_data(path: PathLike) -> Dict[str, Any]:
-    """Load only the JSON values of a checkpoint, in little time and memory.
-
-    Raises:
-        CheckpointError: as ``load_checkpoint``, but damage in the arrays is not detected.
-    """
-    file = user_path(path)
-    try:
-        _check_regular(file)
-        with zipfile.ZipFile(file) as archive:
-            return _data(archive, file.stat().st_size)
-    except Exception as error:
-        raise _cannot_be_loaded(file, error) from error
-
-
-def _cannot_be_loaded(path: Path, error: Exception) -> CheckpointError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    # One line, even if the reason quotes much of a forged file.
-    return CheckpointError(
-        f"checkpoint {path} cannot be loaded: {' '.join(reason.split())[:600]}: use another "
-        "checkpoint, or train from scratch"
-    )
-
-
-def _check_regular(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        raise ValueError("it is not a regular file")
-
-
-def _check_sum(raw: bytes) -> None:
+def _parse(raw: bytes) -> Checkpoint:
     if not raw:
         raise ValueError("it is empty")
     actual = hashlib.sha256(memoryview(raw)[:-_SUM_BYTES]).hexdigest()
     if raw[-_SUM_BYTES:] != actual.encode():
         raise ValueError("it is damaged or cut short (its SHA-256 is wrong), or not a checkpoint")
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        # Forged parts could overlap, or be compressed a thousandfold.
+        if sum(part.file_size for part in archive.infolist()) > len(raw):
+            raise ValueError("its parts have more bytes than the file")
+        data = _data(archive.read(_MANIFEST))
+        parts = [part for part in archive.namelist() if part != _MANIFEST]
+        arrays = {part[: -len(".npy")]: _array(part, archive.read(part)) for part in parts}
+    return Checkpoint(arrays, data)
 
 
-def _data(archive: zipfile.ZipFile, size: int) -> Dict[str, Any]:
-    """Return the JSON values in an archive of some size in bytes."""
-    # Forged parts could overlap, or be compressed a thousandfold.
-    if sum(part.file_size for part in archive.infolist()) > size:
-        raise ValueError("its parts have more bytes than the file")
-    manifest = parse_json(archive.read(_MANIFEST))
+def _data(part: bytes) -> Dict[str, Any]:
+    manifest = parse_json(part)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"its {_MANIFEST} is not that of a {FORMAT}")
     if manifest.get("version") not in READABLE:
@@ -167,10 +129,6 @@ def _data(archive: zipfile.ZipFile, size: int) -> Dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"its {_MANIFEST} has no data")
     return data
-
-
-def _array_name(part: str) -> str:
-    return part[: -len(".npy")] if part.endswith(".npy") else part
 
 
 def _array(name: str, part: bytes) -> np.ndarray:

@@ -159,7 +159,6 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
     """
     path = user_path(path)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_explaining_moves(path))
         try:
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path / LOCK))
@@ -196,20 +195,14 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
                 f"the run in {path} is from a version that could not resume such runs: start a "
                 "new one in another directory"
             )
-        yield RunDirectory(path, command, config)
-
-
-@contextlib.contextmanager
-def _explaining_moves(path: Path) -> Iterator[None]:
-    """Turn ``Moved`` into a RunError that names the new path of the directory."""
-    try:
-        yield
-    except Moved as error:
-        where = f"in {error.place}" if error.place else "in the old one, if it still exists"
-        raise RunError(
-            f"{path} was moved, removed or replaced during the run, so nothing more was written "
-            f"there. The last checkpoint is {where}; resume the run in that directory"
-        ) from error
+        try:
+            yield RunDirectory(path, command, config)
+        except Moved as error:
+            where = f"in {error.place}" if error.place else "in the old one, if it still exists"
+            raise RunError(
+                f"{path} was moved, removed or replaced during the run, so nothing more was "
+                f"written there. The last checkpoint is {where}; resume the run in that directory"
+            ) from error
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
@@ -273,18 +266,12 @@ def load_own(path: Path, run: str) -> Checkpoint:
         CheckpointError: if it is missing, damaged or belongs to another run.
     """
     loaded = load_checkpoint(path)
-    check_own(path, loaded.data, run)
-    return loaded
-
-
-def check_own(path: Path, data: Dict[str, Any], run: str) -> Dict[str, Any]:
-    """Return a checkpoint's JSON values; raise a CheckpointError if it belongs to another run."""
-    if data.get("run") != run:
+    if loaded.data.get("run") != run:
         raise CheckpointError(
-            f"{path} belongs to another run ({data.get('run')}) than the {CONFIG} beside it "
+            f"{path} belongs to another run ({loaded.data.get('run')}) than the {CONFIG} beside it "
             f"({run}): restore the right file"
         )
-    return data
+    return loaded
 
 
 @contextlib.contextmanager
