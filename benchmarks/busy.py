@@ -1,13 +1,13 @@
 """How long does a minibatch of the chapter take while other programs compute?
 
-This package, as it is, with one thread, and with threads that wait in a loop of
-other lengths, the last that of GNU's OpenMP; ``d2l`` 0.9.1 and PyTorch as
-installed. Each by itself and beside up to six processes that do nothing but
-keep a processor busy. Writes ``results/busy.csv``, ``.json`` and ``.svg``.
+The programs are this package as it is, with one thread, and with threads that spin for longer or
+shorter before they sleep (the longest is the default of GNU's OpenMP); ``d2l`` 0.9.1 and PyTorch as
+installed. Each runs alone, and beside up to six processes that only keep a processor busy. Writes
+``results/busy.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/busy.py
 
-It needs the extras ``test`` and ``bench``. Seconds are those of 32 minibatches.
+Needs the extras ``test`` and ``bench``. Seconds are for 32 minibatches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from d2l_deeprnn._mxnet.repairs import SPIN_VARIABLE, available_cores
 
 EPOCHS = 4  # the fewest that the original trains for
 MINIBATCHES = 8 * EPOCHS
-# It ends with the process that started it, however that ends.
+# It ends with the process that started it, even if that one is killed.
 BUSY = """
 import os
 parent = os.getppid()
@@ -47,7 +47,7 @@ PROGRAMS = {
 
 
 def beside(program, number):
-    """A contestant beside a number of busy processes, which begin when it has warmed up."""
+    """Prepare a program, and start the busy processes when it has warmed up."""
     start, _, _ = PROGRAMS[program]
     work = start(EPOCHS)
     work(0)
@@ -62,7 +62,6 @@ def beside(program, number):
     return timed
 
 
-# Each as often as there are numbers of processes beside it.
 CONTESTANTS = {
     f"{program}, beside {number}": (program, number)
     for number in ALL
@@ -70,16 +69,11 @@ CONTESTANTS = {
     if number in numbers
 }
 
-
-def milliseconds(row):
-    return 1000 * row["seconds"] / MINIBATCHES
-
-
 CONTEST = Contest(
     __file__,
-    {name: functools.partial(beside, *its) for name, its in CONTESTANTS.items()},
+    {name: functools.partial(beside, *arguments) for name, arguments in CONTESTANTS.items()},
     xlabel="milliseconds a minibatch",
-    shown=milliseconds,
+    shown=lambda row: 1000 * row["seconds"] / MINIBATCHES,
     panel=lambda row: f"beside {row['busy_processes']} busy processes",
     label=lambda row: row["program"],
     columns=["program", "busy_processes"],

@@ -1,12 +1,12 @@
-"""What does it cost that MXNet copies large arrays by several threads? The chapter's minibatch.
+"""What does it cost that MXNet copies large arrays with several threads? The chapter's minibatch.
 
-Before the training an array of a million numbers is handed to the device, as
-loading parameters or a checkpoint does: by one thread, as this package has it,
-or by several, as MXNet has it. Writes ``results/copying.csv`` and ``.json``.
+Before training, an array of a million numbers is copied to the device, as when parameters or a
+checkpoint are loaded: with one thread, as in this package, or with several, as in MXNet. Writes
+``results/copying.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/copying.py
 
-It needs the extras ``test`` and ``bench``. Seconds are those of 120 minibatches.
+Needs the extras ``test`` and ``bench``. Seconds are for 120 minibatches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import minibatch
 import numpy as np
 from turns import Contest
 
-MXNETS_OWN = 200_000  # from this many numbers on, MXNet copies by several threads
+MXNETS_OWN = 200_000  # from this many numbers on, MXNet copies with several threads
 
 
 def train():

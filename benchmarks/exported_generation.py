@@ -1,14 +1,14 @@
-"""How many characters a second does an exported model write, and the model itself?
+"""How many characters per second does an exported model write, and the model itself?
 
-In turn, for the chapter's two layers of 256 hidden units and for two of 512: our
-``generate``, the page's network in headless Chromium, the graph in ONNX Runtime,
-and the weights in PyTorch. Each takes the most likely character each time. Writes
-``results/exported_generation.csv``, ``.json`` and ``.svg``.
+The programs are our ``generate``, the web page's network in headless Chromium, the graph in ONNX
+Runtime and the weights in PyTorch, each with two layers of 256 and of 512 hidden units. All of them
+take the most likely character each time. Writes ``results/exported_generation.csv``, ``.json`` and
+``.svg``.
 
     python benchmarks/exported_generation.py
 
-It needs the extras ``bench`` and ``browser``, and Chromium with chromedriver.
-Parameters are random: what is written makes no sense, and takes as long.
+Needs the extras ``bench`` and ``browser``, and Chromium with chromedriver. The parameters are
+random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from generation import ALPHABET, LAYERS, PREFIX, random_model
 from turns import Contest
 
 NUM_CHARS = 1000
-PREFIX = "time traveller"
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # with <unk>, 28 tokens: as many as the chapter has
-LAYERS = 2
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-# What the page does for each character, without showing it.
+# The page's work for each character, without showing it.
 SCRIPT = """
 const [start, length] = arguments, state = network.beginState();
 const largest = (scores) => scores.reduce((best, s, i) => (s > scores[best] ? i : best), 0);
@@ -38,33 +36,22 @@ return written;
 """
 
 
-def model(num_hiddens):
-    import mxnet as mx
-    from mxnet.gluon import rnn
-
-    import d2l_deeprnn as d2l
-
-    d2l.set_seed(0)
-    made = d2l.RNNModel(rnn.LSTM(num_hiddens, LAYERS), len(ALPHABET) + 1)
-    made.initialize(d2l._mxnet.init.Normal(0.3))
-    made(mx.nd.zeros((1, 1)), made.begin_state(batch_size=1))  # tells the layers their sizes
-    return made, d2l.Vocab(ALPHABET)
-
-
 def exported(num_hiddens, format, **options):
-    """The path of a file that holds the model."""
+    """Export the model to a temporary file, and return its path."""
     import d2l_deeprnn as d2l
 
     path = Path(tempfile.mkdtemp()) / f"model.{format}"
-    d2l.export_model(*model(num_hiddens), path, format=format, **options)
+    model, vocab = random_model(d2l, num_hiddens=num_hiddens)
+    d2l.export_model(model, vocab, path, format=format, **options)
     return path
 
 
 def ours(num_hiddens):
+    import d2l_deeprnn as d2l
     from d2l_deeprnn.generation.generate import generate
 
-    made, vocab = model(num_hiddens)
-    return lambda round_: [len(generate(made, vocab, [PREFIX], NUM_CHARS)[0]) - len(PREFIX)]
+    model, vocab = random_model(d2l, num_hiddens=num_hiddens)
+    return lambda round_: [len(generate(model, vocab, [PREFIX], NUM_CHARS)[0]) - len(PREFIX)]
 
 
 def page(num_hiddens):
@@ -111,13 +98,13 @@ def pytorch(num_hiddens):
     import torch
     from pytorch_generate import load
 
-    made, _ = load(str(path))
+    model, _ = load(str(path))
 
     @torch.no_grad()
     def write(round_):
         read, state, written = torch.tensor([indices()]), None, 0
         while written < NUM_CHARS:
-            scores, state = made(read, state)
+            scores, state = model(read, state)
             read = scores[:, -1:].argmax(dim=-1)
             written += 1
         return [written]
@@ -126,7 +113,7 @@ def pytorch(num_hiddens):
 
 
 def indices():
-    """The prefix as the vocabulary numbers it."""
+    """Return the token indices of the prefix."""
     import d2l_deeprnn as d2l
 
     return d2l.Vocab(ALPHABET).encode(PREFIX).tolist()

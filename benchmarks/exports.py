@@ -3,9 +3,8 @@
     d2l-deeprnn train --corpus tinyshakespeare ... --out DIR
     python benchmarks/exports.py --runs DIR
 
-The best checkpoint of each run is exported as ONNX and as safetensors. All three
-score the validation part of the run's text in one go, each character after the
-first once, in float32.
+Exports the best checkpoint of each run as ONNX and as safetensors. All libraries score the
+validation part of the run's text in one go, in float32. Writes ``results/export.csv``, ``.json``.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import turns
 
-# Nats for a character; a larger difference is an error.
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # nats per character; a larger difference is an error
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -36,7 +34,7 @@ def main() -> None:
 
 
 def losses(directory: Path) -> Iterator[Dict[str, Any]]:
-    """The loss of a run's model in each library."""
+    """Yield the row of each library, with the loss of the run's model."""
     from d2l_deeprnn.export import export_run
     from d2l_deeprnn.training import runs
     from d2l_deeprnn.training.evaluate import evaluate
@@ -65,7 +63,7 @@ def losses(directory: Path) -> Iterator[Dict[str, Any]]:
 
 
 class OnnxModel:
-    """An exported graph that is called as an ``RNNModel`` is."""
+    """An exported graph that is called like an ``RNNModel``."""
 
     def __init__(self, path: Path) -> None:
         from d2l_deeprnn.export.onnx import runtime
@@ -88,7 +86,7 @@ class OnnxModel:
 
 
 class PyTorchModel:
-    """An exported model in PyTorch, read by the example, that is called as an ``RNNModel`` is."""
+    """An exported model in PyTorch, read by the example, that is called like an ``RNNModel``."""
 
     def __init__(self, path: Path) -> None:
         sys.path.append(str(EXAMPLES))
@@ -97,7 +95,7 @@ class PyTorchModel:
         self._model, _ = load(str(path))
 
     def begin_state(self, batch_size: int, ctx: Any = None) -> List[Any]:
-        return []  # none: zeros
+        return []  # zeros
 
     def __call__(self, inputs: Any, state: Any) -> Tuple[Any, Any]:
         import torch
@@ -109,7 +107,7 @@ class PyTorchModel:
 
 
 def _by_step(scores: Any) -> Any:
-    """(batch_size, num_steps, vocab_size) as ``RNNModel`` gives scores: time step by time step."""
+    """Reorder (batch_size, num_steps, vocab_size) time step by time step, as in ``RNNModel``."""
     from mxnet import nd
 
     return nd.array(scores.swapaxes(0, 1).reshape(-1, scores.shape[-1]))

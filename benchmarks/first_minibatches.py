@@ -1,16 +1,15 @@
 """From which minibatch on do this package's losses and the original's differ, and why?
 
-Both train the chapter's first minibatches on the same seed, and ours once more
-with each parameter clipped and updated by itself. The kernels of MXNet's two
-libraries of arithmetic, oneDNN and OpenBLAS, depend on the processor; they are
-told to take those of older ones. Writes ``results/first_minibatches.csv``: the
-first minibatch whose losses differ, and the greatest relative error of a loss
-up to a number of minibatches; and ``.json``.
+Both train the chapter's first minibatches with the same seed. Ours does so again without its fast
+path, with each parameter clipped and updated by itself. MXNet's arithmetic libraries, oneDNN and
+OpenBLAS, choose their kernels by the processor; environment variables make them take those of older
+processors. Writes ``results/first_minibatches.csv`` and ``.json``: the first minibatch whose losses
+differ, and the greatest relative error of a loss up to some minibatches.
 
     python benchmarks/first_minibatches.py
     python benchmarks/first_minibatches.py --num-epochs 13     # 104 minibatches: minutes
 
-It needs the extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
+Needs the extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Dict, List, Sequence
 import seeds
 from turns import in_a_process, parser, write
 
-# Kernels -> environment variables. All but the last with one thread.
+# Kernels -> environment variables, besides one thread
 KERNELS: Dict[str, Dict[str, str]] = {
     "the processor's own": {},
     "oneDNN: AVX": {"DNNL_MAX_CPU_ISA": "AVX"},
@@ -43,7 +42,6 @@ def main() -> None:
     options.add_argument("--num-epochs", type=int, default=125)
     options.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
     arguments = options.parse_args()
-    names = ["original", "ours", "arrays"]
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         trainings = {
             (kernels, library): pool.submit(
@@ -56,10 +54,10 @@ def main() -> None:
                 variables={"OMP_NUM_THREADS": "1", **variables},
             )
             for kernels, variables in KERNELS.items()
-            for library in names
+            for library in ("original", "ours", "arrays")
         }
-        found = {key: training.result() for key, training in trainings.items()}
-    losses = {key: training["losses"] for key, training in found.items()}
+        results = {key: training.result() for key, training in trainings.items()}
+    losses = {key: result["losses"] for key, result in results.items()}
     first_kernels = next(iter(KERNELS))
 
     rows = []
@@ -74,13 +72,13 @@ def main() -> None:
                 other = " of the first kernels" if b[0] != kernels else ""
                 pair = {"kernels": kernels, "a": a[1], "b": b[1] + other}
                 rows.append({**pair, "minibatches": len(errors), **summary(errors)})
-    one = found[first_kernels, "ours"]
+    ours, original = (results[first_kernels, library] for library in ("ours", "original"))
     write(
         arguments,
         rows,
         kernels=KERNELS,
-        versions={**one["versions"], **found[first_kernels, "original"]["versions"]},
-        machine={**one["machine"], "instructions": instructions()},
+        versions={**ours["versions"], **original["versions"]},
+        machine={**ours["machine"], "instructions": instructions()},
     )
 
 
@@ -89,7 +87,7 @@ def relative_errors(ours: Sequence[float], theirs: Sequence[float]) -> List[floa
 
 
 def summary(errors: Sequence[float]) -> Dict[str, str]:
-    """The first minibatch, from 1 on, that differs; the greatest error up to some of them."""
+    """Return the first minibatch that differs, from 1 on, and the greatest error up to some."""
     first = next((str(i + 1) for i, error in enumerate(errors) if error), "none")
     greatest = {
         f"error_up_to_{n}": f"{max(errors[:n]):.2g}" if n <= len(errors) else "" for n in UP_TO
@@ -98,12 +96,12 @@ def summary(errors: Sequence[float]) -> Dict[str, str]:
 
 
 def instructions() -> List[str]:
-    """Of those that kernels are chosen by, the ones that the processor has."""
+    """Return the processor's instruction sets, of those that decide about kernels."""
     try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:  # not Linux
         return []
-    return [name for name in ("sse4_1", "avx", "avx2", "fma", "avx512f") if name in words]
+    return [name for name in ("sse4_1", "avx", "avx2", "fma", "avx512f") if name in flags]
 
 
 if __name__ == "__main__":

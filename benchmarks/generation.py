@@ -1,14 +1,12 @@
-"""How many characters a second are written? The chapter's model, decoding.
+"""How many characters per second does the chapter's model write?
 
-In turn: the book's function as installed (``d2l`` 0.9.1), our
-``predict_rnn_gluon``, our ``generate`` (greedy, sampled, eight texts in one
-batch), and greedy decoding in PyTorch, written as its users write it. Writes
-``results/generation.csv`` and ``.json``.
+The programs are the book's function as installed (``d2l`` 0.9.1), our ``predict_rnn_gluon``, our
+``generate`` (greedy, sampled, eight texts in one batch), and greedy decoding in PyTorch, as its
+users would write it. Writes ``results/generation.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/generation.py
 
-It needs the extras ``test`` and ``bench``. Parameters are random: what is
-written makes no sense, and takes as long.
+Needs the extras ``test`` and ``bench``. The parameters are random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -18,45 +16,46 @@ from turns import Contest, as_installed
 
 NUM_CHARS = 500
 PREFIX = "time traveller"
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # with <unk>, 28 tokens: as many as the chapter has
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "  # 28 tokens with <unk>
 HIDDENS, LAYERS = 256, 2
+
+
+def random_model(library, model_class=None, num_hiddens=HIDDENS):
+    """Return a library's model with random parameters, and its vocabulary."""
+    import mxnet as mx
+    from mxnet.gluon import rnn
+
+    mx.random.seed(0)
+    model_class = model_class or library.RNNModel
+    model = model_class(rnn.LSTM(num_hiddens, LAYERS), len(ALPHABET) + 1)
+    model.initialize(mx.init.Normal(0.3))
+    model(mx.nd.zeros((1, 1)), model.begin_state(batch_size=1))  # sets the shapes
+    return model, library.Vocab(list(ALPHABET))
 
 
 def theirs():
     as_installed()
     d2l, train = original.load()
     import mxnet as mx
-    from mxnet.gluon import rnn
 
-    model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(mx.init.Normal(0.3))
-    vocab = d2l.Vocab(list(ALPHABET))
+    model, vocab = random_model(d2l)
     return lambda round_: _count(train.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, mx.cpu()))
-
-
-def ours():
-    from mxnet.gluon import rnn
-
-    import d2l_deeprnn as d2l
-
-    model = d2l.RNNModel(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(d2l._mxnet.init.Normal(0.3))
-    return model, d2l.Vocab(ALPHABET)
 
 
 def predict():
     import d2l_deeprnn as d2l
 
-    model, vocab = ours()
+    model, vocab = random_model(d2l)
     return lambda round_: _count(
         d2l.predict_rnn_gluon(PREFIX, NUM_CHARS, model, vocab, d2l.try_gpu())
     )
 
 
 def generate(num_texts=1, **options):
+    import d2l_deeprnn as d2l
     from d2l_deeprnn.generation.generate import generate
 
-    model, vocab = ours()
+    model, vocab = random_model(d2l)
     return lambda round_: _count(
         *generate(model, vocab, [PREFIX] * num_texts, NUM_CHARS, **options)
     )
@@ -83,7 +82,7 @@ def pytorch():
 
 
 def _count(*texts):
-    # The original writes <unk> where it is the likeliest, and then more than one letter.
+    # The original writes <unk>, of more than one letter, if that is the most likely token.
     return [sum(len(text.replace("<unk>", "?")) - len(PREFIX) for text in texts)]
 
 

@@ -1,16 +1,15 @@
-"""How often does an interval like those of ``d2l_deeprnn.chapter.book`` hold the next run?
+"""How often does an interval like those of ``d2l_deeprnn.chapter.book`` contain the next run?
 
-They are made to hold 99.9 % of further runs if the logarithm of the loss is
-normally distributed from seed to seed. What was measured is skewed. Writes
-``results/interval_coverage.csv`` and ``.json``, a row for each of
+The intervals contain 99.9 % of further runs if the logarithm of the loss is normally distributed
+from seed to seed. The measured logarithms are skewed. Writes ``results/interval_coverage.csv`` and
+``.json``, with these rows:
 
-- *simulated*: further runs are drawn from a gamma or a log-normal distribution
-  with the skewness of this package's ten trainings (``chapter_curves.csv``), at
-  each of the book's epochs; normally distributed ones check the simulation;
-- *left out*: each training is held against the interval from the others, at
-  every epoch of a range;
-- *original*: each training of the original library (``original_seeds.csv``) is
-  held against the interval from this package's, at each of the book's epochs.
+- *simulated*: further runs from a gamma or a log-normal distribution with the skewness of this
+  package's ten trainings (``chapter_curves.csv``), at each of the book's epochs; normally
+  distributed runs check the simulation;
+- *left out*: each training compared with the interval of the others, at every epoch of a range;
+- *original*: each training of the original library (``original_seeds.csv``) compared with this
+  package's interval, at each of the book's epochs.
 
     python benchmarks/interval_coverage.py
 """
@@ -24,15 +23,13 @@ import numpy as np
 from turns import RESULTS, parser, write
 
 from d2l_deeprnn.chapter.book import PRINTED
+from d2l_deeprnn.evidence.intervals import t_quantile
 from d2l_deeprnn.evidence.records import read_rows
 
 DRAWS = 400_000
 BOOKS_EPOCHS = tuple(line.epoch for line in PRINTED)
-# Around the book's first figure, and when the text is known by heart.
+# Around the book's first value, and when the text is known by heart
 RANGES = ((100, 150), (250, 500))
-# Degrees of freedom -> Student's t, 0.9995.
-STUDENT = {8: 5.041, 9: 4.781}
-
 Interval = Tuple[np.ndarray, np.ndarray]
 
 
@@ -42,7 +39,7 @@ def main() -> None:
     arguments = options.parse_args()
     rows = []
 
-    def note(what: str, epochs: str, runs: int, skewness: str, below, above) -> None:
+    def add(what: str, epochs: str, runs: int, skewness: str, below, above) -> None:
         row = {"what": what, "epochs": epochs, "runs": runs, "skewness": skewness}
         shares = {"below": below.mean(), "above": above.mean()}
         shares["coverage"] = 1 - below.mean() - above.mean()
@@ -52,8 +49,8 @@ def main() -> None:
     random = np.random.default_rng(arguments.seed)
     ours, original = (log_losses(f"{name}_seeds.csv") for name in ("chapter", "original"))
     n = ours.shape[1]
-    for epoch, found in zip(BOOKS_EPOCHS, ours):
-        skewness = skewness_of(found)
+    for epoch, losses in zip(BOOKS_EPOCHS, ours):
+        skewness = skewness_of(losses)
         for name, draw in {
             "normal": random.standard_normal,
             "gamma": gamma(abs(skewness), random),
@@ -62,43 +59,43 @@ def main() -> None:
             drawn = math.copysign(1, skewness) * draw((DRAWS, n + 1))
             outside = outside_of(interval(drawn[:, :-1]), drawn[:, -1])
             shown = f"{skewness:.2f}" if name != "normal" else "0.00"
-            note(f"simulated, {name}", str(epoch), n, shown, *outside)
+            add(f"simulated, {name}", str(epoch), n, shown, *outside)
 
     whole = log_losses("chapter_curves.csv")
     for first, last in RANGES:
         some = whole[first - 1 : last]
         outside = [outside_of(interval(np.delete(some, i, axis=1)), some[:, i]) for i in range(n)]
-        note("left out", f"{first} to {last}", n - 1, "", *np.concatenate(outside, axis=1))
-    for epoch, own, found in zip(BOOKS_EPOCHS, ours, original):
-        note("original", str(epoch), n, "", *outside_of(interval(own), found))
+        add("left out", f"{first} to {last}", n - 1, "", *np.concatenate(outside, axis=1))
+    for epoch, own, theirs in zip(BOOKS_EPOCHS, ours, original):
+        add("original", str(epoch), n, "", *outside_of(interval(own), theirs))
 
     write(arguments, rows)
 
 
 def log_losses(name: str) -> np.ndarray:
-    """The logarithm of the loss that is judged, in nats: a row an epoch, a column a seed."""
+    """Return the logarithm of the comparable loss in nats, by epoch and seed."""
     rows = read_rows(RESULTS / name)
-    found = {(row["epoch"], row["seed"]): math.log(row["judged"]) for row in rows}
-    epochs, seeds = (sorted({key[i] for key in found}) for i in (0, 1))
-    return np.log([[found[epoch, seed] for seed in seeds] for epoch in epochs])
+    losses = {(row["epoch"], row["seed"]): math.log(row["judged"]) for row in rows}
+    epochs, seeds = (sorted({key[i] for key in losses}) for i in (0, 1))
+    return np.log([[losses[epoch, seed] for seed in seeds] for epoch in epochs])
 
 
 def interval(runs: np.ndarray) -> Interval:
-    """Where one more run is expected, from the runs along the last axis."""
+    """Return the bounds between which one more run is expected, from runs along the last axis."""
     n = runs.shape[-1]
     middle = runs.mean(axis=-1)
-    margin = STUDENT[n - 1] * runs.std(axis=-1, ddof=1) * math.sqrt(1 + 1 / n)
+    margin = t_quantile(0.9995, n - 1) * runs.std(axis=-1, ddof=1) * math.sqrt(1 + 1 / n)
     return middle - margin, middle + margin
 
 
-def outside_of(expected: Interval, found: np.ndarray) -> Interval:
-    """Which lie below, and which above."""
+def outside_of(expected: Interval, runs: np.ndarray) -> Interval:
+    """Return which runs are below, and which are above."""
     low, high = expected
-    return found < low, found > high
+    return runs < low, runs > high
 
 
 def skewness_of(runs: np.ndarray) -> float:
-    """Adjusted for the number of runs."""
+    """Return the skewness, adjusted for the number of runs."""
     n = len(runs)
     deviations = runs - runs.mean()
     biased = (deviations**3).mean() / (deviations**2).mean() ** 1.5

@@ -1,12 +1,11 @@
 """How do time and memory of reading, training and scoring grow with the text?
 
-Makes texts of 10^6 to 10^9 characters in a temporary directory, which takes 2 bytes of disk a
-character. Of each, in processes of their own: seconds to read it at the first start and at the
-second, seconds to the end of the first minibatch, a hundred minibatches more, and the evaluation
-of a part of 10^5 characters; and the most memory that was in use beyond files in the page cache,
-which the system can take back at any time (``RssAnon`` in ``/proc/self/status``, looked at every
-10 milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``; with several ranks,
-``large_texts_ranks``, with the most memory of any of them.
+Writes texts of 10^6 to 10^9 characters to a temporary directory, which takes 2 bytes of disk per
+character. For each text, new processes measure the seconds to read it at the first start and at the
+second, to train the first minibatch and a hundred more, and to score 10^5 characters. They also
+measure the peak memory without the page cache (``RssAnon`` in ``/proc/self/status``, read every 10
+milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``; with several ranks,
+``large_texts_ranks``, with the peak memory of the largest rank.
 
     python benchmarks/large_texts.py
     python benchmarks/large_texts.py --lengths 1000000000 --rounds 1 --ranks 2
@@ -47,7 +46,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "text"
             _write_text(path, length)
-            time.sleep(3)  # a file that was changed just now would be read again at the next start
+            time.sleep(3)  # files that were changed just now are read again at the next start
             for round_ in range(arguments.rounds):
                 variables = {"XDG_CACHE_HOME": str(Path(directory) / "cache")}
                 for start in STARTS:
@@ -67,7 +66,7 @@ def main() -> None:
 
 
 def _write_text(path: Path, length: int) -> None:
-    """Write words at random, of a book's lengths, and a few characters outside ASCII."""
+    """Write random words, as long as those of a book, and a few characters outside ASCII."""
     draw = random.Random(0)
     words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(1, 9))) for _ in range(999)]
     lines = [" ".join(draw.choices(words, k=12)) + ".\n" for _ in range(9999)]
@@ -83,7 +82,7 @@ def _settings(path: str) -> TrainSettings:
 
 
 def one_start(path: str, out: str) -> Optional[dict]:
-    begun, times = [], []
+    start, times = [], []
     started = time.perf_counter()
 
     def seconds() -> float:
@@ -93,7 +92,7 @@ def one_start(path: str, out: str) -> Optional[dict]:
         runs.train(
             _settings(path),
             Path(out),
-            on_start=lambda *given: begun.extend([seconds(), memory.peak]),
+            on_start=lambda *given: start.extend([seconds(), memory.peak]),
             on_minibatch=lambda progress: times.append(seconds()),
             should_stop=lambda: len(times) > MINIBATCHES,
         )
@@ -104,9 +103,9 @@ def one_start(path: str, out: str) -> Optional[dict]:
             scored = evaluate(run.model, part, run.ctx, ranks=ranks).num_chars
             scoring = seconds() - loaded
             peaks = ranks.allgather(memory.peak)
-        if ranks.rank > 0:  # what was noted from the start on, the first rank has
+        if ranks.rank > 0:  # rank 0 reports
             return None
-        reading, reading_peak = begun
+        reading, reading_peak = start
     return {
         "reading_seconds": round(reading, 4),
         "reading_mib": round(reading_peak),
@@ -119,20 +118,20 @@ def one_start(path: str, out: str) -> Optional[dict]:
 
 
 class _Memory:
-    """The most memory of this process that is not a file's, in MiB, as long as it is looked at."""
+    """A context that measures this process's peak memory without files, in MiB."""
 
     def __enter__(self):
         self.peak = 0.0
         self._ended = threading.Event()
-        self._watching = threading.Thread(target=self._watch)
-        self._watching.start()
+        self._thread = threading.Thread(target=self._measure)
+        self._thread.start()
         return self
 
     def __exit__(self, *error):
         self._ended.set()
-        self._watching.join()
+        self._thread.join()
 
-    def _watch(self):
+    def _measure(self):
         while not self._ended.wait(0.01):
             status = Path("/proc/self/status").read_text()
             kib = int(status.partition("RssAnon:")[2].split()[0])

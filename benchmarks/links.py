@@ -1,16 +1,14 @@
 """How long do two machines take to sum gradients, by the link between them, and N machines?
 
-Two hosts are made of network namespaces of this machine, with a link between
-them that is slowed down; on each is a process of one thread. From the times, and
-from those of minibatches in ``results/ranks.csv``, follows how much faster N
-machines would be. Writes ``results/ranks_links.csv``, ``results/ranks_model.csv``,
-each with ``.json``, and ``results/ranks_model.svg``.
+Two network namespaces of this machine serve as hosts, with a slowed-down link between them and one
+process of one thread on each. These times and those of minibatches in ``results/ranks.csv`` predict
+how much faster N machines would be. Writes ``results/ranks_links.csv`` and
+``results/ranks_model.csv``, each with ``.json``, and ``results/ranks_model.svg``.
 
     python benchmarks/links.py
 
-It needs the extra ``mpi``, Linux, and the rights of root, with which it makes
-the namespaces; at the end it removes them. For the time it runs, their names are
-in ``/etc/hosts``.
+Needs the extra ``mpi``, Linux, and root for the namespaces, which are removed at the end. While it
+runs, their names are in ``/etc/hosts``.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ from d2l_deeprnn.evidence.records import column, read_rows, select
 HOSTS = {"d2l-first": "10.213.0.1", "d2l-second": "10.213.0.2"}
 GIGABITS = (1, 10)
 NETWORKS = {0.85: 256, 13: 1024}  # million parameters -> hidden units
-MOST = 256  # machines, and rows of all of them
+MOST = 256  # largest number of machines, and rows of all machines together
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RANKS = str(Path(__file__).parent / "ranks.py")
-# What `ssh HOST COMMAND` would do.
+# Does in a namespace what `ssh HOST COMMAND` would do
 SHELL = """\
 #!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
@@ -50,7 +48,7 @@ def run(*words):
 
 @contextlib.contextmanager
 def two_hosts():
-    """Make two hosts with a link; gives the words that start a process on each."""
+    """Make two hosts; yield the ends of their link, and a command that starts processes on them."""
     hosts = Path("/etc/hosts")
     before = hosts.read_text()
     links = list(zip(HOSTS, ("d2l0", "d2l1")))
@@ -71,7 +69,7 @@ def two_hosts():
             lines = [f"{address} {host}\n" for host, address in HOSTS.items()]
             hosts.write_text(before + "".join(lines))
             launcher = ["-launcher", "rsh", "-launcher-exec", str(shell), "-hosts", ",".join(HOSTS)]
-            # By TCP: they would notice that they share a kernel, and memory.
+            # TCP, as they would otherwise use shared memory.
             launcher += ["-genv", "UCX_TLS", "tcp,self", "-n", "2"]
             yield links, ("ip", "netns", "exec", first, MPIEXEC, *launcher)
         finally:
@@ -87,7 +85,7 @@ def slow_down(links, gigabits):
 
 
 def measure(rounds):
-    """Times of sums and, for some networks, of minibatches of 32 rows, 16 on each host."""
+    """Measure sums and, for some networks, minibatches of 32 rows, 16 on each host."""
     work = [("sum", millions) for millions in MILLIONS]
     work += [("minibatch", millions) for millions in NETWORKS]
     rows = []
@@ -110,15 +108,15 @@ def measure(rounds):
 
 
 def model(links, alone):
-    """How many times as fast N machines of one thread are as one, as far as the link decides.
+    """Predict how many times as fast N machines of one thread are as one machine.
 
-    A minibatch takes a time that does not depend on its rows, and one that grows with them: both
-    from what one thread took for 16 and 32 rows. A sum over N machines sends each gradient
-    2 (N - 1) / N times, so that it takes at most twice the time that two machines need. Waiting
-    for the slowest machine, and the latency of the link, are not in it.
+    The time of a minibatch has a fixed part and a part in proportion to its rows, which follow from
+    the times of one thread for 16 and 32 rows. A sum over N machines sends each gradient
+    2 (N - 1) / N times, so it takes at most twice as long as with two machines. The model leaves
+    out the latency of the link and waiting for the slowest machine.
 
     Args:
-        links: rows that ``measure`` gave.
+        links: rows of ``measure``.
         alone: rows of ``results/ranks.csv``.
     """
     rows = []
@@ -135,31 +133,24 @@ def model(links, alone):
             for machines in (2**power for power in range(MOST.bit_length())):
                 to_sum = two * 2 * (machines - 1) / machines
                 of_all = base + each * MOST
-                rows.append(
-                    {
-                        "num_hiddens": num_hiddens,
-                        "gigabits": gigabits,
-                        "machines": machines,
-                        "rows_of_each_fixed": round(machines * whole / (whole + to_sum), 3),
-                        "rows_of_all_fixed": round(
-                            of_all / (base + each * MOST / machines + to_sum), 3
-                        ),
-                        # Where it can be measured: what two machines take for 16 rows each.
-                        **(
-                            {
-                                "predicted_milliseconds": round(half + two, 3),
-                                "measured_milliseconds": _median(links, what="minibatch", **where),
-                            }
-                            if machines == 2
-                            else {}
-                        ),
-                    }
-                )
+                row = {
+                    "num_hiddens": num_hiddens,
+                    "gigabits": gigabits,
+                    "machines": machines,
+                    "rows_of_each_fixed": round(machines * whole / (whole + to_sum), 3),
+                    "rows_of_all_fixed": round(
+                        of_all / (base + each * MOST / machines + to_sum), 3
+                    ),
+                }
+                if machines == 2:  # which was also measured, with 16 rows on each
+                    row["predicted_milliseconds"] = round(half + two, 3)
+                    row["measured_milliseconds"] = _median(links, what="minibatch", **where)
+                rows.append(row)
     return rows
 
 
 def figure(rows):
-    """Draw rows, those just computed or those of ``ranks_model.csv``."""
+    """Plot rows that were computed or read from ``ranks_model.csv``."""
     titles = {
         "rows_of_each_fixed": "32 rows on each machine",
         "rows_of_all_fixed": f"{MOST} rows on all machines",

@@ -1,8 +1,7 @@
 """Does the memory of a training grow with the number of minibatches?
 
-Trains a small network for 5,000 minibatches and writes its resident memory
-now and then to ``results/memory.csv``, with command, versions and machine in
-``results/memory.json``. Linux only: it reads ``/proc/self/statm``.
+Trains a small network for 5,000 minibatches, and writes its resident memory at regular intervals to
+``results/memory.csv`` and ``.json``. Linux only: it reads ``/proc/self/statm``.
 
     python benchmarks/memory.py
 """

@@ -1,6 +1,6 @@
-"""The library of 2019, ``d2l`` 0.9.1, as published, with what lets it be imported and used today.
+"""The library of 2019, ``d2l`` 0.9.1, as published, with the repairs that it needs today.
 
-Tests, benchmarks and the notebook of the control take it from here; nothing else repairs it.
+Tests, benchmarks and the control's notebook import it from here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ OLD_NUMPY = Path(__file__).resolve().parents[1] / "d2l_deeprnn" / "_mxnet" / "ol
 
 
 def repair() -> None:
-    """Let ``mxnet`` 1.9.1 and ``d2l`` 0.9.1 be imported, and change nothing else."""
+    """Make it possible to import ``mxnet`` 1.9.1 and ``d2l`` 0.9.1, and change nothing else."""
     import numpy
     from IPython import display
 
-    # Loaded by itself, since importing the package changes the environment too.
+    # Not imported: importing the package would change the environment, too.
     vars(numpy).update(runpy.run_path(str(OLD_NUMPY))["missing"]())
-    display.set_matplotlib_formats = lambda *formats, **settings: None  # and d2l for IPython's
+    display.set_matplotlib_formats = lambda *formats, **settings: None  # gone from IPython
 
 
 def load() -> Tuple[ModuleType, ModuleType]:
-    """Import the library, and its module ``d2l.train``, which the function ``d2l.train`` hides."""
+    """Return the library, and its module ``d2l.train``, which the function ``d2l.train`` hides."""
     repair()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,10 +38,10 @@ def load() -> Tuple[ModuleType, ModuleType]:
 
 
 def enter_notebook_directory(data: Path) -> None:
-    """Change to a new directory from which the library finds its text, ``../data``.
+    """Change to a temporary directory from which the library finds its text, ``../data``.
 
     Args:
-        data: the directory of ``timemachine.txt``.
+        data: directory of ``timemachine.txt``.
     """
     place = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, place, ignore_errors=True)

@@ -1,19 +1,19 @@
-"""How much longer does a model of one's own take than the chapter's? Training and decoding.
+"""How much longer does a user's own model take than the chapter's? Training and decoding.
 
-Only the chapter's own model takes the fast path. The model of one's own is the chapter's as a
-subclass that changes nothing, so both compute the same; the library of 2019 (``d2l`` 0.9.1, all
-threads) trains and decodes that one too. Writes ``results/own_models.csv`` and ``.json``.
+Only the chapter's own model takes the fast path. The user's model here is a subclass that changes
+nothing, so both compute the same. The library of 2019 (``d2l`` 0.9.1, all threads) trains and
+decodes it, too. Writes ``results/own_models.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/own_models.py
 
-It needs the extra ``test``. Seconds are those of 120 minibatches, or of 500 characters.
+Needs the extra ``test``. Seconds are for 120 minibatches, or for 500 characters.
 """
 
 from __future__ import annotations
 
 import minibatch
 import original
-from generation import ALPHABET, HIDDENS, LAYERS, NUM_CHARS
+from generation import NUM_CHARS, random_model
 from turns import Contest, as_installed
 
 from d2l_deeprnn._mxnet.repairs import available_cores
@@ -26,11 +26,8 @@ def _train(library, train, model_class):
 
 def _decode(library, predict, model_class):
     import mxnet as mx
-    from mxnet.gluon import rnn
 
-    model = model_class(library)(rnn.LSTM(HIDDENS, LAYERS), len(ALPHABET) + 1)
-    model.initialize(mx.init.Normal(0.3))
-    vocab = library.Vocab(list(ALPHABET))
+    model, vocab = random_model(library, model_class(library))
     return lambda round_: predict("a", NUM_CHARS, model, vocab, mx.cpu()) and ["decoding"]
 
 

@@ -21,9 +21,16 @@ def train(
     dropout: float = 0.0,
     adam: bool = False,
 ) -> None:
-    """Train the chapter's network by the chapter's recipe; tell each epoch's perplexity.
+    """Train the chapter's network with the chapter's settings.
 
-    With another width, dropout on each layer's output, or Adam, if asked for.
+    Args:
+        corpus_indices: token indices of the text.
+        vocab_size: number of tokens.
+        num_epochs: number of epochs.
+        on_epoch: called with the number and the perplexity of each epoch.
+        num_hiddens: width.
+        dropout: dropout after each layer.
+        adam: use Adam instead of SGD.
     """
     text = torch.as_tensor(corpus_indices)
     steps, batch_size = CHAPTER.num_steps, CHAPTER.batch_size
@@ -32,7 +39,7 @@ def train(
     dense = torch.nn.Linear(num_hiddens, vocab_size)
     params = [*lstm.parameters(), *dense.parameters()]
     for name, param in [*lstm.named_parameters(), *dense.named_parameters()]:
-        if "bias" in name:  # as Gluon does
+        if "bias" in name:  # as in Gluon
             torch.nn.init.zeros_(param)
         else:
             torch.nn.init.normal_(param, std=0.01)

@@ -1,24 +1,24 @@
-"""Several processes that train together on this machine, beside one with several threads.
+"""How long do two ranks take on this machine, beside one process with two threads?
 
-Minibatches of two layers of 256, 512 and 1024 hidden units, of 32 and 64 rows,
-with one process of two threads and with two of one thread, by themselves and
-beside two busy processes; two processes that have half of the rows each and
-know nothing of each other, which is the least that two ranks can take; and how
-long it takes to sum the gradients. Writes ``results/ranks.csv``,
-``results/ranks_apart.csv`` and ``results/ranks_sum.csv``, each with ``.json``.
+Writes three files, each with ``.json``:
+
+- ``results/ranks.csv``: minibatches of two layers of 256, 512 and 1024 hidden units and of 32 and
+  64 rows, with one process of two threads and with two ranks of one thread, alone and beside two
+  busy processes;
+- ``results/ranks_apart.csv``: the same with two independent processes with half of the rows each,
+  which is the lower bound for two ranks;
+- ``results/ranks_sum.csv``: sums of gradients.
 
     python benchmarks/ranks.py
     python benchmarks/ranks.py --only ranks_apart
 
-It needs the extra ``mpi``. The text is random: that decides what is learnt,
-and not how long it takes.
+Needs the extra ``mpi``. The text is random.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import functools
-import random
 import statistics
 import subprocess
 import sys
@@ -26,12 +26,13 @@ import time
 from pathlib import Path
 
 import busy
-from turns import in_a_process, parser, write
+from turns import in_a_process, parser, random_text, write
 
-VOCAB_SIZE = 44
-# A number of ranks, and how many threads each has; None for no mpiexec.
+from d2l_deeprnn.chapter.book import VOCAB_SIZE
+
+# Number of ranks, or None without mpiexec, and of threads of each
 ALONE, ONE, TWO, ONE_THREAD = (None, 2), (1, 2), (2, 1), (None, 1)
-# Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches.
+# Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches
 CONTESTANTS = [
     *((how, 256, 32, 0, 32) for how in (ALONE, ONE, TWO)),
     *((how, 256, 64, 0, 32) for how in (ALONE, TWO)),
@@ -41,17 +42,17 @@ CONTESTANTS = [
     *((how, 512, 32, 2, 16) for how in (ALONE, TWO)),
     *((ONE_THREAD, num_hiddens, n, 0, 8) for num_hiddens in (256, 1024) for n in (16, 32)),
 ]
-APART = "apart"  # in place of ranks and threads: two processes, a thread each, without MPI
+APART = "apart"  # instead of ranks and threads: two processes of one thread, without MPI
 LEAST = [
     *((how, 256, 64, 0, 48) for how in (ALONE, TWO, APART)),
     *((how, 512, 32, 0, 24) for how in (ALONE, TWO, APART)),
 ]
-MILLIONS = (0.85, 3.3, 13, 52)  # of parameters: of 256, 512, 1024 and 2048 hidden units
+MILLIONS = (0.85, 3.3, 13, 52)  # parameters of 256, 512, 1024 and 2048 hidden units
 MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
 
 
 def seconds(num_hiddens, batch_size, busy_processes, minibatches):
-    """Be one of the processes: seconds of some minibatches, after some to warm up."""
+    """Return the seconds of a minibatch on rank 0, after some minibatches to warm up."""
     import numpy as np
 
     from d2l_deeprnn.training.learner import Learner, new_model
@@ -65,8 +66,7 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
         def on_minibatch(self, trainer, progress):
             self.minibatches += 1
 
-    random.seed(0)
-    text = np.array([random.randrange(VOCAB_SIZE) for _ in range(35 * batch_size * 9)])
+    text = np.array(random_text(35 * batch_size * 9))
     settings = TrainSettings(
         corpus=("random",), num_hiddens=num_hiddens, batch_size=batch_size, num_epochs=10**6,
         optimizer="adam", lr=0.001,
@@ -94,7 +94,7 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
 
 
 def seconds_to_sum(millions):
-    """Be one of the processes: the median time of a sum of so many million numbers."""
+    """Return the median seconds of a sum of so many million numbers on rank 0."""
     from d2l_deeprnn._mxnet import nd
     from d2l_deeprnn.training.ranks import distributed
 
@@ -110,7 +110,7 @@ def seconds_to_sum(millions):
 
 
 def seconds_apart(num_hiddens, batch_size, *work):
-    """The mean time of two processes side by side, with half of the rows each."""
+    """Return the mean time of two processes side by side, with half of the rows each."""
     arguments = (num_hiddens, batch_size // 2, *work)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         started = [pool.submit(measure, ONE_THREAD, "seconds", *arguments) for _ in range(2)]
@@ -118,7 +118,7 @@ def seconds_apart(num_hiddens, batch_size, *work):
 
 
 def measure(how, function, *arguments):
-    """Start the processes; gives what the first returns."""
+    """Start the processes; return the result of rank 0."""
     ranks, threads = how
     launcher = () if ranks is None else (MPIEXEC, "-n", str(ranks))
     variables = {"OMP_NUM_THREADS": str(threads)}
@@ -126,7 +126,7 @@ def measure(how, function, *arguments):
 
 
 def minibatches(contestants, round_):
-    """A row for each of some contestants."""
+    """Return one row for each of some contestants."""
     rows = []
     for how, *work in contestants:
         num_hiddens, batch_size, busy_processes, _ = work
@@ -149,7 +149,7 @@ def minibatches(contestants, round_):
 
 
 def sums(round_):
-    """A row for each number of parameters."""
+    """Return one row for each number of parameters."""
     rows = []
     for millions in MILLIONS:
         took = round(1000 * measure(TWO, "seconds_to_sum", millions), 3)
@@ -157,7 +157,7 @@ def sums(round_):
     return rows
 
 
-# Name of the file -> what gives a round of its rows, and what was measured.
+# Name of the file -> function that returns the rows of a round, and settings
 MEASURED = {
     "ranks": (functools.partial(minibatches, CONTESTANTS), {"vocab_size": VOCAB_SIZE}),
     "ranks_apart": (functools.partial(minibatches, LEAST), {"vocab_size": VOCAB_SIZE}),
@@ -172,11 +172,13 @@ def main():
     arguments = options.parse_args()
     rows = {name: [] for name in MEASURED if arguments.only in (None, name)}
     for round_ in range(arguments.rounds):
-        for name, found in rows.items():
-            found += MEASURED[name][0](round_)
+        for name in rows:
+            measure_round, _ = MEASURED[name]
+            rows[name] += measure_round(round_)
         print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-    for name, found in rows.items():
-        write(arguments, found, name=name, packages=["mpi4py"], settings=MEASURED[name][1])
+    for name in rows:
+        _, settings = MEASURED[name]
+        write(arguments, rows[name], name=name, packages=["mpi4py"], settings=settings)
 
 
 if __name__ == "__main__":

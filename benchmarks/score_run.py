@@ -1,8 +1,8 @@
-"""Score the held-out text of a finished run exactly, beside an n-gram model.
+"""Score the held-out text of a finished run, and compare with an n-gram model.
 
-Writes ``evaluation.json`` into the run's directory: the loss of its best
-checkpoint with 32 rows side by side and with one, which reads the text in one
-go, and the loss of the n-gram model of the order that suits that text best.
+Writes ``evaluation.json`` into the run's directory: the loss of the best checkpoint with 32 rows
+side by side and with one row, which is exact, and the loss of the n-gram model whose order is best
+for this text.
 
     d2l-deeprnn train --corpus tinyshakespeare ... --out DIR
     python benchmarks/score_run.py DIR

@@ -1,18 +1,15 @@
-"""Does the chapter's network, written from scratch, learn the book's text as Gluon's does?
+"""Does the chapter's network, written from scratch, learn the book's text like Gluon's?
 
-Trains the two-layer LSTM with the chapter's settings, each time from the same
-initial parameters and with the same minibatches:
+Trains the two-layer LSTM with the chapter's settings, from the same initial parameters and with the
+same minibatches:
 
 - ``gluon``: the chapter's own, a fused ``rnn.LSTM`` in an ``RNNModel``
-- ``scratch``: ``deep_lstm``, with one bias for each gate, as in the book
-- ``scratch_two_biases``: ``deep_lstm`` with Gluon's two biases, which follows
-  Gluon's training step by step, until rounding has grown
+- ``scratch``: ``deep_lstm`` with one bias for each gate, as in the book
+- ``scratch_two_biases``: ``deep_lstm`` with Gluon's two biases, which follows Gluon's training step
+  by step until rounding errors have grown
 
-and writes, under ``results/``:
-
-- ``scratch_chapter.csv``: perplexity and seconds of every epoch
-- ``scratch_chapter.json``: the command, settings, versions and machine, the
-  last perplexities, the seconds, and the predictions
+Writes perplexity and seconds of every epoch to ``results/scratch_chapter.csv``, and the last
+perplexities and predictions to ``.json``.
 
     python benchmarks/scratch_chapter.py --networks gluon scratch
     python benchmarks/scratch_chapter.py --networks scratch_two_biases --out results/two_biases
@@ -53,14 +50,14 @@ def main() -> None:
 
 
 def train(name, settings, text, seed):
-    """Train one of the networks; the seed gives all the same start and minibatches."""
+    """Train one of the networks, all from the same start and with the same minibatches."""
     corpus_indices, vocab = text
     ctx = d2l.try_gpu()
     d2l.set_seed(seed)
     layer = gluon.rnn.LSTM(settings.num_hiddens, settings.num_layers)
     model = d2l.RNNModel(layer, len(vocab))
     model.initialize(init.Normal(0.01), ctx=ctx)
-    model(nd.zeros((1, 1), ctx=ctx), model.begin_state(1, ctx=ctx))  # learns its shapes
+    model(nd.zeros((1, 1), ctx=ctx), model.begin_state(1, ctx=ctx))  # sets the shapes
 
     before = [settings.num_hiddens, corpus_indices, vocab, ctx]
     after = [

@@ -1,21 +1,18 @@
-"""What figures do this package and the original library give, seed by seed?
+"""Which results do this package and the original library give, seed by seed?
 
-Trains the chapter on the book's text with this package and with ``d2l`` 0.9.1,
-on the same seeds, each training in a process of its own with one thread. Every
-training leaves a file ``results/seeds/LIBRARY-SEED.json``: the loss of each
-minibatch, the predictions, versions and machine. One that is there is not
-trained again, so an interrupted run goes on. ``results/chapter_seeds.csv`` (this
-package) and ``original_seeds.csv`` have the perplexities at the book's epochs,
-and the predictions; ``results/chapter_curves.csv`` has this package's at all
-epochs.
+Trains the chapter on the book's text with this package and with ``d2l`` 0.9.1, with the same seeds,
+each training in a new process with one thread. Every training writes the loss of each minibatch,
+the predictions, versions and machine to ``results/seeds/LIBRARY-SEED.json``. If that file exists,
+the training is skipped, so the script can be interrupted. ``results/chapter_seeds.csv`` (this
+package) and ``original_seeds.csv`` have the perplexities at the book's epochs and the predictions.
+``results/chapter_curves.csv`` has this package's perplexities at all epochs.
 
     python benchmarks/seeds.py
     python benchmarks/seeds.py --library ours --first 10 --seeds 20 --num-epochs 125
 
-The second command trains twenty more up to the book's first figure; they are
-not in the tables. The bands of ``d2l_deeprnn.chapter.book`` are derived from the first
-table. The script needs the extra ``test`` and the book's text in
-``$D2L_DEEPRNN_DATA``.
+The second command trains twenty more runs up to the book's first epoch, which are not in the
+tables. The bands in ``d2l_deeprnn.chapter.book`` are computed from the first table. Needs the extra
+``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
 """
 
 from __future__ import annotations
@@ -25,7 +22,6 @@ import importlib
 import io
 import json
 import os
-import random
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +30,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import original
 from tqdm import tqdm
-from turns import RESULTS, as_installed, in_a_process, parser, write
+from turns import RESULTS, as_installed, in_a_process, parser, set_seed, train_chapter, write
 
 from d2l_deeprnn.chapter.book import (
     CHAPTER,
@@ -60,12 +56,12 @@ def main() -> None:
     def train_and_keep(library: str, seed: int) -> None:
         path = folder / f"{library}-{seed}.json"
         if not path.exists():
-            # One thread: sums are then taken in the same order whatever the number of processors.
+            # With one thread, the order of sums does not depend on the number of processors.
             one = {"OMP_NUM_THREADS": "1"}
-            found = in_a_process(
+            training = in_a_process(
                 __file__, "record", library, seed, arguments.num_epochs, variables=one
             )
-            write_text(path, json.dumps(found) + "\n")
+            write_text(path, json.dumps(training) + "\n")
 
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         trainings = [
@@ -79,32 +75,32 @@ def main() -> None:
     ours, originals = (
         [t for t in trainings if t["library"] == library] for library in ("ours", "original")
     )
-    for found, rows, name in [
+    for runs, rows, name in [
         (ours, at_the_books_epochs(ours), "chapter_seeds"),
         (originals, at_the_books_epochs(originals), "original_seeds"),
         (ours, curves(ours), "chapter_curves"),
     ]:
-        # Not this process's: the trainings may have been made elsewhere, at another time.
-        made_with = {name: distinct(found, name) for name in ("versions", "machine")}
+        # The trainings may come from other machines or versions than this process's.
+        made_with = {name: distinct(runs, name) for name in ("versions", "machine")}
         write(arguments, rows, name=name, **made_with)
 
 
 def distinct(trainings: Sequence[Mapping[str, Any]], name: str) -> List[Any]:
-    """The values that a field has, each once."""
-    found: List[Any] = []
+    """Return each value of a field once."""
+    values: List[Any] = []
     for training in trainings:
-        found += [training[name]] if training[name] not in found else []
-    return found
+        values += [training[name]] if training[name] not in values else []
+    return values
 
 
 def load(out: Path = RESULTS) -> List[Dict[str, Any]]:
-    """All trainings that are there, in order of their seeds."""
-    found = [json.loads(path.read_text()) for path in (out / "seeds").glob("*.json")]
-    return sorted(found, key=lambda training: training["seed"])
+    """Read all trainings, in order of their seeds."""
+    trainings = [json.loads(path.read_text()) for path in (out / "seeds").glob("*.json")]
+    return sorted(trainings, key=lambda training: training["seed"])
 
 
 def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """The figures at the book's epochs of the trainings that reached all of them."""
+    """Return the results at the book's epochs of the trainings that reached all of them."""
     rows = []
     for training in trainings:
         if training["num_epochs"] < CHAPTER.num_epochs:
@@ -125,20 +121,20 @@ def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str
 
 
 def curves(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """The perplexity of every epoch of the trainings that reached the book's last."""
+    """Return the perplexity of every epoch of the trainings that reached the book's last."""
     rows = []
     for training in trainings:
         if training["num_epochs"] == CHAPTER.num_epochs:
             curve = perplexities_of_epochs(training["losses"])
             for epoch, perplexity in curve.items():
-                shown = {"perplexity": perplexity, "judged": comparable_perplexity(curve, epoch)}
-                shown = {name: f"{number:.6f}" for name, number in shown.items()}
-                rows.append({"seed": training["seed"], "epoch": epoch, **shown})
+                values = {"perplexity": perplexity, "judged": comparable_perplexity(curve, epoch)}
+                values = {name: f"{value:.6f}" for name, value in values.items()}
+                rows.append({"seed": training["seed"], "epoch": epoch, **values})
     return rows
 
 
 def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
-    """Train the chapter, and return all that there is to know of the training."""
+    """Train the chapter in this process, and return the training as it is stored."""
     prepare = {"ours": prepare_ours, "arrays": prepare_arrays, "original": prepare_original}
     train_with_seed = prepare[library]()
     losses = record_losses()
@@ -149,15 +145,15 @@ def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
 
     from d2l_deeprnn.evidence.provenance import machine, versions
 
-    found = versions()
+    used = versions()
     if library == "original":
-        del found["d2l_deeprnn"]
-        found["d2l"] = importlib.import_module("d2l").__version__
+        del used["d2l_deeprnn"]
+        used["d2l"] = importlib.import_module("d2l").__version__
     return {
         "library": library,
         "seed": seed,
         "num_epochs": num_epochs,
-        "versions": found,
+        "versions": used,
         "machine": machine(),
         "seconds": round(seconds, 1),
         "printed": re.findall(r"epoch (\d+), perplexity ([\d.]+)", printed.getvalue()),
@@ -168,7 +164,7 @@ def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
 
 
 def record_losses() -> List[Any]:
-    """A list that grows by the mean loss of each minibatch from now on."""
+    """Return a list to which the mean loss of each minibatch is added from now on."""
     from mxnet import nd
 
     losses = []
@@ -178,7 +174,7 @@ def record_losses() -> List[Any]:
         backward(loss, *args, **kwargs)
         losses.append(loss.asscalar())
 
-    # Both libraries call this once a minibatch.
+    # Both libraries call it once per minibatch.
     nd.NDArray.backward = go_backward_and_record
     return losses
 
@@ -209,28 +205,13 @@ def prepare_original() -> Callable[[int, int], None]:
 
 
 def train(library: Any, corpus_indices: Any, vocab: Any, seed: int, num_epochs: int) -> None:
-    """The chapter's cells."""
-    import mxnet as mx
-    import numpy as np
+    """Run the chapter's cells."""
     from mxnet.gluon import rnn
 
-    random.seed(seed)
-    np.random.seed(seed)
-    mx.random.seed(seed)
+    set_seed(seed)
     model = library.RNNModel(rnn.LSTM(CHAPTER.num_hiddens, CHAPTER.num_layers), len(vocab))
-    library.train_and_predict_rnn_gluon(
-        model,
-        CHAPTER.num_hiddens,
-        corpus_indices,
-        vocab,
-        mx.cpu(),
-        num_epochs,
-        CHAPTER.num_steps,
-        CHAPTER.lr,
-        CHAPTER.clipping_theta,
-        CHAPTER.batch_size,
-        CHAPTER.prefixes,
-    )
+    train = library.train_and_predict_rnn_gluon
+    train_chapter(train, model, corpus_indices, vocab, num_epochs, prefixes=CHAPTER.prefixes)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """How long until the network knows the chapter's text by heart: perplexity 1.05 or less?
 
-The chapter's recipe on ``d2l`` 0.9.1 as installed, on this package and on
-PyTorch, and the recipe that needed the fewest epochs in
-``notebooks/initialisation.ipynb``. In turn, a seed a round. Writes
-``results/time_to_perplexity.csv`` and ``.json``.
+Trains with the chapter's settings in ``d2l`` 0.9.1 as installed, in this package and in PyTorch,
+and with the fastest settings in ``notebooks/initialisation.ipynb``. Each round has another seed.
+Writes ``results/time_to_perplexity.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/time_to_perplexity.py
 
-It needs the extras ``test`` and ``bench``, the book's text in
-``$D2L_DEEPRNN_DATA``, and about five minutes a round.
+Needs the extras ``test`` and ``bench``, the book's text in ``$D2L_DEEPRNN_DATA``, and about five
+minutes per round.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import random
 import re
 
 import original
-from turns import Contest, as_installed
+from turns import Contest, as_installed, set_seed, train_chapter
 
 GOAL = 1.05
 MOST_EPOCHS = 500
 
 
 class _Reached(Exception):
-    """The goal is reached."""
+    """Ends a training that has reached the goal."""
 
 
 def _stop(epoch, perplexity):
@@ -33,14 +32,14 @@ def _stop(epoch, perplexity):
 
 
 def _until_reached(train):
-    """What is timed: one training, the round its seed, and what it came to."""
+    """Return the function that is timed: a training whose seed is the number of the round."""
 
     def work(seed):
         try:
             train(seed)
         except _Reached as reached:
             return [seed, *reached.args]
-        raise RuntimeError("the training ended and did not say how")
+        raise RuntimeError("the training ended before it reached the goal or the last epoch")
 
     return work
 
@@ -53,17 +52,8 @@ def _chapter():
     return book.CHAPTER, corpus_indices, vocab
 
 
-def _seed(seed):
-    import mxnet as mx
-    import numpy as np
-
-    random.seed(seed)
-    np.random.seed(seed)
-    mx.random.seed(seed)
-
-
 class _EveryEpoch(int):
-    """A number of epochs a quarter of which is one: the original then prints after each."""
+    """A number of epochs whose quarter is 1, so that the original prints after each."""
 
     def __floordiv__(self, other):
         return 1
@@ -73,7 +63,6 @@ def theirs():
     as_installed()
     d2l, module = original.load()
     chapter, corpus_indices, vocab = _chapter()
-    import mxnet as mx
     from mxnet.gluon import rnn
 
     def read(line):
@@ -83,46 +72,29 @@ def theirs():
     module.print = read
 
     def train(seed):
-        _seed(seed)
+        set_seed(seed)
         model = d2l.RNNModel(rnn.LSTM(chapter.num_hiddens, chapter.num_layers), len(vocab))
-        module.train_and_predict_rnn_gluon(
-            model,
-            chapter.num_hiddens,
-            corpus_indices,
-            vocab,
-            mx.cpu(),
-            _EveryEpoch(MOST_EPOCHS),
-            chapter.num_steps,
-            chapter.lr,
-            chapter.clipping_theta,
-            chapter.batch_size,
-            [],
-        )
+        epochs = _EveryEpoch(MOST_EPOCHS)
+        train_chapter(module.train_and_predict_rnn_gluon, model, corpus_indices, vocab, epochs)
 
     return _until_reached(train)
 
 
 def ours():
     import d2l_deeprnn as d2l
-    from d2l_deeprnn._mxnet import gluon, mx
+    from d2l_deeprnn._mxnet import gluon
 
     chapter, corpus_indices, vocab = _chapter()
 
     def train(seed):
-        _seed(seed)
+        set_seed(seed)
         model = d2l.RNNModel(gluon.rnn.LSTM(chapter.num_hiddens, chapter.num_layers), len(vocab))
-        d2l.train_and_predict_rnn_gluon(
+        train_chapter(
+            d2l.train_and_predict_rnn_gluon,
             model,
-            chapter.num_hiddens,
             corpus_indices,
             vocab,
-            mx.cpu(),
             MOST_EPOCHS,
-            chapter.num_steps,
-            chapter.lr,
-            chapter.clipping_theta,
-            chapter.batch_size,
-            [],
             on_epoch=lambda record: _stop(record.epoch, record.perplexity),
             log=lambda line: None,
         )
@@ -133,24 +105,23 @@ def ours():
 def pytorch():
     as_installed()
     import torch
-    from pytorch_chapter import train as train_chapter
+    from pytorch_chapter import train as train_pytorch
 
     _, corpus_indices, vocab = _chapter()
 
     def train(seed):
         random.seed(seed)
         torch.manual_seed(seed)
-        train_chapter(corpus_indices, len(vocab), MOST_EPOCHS, _stop)
+        train_pytorch(corpus_indices, len(vocab), MOST_EPOCHS, _stop)
 
     return _until_reached(train)
 
 
 def fast():
-    import math
-
     import numpy as np
 
     from d2l_deeprnn._mxnet import mx
+    from d2l_deeprnn._perplexity import perplexity
     from d2l_deeprnn.text.corpora import BOOK_TEXT
     from d2l_deeprnn.training.learner import Learner, new_model
     from d2l_deeprnn.training.settings import TrainSettings
@@ -177,7 +148,7 @@ def fast():
         learner = Learner(settings, model, np.array(corpus_indices), nothing, mx.cpu())
         while True:
             record = learner.train_epoch()
-            _stop(record.epoch, math.exp(record.train_loss))
+            _stop(record.epoch, perplexity(record.train_loss))
 
     return _until_reached(train)
 

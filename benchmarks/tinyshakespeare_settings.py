@@ -1,10 +1,8 @@
-"""What makes the difference on the tinyshakespeare text? One setting changed at a time.
+"""Which settings matter on the tinyshakespeare text? One setting changed at a time.
 
-Trains a smaller network than that of ``results/tinyshakespeare``, for fewer
-epochs, so that all of them take minutes, and writes, under ``results/``:
-
-- ``tinyshakespeare_settings.csv``: training and held-out loss after each epoch
-- ``tinyshakespeare_settings.json``: the command, settings, versions and machine
+Trains a smaller network than that of ``results/tinyshakespeare``, for fewer epochs, so that each
+takes minutes. Writes training and held-out loss of each epoch to
+``results/tinyshakespeare_settings.csv``, and ``.json``.
 
     D2L_DEEPRNN_DATA=DIR python benchmarks/tinyshakespeare_settings.py
 """
@@ -61,7 +59,7 @@ def main() -> None:
                 seconds = f"{record.seconds:.1f}"
                 rows.append({"setting": name, "epoch": record.epoch, **losses, "seconds": seconds})
         print(rows[-1], flush=True)
-        # After each, so that an interruption loses one only.
+        # After each training, so that an interruption loses only one.
         write(arguments, rows, base=as_dict(TrainSettings(**BASE)), changed=CHANGED, **both)
 
 

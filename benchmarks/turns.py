@@ -1,11 +1,10 @@
-"""What the benchmarks share: processes of their own, programs timed in turn, files of results.
+"""What the benchmarks share: separate processes, programs timed in turn, result files.
 
-In a ``Contest`` each contestant and round has a new process, one at work at a
-time. It prepares its work, and does it: once to warm up, and once for the
-record. So no contestant shares libraries or threads with another, a machine
-that grows slower or faster does so for all, and where a process's arrays happen
-to lie in memory, which is worth up to a fifth of the time, is drawn anew in
-each round.
+In a ``Contest``, each program has a new process in each round, and only one process works at a
+time. It prepares its work, does it once to warm up, and once more for the record. So no program
+shares libraries or threads with another, and a machine that becomes slower or faster does so for
+all. The place of a process's arrays in memory, which is worth up to a fifth of the time, changes
+with each round.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import argparse
 import importlib
 import json
 import os
+import random
 import resource
 import shlex
 import subprocess
@@ -24,16 +24,16 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-# As it is before anything changes it: importing d2l_deeprnn does, so it is imported where needed.
+# The environment before d2l_deeprnn changes it; so functions here import it only when called.
 ENVIRONMENT = dict(os.environ)
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The first line of a script's description, and the option that all scripts have."""
-    made = argparse.ArgumentParser(description=description.splitlines()[0])
-    made.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
-    return made
+    """Return a parser with the first line of a script's description, and the option ``--out``."""
+    options = argparse.ArgumentParser(description=description.splitlines()[0])
+    options.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
+    return options
 
 
 def write(
@@ -44,13 +44,13 @@ def write(
     packages: Sequence[str] = (),
     **made_with: Any,
 ) -> None:
-    """Write rows, and the command, versions and machine that they were made with.
+    """Write rows with the command, versions and machine that they were made with.
 
     Args:
-        arguments: of the script.
+        arguments: arguments of the script.
         rows: column -> value.
-        name: of the files in ``arguments.out``; that of the script if empty.
-        packages: whose versions count, beside those of this package.
+        name: name of the files in ``arguments.out``, if it is not the script's.
+        packages: other packages whose versions matter.
         made_with: what else belongs into the description.
     """
     from d2l_deeprnn.evidence.provenance import versions
@@ -61,7 +61,7 @@ def write(
 
 
 def command(arguments: argparse.Namespace) -> str:
-    """The script's command line with all its options, those by default too, except ``--out``."""
+    """Return the script's command line with all options but ``--out``, defaults included."""
     words = ["python", f"benchmarks/{Path(sys.argv[0]).name}"]
     for name, value in vars(arguments).items():
         if name != "out" and value is not None:
@@ -77,16 +77,16 @@ def in_a_process(
     variables: Optional[Mapping[str, str]] = None,
     launcher: Sequence[str] = (),
 ) -> Any:
-    """Call a function of a script in a new process, and return what it returns, by way of JSON.
+    """Call a function of a script in a new process, and return its result.
 
-    Of several processes that a launcher starts, the one counts whose function returns something.
+    If a launcher starts several processes, the result is of the one that returns something.
 
     Args:
-        script: its ``__file__``.
-        function: a name in the script, which may have dots.
-        arguments: what JSON can hold.
+        script: ``__file__`` of the script.
+        function: name of the function, which may have dots.
+        arguments: its arguments, which go through JSON, like the result.
         variables: environment variables to set.
-        launcher: words that start a program, ``mpiexec -n 2`` for instance.
+        launcher: words before the program, such as ``mpiexec -n 2``.
     """
     words = [*launcher, sys.executable, __file__, script, function, json.dumps(arguments)]
     environment = {**ENVIRONMENT, **(variables or {})}
@@ -94,40 +94,38 @@ def in_a_process(
     return json.loads(answer.stdout)
 
 
-def _answer(script: str, function: str, arguments: str) -> None:
-    """Be that process."""
+def _run_in_this_process(script: str, function: str, arguments: str) -> None:
+    """Run in the new process: call the function, and print its result."""
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no answer
+    os.dup2(2, 1)  # libraries print to standard error, so that only the result is on the pipe
     sys.path.insert(0, str(Path(script).parent))
-    found = attrgetter(function)(importlib.import_module(Path(script).stem))
-    answers = found(*json.loads(arguments))
-    if answers is not None:
-        print(json.dumps(answers), file=answer, flush=True)
+    called = attrgetter(function)(importlib.import_module(Path(script).stem))
+    result = called(*json.loads(arguments))
+    if result is not None:
+        print(json.dumps(result), file=answer, flush=True)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """Programs that are timed in turn. A script has one, under the name ``CONTEST``.
+    """Programs that are timed in turn. A script has one, with the name ``CONTEST``.
 
     Attributes:
-        script: its ``__file__``.
-        contestants: for each its function, which prepares and returns what is
-            to be timed; that one takes the number of the round, from 0 on, and
-            may return figures, a value for each of ``columns``.
-        columns: names of these figures.
-        xlabel: of the picture.
-        shown: what the picture shows of a row, which has round, contestant,
-            seconds, peak_memory_mib and ``columns``.
-        panel: the part of the picture that a row belongs to.
-        label: its name there.
+        script: ``__file__`` of the script.
+        contestants: name -> function that prepares the work and returns a function to time. The
+            latter gets the number of the round, from 0 on, and may return values for ``columns``.
+        columns: names of these values.
+        xlabel: label of the plot.
+        shown: returns the value that the plot shows for a row with round, contestant, seconds,
+            peak_memory_mib and ``columns``.
+        panel: returns the title of the row's part of the plot.
+        label: returns the row's name there.
         variables: environment variables of some contestants.
-        settings: what was measured, for the JSON file.
-        packages: whose versions count, beside those of this package.
-        rounds: how often, by default.
+        settings: settings for the JSON file.
+        packages: other packages whose versions matter.
+        rounds: default number of rounds.
         warm_up: whether each process does its work once before it is timed.
-        whole_process: whether what is timed is all of the process, from the
-            start of Python on; a round before the first one then fills the
-            caches.
+        whole_process: whether to time the whole process, from the start of Python. The caches are
+            then filled by a round that does not count.
     """
 
     script: str
@@ -162,30 +160,30 @@ class Contest:
         save_figure(self.figure(rows), arguments.out / f"{Path(self.script).stem}.svg")
 
     def work(self, name: str, round_: int) -> List[Any]:
-        """Be a contestant: seconds, peak memory in MiB, and its figures."""
+        """Run a contestant in its process: return seconds, peak memory in MiB, and its values."""
         timed = self.contestants[name]()
         if self.warm_up and not self.whole_process:
             timed(round_)
         started = time.perf_counter()
-        figures = timed(round_)
+        values = timed(round_)
         seconds = time.perf_counter() - started
-        # KiB on Linux, bytes on macOS
+        # ru_maxrss is in KiB on Linux, in bytes on macOS.
         scale = 2**20 if sys.platform == "darwin" else 2**10
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
-        return [seconds, memory, *(figures or ())]
+        return [seconds, memory, *(values or ())]
 
     def _measure(self, name: str, round_: int) -> Dict[str, Any]:
         started = time.perf_counter()
-        seconds, memory, *figures = in_a_process(
+        seconds, memory, *values = in_a_process(
             self.script, "CONTEST.work", name, round_, variables=self.variables.get(name)
         )
         if self.whole_process:
             seconds = time.perf_counter() - started
         row = {"round": round_, "contestant": name, "seconds": round(seconds, 5)}
-        return {**row, "peak_memory_mib": round(memory), **dict(zip(self.columns, figures))}
+        return {**row, "peak_memory_mib": round(memory), **dict(zip(self.columns, values))}
 
     def figure(self, rows: Sequence[Mapping[str, Any]]) -> Any:
-        """Draw rows, those just measured or those of the CSV file."""
+        """Plot rows that were measured or read from the CSV file."""
         from d2l_deeprnn.evidence.figures import points_figure
 
         panels: Dict[str, Dict[str, List[float]]] = {}
@@ -197,20 +195,18 @@ class Contest:
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print medians, and the ratio of each contestant to the first, round by round."""
-    from d2l_deeprnn.evidence.records import spread
+    from d2l_deeprnn.evidence.records import column, group_by, spread
 
-    seconds: Dict[str, List[float]] = {}
-    for row in rows:
-        seconds.setdefault(row["contestant"], []).append(row["seconds"])
-    for name, values in seconds.items():
-        print(f"{name}: median {spread(values, 4)} s")
-    (first, its), *others = seconds.items()
-    for name, values in others:
-        print(f"{name} / {first}: median {spread([b / a for a, b in zip(its, values)])}")
+    groups = group_by(rows, "contestant").items()
+    (first, baseline), *others = ((name, column(group, "seconds")) for name, group in groups)
+    print(f"{first}: median {spread(baseline, 4)} s")
+    for name, seconds in others:
+        ratios = spread([b / a for a, b in zip(baseline, seconds)])
+        print(f"{name}: median {spread(seconds, 4)} s, {ratios} times {first}")
 
 
 def as_installed() -> None:
-    """Undo, before a library starts, what importing ``d2l_deeprnn`` sets."""
+    """Undo what importing ``d2l_deeprnn`` has set, before another library starts."""
     from d2l_deeprnn._mxnet import repairs
 
     for name in repairs.VARIABLES:
@@ -218,5 +214,67 @@ def as_installed() -> None:
             os.environ.pop(name, None)
 
 
+def set_seed(seed: int) -> None:
+    """Seed all random generators that either library uses."""
+    import mxnet as mx
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
+
+
+def random_text(length: int) -> List[int]:
+    """Return random token indices. Training on them takes as long as on a real text."""
+    from d2l_deeprnn.chapter.book import VOCAB_SIZE
+
+    random.seed(0)
+    return [random.randrange(VOCAB_SIZE) for _ in range(length)]
+
+
+def train_chapter(
+    train: Callable[..., Any],
+    model: Any,
+    corpus_indices: Sequence[int],
+    vocab: Any,
+    num_epochs: int,
+    *,
+    settings: Any = None,
+    prefixes: Sequence[str] = (),
+    **options: Any,
+) -> Any:
+    """Call a library's ``train_and_predict_rnn_gluon``.
+
+    Args:
+        train: the function.
+        model: a model of that library.
+        corpus_indices: token indices of the text.
+        vocab: its vocabulary.
+        num_epochs: number of epochs.
+        settings: the other settings, if they are not the chapter's.
+        prefixes: beginnings of predictions.
+        options: keyword arguments of the function.
+    """
+    import mxnet as mx
+
+    from d2l_deeprnn.chapter.book import CHAPTER
+
+    chapter = settings or CHAPTER
+    return train(
+        model,
+        chapter.num_hiddens,
+        corpus_indices,
+        vocab,
+        mx.cpu(),
+        num_epochs,
+        chapter.num_steps,
+        chapter.lr,
+        chapter.clipping_theta,
+        chapter.batch_size,
+        prefixes,
+        **options,
+    )
+
+
 if __name__ == "__main__":
-    _answer(*sys.argv[1:])
+    _run_in_this_process(*sys.argv[1:])

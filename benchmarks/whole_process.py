@@ -1,12 +1,12 @@
 """How long do 20 epochs of the chapter take as a whole process, and how much memory?
 
-Runs the chapter's cells in turn on ``d2l`` 0.9.1 as installed, with the repairs
-that let it be imported today, and on this package, each from the start of
-Python to its end. Writes ``results/whole_process.csv``, ``.json`` and ``.svg``.
+Runs the chapter's cells with ``d2l`` 0.9.1 as installed, with the repairs that it needs today, and
+with this package, from the start of Python to its end. Writes ``results/whole_process.csv``,
+``.json`` and ``.svg``.
 
     python benchmarks/whole_process.py
 
-It needs the extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
+Needs the extra ``test`` and the book's text in ``$D2L_DEEPRNN_DATA``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ours():
 
 
 def cells(d2l):
-    """The chapter's cells, on either library; what they come to is the last perplexity."""
+    """Prepare the chapter's cells with either library; they return the last perplexity."""
     import mxnet as mx
     from mxnet.gluon import rnn
 

@@ -1,37 +1,25 @@
 """How long does a minibatch of ``train`` take, by width, beside PyTorch?
 
-Two layers and 32 rows, as in the chapter, with Adam and dropout. This
-package's ``Learner``, which ``d2l-deeprnn train`` uses, and PyTorch as
-installed and with the same setting of the allocator, in turn. Writes
-``results/widths.csv``, ``.json`` and ``.svg``.
+Two layers and 32 rows, as in the chapter, with Adam and dropout. This package's ``Learner``, which
+``d2l-deeprnn train`` uses, is compared with PyTorch as installed and with the same setting of the
+allocator. Writes ``results/widths.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/widths.py
 
-It needs the extra ``bench``. The text is random: that decides what is learnt,
-and not how long it takes.
+Needs the extra ``bench``. The text is random.
 """
 
 from __future__ import annotations
 
 import functools
-import random
 
-from turns import Contest, as_installed
+from turns import Contest, as_installed, random_text
 
-from d2l_deeprnn.chapter.book import CHAPTER
+from d2l_deeprnn.chapter.book import CHAPTER, VOCAB_SIZE
 
-VOCAB_SIZE = 44
 DROPOUT = 0.5
-WIDTHS = (256, 512, 1024)
-
-
-def _text():
-    random.seed(0)
-    return [random.randrange(VOCAB_SIZE) for _ in range(CHAPTER.num_examples)]
-
-
-def _epochs(num_hiddens):
-    return 4 if num_hiddens <= 512 else 1
+EPOCHS = {256: 4, 512: 4, 1024: 1}  # hidden units -> epochs of 8 minibatches that are timed
+MINIBATCHES = {num_hiddens: 8 * epochs for num_hiddens, epochs in EPOCHS.items()}
 
 
 def ours(num_hiddens):
@@ -51,25 +39,25 @@ def ours(num_hiddens):
     )
     ctx = d2l.try_gpu()
     none = np.array([], dtype="int32")
-    model = new_model(settings, VOCAB_SIZE, ctx)
-    learner = Learner(settings, model, np.array(_text()), none, ctx)
+    text = np.array(random_text(CHAPTER.num_examples))
+    learner = Learner(settings, new_model(settings, VOCAB_SIZE, ctx), text, none, ctx)
 
-    def train(round_):
-        for _ in range(_epochs(num_hiddens)):
+    def work(round_):
+        for _ in range(EPOCHS[num_hiddens]):
             learner.train_epoch()
         return (num_hiddens,)
 
-    return train
+    return work
 
 
 def pytorch(num_hiddens):
     as_installed()
     from pytorch_chapter import train
 
-    text = _text()
+    text = random_text(CHAPTER.num_examples)
 
     def work(round_):
-        epochs = _epochs(num_hiddens)
+        epochs = EPOCHS[num_hiddens]
         train(text, VOCAB_SIZE, epochs, num_hiddens=num_hiddens, dropout=DROPOUT, adam=True)
         return (num_hiddens,)
 
@@ -89,30 +77,20 @@ PROGRAMS = {
     "PyTorch, same allocator": pytorch_that_keeps_memory,
 }
 
-
-def minibatches(num_hiddens):
-    """How many a contestant computes while it is timed: 8 an epoch."""
-    return 8 * _epochs(num_hiddens)
-
-
-def milliseconds(row):
-    return 1000 * row["seconds"] / minibatches(row["num_hiddens"])
-
-
 CONTEST = Contest(
     __file__,
     {
         f"{name}, {num_hiddens} hidden units": functools.partial(program, num_hiddens)
-        for num_hiddens in WIDTHS
+        for num_hiddens in EPOCHS
         for name, program in PROGRAMS.items()
     },
     xlabel="milliseconds a minibatch",
-    shown=milliseconds,
+    shown=lambda row: 1000 * row["seconds"] / MINIBATCHES[row["num_hiddens"]],
     panel=lambda row: f"{row['num_hiddens']} hidden units",
     label=lambda row: row["contestant"].rpartition(", ")[0],
     columns=["num_hiddens"],
     packages=["torch"],
-    settings={"dropout": DROPOUT, "minibatches": {h: minibatches(h) for h in WIDTHS}},
+    settings={"dropout": DROPOUT, "minibatches": MINIBATCHES},
 )
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Play a hosted notebook: execute the cell that README.md gives for Colab, Kaggle and the like.
+"""Test the cell of README.md for hosted notebooks such as Colab and Kaggle.
 
     python scripts/hosted_notebook.py [PYTHON]
 
-Makes an environment with NumPy 2 and what such machines bring along, starts a kernel there in
-which NumPy and matplotlib are imported, executes the cell with a copy of this folder in place of
-the repository's address, and then the chapter's cells for a few epochs. Needs a package index, and
-the extra ``notebooks`` in the Python that runs the script; PYTHON, which makes the environment,
-needs nothing. CI runs it.
+Makes an environment with NumPy 2 and the packages that such machines have, and starts a kernel in
+which NumPy and matplotlib are already imported. It executes the cell, with a copy of this folder
+instead of the repository's address, and then the chapter's cells for a few epochs. Needs a package
+index, and the extra ``notebooks`` in the Python that runs the script. PYTHON makes the environment
+and needs no packages. CI runs this script.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "git+ADDRESS"
-# What this package needs is there on Colab and Kaggle; the rest of what they have does not matter.
+# The packages of Colab and Kaggle that this package needs
 HOSTED = ["numpy>=2", "matplotlib", "requests", "tqdm", "jinja2", "chardet", "setuptools<85"]
 LOADED = "import numpy, matplotlib.pyplot\nloaded = numpy.__version__"
-# After the cell, NumPy is the one that was loaded, in the kernel and on the disk.
+# The cell must not replace NumPy, in the kernel or on disk.
 UNCHANGED = (
     "from importlib.metadata import version\n"
     "assert numpy.__version__ == loaded == version('numpy') and loaded >= '2', version('numpy')"
 )
-# The chapter's cells are executed for a few epochs, on a text that needs no network.
+# A few epochs, on a text that needs no network
 SHORTENED = {
     "= 500,": "= 48,",
     "d2l.load_data_time_machine()": "d2l.load_corpus('the_tide_tables', 10000)",
@@ -41,7 +41,7 @@ SHORTENED = {
 
 
 def readme_cells() -> list[str]:
-    """The cell for hosted notebooks, and the chapter's cells, as README.md has them."""
+    """Return the cell for hosted notebooks and the chapter's cells of README.md."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     [hosted] = re.findall(r"^(%pip install .*?)^```", text, re.MULTILINE | re.DOTALL)
     chapter = text.partition("\n## The chapter's cells\n")[2].partition("\nThey print ")[0]

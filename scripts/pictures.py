@@ -1,9 +1,9 @@
-"""Draw the pictures in results/ anew, each from its rows; nothing is trained or measured.
+"""Draw the plots in results/ from the rows beside them. Nothing is trained or measured.
 
     python scripts/pictures.py            # or: make results
-    python scripts/pictures.py DIRECTORY  # of results, elsewhere
+    python scripts/pictures.py DIRECTORY  # another directory of results
 
-Those of the exercises are in the notebooks.
+The plots of the exercises are in the notebooks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.runs import read_history
 
 ROOT = Path(__file__).resolve().parents[1]
-# Name of the rows, and of the picture -> script whose `figure`, or whose contest's, draws them
+# Name of the rows and of the plot -> script that draws it, with its `figure` or its contest's
 BENCHMARKS = {
     "busy": "busy",
     "copying": "copying",
@@ -44,19 +44,19 @@ BENCHMARKS = {
 
 
 def pictures(results: Path) -> Dict[Path, Callable[[], Figure]]:
-    """Path of each picture whose rows are there -> what draws it."""
-    found = {}
+    """Return a function that draws each plot, by its path."""
+    draw = {}
     for name, script in BENCHMARKS.items():
         rows = results / f"{name}.csv"
         if rows.exists():
-            found[rows.with_suffix(".svg")] = functools.partial(benchmark, script, rows)
-    found[results / "chapter" / "perplexity.svg"] = functools.partial(chapter, results / "chapter")
-    found[results / "tinyshakespeare.svg"] = functools.partial(tinyshakespeare, results)
-    return found
+            draw[rows.with_suffix(".svg")] = functools.partial(benchmark, script, rows)
+    draw[results / "chapter" / "perplexity.svg"] = functools.partial(chapter, results / "chapter")
+    draw[results / "tinyshakespeare.svg"] = functools.partial(tinyshakespeare, results)
+    return draw
 
 
 def benchmark(script: str, rows: Path) -> Figure:
-    """Draw what a script in ``benchmarks`` has measured."""
+    """Draw the rows of a script in ``benchmarks``."""
     if str(ROOT / "benchmarks") not in sys.path:
         sys.path.insert(0, str(ROOT / "benchmarks"))
     module = importlib.import_module(script)
@@ -64,7 +64,7 @@ def benchmark(script: str, rows: Path) -> Figure:
 
 
 def chapter(directory: Path) -> Figure:
-    """Draw a run of ``d2l-deeprnn reproduce``, as its report does."""
+    """Draw a run of ``d2l-deeprnn reproduce``, as in its report."""
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     history = [
         EpochRecord(int(row["epoch"]), row["perplexity"], row["seconds"], ())
@@ -75,7 +75,7 @@ def chapter(directory: Path) -> Figure:
 
 
 def tinyshakespeare(results: Path) -> Figure:
-    """Draw the three trainings on tinyshakespeare, the runs with seed 0."""
+    """Draw the three trainings on tinyshakespeare, with seed 0."""
     names = {"first": "", "second": "_longer", "third": "_decay"}
     return training_figure(
         {kind: read_history(results / f"tinyshakespeare{name}") for kind, name in names.items()}

@@ -4,7 +4,7 @@
     python scripts/results.py DIRECTORY  # of a copy of the project
 
 The text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by the result of the
-method ``NAME`` below. Nothing is trained or measured. Running the script again changes nothing.
+method ``NAME`` below. Nothing is trained or measured.
 """
 
 from __future__ import annotations
@@ -18,22 +18,35 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from d2l_deeprnn.chapter import book
-from d2l_deeprnn.evidence.records import Row, Table, column, read_rows, select, spread
+from d2l_deeprnn.evidence.records import (
+    Cell,
+    Row,
+    Table,
+    column,
+    group_by,
+    read_rows,
+    select,
+    spread,
+    spread_of,
+    summary_table,
+)
 from d2l_deeprnn.files import write_text
 
 PAGES = ("README.md", "results/README.md")
 OURS = "d2l_deeprnn"
-# Runs on tinyshakespeare, those with several seeds from 0 on, and the loss that was the goal.
+# Runs on tinyshakespeare, with the seeds 0, 1 and 2 if there are several
 TINYSHAKESPEARE = {
     "first training": ("tinyshakespeare",),
     "second training": tuple(f"tinyshakespeare_longer{seed}" for seed in ("", "_1", "_2")),
     "third training": tuple(f"tinyshakespeare_decay{seed}" for seed in ("", "_1", "_2")),
 }
-GOAL = 1.43  # nats
+GOAL = 1.43  # nats per character
+WORK = ("num_hiddens", "batch_size", "busy_processes")
+MILLISECONDS = spread_of("milliseconds", 0)
 
 
 class Results:
-    """The generated parts of the pages: one method for each name."""
+    """The generated parts of the pages, from the files of a directory. Each method is a part."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -44,15 +57,15 @@ class Results:
     def described(self, name: str) -> Dict[str, Any]:
         return dict(json.loads((self.directory / f"{name}.json").read_text(encoding="utf-8")))
 
-    # The chapter's figures over seeds ----------------------------------------------------------
+    # The chapter's results over seeds ----------------------------------------------------------
 
     def seeds(self) -> str:
         rows = []
         for line in book.PRINTED:
             cells = [str(line.epoch), f"{line.perplexity:.3f}"]
             for name in "chapter_seeds", "original_seeds":
-                found = column(select(self.rows(name), epoch=line.epoch), "perplexity")
-                cells += [f"{f(found):.3f}" for f in (min, statistics.median, max)]
+                values = column(select(self.rows(name), epoch=line.epoch), "perplexity")
+                cells += [f"{f(values):.3f}" for f in (min, statistics.median, max)]
             band = book.BANDS[line.epoch]
             rows.append([*cells, f"{band.low:.3f} to {band.high:.3f}"])
         ours, originals = ("ours: lowest", "median", "highest"), ("original: lowest", "median")
@@ -61,7 +74,7 @@ class Results:
 
     def seeds_text(self) -> str:
         ours, originals = (
-            {e: column(select(self.rows(n), epoch=e), "perplexity") for e in book.BANDS}
+            {e: column(rows, "perplexity") for e, rows in group_by(self.rows(n), "epoch").items()}
             for n in ("chapter_seeds", "original_seeds")
         )
         n = len(ours[500])
@@ -84,31 +97,33 @@ class Results:
         )
 
     def coverage(self) -> str:
-        found = self.rows("interval_coverage")
+        rows = self.rows("interval_coverage")
         skewed = [
-            row["coverage"] for row in found if re.match("simulated, (gamma|log)", row["what"])
+            row["coverage"] for row in rows if re.match("simulated, (gamma|log)", row["what"])
         ]
-        left_out = {row["epochs"]: row["coverage"] for row in select(found, what="left out")}
-        shares = [f"{100 * share:.1f} % at the epochs {e}" for e, share in left_out.items()]
+        shares = [
+            f"{100 * row['coverage']:.1f} % at the epochs {row['epochs']}"
+            for row in select(rows, what="left out")
+        ]
         return paragraph(
             "The interval assumes that the logarithm of the loss is normally distributed from seed "
-            "to seed. It is skewed. In simulations with the measured skewness, the "
-            f"intervals contain {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further "
-            "runs. When each training is compared with the interval from the others, "
+            "to seed. It is skewed. In simulations with the measured skewness, the intervals "
+            f"contain {100 * min(skewed):.1f} to {100 * max(skewed):.1f} % of further runs. When "
+            "each training is compared with the interval from the others, "
             f"{listed(shares)} lie inside. {self._jumps()}"
         )
 
     def _jumps(self) -> str:
-        """Say how many trainings jump, and how a jump is treated."""
-        found = []
+        """Count the trainings that jump."""
+        counts = []
         for trainings in zip(*self._pairs().values()):  # ours, and the original's
             curves = [book.perplexities_of_epochs(losses) for losses in trainings]
             jumps = [
-                [e for e in c if e >= book.JUMPS_FROM and book.comparable_perplexity(c, e) < c[e]]
+                any(book.comparable_perplexity(c, e) < c[e] for e in c if e >= book.JUMPS_FROM)
                 for c in curves
             ]
-            found.append((sum(map(bool, jumps)), len(curves)))
-        (ours, of_ours), (originals, of_originals) = found
+            counts += [sum(jumps), len(jumps)]
+        ours, of_ours, originals, of_originals = counts
         return (
             f"After epoch {book.JUMPS_FROM}, {ours} of our {of_ours} trainings and {originals} of "
             f"the original's {of_originals} jump to more than twice their usual loss for a few "
@@ -146,29 +161,28 @@ class Results:
         )
         if set(pairs) != set(column(self.rows("chapter_seeds"), "seed")):
             text += (
-                " The table above is of earlier trainings, made with two threads and with each "
+                " The table above is of earlier trainings, with two threads and with each "
                 "parameter clipped and updated by itself."
             )
         return paragraph(text)
 
     def _pairs(self) -> Dict[int, Tuple[List[float], List[float]]]:
-        """Return a dict from seed to the losses of all minibatches, ours and the original's."""
-        found: Dict[int, Dict[str, List[float]]] = {}
+        """Return the losses of all minibatches, ours and the original's, by seed."""
+        losses: Dict[int, Dict[str, List[float]]] = {}
         for path in (self.directory / "seeds").glob("*.json"):
             training = json.loads(path.read_text(encoding="utf-8"))
             if training["num_epochs"] == book.CHAPTER.num_epochs:
-                found.setdefault(training["seed"], {})[training["library"]] = training["losses"]
+                losses.setdefault(training["seed"], {})[training["library"]] = training["losses"]
         return {
-            seed: (found[seed]["ours"], found[seed]["original"])
-            for seed in sorted(found)
-            if len(found[seed]) == 2
+            seed: (losses[seed]["ours"], losses[seed]["original"])
+            for seed in sorted(losses)
+            if len(losses[seed]) == 2
         }
 
     def kernels(self) -> str:
-        found = self.rows("first_minibatches")
         rows = []
-        for kernels in dict.fromkeys(column(found, "kernels")):
-            by_a = {row["a"]: row for row in select(found, kernels=kernels)}
+        for kernels, pairs in group_by(self.rows("first_minibatches"), "kernels").items():
+            by_a = {row["a"]: row for row in pairs}
             cells = [kernels]
             for a in "ours", "arrays", "original":
                 row = by_a.get(a, {"first_difference": "", "error_up_to_100": ""})
@@ -180,15 +194,29 @@ class Results:
 
     # Time and memory ---------------------------------------------------------------------------
 
+    def _contest(self, name: str, title: str, columns: Dict[str, Cell]) -> str:
+        """Return the table of programs that were timed in turn."""
+        programs = group_by(self.rows(name), "contestant")
+
+        def ratio(rows: List[Row]) -> str:
+            return "1" if rows is programs[OURS] else ratios(programs[OURS], rows)
+
+        columns = {**columns, "ours / it": ratio}
+        return summary_table("", [title], programs, columns).markdown()
+
+    def _milliseconds(self, name: str, digits: int) -> Cell:
+        """Return a function that returns the milliseconds of a minibatch."""
+        scale = 1000 / self.described(name)["settings"]["minibatches"]
+        return spread_of("seconds", digits, lambda seconds: scale * seconds)
+
     def whole_process(self) -> str:
-        found = self.rows("whole_process")
-        rows = []
-        for name, measured in by_contestant(found).items():
-            memory = statistics.median(column(measured, "peak_memory_mib"))
-            seconds = column(measured, "seconds")
-            ratio = against(found, name)
-            rows.append([name, spread(seconds, 1), f"{memory:.0f} MiB", ratio])
-        return table(["program", "seconds", "peak memory", "ours / it"], rows)
+        columns = {
+            "seconds": spread_of("seconds", 1),
+            "peak memory": lambda rows: (
+                f"{statistics.median(column(rows, 'peak_memory_mib')):.0f} MiB"
+            ),
+        }
+        return self._contest("whole_process", "program", columns)
 
     def run_time(self) -> str:
         last = self.rows("chapter/metrics")[-1]
@@ -200,101 +228,76 @@ class Results:
         )
 
     def minibatch(self) -> str:
-        found = self.rows("minibatch")
-        scale = 1000 / self.described("minibatch")["settings"]["minibatches"]
-        rows = [
-            [
-                name,
-                spread([scale * s for s in column(measured, "seconds")], 1),
-                against(found, name),
-            ]
-            for name, measured in by_contestant(found).items()
-        ]
-        return table(["one minibatch of the chapter", "milliseconds", "ours / it"], rows)
+        columns = {"milliseconds": self._milliseconds("minibatch", 1)}
+        return self._contest("minibatch", "one minibatch of the chapter", columns)
 
     def busy(self) -> str:
-        found = self.rows("busy")
-        scale = 1000 / self.described("busy")["settings"]["minibatches"]
-        times: Dict[str, Dict[float, List[float]]] = {}
-        for row in found:
-            of_program = times.setdefault(row["program"], {})
-            of_program.setdefault(row["busy_processes"], []).append(scale * row["seconds"])
-        beside = list(times[OURS])
-        rows = [
-            [name, *(spread(of_program[n], 0) if n in of_program else "" for n in beside)]
-            for name, of_program in times.items()
-        ]
-        columns = [f"beside {number:.0f}" for number in beside]
-        return table(["milliseconds a minibatch", *columns], rows)
+        milliseconds = self._milliseconds("busy", 0)
+        programs = group_by(self.rows("busy"), "program")
+        numbers = list(group_by(programs[OURS], "busy_processes"))
+        cells = []
+        for name, rows in programs.items():
+            times = group_by(rows, "busy_processes")
+            cells.append([name, *(milliseconds(times[n]) if n in times else "" for n in numbers)])
+        return table(["milliseconds a minibatch", *(f"beside {n:.0f}" for n in numbers)], cells)
 
     def widths(self) -> str:
-        found, rows = self.rows("widths"), []
+        cells = []
         minibatches = self.described("widths")["settings"]["minibatches"]
-        for width in dict.fromkeys(column(found, "num_hiddens")):
+        for width, rows in group_by(self.rows("widths"), "num_hiddens").items():
             scale = 1000 / minibatches[str(width)]
-            times = list(by_contestant(select(found, num_hiddens=width)).values())
-            ours, *others = [[scale * s for s in column(some, "seconds")] for some in times]
-            ratios = [spread([a / b for a, b in zip(ours, its)], 2) for its in others]
-            rows.append([str(width), *(spread(its, 0) for its in [ours, *others]), *ratios])
+            milliseconds = spread_of("seconds", 0, lambda seconds, scale=scale: scale * seconds)
+            ours, *others = group_by(rows, "contestant").values()
+            compared = [ratios(ours, theirs) for theirs in others]
+            cells.append([str(width), *map(milliseconds, [ours, *others]), *compared])
         columns = ["hidden units", "ours, milliseconds", "PyTorch as installed"]
         columns += ["PyTorch, same allocator", "ours / as installed", "ours / same allocator"]
-        return table(columns, rows)
+        return table(columns, cells)
 
     def ranks(self) -> str:
-        found, rows = select(self.rows("ranks"), threads=2), []
-        ranks = select(self.rows("ranks"), ranks=2)
-        for work in dict.fromkeys(map(_work, found)):
-            alone, launched, two = (
-                column([row for row in some if _work(row) == work], "milliseconds")
-                for some in (select(found, mpiexec="False"), select(found, mpiexec="True"), ranks)
-            )
-            ratio = spread([b / a for a, b in zip(alone, two)], 2)
-            rows.append([*map(str, work), spread(alone, 0), spread(two, 0), ratio])
+        cells = []
+        for work, rows in group_by(self.rows("ranks"), *WORK).items():
+            alone = select(rows, threads=2, mpiexec="False")
+            launched = select(rows, threads=2, mpiexec="True")
+            two = select(rows, ranks=2)
+            if two:
+                ratio = ratios(two, alone, name="milliseconds")
+                cells.append([*map(str, work), *map(MILLISECONDS, (alone, two)), ratio])
             if launched:
-                mpiexec = spread([a / b for a, b in zip(launched, alone)], 3)
+                mpiexec = ratios(launched, alone, 3, name="milliseconds")
         columns = ["hidden units", "rows", "busy processes beside", "one process, 2 threads"]
         columns += ["2 ranks, 1 thread each", "2 ranks / one process"]
         words = f"One process takes {mpiexec} times as long if mpiexec starts it."
-        return f"{table(columns, rows)}\n\n{words}"
+        return f"{table(columns, cells)}\n\n{words}"
 
     def ranks_apart(self) -> str:
-        found, rows = self.rows("ranks_apart"), []
-        for work in dict.fromkeys(map(_work, found)):
-            of_work = [row for row in found if _work(row) == work]
-            one, ranks, apart = (
-                column(select(of_work, **which), "milliseconds")
-                for which in ({"processes": 1}, {"ranks": 2}, {"ranks": 1, "processes": 2})
-            )
-            ratios = [spread([b / a for a, b in zip(one, its)], 2) for its in (ranks, apart)]
-            rows.append(
-                [*map(str, work[:2]), *(spread(t, 0) for t in (one, ranks, apart)), *ratios]
-            )
+        cells = []
+        for (width, batch_size, _), rows in group_by(self.rows("ranks_apart"), *WORK).items():
+            one = select(rows, processes=1)
+            others = select(rows, ranks=2), select(rows, ranks=1, processes=2)
+            compared = [ratios(other, one, name="milliseconds") for other in others]
+            times = map(MILLISECONDS, (one, *others))
+            cells.append([str(width), str(batch_size), *times, *compared])
         columns = ["hidden units", "rows", "one process, 2 threads", "2 ranks", "2 apart"]
-        return table([*columns, "2 ranks / one process", "2 apart / one process"], rows)
+        return table([*columns, "2 ranks / one process", "2 apart / one process"], cells)
 
     def ranks_sum(self) -> str:
-        found = self.rows("ranks_sum")
-        rows = [
-            [
-                f"{millions:g}",
-                spread(column(select(found, million_parameters=millions), "milliseconds"), 1),
-            ]
-            for millions in dict.fromkeys(column(found, "million_parameters"))
-        ]
-        return table(["million parameters", "milliseconds to sum their gradients"], rows)
+        columns = {"milliseconds to sum their gradients": spread_of("milliseconds", 1)}
+        groups = {
+            f"{millions:g}": rows
+            for millions, rows in group_by(self.rows("ranks_sum"), "million_parameters").items()
+        }
+        return summary_table("", ["million parameters"], groups, columns).markdown()
 
     def ranks_links(self) -> str:
-        found = select(self.rows("ranks_links"), what="sum")
-        links = list(dict.fromkeys(column(found, "gigabits")))
-        rows = []
-        for millions in dict.fromkeys(column(found, "million_parameters")):
-            times = [
-                column(select(found, million_parameters=millions, gigabits=link), "milliseconds")
-                for link in links
-            ]
-            rows.append([f"{millions:g}", *(spread(its, 0) for its in times)])
+        sums = select(self.rows("ranks_links"), what="sum")
+        links = list(group_by(sums, "gigabits"))
+        cells = [
+            [f"{millions:g}", *(MILLISECONDS(select(rows, gigabits=link)) for link in links)]
+            for millions, rows in group_by(sums, "million_parameters").items()
+        ]
         return table(
-            ["million parameters", *(f"{link:g} Gbit/s, milliseconds" for link in links)], rows
+            ["million parameters", *(f"{link:g} Gbit/s, milliseconds" for link in links)], cells
         )
 
     def ranks_model(self) -> str:
@@ -311,58 +314,42 @@ class Results:
         return table(columns, rows)
 
     def time_to_perplexity(self) -> str:
-        found = self.rows("time_to_perplexity")
         goal = self.described("time_to_perplexity")["settings"]["goal"]
-        if any(row["perplexity"] > goal for row in found):
+        if any(row["perplexity"] > goal for row in self.rows("time_to_perplexity")):
             raise ValueError(f"time_to_perplexity.csv has a run that never reached {goal}")
-        rows = []
-        for name, measured in by_contestant(found).items():
-            seconds, epochs = (column(measured, kind) for kind in ("seconds", "epochs"))
-            rows.append([name, spread(seconds, 0), spread(epochs, 0), against(found, name)])
-        columns = [f"to training perplexity {goal}", "seconds", "epochs", "ours / it"]
-        return table(columns, rows)
+        columns = {"seconds": spread_of("seconds", 0), "epochs": spread_of("epochs", 0)}
+        return self._contest("time_to_perplexity", f"to training perplexity {goal}", columns)
 
     def generation(self) -> str:
-        rows = [
-            [name, spread([row["characters"] / row["seconds"] for row in measured], 0)]
-            for name, measured in by_contestant(self.rows("generation")).items()
-        ]
         length = self.described("generation")["settings"]["num_chars"]
-        return table([f"writing {length} characters", "characters a second"], rows)
+        programs = group_by(self.rows("generation"), "contestant")
+        columns = {"characters a second": characters_a_second}
+        return summary_table("", [f"writing {length} characters"], programs, columns).markdown()
 
     def exported_generation(self) -> str:
-        found = self.rows("exported_generation")
-        programs = dict.fromkeys(row["contestant"].rpartition(", ")[0] for row in found)
-        widths = dict.fromkeys(row["contestant"].rpartition(", ")[2] for row in found)
-        rows = []
-        for program in programs:
-            times = [select(found, contestant=f"{program}, {width}") for width in widths]
-            rates = [[row["characters"] / row["seconds"] for row in some] for some in times]
-            rows.append([program, *(spread(some, 0) for some in rates)])
-        return table(["characters a second", *widths], rows)
+        contestants = group_by(self.rows("exported_generation"), "contestant")
+        cells: Dict[str, Dict[str, str]] = {}
+        for name, rows in contestants.items():
+            program, _, width = name.rpartition(", ")
+            cells.setdefault(program, {})[width] = characters_a_second(rows)
+        columns = ["characters a second", *cells[OURS]]
+        return table(columns, [[name, *widths.values()] for name, widths in cells.items()])
 
     def copying(self) -> str:
-        found = self.rows("copying")
-        several = column(select(found, contestant="several threads copy"), "seconds")
-        one = column(select(found, contestant="one thread copies"), "seconds")
+        one, several = group_by(self.rows("copying"), "contestant").values()
         return paragraph(
-            "After one such copy a minibatch takes "
-            f"{spread([a / b for a, b in zip(several, one)], 2)} times as long."
+            f"After one such copy a minibatch takes {ratios(several, one)} times as long."
         )
 
     def own_models(self) -> str:
-        found = self.rows("own_models")
-
-        def times(task: str, other: str = "") -> str:
-            seconds = [
-                column(select(found, contestant=f"{task}, {name}"), "seconds")
-                for name in (f"own{other}", "the chapter's")
-            ]
-            return spread([a / b for a, b in zip(*seconds)], 2)
-
-        rows = [
-            [task, times(task), times(task, ", d2l 0.9.1")] for task in ("training", "decoding")
-        ]
+        contestants = group_by(self.rows("own_models"), "contestant")
+        rows = []
+        for task in "training", "decoding":
+            fast, own, theirs = (
+                contestants[f"{task}, {name}"]
+                for name in ("the chapter's", "own", "own, d2l 0.9.1")
+            )
+            rows.append([task, ratios(own, fast), ratios(theirs, fast)])
         columns = ["time, as a multiple of the fast path's", "plain path", "d2l 0.9.1, all threads"]
         return table(columns, rows)
 
@@ -375,29 +362,32 @@ class Results:
         return table(["minibatches of a small network", "resident memory, MiB"], rows)
 
     def large_texts_ranks(self) -> str:
-        found = self.rows("large_texts_ranks")
-        most = max(column(found, "peak_mib"))
+        rows = self.rows("large_texts_ranks")
+        most = max(column(rows, "peak_mib"))
         return paragraph(
-            f"Two processes that train together (`mpiexec -n 2`) on {found[0]['characters']:,} "
+            f"Two processes that train together (`mpiexec -n 2`) on {rows[0]['characters']:,} "
             f"characters have up to {most} MiB each."
         )
 
     def large_texts(self) -> str:
-        found = self.rows("large_texts")
-        rows = []
-        for length in dict.fromkeys(column(found, "characters")):
-            first, second = (select(found, characters=length, start=s) for s in ("first", "second"))
-            times = [column(first, "reading_seconds"), column(second, "reading_seconds")]
-            times += [column(second, "first_minibatch_seconds")]
-            for name in "minibatches_seconds", "scoring_seconds":
-                times.append(column(first, name) + column(second, name))
-            most = max(column(first, "peak_mib") + column(second, "peak_mib"))
-            rows.append([f"{length:,}", *(spread(some, 2) for some in times), str(most)])
         minibatches = self.described("large_texts")["settings"]["minibatches"]
-        columns = ["characters", "seconds to read", "at the second start"]
-        columns += ["to the end of the first minibatch there", f"{minibatches} minibatches more"]
-        columns += ["scoring of up to 100,000 characters", "most memory, MiB"]
-        return table(columns, rows)
+
+        def second(name: str) -> Cell:
+            return lambda rows: spread_of(name, 2)(select(rows, start="second"))
+
+        columns = {
+            "seconds to read": lambda rows: spread_of("reading_seconds", 2)(
+                select(rows, start="first")
+            ),
+            "at the second start": second("reading_seconds"),
+            "to the end of the first minibatch there": second("first_minibatch_seconds"),
+            f"{minibatches} minibatches more": spread_of("minibatches_seconds", 2),
+            "scoring of up to 100,000 characters": spread_of("scoring_seconds", 2),
+            "most memory, MiB": lambda rows: str(max(column(rows, "peak_mib"))),
+        }
+        groups = group_by(self.rows("large_texts"), "characters").items()
+        by_length = {f"{length:,}": rows for length, rows in groups}
+        return summary_table("", ["characters"], by_length, columns).markdown()
 
     # Other networks and texts ------------------------------------------------------------------
 
@@ -408,33 +398,33 @@ class Results:
             ("Gluon's", "scratch_chapter", "gluon"),
         ]
         rows = []
-        for shown, name, network in chosen:
-            found = select(self.rows(name), network=network)
-            seconds = [0.0, *column(found, "seconds")]
-            # The median: some epochs were disturbed by other work on the machine.
-            an_epoch = statistics.median(b - a for a, b in zip(seconds, seconds[1:]))
-            last = found[-1]
-            rows.append([shown, str(last["epoch"]), f"{last['perplexity']:.3f}", f"{an_epoch:.2f}"])
+        for label, name, network in chosen:
+            epochs = select(self.rows(name), network=network)
+            seconds = [0.0, *column(epochs, "seconds")]
+            # The median, since other work on the machine has disturbed some epochs.
+            per_epoch = statistics.median(b - a for a, b in zip(seconds, seconds[1:]))
+            last = epochs[-1]
+            cells = [str(last["epoch"]), f"{last['perplexity']:.3f}", f"{per_epoch:.2f}"]
+            rows.append([label, *cells])
         return table(["network", "epochs", "last perplexity", "seconds an epoch (median)"], rows)
 
     def tinyshakespeare(self) -> str:
         rows = []
         for kind, names in TINYSHAKESPEARE.items():
-            found = [self.described(f"{name}/evaluation") for name in names]
-            minutes = [seconds / 60 for seconds in column(found, "seconds_to_best_epoch")]
+            runs = [self.described(f"{name}/evaluation") for name in names]
             rows.append(
                 [
                     f"this LSTM, {kind}",
                     str(len(names)),
-                    spread(column(found, "best_epoch"), 0),
-                    spread(minutes, 0),
-                    spread(column(found, "nats_1_row"), 4),
+                    spread(column(runs, "best_epoch"), 0),
+                    spread([run["seconds_to_best_epoch"] / 60 for run in runs], 0),
+                    spread(column(runs, "nats_1_row"), 4),
                 ]
             )
-        ngram = f"n-gram of order {found[0]['ngram_order']}, Witten-Bell, same split"
+        ngram = f"n-gram of order {runs[0]['ngram_order']}, Witten-Bell, same split"
         nanogpt = "nanoGPT's character model on a data-centre GPU, as its README says"
         rows += [
-            [ngram, "", "", "", f"{found[0]['ngram_nats']:.4f}"],
+            [ngram, "", "", "", f"{runs[0]['ngram_nats']:.4f}"],
             [nanogpt, "", "", "", "1.4697"],
         ]
         columns = ["model", "seeds", "best epoch", "minutes to it", "held-out nats a character"]
@@ -478,7 +468,7 @@ class Results:
             "([`tinyshakespeare_no_dropout`](tinyshakespeare_no_dropout))."
         )
 
-    # Commands and machines -----------------------------------------------------------------------
+    # Commands ----------------------------------------------------------------------------------
 
     def commands(self) -> str:
         rows = []
@@ -499,10 +489,6 @@ class Results:
         return table(["file", "command", "machine", "other libraries"], rows)
 
 
-def _work(row: Row) -> Tuple[int, int, int]:
-    return row["num_hiddens"], row["batch_size"], row["busy_processes"]
-
-
 def _machine(machine: Dict[str, Any]) -> str:
     if not machine:
         return ""
@@ -510,9 +496,9 @@ def _machine(machine: Dict[str, Any]) -> str:
     return f"{machine['processor']}, {cores}, threads: {machine['threads']}"
 
 
-def as_list(found: Any) -> List[Any]:
-    """Return a list; results made in several places have several machines and versions."""
-    return found if isinstance(found, list) else [found]
+def as_list(value: Any) -> List[Any]:
+    """Return the machines or versions of a result, which has a list if there were several."""
+    return value if isinstance(value, list) else [value]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -524,41 +510,39 @@ def paragraph(words: str) -> str:
 
 
 def listed(items: Any) -> str:
-    """Return items as in ``a, b and c``."""
+    """Return items as ``a, b and c``."""
     *first, last = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def seeds_named(seeds: Any) -> str:
-    """Return a phrase such as ``the seeds 0 to 9``."""
-    found = sorted(seeds)
-    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
-        return f"the seeds {found[0]} to {found[-1]}"
-    return f"the seed{'s' if len(found) > 1 else ''} {listed(found)}"
+    """Return ``the seeds 0 to 9``, or a list of the seeds."""
+    numbers = sorted(seeds)
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"the seeds {numbers[0]} to {numbers[-1]}"
+    return f"the seed{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
 
 
-def by_contestant(rows: Sequence[Row]) -> Dict[str, List[Row]]:
-    return {
-        name: select(rows, contestant=name) for name in dict.fromkeys(column(rows, "contestant"))
-    }
+def ratios(
+    rows: Sequence[Row], others: Sequence[Row], digits: int = 2, name: str = "seconds"
+) -> str:
+    """Return the ratio of two programs' times, round by round."""
+    times = zip(column(rows, name), column(others, name))
+    return spread([a / b for a, b in times], digits)
 
 
-def against(rows: Sequence[Row], name: str) -> str:
-    """Return the ratio of this package's seconds to a contestant's, round by round."""
-    if name == OURS:
-        return "1"
-    ours, theirs = (column(select(rows, contestant=n), "seconds") for n in (OURS, name))
-    return spread([a / b for a, b in zip(ours, theirs)], 2)
+def characters_a_second(rows: List[Row]) -> str:
+    return spread([row["characters"] / row["seconds"] for row in rows], 0)
 
 
 def parts(results: Results) -> Dict[str, Callable[[], str]]:
-    """Return a dict from the name of a part to the method that writes it."""
+    """Return the method that writes each part, by name."""
     names = [name for name in vars(Results) if not name.startswith("_")]
     return {name: getattr(results, name) for name in names if name not in ("rows", "described")}
 
 
 def rewrite(text: str, writers: Dict[str, Callable[[], str]]) -> str:
-    """Return a page with its generated parts updated.
+    """Return a page with each of its parts replaced.
 
     Raises:
         ValueError: if a part has no writer, or no end.
@@ -571,8 +555,8 @@ def rewrite(text: str, writers: Dict[str, Callable[[], str]]) -> str:
         if name not in writers:
             raise ValueError(f"nothing writes {name}: choose from {', '.join(writers)}")
         pattern = rf"(?<=<!-- begin {name} -->\n).*?(?=<!-- end {name} -->)"
-        written = f"\n{writers[name]()}\n\n"
-        text = re.sub(pattern, lambda _, w=written: w, text, flags=re.DOTALL)
+        part = f"\n{writers[name]()}\n\n"
+        text = re.sub(pattern, lambda _, part=part: part, text, flags=re.DOTALL)
     return text
 
 

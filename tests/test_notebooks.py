@@ -8,18 +8,13 @@ from pathlib import Path
 import pytest
 
 from d2l_deeprnn.evidence.records import read_files
-from d2l_deeprnn.exercises import EXERCISES, NOTEBOOKS
+from d2l_deeprnn.exercises import EXERCISES
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMES = {
-    "deep-rnn",
-    "deep-rnn-original",
-    "exercise-1-from-scratch",
-    "exercise-2-gru",
-    "exercise-3-more-books",
-    "exercise-4-authors",
-    "initialisation",
+STUDIES = {
+    name: importlib.import_module(f"d2l_deeprnn.exercises.{module}")
+    for name, module in EXERCISES.items()
 }
 
 
@@ -33,10 +28,12 @@ def source(cell):
 
 
 def test_all_are_there_and_in_the_readme():
-    assert {path.stem for path in PATHS} == NAMES
+    notebooks = {path.name for path in PATHS}
+    exercises = {study.NOTEBOOK for study in STUDIES.values()}
+    assert notebooks == {"deep-rnn.ipynb", "deep-rnn-original.ipynb"} | exercises
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in NAMES:
-        assert f"](notebooks/{name}.ipynb)" in readme, name
+    for name in notebooks:
+        assert f"](notebooks/{name})" in readme, name
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -82,9 +79,9 @@ def test_trainings_are_drawn_in_one_picture_while_they_run(path):
         assert " to " in picture["metadata"]["image/png"]["alt"]  # from its first epoch to its last
 
 
-@pytest.mark.parametrize("name", [*NOTEBOOKS.values()])
+@pytest.mark.parametrize("name", STUDIES)
 def test_exercises_go_from_equations_and_code_to_a_live_run_and_the_study(name):
-    path = ROOT / "notebooks" / name
+    path = ROOT / "notebooks" / STUDIES[name].NOTEBOOK
     notebook = json.loads(path.read_text(encoding="utf-8"))
     text = "\n".join(source(cell) for cell in notebook["cells"])
     steps = ["## The equations", "$$", "## The code", "## A small run, live", "LivePlot("]
@@ -114,13 +111,13 @@ def test_the_chapters_cells_are_as_printed():
     )
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", STUDIES)
 def test_figures_in_the_answer_are_those_of_the_tables(name):
     """A person writes the answer; a figure with a decimal point is taken from a table."""
-    module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[name]}")
-    rows = read_files(module.FILES, ROOT / "results" / "exercises")
-    tables = " ".join(str(table) for table in module.tables(rows))
-    last = source(cells(ROOT / "notebooks" / NOTEBOOKS[name], "markdown")[-1])
+    study = STUDIES[name]
+    rows = read_files(study.FILES, ROOT / "results" / "exercises")
+    tables = " ".join(str(table) for table in study.tables(rows))
+    last = source(cells(ROOT / "notebooks" / study.NOTEBOOK, "markdown")[-1])
     assert last.startswith("## The answer\n\n")
     figures = re.findall(r"\d+\.\d+(?:e-\d+)?", last)
     missing = [figure for figure in figures if not re.search(rf"\b{figure}\b", tables)]

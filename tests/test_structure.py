@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from d2l_deeprnn.exercises import EXERCISES
+
 PACKAGE = Path(__file__).parents[1] / "d2l_deeprnn"
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
@@ -112,13 +114,13 @@ def test_no_other_room_looks_inside_mxnets_objects(module):
         assert not private or name in public, f"{module}, line {node.lineno}: {name}"
 
 
-def test_no_study_knows_another():
-    names = ("__init__", "how_low", "study", "texts", "training")
-    shared = {f"exercises.{name}" for name in names}
-    studies = {module for module in MODULES if room(module) == "exercises"} - shared
-    assert len(studies) == 5
-    for study in studies:
-        assert not imports(study)[0] & (studies - {study})
+def test_a_study_imports_no_other_study_and_training_only_through_one_module():
+    studies = {f"exercises.{name}" for name in EXERCISES.values()}
+    for module in MODULES:
+        if room(module) == "exercises" and module != "exercises.training":
+            inside, _ = imports(module)
+            assert not inside & (studies - {module}), module
+            assert "training" not in map(room, inside), module
 
 
 def test_no_test_sets_itself_a_limit_of_time():

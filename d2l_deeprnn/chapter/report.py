@@ -17,7 +17,7 @@ from . import book
 from .reproduce import PAGE, PICTURE, REPORT, Run
 
 if TYPE_CHECKING:
-    from ..evidence.figures import Picture
+    from ..evidence.figures import Plot
     from ..nn.model import RNNModel
 
 
@@ -133,7 +133,7 @@ def _range(band: book.Band) -> str:
     return f"{band.low:.3f} to {band.high:.3f}"
 
 
-def figure(run: Run) -> Picture:
+def figure(run: Run) -> Plot:
     """Plot the perplexity of a run, with the book's points if the run reached the first one."""
     from ..evidence.figures import perplexity_figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import D2LError
 from ..evidence.live import ProgressBar, duration
-from ..exercises import EXERCISES, NOTEBOOKS
+from ..exercises import EXERCISES
 from .console import DONE, print_line
 from .options import add_path
 
@@ -44,25 +44,25 @@ def run_exercise(arguments: argparse.Namespace) -> int:
       d2l-deeprnn exercise initialisation --out studies
     """
     from ..evidence.figures import save_figure
-    from ..exercises import texts
+    from ..exercises.study import library
 
     out = arguments.out
     if out is not None and out.exists() and not out.is_dir():
         raise D2LError(f"--out {out} is not a directory: choose another directory")
     study = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
-    books = texts.library(arguments.quick)
+    books = library(arguments.quick)
     if books.note:
         print_line(books.note)
     with ProgressBar(print_line) as bar:
         try:
-            rows = study.study(quick=arguments.quick, out=out, watch=_Progress(bar))
+            rows = study.study(quick=arguments.quick, out=out, observer=_Progress(bar))
         except KeyboardInterrupt:
             if out is not None:
                 print_line(f"To continue, repeat the command with the same --out {out}")
             raise
     for table in study.tables(rows):
         print_line(f"\n{table}")
-    print_line(f"\nThe answer for real books is in notebooks/{NOTEBOOKS[arguments.name]}")
+    print_line(f"\nThe answer for real books is in notebooks/{study.NOTEBOOK}")
     if books.note:
         print_line(f"\n{books.note}")
     if out is not None:

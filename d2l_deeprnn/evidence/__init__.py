@@ -1,1 +1,1 @@
-"""What results are written down with: tables, pictures, versions and machine."""
+"""Results and how they are shown: records, statistics, plots, progress and pages of reports."""

@@ -1,30 +1,32 @@
-"""How sure a mean, or a slope, is that was found from a few runs: Student's t."""
+"""Confidence intervals from a few runs, by Student's t, and comparisons seed by seed."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+from .records import Row, Table
 
 
 class Interval(NamedTuple):
-    """An estimate, and between which bounds the truth is expected."""
+    """An estimate, with the bounds of its confidence interval."""
 
     middle: float
     low: float
     high: float
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies within the bounds."""
+    def contains(self, value: float) -> bool:
+        """Return whether a value lies within the bounds."""
         return self.low <= value <= self.high
 
 
 def t_probability(t: float, degrees: int) -> float:
-    """The probability that Student's t is at most some value.
+    """Return the probability that Student's t is at most ``t``.
 
     Args:
-        t: the value.
-        degrees: of freedom, at least 1.
+        t: the bound.
+        degrees: degrees of freedom, at least 1.
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
 
@@ -44,18 +46,14 @@ def t_probability(t: float, degrees: int) -> float:
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """The value that Student's t exceeds with the probability that remains.
+    """Return the value that Student's t does not exceed with some probability.
 
     Example:
         >>> from d2l_deeprnn.evidence.intervals import t_quantile
         >>> round(t_quantile(0.975, 4), 3)
         2.776
     """
-    low, high = -1.0, 1.0
-    while t_probability(high, degrees) < probability:
-        high *= 2
-    while t_probability(low, degrees) > probability:
-        low *= 2
+    low, high = -1e6, 1e6
     for _ in range(100):
         middle = (low + high) / 2
         if t_probability(middle, degrees) < probability:
@@ -66,16 +64,16 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
-    """The mean of some values, and its 95 % interval.
+    """Return the mean of some values with its 95 % interval.
 
     Args:
-        values: at least two, of runs that know nothing of each other.
-        comparisons: how many such intervals are looked at together. They are wide enough to hold
-            all their means at once with 95 % (Bonferroni).
+        values: at least two independent values.
+        comparisons: number of intervals that are judged together. Each is made so wide that all of
+            them contain their true means with a probability of 95 % (Bonferroni).
 
     Example:
         >>> from d2l_deeprnn.evidence.intervals import mean_interval
-        >>> mean_interval([1.0, 2.0, 3.0]).holds(0.0)
+        >>> mean_interval([1.0, 2.0, 3.0]).contains(0.0)
         True
     """
     t = t_quantile(1 - 0.025 / comparisons, len(values) - 1)
@@ -85,17 +83,77 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
 
 
 def slope_interval(xs: Sequence[float], ys: Sequence[float]) -> Interval:
-    """The slope of the straight line through some points (least squares), and its 95 % interval.
+    """Return the slope of the least-squares line through points, with its 95 % interval.
 
     Example:
         >>> from d2l_deeprnn.evidence.intervals import slope_interval
         >>> round(slope_interval([0, 1, 2, 3], [1, 3, 5, 7.5]).middle, 2)
         2.15
     """
-    middle_x, middle_y = statistics.mean(xs), statistics.mean(ys)
-    spread = sum((x - middle_x) ** 2 for x in xs)
-    slope = sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys)) / spread
-    rest = sum((y - middle_y - slope * (x - middle_x)) ** 2 for x, y in zip(xs, ys))
+    mean_x, mean_y = statistics.mean(xs), statistics.mean(ys)
+    squares = sum((x - mean_x) ** 2 for x in xs)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / squares
+    residuals = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys))
     degrees = len(xs) - 2
-    margin = t_quantile(0.975, degrees) * math.sqrt(rest / degrees / spread)
+    margin = t_quantile(0.975, degrees) * math.sqrt(residuals / degrees / squares)
     return Interval(slope, slope - margin, slope + margin)
+
+
+class Difference(NamedTuple):
+    """How much greater the losses of one group of runs are than those of another.
+
+    Attributes:
+        labels: the names of what is compared, as a table shows them.
+        mean: mean difference of runs with the same seed.
+        interval: the mean with its interval, or None if there is only one seed.
+    """
+
+    labels: Tuple[str, ...]
+    mean: float
+    interval: Optional[Interval]
+
+
+def paired_difference(
+    labels: Tuple[str, ...],
+    rows: Sequence[Row],
+    others: Sequence[Row],
+    *,
+    loss: str = "test",
+    comparisons: int = 1,
+) -> Difference:
+    """Compare the losses of two groups of runs, which have one row per seed.
+
+    Args:
+        labels: see ``Difference``.
+        rows, others: the groups. Seeds that are in only one of them are left out.
+        loss: column of the losses.
+        comparisons: see ``mean_interval``.
+    """
+    losses = {row["seed"]: row[loss] for row in others}
+    differences = [row[loss] - losses[row["seed"]] for row in rows if row["seed"] in losses]
+    interval = mean_interval(differences, comparisons) if len(differences) > 1 else None
+    return Difference(labels, statistics.mean(differences), interval)
+
+
+def difference_table(
+    title: str,
+    columns: Sequence[str],
+    differences: Sequence[Difference],
+    *,
+    verdict: Tuple[str, str, str] = ("yes", "yes", "no"),
+) -> Table:
+    """Return a table of differences, with what follows from each.
+
+    Args:
+        columns: names of the columns: one per label, and the verdict.
+        verdict: the last cell if the interval is below 0, above 0, or contains 0.
+    """
+    less, more, noise = verdict
+    rows = []
+    for labels, mean, interval in differences:
+        bounds, cell = "one seed", noise
+        if interval is not None:
+            bounds = f"{interval.low:+.3f} to {interval.high:+.3f}"
+            cell = noise if interval.contains(0) else less if mean < 0 else more
+        rows.append([*labels, f"{mean:+.3f}", bounds, cell])
+    return Table(title, [*columns[:-1], "mean", "interval", columns[-1]], rows)

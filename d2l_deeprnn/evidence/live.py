@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, lines in a log, curves in a notebook."""
+"""Progress of a training: a bar on a terminal, lines in a log, curves in a notebook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List
 from .._checks import positive_number
 from .._perplexity import perplexity
 
-# Time between two lines of progress if there is neither a picture nor a bar, as in a log.
+# Time between two lines of progress, where there is neither a plot nor a bar.
 SILENCE_SECONDS = 20.0
 
 
@@ -21,14 +21,14 @@ def duration(seconds: float) -> str:
 
 
 class ProgressBar:
-    """Shows how far a training is: a bar on a terminal, elsewhere a line every twenty seconds.
+    """A progress bar on a terminal; elsewhere, a line every twenty seconds.
 
     Args:
         print_line: prints a line above the bar.
-        done: the fraction that was done before, when a training is resumed.
+        done: the fraction that was done before, if a training is resumed.
     """
 
-    # In a narrow terminal, the left end comes first.
+    # The message comes first, so that it is seen in a narrow terminal.
     FORMAT = "{desc}, {percentage:.0f}% |{bar}|"
 
     def __init__(self, print_line: Callable[[str], None], done: float = 0.0) -> None:
@@ -58,33 +58,32 @@ class ProgressBar:
             self.line(f"{message}, {done:.0%}")
 
     def line(self, line: str) -> None:
-        """Print a line, which counts as a sign of life."""
+        """Print a line; the next line of progress is due twenty seconds later."""
         self._spoke = time.monotonic()
         self._print_line(line)
 
     def time_left(self, done: float) -> str:
-        """Return the time until all is done, as the end of a message; empty if it is not known."""
-        here = done - self._done_before
-        if here <= 0:
+        """Return the remaining time, as the end of a message; empty if it is not known."""
+        done_here = done - self._done_before
+        if done_here <= 0:
             return ""
-        return f", {duration((time.monotonic() - self._began) / here * (1 - done))} left"
+        return f", {duration((time.monotonic() - self._began) / done_here * (1 - done))} left"
 
 
 class LivePlot:
-    """Draws training and held-out perplexity in a notebook while a model is trained.
+    """A plot of training and held-out perplexity in a notebook, drawn while a model is trained.
 
     Pass it as ``on_epoch`` to the chapter's train functions or to ``runs.train``. Each cell that
-    trains has one picture in its output, which is redrawn every few seconds and once more when the
-    cell ends. If training starts again, so does its curve. Outside a notebook, nothing is drawn;
-    a line every twenty seconds reports the progress. If epochs take long, ``minibatch`` reports
-    the progress within an epoch.
+    trains has one plot, which is redrawn every few seconds and when the cell ends. If training
+    starts again, so does its curve. Outside a notebook, a line every twenty seconds reports the
+    progress. If epochs take long, also pass its method ``minibatch`` as ``on_minibatch``.
 
     Args:
-        seconds: the least time between two drawings.
+        seconds: minimum time between two drawings.
         label: the training's name in the legend.
 
     Attributes:
-        rows: the values of each epoch, by name, of the training that was begun last.
+        rows: the values of each epoch, by name, of the training that began last.
 
     Raises:
         ValueError: if ``seconds`` is not a number above 0.
@@ -106,12 +105,12 @@ class LivePlot:
         positive_number("seconds", seconds)
         self._seconds = seconds
         self._histories: Dict[str, List[Dict[str, float]]] = {}
-        self._shell: Any = None  # the notebook's, while we are registered for the cell's end
+        self._shell: Any = None  # the notebook's, while it will call us at the end of the cell
         self._start_cell()
         self.begin(label)
 
     def begin(self, label: str) -> None:
-        """Begin another curve in the same picture, for the epochs of another training.
+        """Start another curve in the same plot, for the epochs of another training.
 
         Args:
             label: the training's name in the legend. A curve of the same name is replaced.
@@ -130,7 +129,7 @@ class LivePlot:
         self._spoke = time.monotonic()
 
     def __call__(self, record: Any) -> None:
-        """Add an epoch to the curve, and redraw the picture if it is old enough.
+        """Add an epoch to the curve, and redraw the plot if the last drawing is old enough.
 
         Args:
             record: the epoch's record, as ``on_epoch`` receives it.
@@ -138,39 +137,24 @@ class LivePlot:
         values = zip(record._fields, record)
         row = {name: x for name, x in values if isinstance(x, (int, float))}
         if self.rows and row["epoch"] <= self.rows[-1]["epoch"]:  # training restarted or resumed
-            before = [known for known in self.rows if known["epoch"] < row["epoch"]]
+            earlier = [old for old in self.rows if old["epoch"] < row["epoch"]]
             self.begin(self._label)
-            self.rows += before
+            self.rows += earlier
         self.rows.append(row)
         self._is_drawn = False
         if not self._in_notebook():
             perplexities = "".join(f", {name} {x:.3f}" for name, x in _perplexities(row))
             self._say(f"epoch {row['epoch']}{perplexities}")
-        elif self._is_due("picture"):
+        elif self._is_due("plot"):
             self._draw()
 
     def minibatch(self, progress: Any) -> None:
         """Report the progress within an epoch, in a line that is updated every few seconds.
 
-        Pass it as ``on_minibatch`` to ``runs.train``.
+        Pass it as ``on_minibatch`` to ``runs.train``, and the plot itself as ``on_epoch``.
 
         Args:
             progress: the epoch's progress, as ``on_minibatch`` receives it.
-
-        Example:
-            >>> from pathlib import Path
-            >>> from tempfile import TemporaryDirectory
-            >>> import d2l_deeprnn as d2l
-            >>> from d2l_deeprnn.training import runs
-            >>> plot = d2l.LivePlot()
-            >>> settings = d2l.TrainSettings(
-            ...     corpus=("the_tide_tables",), num_examples=2000, num_hiddens=8, num_epochs=2,
-            ...     batch_size=4)
-            >>> with TemporaryDirectory() as out:
-            ...     result = runs.train(
-            ...         settings, Path(out) / "run", on_epoch=plot, on_minibatch=plot.minibatch)
-            >>> [row["epoch"] for row in plot.rows]
-            [1, 2]
         """
         message = f"epoch {progress.epoch}, {progress.minibatch / progress.num_minibatches:.0%}"
         if not self._in_notebook():
@@ -179,13 +163,13 @@ class LivePlot:
             self._write(message)
 
     def _start_cell(self) -> None:
-        """Forget the outputs of the last cell: the next one has its own."""
+        """Forget the outputs of the last cell; the next cell has its own."""
         self._handles: Dict[str, Any] = {}
         self._due: Dict[str, float] = {}
-        self._is_drawn = True  # every epoch so far
+        self._is_drawn = True  # the plot has all epochs so far
 
     def _in_notebook(self) -> bool:
-        """Return whether this is a notebook; if so, register for the end of its cell."""
+        """Return whether this is a notebook, which will then call us at the end of the cell."""
         shell = _notebook()
         if shell is not None and self._shell is None:
             self._shell = shell
@@ -193,7 +177,7 @@ class LivePlot:
         return shell is not None
 
     def _say(self, message: str) -> None:
-        """Print the progress, unless something was printed a short time ago."""
+        """Print the progress, unless the last line is less than twenty seconds old."""
         if time.monotonic() - self._spoke >= SILENCE_SECONDS:
             self._spoke = time.monotonic()
             print(f"{self._label}: {message}", flush=True)
@@ -212,7 +196,7 @@ class LivePlot:
         from .figures import training_figure
 
         histories = {label: rows for label, rows in self._histories.items() if rows}
-        self._show("picture", training_figure(histories))
+        self._show("plot", training_figure(histories))
         self._is_drawn = True
 
     def _write(self, message: str) -> None:
@@ -222,14 +206,14 @@ class LivePlot:
         return time.monotonic() >= self._due.get(output, 0)
 
     def _show(self, output: str, content: Any, **options: Any) -> None:
-        """Show an output of the cell, in place of the one before."""
+        """Show an output of the cell, in place of the previous one."""
         from IPython.display import display
 
         if output in self._handles:
             self._handles[output].update(content, **options)
         else:
             self._handles[output] = display(content, display_id=True, **options)
-        # Counted from the end of the drawing, so that it never takes most of the time.
+        # Counted from the end of the drawing, so that drawing never takes most of the time.
         self._due[output] = time.monotonic() + self._seconds
 
 
@@ -243,7 +227,7 @@ def _perplexities(row: Dict[str, float]) -> Any:
 
 
 def _notebook() -> Any:
-    """Return the shell of the notebook that this runs in, or None elsewhere."""
+    """Return the IPython shell if this is a notebook, else None."""
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython

@@ -1,7 +1,7 @@
-"""Pages of reports: Jinja templates, and the values that several of them show.
+"""Pages of reports: Jinja templates, and values that several of them show.
 
-The templates of a report are in the folder of the module that fills them. They take any strings:
-markup is escaped, and so are characters that cannot be shown.
+Each template is in the folder of the module that fills it. Any string may be passed: markup and
+characters that cannot be shown are escaped.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .._version import __version__
 from ..files import package_data, printable
 
 if TYPE_CHECKING:
-    from .figures import Picture
+    from .figures import Plot
 
-# How parts of keys are shown.
+# Part of a key -> how it is shown.
 WORDS = {
     "corpus": "text",
     "examples": "characters read",
@@ -41,7 +41,7 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: its path within the package, such as ``cli/report.html``.
-        values: what the template shows; ``title`` is that of the page.
+        values: variables of the template; ``title`` is the title of the page.
     """
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return _environment().get_template(template).render(version=__version__, date=date, **values)
@@ -50,7 +50,7 @@ def render(template: str, **values: Any) -> str:
 @functools.lru_cache(maxsize=None)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        # Not PackageLoader: package_data also reads from a package in a zip file.
+        # Unlike PackageLoader, package_data works if the package is in a zip file.
         loader=jinja2.FunctionLoader(lambda name: package_data(name).decode()),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -65,12 +65,12 @@ def _environment() -> jinja2.Environment:
 
 
 def with_line_breaks(text: str) -> Markup:
-    """Escape a text that a model has written, but keep its line breaks and tabs."""
+    """Escape a model's text, but keep its line breaks and tabs."""
     return escape("".join(char if char in "\n\t" else printable(char) for char in text))
 
 
 def labels(values: Mapping[str, Any]) -> List[Tuple[str, str]]:
-    """Return the keys and values of a configuration as people read them."""
+    """Return the keys and values of a configuration in words."""
     return [(label(key), format_value(value)) for key, value in values.items()]
 
 
@@ -96,7 +96,7 @@ def format_value(value: Any) -> str:
 
 
 def provenance(config: Mapping[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
-    """Return when, where and with which versions a run was made, by heading."""
+    """Return start, machine and versions of a run, by heading."""
     begun = re.sub(r"^(\S{10})T(\d\d:\d\d)\S*$", r"\1 \2 UTC", str(config.get("begun", "")))
     device = {name: config[name] for name in ("device", "ranks") if config.get(name, 1) != 1}
     groups = [
@@ -107,13 +107,13 @@ def provenance(config: Mapping[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
     return [(title, values) for title, values in groups if values]
 
 
-def svg(figure: Picture) -> Markup:
-    """Return a figure as an ``<svg>`` element, in a size that can be read on a phone."""
+def svg(figure: Plot) -> Markup:
+    """Return a figure as an ``<svg>`` element, in a size that is readable on a phone."""
     from .figures import to_svg
 
     figure.set_size_inches(5.2, 3.6)
     text = re.sub(r"<metadata>.*?</metadata>", "", to_svg(figure), flags=re.DOTALL).strip()
-    # The style sheet finds colours by these words, whichever version of matplotlib wrote them.
+    # Versions of matplotlib differ in this space; the style sheet selects colours by it.
     text = re.sub(r"\b(fill|stroke): ?#", r"\1: #", text)
     role = Markup('<svg role="img" aria-label="{}" ').format(figure.alt)
     return Markup(text.replace("<svg ", role, 1))

@@ -1,10 +1,9 @@
-"""What a result was made with: versions and machine."""
+"""Versions and machine with which a result was made."""
 
 from __future__ import annotations
 
 import os
 import platform
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Dict, Union
@@ -17,10 +16,10 @@ from .._version import __version__
 
 
 def versions(*packages: str) -> Dict[str, str]:
-    """Versions of everything that can change a figure.
+    """Return the versions of everything that can change a result.
 
     Args:
-        packages: names of further installed packages that took part.
+        packages: names of other installed packages that took part.
     """
     return {
         "d2l_deeprnn": __version__,
@@ -32,7 +31,7 @@ def versions(*packages: str) -> Dict[str, str]:
 
 
 def machine() -> Dict[str, Union[str, int]]:
-    """The processor, and how much of it this process may use."""
+    """Return the system, the processor, and how many cores and threads this process uses."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -42,17 +41,16 @@ def machine() -> Dict[str, Union[str, int]]:
 
 
 def physical_memory() -> int:
-    """The memory of the machine in bytes."""
+    """Return the memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _processor() -> str:
-    if sys.platform.startswith("linux"):
-        try:
-            lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or "unknown"

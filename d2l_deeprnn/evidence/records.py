@@ -1,4 +1,4 @@
-"""Evidence: rows of figures as a CSV file, a JSON file that says what made them, and tables."""
+"""Results: rows in a CSV file, a JSON file that says what made them, and tables of the rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 from ..errors import D2LError
 from ..files import PathLike, read_text, user_path, write_text
@@ -20,7 +20,7 @@ class RecordError(D2LError, ValueError):
 
 
 class Table(NamedTuple):
-    """A title, the names of the columns, and rows of words, as they are shown to people."""
+    """A table of strings, with a title and names of the columns."""
 
     title: str
     columns: Sequence[str]
@@ -31,67 +31,66 @@ class Table(NamedTuple):
             max(len(row[i]) for row in [self.columns, *self.rows]) for i in range(len(self.columns))
         ]
         lines = [
-            "  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip()
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
             for row in [self.columns, ["-" * width for width in widths], *self.rows]
         ]
         return "\n".join([self.title, "", *lines])
 
     def markdown(self) -> str:
-        """The table in Markdown, without its title."""
+        """Return the table in Markdown, without its title."""
         rows = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
     def _repr_markdown_(self) -> str:
-        """What Jupyter shows."""
+        """Return the Markdown that Jupyter shows."""
         return f"**{self.title}**\n\n{self.markdown()}"
 
 
 def write_record(path: PathLike, rows: Sequence[Row], **made_with: Any) -> None:
-    """Write rows and what they were made with, each file in one atomic step.
+    """Write rows to a CSV file, and what they were made with to a JSON file.
 
     Args:
-        path: of both files, without the suffix: ``.csv`` for the rows, ``.json`` for the rest.
-        rows: column -> value. A column that a row lacks is left empty.
-        made_with: command, seeds, settings: whatever it takes to make the rows again. ``versions``
-            and ``machine`` are those of this process unless they are given.
+        path: path of both files, without ``.csv`` or ``.json``.
+        rows: column -> value. If a row lacks a column, its cell is empty.
+        made_with: see ``write_description``.
     """
     path = user_path(path)
-    # The description first: a study does not go on from rows that have none.
-    write_description(path.with_suffix(".json"), **made_with)
-    write_text(path.with_suffix(".csv"), as_csv(rows))
-
-
-def write_description(path: PathLike, **made_with: Any) -> None:
-    """Write the JSON file of ``write_record``."""
-    described = {**made_with}
-    for name, here in ("versions", versions), ("machine", machine):
-        if name not in described:
-            described[name] = here()
-    path = user_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(described, indent=2) + "\n")
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Rows as the text of a CSV file; the columns are in the order in which they first appear."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return table.getvalue()
+    # The JSON file first: a study cannot resume from rows without one.
+    write_description(path.with_suffix(".json"), **made_with)
+    write_text(path.with_suffix(".csv"), table.getvalue())
+
+
+def write_description(path: PathLike, **made_with: Any) -> None:
+    """Write the JSON file of ``write_record``.
+
+    Args:
+        path: path of the file.
+        made_with: command, seeds, settings and whatever else it takes to repeat the work.
+            ``versions`` and ``machine`` are those of this process, unless they are given.
+    """
+    for name, of_this_process in ("versions", versions), ("machine", machine):
+        if name not in made_with:
+            made_with[name] = of_this_process()
+    path = user_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(made_with, indent=2) + "\n")
 
 
 def read_rows(path: PathLike) -> List[Row]:
-    """Read the rows of a CSV file: numbers as numbers, words as words.
+    """Read the rows of a CSV file. Cells that are numbers become int or float.
 
     Raises:
-        RecordError: if there is no such file, or it is damaged or empty.
+        RecordError: if the file is missing, damaged or empty.
     """
     try:
         table = io.StringIO(read_text(user_path(path)), newline="")
         rows = [
-            {name: _value(word) for name, word in row.items()}
+            {name: _value(cell) for name, cell in row.items()}
             for row in csv.DictReader(table, strict=True)
         ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -101,47 +100,94 @@ def read_rows(path: PathLike) -> List[Row]:
     return rows
 
 
+def _value(cell: str) -> Any:
+    for number in (int, float):
+        try:
+            return number(cell)
+        except ValueError:
+            pass
+    return cell
+
+
 def read_files(files: Mapping[str, str], directory: PathLike) -> Dict[str, List[Row]]:
     """Read the rows of several files.
 
     Args:
-        files: key of the result -> name of a file, without ``.csv``; a study's ``FILES``.
-        directory: where they are.
+        files: key of the result -> name of the file, without ``.csv``; such as a study's ``FILES``.
+        directory: the files' directory.
 
     Raises:
         RecordError: as ``read_rows``.
     """
     directory = user_path(directory)
-    return {kind: read_rows(directory / f"{name}.csv") for kind, name in files.items()}
+    return {key: read_rows(directory / f"{name}.csv") for key, name in files.items()}
 
 
-def matches(row: Row, wanted: Row) -> bool:
-    """Whether a row has these values."""
-    return all(row.get(name) == value for name, value in wanted.items())
+def matches(row: Row, values: Row) -> bool:
+    """Return whether a row has these values."""
+    return all(row.get(name) == value for name, value in values.items())
 
 
-def select(rows: Sequence[Row], **wanted: Any) -> List[Row]:
-    """The rows that have these values."""
-    return [row for row in rows if matches(row, wanted)]
+def select(rows: Sequence[Row], **values: Any) -> List[Row]:
+    """Return the rows that have these values."""
+    return [row for row in rows if matches(row, values)]
 
 
 def column(rows: Sequence[Row], name: str) -> List[Any]:
-    """One column of rows."""
+    """Return one column of rows."""
     return [row[name] for row in rows]
 
 
+def group_by(rows: Sequence[Row], *names: str) -> Dict[Any, List[Row]]:
+    """Group rows by their values in one or several columns.
+
+    Returns:
+        value -> rows, in order of first appearance. With several columns, the keys are tuples.
+
+    Example:
+        >>> from d2l_deeprnn.evidence.records import group_by
+        >>> groups = group_by([{"cell": "gru"}, {"cell": "lstm"}, {"cell": "gru"}], "cell")
+        >>> {cell: len(rows) for cell, rows in groups.items()}
+        {'gru': 2, 'lstm': 1}
+    """
+    groups: Dict[Any, List[Row]] = {}
+    for row in rows:
+        key = row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
+        groups.setdefault(key, []).append(row)
+    return groups
+
+
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """The median of values, and their range where there are several, in words."""
+    """Return the median of values, and their range if there are several, as a string."""
     middle, low, high = (
         f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values))
     )
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
-def _value(word: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            pass
-    return word
+Cell = Callable[[List[Row]], str]  # returns the cell of a group of rows
+
+
+def spread_of(name: str, digits: int = 3, convert: Callable[[Any], float] = float) -> Cell:
+    """Return a function for ``summary_table`` that shows the ``spread`` of a column.
+
+    ``convert`` is applied to each value first, such as ``perplexity``.
+    """
+    return lambda rows: spread([convert(row[name]) for row in rows], digits)
+
+
+def summary_table(
+    title: str, keys: Sequence[str], groups: Mapping[Any, List[Row]], columns: Mapping[str, Cell]
+) -> Table:
+    """Return a table with one row per group, such as medians of several seeds.
+
+    Args:
+        keys: names of the first columns, which show the keys of the groups.
+        groups: groups of rows, as ``group_by`` returns them.
+        columns: name of each other column -> function that returns a group's cell.
+    """
+    cells = []
+    for key, rows in groups.items():
+        values = key if isinstance(key, tuple) else [key]
+        cells.append([*map(str, values), *(cell(rows) for cell in columns.values())])
+    return Table(title, [*keys, *columns], cells)

@@ -4,211 +4,167 @@ from __future__ import annotations
 
 import collections
 import math
-import statistics
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .._mxnet.context import try_gpu
 from .._perplexity import perplexity
 from ..evidence.figures import Line, lines_figure, points_figure
-from ..evidence.intervals import Interval, mean_interval
-from ..evidence.records import Row, Table, column, select, spread
-from ..files import user_path
+from ..evidence.intervals import Difference, difference_table, paired_difference
+from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
 from ..text.vocab import Vocab
-from ..training.learner import new_model
-from ..training.settings import TrainSettings
-from .study import Watch, collect
-from .texts import library, read, split
-from .training import PLATEAU, best, common_settings, settings_for, train_to_the_end
+from .study import Observer, Rows, Study, library, read, split
+from .training import (
+    PLATEAU,
+    TrainSettings,
+    best_epoch,
+    common_settings,
+    new_network,
+    settings_for,
+    train_to_the_end,
+)
 
-Rows = Dict[str, List[Row]]
+NOTEBOOK = "exercise-4-authors.ipynb"
 FILES = {  # kind of rows -> file
     "runs": "exercise_4",
     "characters": "exercise_4_characters",
     "words": "exercise_4_words",
 }
-# Tokens that no text has: each stands before a passage of its author.
+# Private characters, which no text has: each marks a passage of its author.
 MARKS = ("\ue000", "\ue001")
 PASSAGE = 500  # characters
 PREFIXES = ("the time ", "she was ")
-SAMPLE = 200  # characters that follow the prefix
-HALVES, ALL = "both, half of each", "both, all"
-
-
-class Difference(NamedTuple):
-    """How much a mixture's test loss is above another's.
-
-    Attributes:
-        mixture, other: names of the two.
-        author: whose test text it is.
-        interval: of the difference in nats a character, taken seed by seed; None with one seed.
-        mean: of the seeds.
-    """
-
-    mixture: str
-    other: str
-    author: str
-    interval: Optional[Interval]
-    mean: float
+SAMPLE = 200  # characters after the prefix
+# Names of the mixtures
+ONLY, CUT = "{} only", "{} only, cut to the other's length"
+HALVES, ALL, MARKED = "both, half of each", "both, all", "{}, with author marks"
+LITTLE, REPEATED = "both, a tenth of {}", "both, a tenth of {}, repeated"
 
 
 def study(
-    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
+    *, quick: bool = False, out: Optional[Path] = None, observer: Optional[Observer] = None
 ) -> Rows:
-    """Train on one author, on the other, and on both in several ways; score each on each.
+    """Train on one author, the other, and both in several ways; score each network on each author.
 
-    Every network is trained to the end, by the validation parts of the authors
-    who are read. The remedies are tried too: a mark before every passage that
-    names its author, and, for a mixture that holds a tenth of the first author,
-    sampling that shows both equally often.
-
-    Args:
-        quick: two minutes on the sample texts, to see that it works.
-        out: directory of ``exercise_4*.csv``.
-        watch: is told how far it is.
+    Every network is trained to the end, by the validation parts of the authors in its text. Two
+    remedies are tried: a mark of the author before every passage, and repeating the first author's
+    text if there is only a tenth of it.
 
     Returns:
-        "runs": rows, one a run, of its best epoch, with what the network wrote;
-        "characters": how often each author uses each character; "words": how
-        many of their most frequent words the authors share.
+        "runs": one row per run, of its best epoch, with samples. "characters": how often each
+        author uses each character. "words": how many of their most frequent words the authors
+        share.
     """
-    out = out and user_path(out)
     books = library(quick)
-    first, second = (split(" ".join(read(names)), 0.1) for names in (books.first, books.second))
-    texts = {books.authors[0]: first, books.authors[1]: second}
+    parts = (split(" ".join(read(names)), 0.1) for names in (books.first, books.second))
+    texts = dict(zip(books.authors, parts))  # author -> training, validation and test part
     vocab = Vocab("".join("".join(parts) for parts in texts.values()) + "".join(MARKS))
     mixtures = _mixtures({author: parts[0] for author, parts in texts.items()})
     common = common_settings(quick)
     common.update(num_hiddens=32 if quick else 256, dropout=0.0 if quick else 0.3)
     common.update(lr=0.01 if quick else 0.004)
-    described = {
-        "command": "d2l-deeprnn exercise 4" + (" --quick" if quick else ""),
+    settings = {
         "settings": common,
         "plateau": PLATEAU,
-        "texts": {books.authors[0]: books.first, books.authors[1]: books.second},
+        "texts": dict(zip(books.authors, (books.first, books.second))),
         "characters": {author: [len(p) for p in parts] for author, parts in texts.items()},
         "passage": PASSAGE,
     }
+    study = Study("4", FILES, settings, quick=quick, out=out, observer=observer)
 
-    def run(mixture: str, seed: int) -> List[Row]:
-        text = mixtures[mixture]
+    def run(r: Row) -> List[Row]:
+        text = mixtures[r["mixture"]]
         marked = MARKS[0] in text
-        held_out: Dict[str, Any] = {}
-        valid = ""
+        alone = [a for a in texts if r["mixture"] in (ONLY.format(a), CUT.format(a))]
+        held_out, valid = {}, ""
         for (author, (_, of_author, test)), mark in zip(texts.items(), MARKS):
             held_out[author] = vocab.encode(_mark(test, mark) if marked else test)
-            if author in _read_in(mixture, texts):
+            if author in (alone or texts):
                 valid += _mark(of_author, mark) if marked else of_author
         indices = vocab.encode(text)
         settings = TrainSettings(
             **{**settings_for(quick, len(indices)), **common},
             corpus=books.first + books.second,
-            seed=seed,
+            seed=r["seed"],
         )
-        model = new_model(settings, len(vocab), try_gpu())
-        row = best(
-            train_to_the_end(
-                settings,
-                model,
-                indices,
-                vocab.encode(valid),
-                held_out,
-                unscored=tuple(vocab.encode("".join(MARKS)).tolist()),
-                watch=watch,
-                file=out and out / "networks" / "exercise_4",
-            )
+        model = new_network(settings, len(vocab))
+        rows = train_to_the_end(
+            settings,
+            model,
+            indices,
+            vocab.encode(valid),
+            held_out,
+            unscored=tuple(vocab.encode("".join(MARKS)).tolist()),
+            on_minibatch=study.on_minibatch,
+            file=study.network_file("exercise_4"),
         )
-        return [{"characters": len(indices), **row, **_samples(model, vocab, marked)}]
+        return [{"characters": len(indices), **best_epoch(rows), **_samples(model, vocab, marked)}]
 
-    seeds = [1] if quick else [1, 2, 3]
-    rows = collect(
-        FILES["runs"],
-        described,
-        [{"mixture": mixture, "seed": seed} for seed in seeds for mixture in mixtures],
-        lambda r: run(r["mixture"], r["seed"]),
-        out=out,
-        watch=watch,
+    runs = study.collect(
+        "runs",
+        [
+            {"mixture": mixture, "seed": s}
+            for s in ([1] if quick else [1, 2, 3])
+            for mixture in mixtures
+        ],
+        run,
         work=lambda r: len(mixtures[r["mixture"]]),
     )
-    characters = collect(
-        FILES["characters"],
-        described,
+    characters = study.collect(
+        "characters",
         [{"author": author} for author in texts],
         lambda r: _frequencies("".join(texts[r["author"]])),
-        out=out,
-        watch=watch,
     )
-    words = collect(
-        FILES["words"],
-        described,
+    words = study.collect(
+        "words",
         [{"most_frequent": count} for count in ([100] if quick else [100, 1000, 5000])],
         lambda r: [_overlap(["".join(parts) for parts in texts.values()], r["most_frequent"])],
-        out=out,
-        watch=watch,
     )
-    return {"runs": rows, "characters": characters, "words": words}
+    return {"runs": runs, "characters": characters, "words": words}
 
 
 def differences(rows: Rows) -> List[Difference]:
-    """What helps and what harms: differences of test losses, seed by seed.
+    """Return what helps and what harms: differences of test losses, seed by seed.
 
-    Half of each author against one alone, with as many characters; all of both against all of one;
-    with marks against without; a tenth of the first author against none; and that tenth repeated
-    against once.
+    The comparisons are half of each author with one alone, of the same length; all of both with
+    all of one; with marks and without; a tenth of the first author with none; and that tenth
+    repeated with that tenth once.
     """
-    one, two = authors = _authors(rows)
-    there = set(column(rows["runs"], "mixture"))
-    as_long = [_cut(a) if _cut(a) in there else _only(a) for a in authors]
+    one, _ = authors = _authors(rows)
+    runs = group_by(rows["runs"], "mixture")
+    as_long = [CUT.format(a) if CUT.format(a) in runs else ONLY.format(a) for a in authors]
     pairs = [
         *((HALVES, alone, author) for alone, author in zip(as_long, authors)),
-        *((ALL, _only(author), author) for author in authors),
-        *((_marked(both), both, author) for both in (HALVES, ALL) for author in authors),
-        *((_little(one), as_long[1], author) for author in authors),
-        *((_repeated(one), _little(one), author) for author in authors),
+        *((ALL, ONLY.format(author), author) for author in authors),
+        *((MARKED.format(both), both, author) for both in (HALVES, ALL) for author in authors),
+        *((LITTLE.format(one), as_long[1], author) for author in authors),
+        *((REPEATED.format(one), LITTLE.format(one), author) for author in authors),
     ]
-    found = []
-    for mixture, other, author in pairs:
-        ours, theirs = (
-            {row["seed"]: row[author] for row in select(rows["runs"], mixture=name)}
-            for name in (mixture, other)
-        )
-        nats = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-        interval = mean_interval(nats) if len(nats) > 1 else None
-        found.append(Difference(mixture, other, author, interval, statistics.mean(nats)))
-    return found
+    return [
+        paired_difference((mixture, other, author), runs[mixture], runs[other], loss=author)
+        for mixture, other, author in pairs
+    ]
 
 
 def tables(rows: Rows) -> List[Table]:
-    """The matrix of mixtures and authors, what helps, what the authors share, and samples."""
-    authors = _authors(rows)
-    mixtures = list(dict.fromkeys(column(rows["runs"], "mixture")))
-    first = select(rows["runs"], seed=rows["runs"][0]["seed"])
-    matrix = []
-    for mixture in mixtures:
-        found = select(rows["runs"], mixture=mixture)
-        scores = [spread([perplexity(row[author]) for row in found]) for author in authors]
-        epochs = spread(column(found, "epoch"), 0)
-        matrix.append([mixture, f"{found[0]['characters']:,}", epochs, *scores])
+    """Return test perplexities, what helps, what the authors share, and samples."""
+    first_seed = select(rows["runs"], seed=rows["runs"][0]["seed"])
     return [
-        Table(
+        summary_table(
             "Test perplexity by author: median (lowest to highest) of the seeds",
-            ["trained on", "characters", "best epoch", *authors],
-            matrix,
+            ["trained on"],
+            group_by(rows["runs"], "mixture"),
+            {
+                "characters": lambda runs: f"{runs[0]['characters']:,}",
+                "best epoch": spread_of("epoch", 0),
+                **{author: spread_of(author, convert=perplexity) for author in _authors(rows)},
+            },
         ),
-        Table(
+        difference_table(
             "Difference of test losses in nats, seed by seed: mean, and its 95 % interval",
-            ["trained on", "less that of", "test text", "mean", "interval", "the mixture"],
-            [
-                [
-                    found.mixture,
-                    found.other,
-                    found.author,
-                    f"{found.mean:+.3f}",
-                    *_interval_in_words(found.interval),
-                ]
-                for found in differences(rows)
-            ],
+            ["trained on", "less that of", "test text", "the mixture"],
+            differences(rows),
+            verdict=("helps", "harms", "may be noise"),
         ),
         Table(
             "What the authors share",
@@ -221,30 +177,30 @@ def tables(rows: Rows) -> List[Table]:
         Table(
             "Samples (temperature 0.5, seed 1)",
             ["trained on", "sample"],
-            [[row["mixture"], row[f"sample_{i}"]] for row in first for i in range(len(PREFIXES))],
+            [
+                [row["mixture"], row[f"sample_{i}"]]
+                for row in first_seed
+                for i in range(len(PREFIXES))
+            ],
         ),
     ]
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """The matrix as a picture, and how often each author uses each character."""
-    authors = _authors(rows)
-    mixtures = list(dict.fromkeys(column(rows["runs"], "mixture")))
-    panels = {}
-    for author in authors:
-        values = {
-            mixture: [perplexity(r[author]) for r in select(rows["runs"], mixture=mixture)]
-            for mixture in mixtures
+    """Plot test perplexities, and how often each author uses each character."""
+    panels = {
+        f"test text by {author}": {
+            mixture: [perplexity(row[author]) for row in runs]
+            for mixture, runs in group_by(rows["runs"], "mixture").items()
         }
-        panels[f"test text by {author}"] = values
+        for author in _authors(rows)
+    }
     common = sorted({r["character"] for r in rows["characters"] if r["per_thousand"] >= 1})
     lines = {}
-    for author in authors:
-        counted = select(rows["characters"], author=author)
-        found = {r["character"]: r["per_thousand"] for r in counted}
-        lines[author] = Line(
-            range(len(common)), [found.get(c, math.nan) for c in common], style="none"
-        )
+    for author, counted in group_by(rows["characters"], "author").items():
+        frequencies = {row["character"]: row["per_thousand"] for row in counted}
+        y = [frequencies.get(character, math.nan) for character in common]
+        lines[author] = Line(range(len(common)), y, style="none")
     return {
         "exercise_4_matrix": points_figure(panels, "test perplexity per character"),
         "exercise_4_characters": lines_figure(
@@ -257,49 +213,18 @@ def figures(rows: Rows) -> Dict[str, Any]:
     }
 
 
-def _interval_in_words(interval: Optional[Interval]) -> Tuple[str, str]:
-    """The interval, and what follows from it for the first of the two mixtures."""
-    if interval is None:
-        return "one seed", "may be noise"
-    words = f"{interval.low:+.3f} to {interval.high:+.3f}"
-    if interval.holds(0):
-        return words, "may be noise"
-    return words, "helps" if interval.high < 0 else "harms"
-
-
-def _only(author: str) -> str:
-    return f"{author} only"
-
-
-def _cut(author: str) -> str:
-    return f"{author} only, cut to the other's length"
-
-
-def _marked(mixture: str) -> str:
-    return f"{mixture}, with author marks"
-
-
-def _little(author: str) -> str:
-    return f"both, a tenth of {author}"
-
-
-def _repeated(author: str) -> str:
-    return f"both, a tenth of {author}, repeated"
-
-
 def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
-    """Name -> text to train on.
+    """Return the training texts by name.
 
-    Minibatches of adjacent sampling cut a text into rows side by side, so
-    that authors who stand one after the other are both in each minibatch, in
-    proportion to their lengths.
+    The authors may follow one another: the rows of a minibatch are from all parts of a text, so
+    that each minibatch has all authors in proportion to their lengths.
     """
     length = min(map(len, texts.values()))
     mixtures = {}
     for author, text in texts.items():
         if len(text) > length:
-            mixtures[_cut(author)] = text[:length]
-        mixtures[_only(author)] = text
+            mixtures[CUT.format(author)] = text[:length]
+        mixtures[ONLY.format(author)] = text
     one, _ = texts
     first, second = (text[:length] for text in texts.values())
     little = first[: length // 10]
@@ -307,14 +232,12 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     both = {HALVES: halves, ALL: list(texts.values())}
     mixtures.update({name: "".join(parts) for name, parts in both.items()})
     for name, parts in both.items():
-        mixtures[_marked(name)] = "".join(map(_mark, parts, MARKS))
-    return {**mixtures, _little(one): little + second, _repeated(one): little * 10 + second}
-
-
-def _read_in(mixture: str, authors: Iterable[str]) -> List[str]:
-    """Who is read in a mixture."""
-    alone = [author for author in authors if mixture in (_only(author), _cut(author))]
-    return alone or list(authors)
+        mixtures[MARKED.format(name)] = "".join(map(_mark, parts, MARKS))
+    return {
+        **mixtures,
+        LITTLE.format(one): little + second,
+        REPEATED.format(one): little * 10 + second,
+    }
 
 
 def _mark(text: str, mark: str) -> str:
@@ -323,7 +246,7 @@ def _mark(text: str, mark: str) -> str:
 
 
 def _samples(model: Any, vocab: Vocab, marked: bool) -> Row:
-    """What a network writes; where it knows marks, behind that of the prefix's author."""
+    """Let a network continue each prefix, after its author's mark if the network knows marks."""
     prefixes = [mark + prefix if marked else prefix for mark, prefix in zip(MARKS, PREFIXES)]
     texts = generate(model, vocab, prefixes, SAMPLE, temperature=0.5, seed=1)
     for mark in MARKS:
@@ -334,25 +257,24 @@ def _samples(model: Any, vocab: Vocab, marked: bool) -> Row:
 def _frequencies(text: str) -> List[Row]:
     counts = collections.Counter(text)
     return [
-        # by number: read again, the digit 1 would be a number
+        # As a code point: the digit 1 would be read from the file as a number.
         {"character": f"U+{ord(character):04X}", "per_thousand": 1000 * count / len(text)}
         for character, count in counts.most_common()
     ]
 
 
 def _overlap(texts: Sequence[str], most_frequent: int) -> Row:
-    """Words that two texts share: among the most frequent ones, and of all running words."""
-    counts = [collections.Counter(_words(text)) for text in texts]
-    common = [{word for word, _ in c.most_common(most_frequent)} for c in counts]
-    shared = common[0] & common[1]
-    running = sum(count for c in counts for word, count in c.items() if word in shared)
-    return {"shared": len(shared), "share": running / sum(sum(c.values()) for c in counts)}
-
-
-def _words(text: str) -> List[str]:
-    return "".join(c if c.isalpha() else " " for c in text).split()
+    """Count the words that are frequent in both texts, and their share of all words."""
+    counts = [
+        collections.Counter("".join(c if c.isalpha() else " " for c in text).split())
+        for text in texts
+    ]
+    frequent = [{word for word, _ in count.most_common(most_frequent)} for count in counts]
+    shared = frequent[0] & frequent[1]
+    occurrences = sum(n for count in counts for word, n in count.items() if word in shared)
+    return {"shared": len(shared), "share": occurrences / sum(sum(c.values()) for c in counts)}
 
 
 def _authors(rows: Rows) -> Tuple[str, str]:
-    one, two = dict.fromkeys(column(rows["characters"], "author"))
+    one, two = group_by(rows["characters"], "author")
     return one, two

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -13,23 +12,31 @@ from .._mxnet.context import set_seed, try_gpu
 from ..chapter.book import CHAPTER
 from ..chapter.train import train_and_predict_rnn, train_and_predict_rnn_gluon
 from ..evidence.figures import Line, lines_figure
-from ..evidence.records import Row, Table, column, select, spread
-from ..files import user_path
+from ..evidence.records import (
+    Row,
+    Table,
+    column,
+    group_by,
+    select,
+    spread,
+    spread_of,
+    summary_table,
+)
 from ..nn.convert import params_from_gluon, params_to_gluon
 from ..nn.deepgates import deep_gate_lstm
 from ..nn.model import RNNModel
 from ..nn.scratch import Network, deep_gru, deep_lstm, deep_rnn
 from ..text.corpora import load_corpus
-from .study import Watch, collect
-from .texts import library
+from .study import Observer, Rows, Study, library
 
-Rows = Dict[str, List[Row]]
+NOTEBOOK = "exercise-1-from-scratch.ipynb"
 FILES = {  # kind of rows -> file
     "equality": "exercise_1_equality",
     "training": "exercise_1",
 }
-ONE, TWO = "one layer", "two layers"
 GATES, FUSED = "one layer, gates of two layers", "two layers, Gluon's"
+NETWORKS = {"one layer": 1, "two layers": 2, GATES: 1, FUSED: 2}  # name -> number of layers
+SCALE = 0.1  # of the initial parameters; with the chapter's 0.01, training starts on a plateau
 KINDS: Dict[str, Tuple[Callable[..., Any], Callable[..., Network]]] = {
     "plain RNN": (
         lambda width, layers: gluon.rnn.RNN(width, layers, activation="tanh"),
@@ -44,28 +51,20 @@ KINDS: Dict[str, Tuple[Callable[..., Any], Callable[..., Network]]] = {
 
 
 def study(
-    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
+    *, quick: bool = False, out: Optional[Path] = None, observer: Optional[Observer] = None
 ) -> Rows:
-    """Hold networks from scratch against Gluon's layers, and train them.
-
-    Args:
-        quick: two minutes on a sample text, to see that it works.
-        out: directory of ``exercise_1*.csv``.
-        watch: is told how far it is.
+    """Compare networks from scratch with Gluon's layers, and train them.
 
     Returns:
-        "equality": largest relative differences on the same parameters;
-        "training": a row an epoch of one layer, two layers, deeper gates, and
-        Gluon's two layers from the parameters that the two began with.
+        "equality": largest relative differences with the same parameters. "training": one row per
+        epoch for one layer, two layers, deeper gates, and Gluon's two layers from the initial
+        parameters of the two layers from scratch.
     """
-    out = out and user_path(out)
     name = library(quick).first[0]
     corpus_indices, vocab = load_corpus(name, 2000 if quick else CHAPTER.num_examples)
     width, epochs = (16, 4) if quick else (128, 150)
     batch_size = 4 if quick else CHAPTER.batch_size
-    seeds = [1] if quick else [1, 2]
-    described = {
-        "command": "d2l-deeprnn exercise 1" + (" --quick" if quick else ""),
+    settings = {
         "text": name,
         "characters": len(corpus_indices),
         "num_hiddens": width,
@@ -73,49 +72,36 @@ def study(
         "batch_size": batch_size,
         "scale": SCALE,
     }
-    equality = collect(
-        FILES["equality"],
-        described,
+    study = Study("1", FILES, settings, quick=quick, out=out, observer=observer)
+    equality = study.collect(
+        "equality",
         [{"kind": kind, "num_layers": layers} for kind in KINDS for layers in (1, 2, 3)],
-        lambda r: [differences(r["kind"], r["num_layers"])],
-        out=out,
-        watch=watch,
+        lambda run: [largest_differences(run["kind"], run["num_layers"])],
     )
-    networks = {
-        ONE: lambda size: deep_lstm(size, width, size, 1, scale=SCALE, ctx=try_gpu()),
-        TWO: lambda size: deep_lstm(size, width, size, 2, scale=SCALE, ctx=try_gpu()),
-        GATES: lambda size: deep_gate_lstm(size, width, size, 1, scale=SCALE, ctx=try_gpu()),
-    }
 
-    def run(network: str, seed: int) -> List[Row]:
-        set_seed(seed)
-        size, ctx = len(vocab), try_gpu()
-        made = networks[TWO if network == FUSED else network](size)
-        params = made.get_params()
-        common: Tuple[Any, ...] = (epochs, CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta)
-        common = (*common, batch_size, [])
-        set_seed(seed)  # the same offsets for all, however many numbers were drawn
+    def train(run: Row) -> List[Row]:
+        network, size, ctx = run["network"], len(vocab), try_gpu()
+        set_seed(run["seed"])
+        make = deep_gate_lstm if network == GATES else deep_lstm
+        scratch = make(size, width, size, NETWORKS[network], scale=SCALE, ctx=ctx)
+        params = scratch.get_params()
+        arguments: Tuple[Any, ...]
+        before: Tuple[Any, ...] = (width, corpus_indices, vocab, ctx)
+        after: Tuple[Any, ...] = (epochs, CHAPTER.num_steps, CHAPTER.lr, CHAPTER.clipping_theta)
+        after = (*after, batch_size, [])
+        quiet: Dict[str, Any] = {"log": lambda line: None}
+        set_seed(run["seed"])  # the same minibatches, however many numbers a network has drawn
         if network == FUSED:
             model = RNNModel(gluon.rnn.LSTM(width, 2), size)
             model.initialize(init.Zero(), ctx=ctx)
             model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
             params_to_gluon(params, model.rnn, model.dense)
-            history = train_and_predict_rnn_gluon(
-                model, width, corpus_indices, vocab, ctx, *common, initialize=False, log=_silent
-            )
+            arguments = (*before, *after)
+            history = train_and_predict_rnn_gluon(model, *arguments, initialize=False, **quiet)
         else:
-            history = train_and_predict_rnn(
-                made.forward,
-                lambda: params,
-                made.init_state,
-                width,
-                corpus_indices,
-                vocab,
-                ctx,
-                False,
-                *common,
-                log=_silent,
-            )
+            arguments = (scratch.forward, lambda: params, scratch.init_state)
+            arguments = (*arguments, *before, False, *after)
+            history = train_and_predict_rnn(*arguments, **quiet)
         num_params = sum(param.size for param in params)
         return [
             {
@@ -127,56 +113,48 @@ def study(
             for record in history
         ]
 
-    training = collect(
-        FILES["training"],
-        described,
-        [{"network": network, "seed": seed} for seed in seeds for network in (*networks, FUSED)],
-        lambda r: run(r["network"], r["seed"]),
-        out=out,
-        watch=watch,
+    training = study.collect(
+        "training",
+        [{"network": n, "seed": seed} for seed in ([1] if quick else [1, 2]) for n in NETWORKS],
+        train,
     )
     return {"equality": equality, "training": training}
 
 
-SCALE = 0.1  # of the initial parameters: the chapter's 0.01 begins with a long plateau
-
-
-def differences(kind: str, num_layers: int, *, seed: int = 0) -> Row:
+def largest_differences(kind: str, num_layers: int, *, seed: int = 0) -> Row:
     """Compare a network from scratch with Gluon's fused layer on the same random parameters.
 
     Returns:
-        The largest difference relative to the largest value, of the outputs,
-        of the final states and of the gradients of the inputs.
+        The largest difference relative to the largest value of the outputs, of the final states and
+        of the gradients of the inputs.
     """
-    width, size, num_steps, rows = 32, 20, 12, 4
+    width, size, num_steps, batch_size = 32, 20, 12, 4
     make_layer, make_network = KINDS[kind]
     set_seed(seed)
     layer, dense = make_layer(width, num_layers), gluon.nn.Dense(size, flatten=False)
     for block in (layer, dense):
         block.initialize(init.Normal(0.3))
-    X = nd.random.normal(shape=(num_steps, rows, size))
-    start = [nd.random.normal(shape=s.shape) for s in layer.begin_state(batch_size=rows)]
-    weights = nd.random.normal(shape=(num_steps, rows, size))  # of the outputs, in the loss
+    X = nd.random.normal(shape=(num_steps, batch_size, size))
+    state = [nd.random.normal(shape=s.shape) for s in layer.begin_state(batch_size=batch_size)]
+    weights = nd.random.normal(shape=(num_steps, batch_size, size))  # of the outputs in the loss
 
-    def gluons() -> Tuple[Any, List[Any]]:
-        outputs, state = layer(X, start)
-        return dense(outputs), state
+    def compute_gluon() -> Tuple[Any, List[Any]]:
+        outputs, end = layer(X, state)
+        return dense(outputs), end
 
-    theirs = _outputs_and_gradients(gluons, X, weights)
+    def compute_scratch() -> Tuple[Any, List[Any]]:
+        # From scratch: H^(1), C^(1), H^(2), ...; in Gluon: all H, then all C.
+        start = [array[l] for l in range(num_layers) for array in state]
+        outputs, end = network.forward(list(X), start, params)
+        return nd.stack(*outputs), [nd.stack(*end[i :: len(state)]) for i in range(len(state))]
+
+    expected = _outputs_and_gradients(compute_gluon, X, weights)
     network = make_network(size, width, size, num_layers)
     params = params_from_gluon(layer, dense)
-
-    def scratch() -> Tuple[Any, List[Any]]:
-        # H^(1), C^(1), H^(2), ... where Gluon has all H and then all C
-        before = [kind[l] for l in range(num_layers) for kind in start]
-        outputs, after = network.forward(list(X), before, params)
-        kinds = [nd.stack(*after[i :: len(start)]) for i in range(len(start))]
-        return nd.stack(*outputs), kinds
-
-    ours = _outputs_and_gradients(scratch, X, weights)
+    actual = _outputs_and_gradients(compute_scratch, X, weights)
     return {
-        name: max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(mine, its))
-        for name, mine, its in zip(("outputs", "states", "gradients"), ours, theirs)
+        name: max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, gluons))
+        for name, ours, gluons in zip(("outputs", "states", "gradients"), actual, expected)
     }
 
 
@@ -192,21 +170,16 @@ def _outputs_and_gradients(
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Differences from Gluon's layers, and what training gives."""
-    last = max(column(rows["training"], "epoch"))
-    names = list(dict.fromkeys(column(rows["training"], "network")))
-    training = []
-    for network in names:
-        found = select(rows["training"], network=network, epoch=last)
-        training.append(
-            [
-                network,
-                f"{found[0]['num_params']:,}",
-                spread(column(found, "perplexity")),
-                ", ".join(str(n) for n in _epochs_to(rows, network, 2.0)),
-                spread([row["seconds"] / last for row in found], 2),
-            ]
-        )
+    """Return the differences from Gluon's layers, and the results of training."""
+    training = rows["training"]
+    last = max(column(training, "epoch"))
+
+    def epochs_to_2(found: List[Row]) -> str:
+        """Return each seed's first epoch with a perplexity of at most 2."""
+        by_seed = group_by(select(training, network=found[0]["network"]), "seed").values()
+        firsts = [[r["epoch"] for r in run if r["perplexity"] <= 2] for run in by_seed]
+        return ", ".join(str(first[0]) if first else "never" for first in firsts)
+
     return [
         Table(
             "Largest relative difference between the network from scratch and Gluon's layer",
@@ -220,45 +193,27 @@ def tables(rows: Rows) -> List[Table]:
                 for row in rows["equality"]
             ],
         ),
-        Table(
+        summary_table(
             f"LSTM after {last} epochs: median (lowest to highest) of the seeds",
-            [
-                "network",
-                "parameters",
-                "training perplexity",
-                "epochs to perplexity 2, each seed",
-                "seconds an epoch",
-            ],
-            training,
+            ["network"],
+            group_by(select(training, epoch=last), "network"),
+            {
+                "parameters": lambda found: f"{found[0]['num_params']:,}",
+                "training perplexity": spread_of("perplexity"),
+                "epochs to perplexity 2, each seed": epochs_to_2,
+                "seconds an epoch": lambda found: spread([r["seconds"] / last for r in found], 2),
+            },
         ),
     ]
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Training perplexity over epochs."""
+    """Plot training perplexity over epochs."""
     lines = {}
-    for network in dict.fromkeys(column(rows["training"], "network")):
-        found = select(rows["training"], network=network)
-        epochs = sorted(set(column(found, "epoch")))
-        values = [column(select(found, epoch=epoch), "perplexity") for epoch in epochs]
-        middle = [statistics.median(v) for v in values]
-        style = "--" if network == FUSED else "-"
-        lines[network] = Line(
-            epochs, middle, [min(v) for v in values], [max(v) for v in values], style
-        )
+    for network, found in group_by(rows["training"], "network").items():
+        by_epoch = group_by(found, "epoch")
+        values = [column(runs, "perplexity") for runs in by_epoch.values()]
+        lines[network] = Line.of_runs(list(by_epoch), values, "--" if network == FUSED else "-")
     panels = {"LSTM, from scratch and Gluon's": lines}
     ylabel = "training perplexity per character"
     return {"exercise_1": lines_figure(panels, "epoch", ylabel, log_y=True)}
-
-
-def _epochs_to(rows: Rows, network: str, goal: float) -> List[Any]:
-    """For each seed the first epoch with at most this perplexity."""
-    found = select(rows["training"], network=network)
-    return [
-        next((r["epoch"] for r in select(found, seed=seed) if r["perplexity"] <= goal), "never")
-        for seed in sorted(set(column(found, "seed")))
-    ]
-
-
-def _silent(line: str) -> None:
-    """The lines of the train functions are not wanted in a study."""

@@ -10,24 +10,35 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .._mxnet import gluon
-from .._mxnet.context import try_gpu
 from .._perplexity import perplexity
 from ..evidence.figures import Level, Line, lines_figure, points_figure
-from ..evidence.intervals import Interval, mean_interval, slope_interval
-from ..evidence.records import Row, Table, column, select, spread
-from ..files import user_path
+from ..evidence.intervals import (
+    Difference,
+    Interval,
+    difference_table,
+    paired_difference,
+    slope_interval,
+)
+from ..evidence.records import Row, Table, column, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
 from ..text.vocab import Vocab
-from ..training.learner import build_model, new_model
-from ..training.ngram import NGramModel, choose_order
-from ..training.settings import TrainSettings
-from ..training.state import as_numpy, parameters_of, set_parameters
-from .how_low import adapting, log_probabilities, together
-from .study import Watch, collect
-from .texts import library, read, split
-from .training import PLATEAU, best, common_settings, settings_for, train_to_the_end
+from .study import Observer, Rows, Study, library, read, split
+from .training import (
+    PLATEAU,
+    TrainSettings,
+    best_epoch,
+    common_settings,
+    dynamic_evaluation,
+    ensemble_loss,
+    log_probabilities,
+    new_network,
+    ngram_losses,
+    settings_for,
+    train_to_the_end,
+    without_dropout,
+)
 
-Rows = Dict[str, List[Row]]
+NOTEBOOK = "exercise-3-more-books.ipynb"
 FILES = {  # kind of rows -> file
     "ngrams": "exercise_3_ngrams",
     "recipes": "exercise_3_recipes",
@@ -35,16 +46,16 @@ FILES = {  # kind of rows -> file
     "lowest": "exercise_3_lowest",
 }
 RECIPE = ("num_hiddens", "dropout", "lr", "weight_decay")
-# Where the best of a grid lies at its edge: one step beyond it.
+# The value to try next if the best one is at the edge of the grid.
 BEYOND: Dict[str, Dict[Any, Any]] = {
     "num_hiddens": {16: 8, 32: 48, 128: 64, 256: 512},
     "dropout": {0.2: 0.0, 0.5: 0.7},
     "lr": {0.002: 0.001, 0.004: 0.008},
 }
 PARTS = ("a tenth of a book", "three tenths of a book", "one book")
-BOOKS = ("two books", "three books")  # the last one added is by another author
+BOOKS = ("two books", "three books")  # the third one is by another author
 PREFIXES = ("the time traveller ", "it was ")
-SAMPLE = 200  # characters that follow the prefix
+SAMPLE = 200  # characters after the prefix
 # What is done with the networks of all the books.
 AS_TRAINED, GOING_ON = "trained on all the books", "going on with the first author"
 AVERAGED, ADAPTING = "weights averaged over epochs", "adapting while it reads"
@@ -53,34 +64,25 @@ ADAPTING_RATES = (0.01, 0.03, 0.1, 0.3)
 
 
 def study(
-    *, quick: bool = False, out: Optional[Path] = None, watch: Optional[Watch] = None
+    *, quick: bool = False, out: Optional[Path] = None, observer: Optional[Observer] = None
 ) -> Rows:
     """Train on a tenth of a book up to several books, each time to the end; then go lower.
 
-    What is held out is the same everywhere: the last fifth of the first book,
-    half of it to choose settings and epochs on, half of it for the test. Each
-    amount of text has settings of its own. The networks of all the books go on
-    with those of the first author alone, and what goes further than one network
-    is tried with them.
-
-    Args:
-        quick: two minutes on the sample texts, to see that it works.
-        out: directory of ``exercise_3*.csv``, and of the networks while they are needed.
-        watch: is told how far it is.
+    The last fifth of the first book is always held out. Half of it chooses settings and epochs, and
+    half of it is the test part. Each amount of text has its own settings. Then the networks of all
+    the books are fine-tuned on the first author, and methods beyond a single network are tried.
 
     Returns:
-        "ngrams": the baseline, a row an amount of text; "recipes": a row for each
-        setting that was tried, of its best epoch; "amounts": rows, one an epoch,
-        those of best epochs with the test loss and what the network wrote;
-        "lowest": the same of the networks that go on, and rows of what goes further.
+        "ngrams": the baseline, one row per amount of text. "recipes": one row for each setting that
+        was tried, of its best epoch. "amounts": one row per epoch; the rows of best epochs have the
+        test loss and samples. "lowest": the same of the fine-tuned networks, and rows of the
+        methods beyond.
     """
-    out = out and user_path(out)
     books = library(quick)
     names = books.first + books.second
     texts = read(names)
     own, valid, test = split(texts[0])
-    described = {
-        "command": "d2l-deeprnn exercise 3" + (" --quick" if quick else ""),
+    settings = {
         "settings": common_settings(quick),
         "plateau": PLATEAU,
         "texts": list(names),
@@ -94,27 +96,28 @@ def study(
     wider = (32, 48) if quick else (256, 512)
     decays = (1e-5,) if quick else (1e-5, 3e-5)
     seeds = (0, 1) if quick else (0, 1, 2)
-    with tempfile.TemporaryDirectory() as elsewhere:
-        folder = out / "networks" if out else Path(elsewhere)
-        trainings = _Trainings(
-            quick, names, _amounts([own, *texts[1:]]), valid, test, folder, watch
+    study = Study("3", FILES, settings, quick=quick, out=out, observer=observer)
+    with tempfile.TemporaryDirectory() as temporary:
+        networks = _Networks(
+            study, quick, names, _amounts([own, *texts[1:]]), valid, test, Path(temporary)
         )
-
-        def rows_of(kind: str, runs: Sequence[Row], compute: Any) -> List[Row]:
-            where: Dict[str, Any] = {"out": out, "watch": watch, "work": trainings.work}
-            return collect(FILES[kind], described, runs, compute, **where)
+        ngrams = study.collect("ngrams", [{"amount": a} for a in PARTS + BOOKS], networks.ngram)
 
         def tried(runs: Sequence[Row]) -> List[Row]:
-            return rows_of("recipes", runs, lambda run: [best(trainings.network(run)[1])])
+            return study.collect(
+                "recipes",
+                runs,
+                lambda run: [best_epoch(networks.trained(run)[1])],
+                work=networks.work,
+            )
 
-        ngrams = rows_of("ngrams", [{"amount": a} for a in PARTS + BOOKS], trainings.ngram)
         runs: List[Row] = [
             {"amount": amount, **dict(zip(RECIPE, (*recipe, 0.0))), "seed": 0}
             for amount in PARTS
             for recipe in product(*grid.values())
         ]
         chosen = best_recipes(tried(runs))
-        rate = chosen[PARTS[-1]]["lr"]  # for the larger networks, not a step beyond
+        rate = chosen[PARTS[-1]]["lr"]  # of the larger amounts, which do not try one step beyond
         runs += [
             {**chosen[amount], key: BEYOND[key][chosen[amount][key]], "seed": 0}
             for amount in PARTS
@@ -130,123 +133,147 @@ def study(
         ]
         recipes = tried(runs)
         chosen = best_recipes(recipes)
-        amounts = rows_of(
+        amounts = study.collect(
             "amounts",
             [{**recipe, "seed": seed} for recipe in chosen.values() for seed in seeds],
-            lambda run: trainings.with_samples(*trainings.network(run)),
+            lambda run: networks.with_samples(*networks.trained(run)),
+            work=networks.work,
         )
         of_all = [{**chosen[BOOKS[-1]], "seed": seed} for seed in seeds]
-        lowest = rows_of(
+        lowest = study.collect(
             "lowest",
             [
                 *({"way": way, "seed": seed} for way in (GOING_ON, ADAPTING) for seed in seeds),
                 {"way": TOGETHER, "seed": "all"},
             ],
-            lambda run: trainings.lower(run["way"], of_all, run["seed"]),
+            lambda run: networks.improved(run["way"], of_all, run["seed"]),
+            work=networks.work,
         )
-        for file in folder.glob("exercise_3_*"):
-            file.unlink()
+        networks.remove_files()
     return {"ngrams": ngrams, "recipes": recipes, "amounts": amounts, "lowest": lowest}
 
 
-class _Trainings:
-    """What is computed for a row.
+class _Networks:
+    """The networks of the study. Each is kept in a file, so that it is trained only once.
 
     Args:
-        amounts: name -> text to train on.
+        study: the study.
+        quick: whether it is the small version.
+        names: names of the texts.
+        amounts: name -> training text.
         valid, test: the texts held out.
-        folder: where networks are kept, so that each is trained once.
+        temporary: directory of the files if the study has none.
     """
 
     def __init__(
         self,
+        study: Study,
         quick: bool,
         names: Sequence[str],
         amounts: Dict[str, str],
         valid: str,
         test: str,
-        folder: Path,
-        watch: Optional[Watch],
+        temporary: Path,
     ) -> None:
-        self._quick, self._names, self._folder, self._watch = quick, tuple(names), folder, watch
+        self._study, self._quick, self._names, self._temporary = study, quick, names, temporary
         self._vocab = Vocab("".join([*amounts.values(), valid, test]))
         self._amounts = {amount: self._vocab.encode(text) for amount, text in amounts.items()}
         self._held_out = {"valid": self._vocab.encode(valid), "test": self._vocab.encode(test)}
 
     def work(self, run: Row) -> float:
-        """How long a run takes, in proportion; more text takes fewer epochs."""
+        """Return how long a run takes, relative to others; more text takes fewer epochs."""
         length = len(self._amounts[run.get("amount", BOOKS[-1])])
         return float(length**0.65 * run.get("num_hiddens", 1) ** 1.75)
 
     def ngram(self, run: Row) -> List[Row]:
+        """Return the row of the baseline."""
         indices = self._amounts[run["amount"]]
-        order, _ = choose_order(indices, self._held_out["valid"], len(self._vocab))
-        model = NGramModel(indices, order, len(self._vocab))
-        losses = {"known": model.loss(indices), "test": model.loss(self._held_out["test"])}
-        return [{"characters": len(indices), "order": order, **losses}]
+        valid, test = self._held_out["valid"], self._held_out["test"]
+        order, known, loss = ngram_losses(indices, valid, test, len(self._vocab))
+        return [{"characters": len(indices), "order": order, "known": known, "test": loss}]
 
-    def network(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
-        """The network of a run, and the rows of its epochs."""
+    def trained(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
+        """Return the network of a run, and one row per epoch."""
         settings = self._settings(run, run["amount"])
-        words = [list(self._amounts).index(run["amount"]), *(run[k] for k in (*RECIPE, "seed"))]
-        name = "_".join(f"{word:g}" for word in words)
-        model = new_model(settings, len(self._vocab), try_gpu())
+        values = [list(self._amounts).index(run["amount"]), *(run[k] for k in (*RECIPE, "seed"))]
+        name = "_".join(f"{value:g}" for value in values)
+        model = new_network(settings, len(self._vocab))
         return model, self._train(settings, model, run["amount"], name)
 
-    def gone_on(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
-        """The network of a run after some more epochs of the first author's books alone."""
-        model, _ = self.network(run)
+    def fine_tuned(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
+        """Return the network of a run after more epochs with the first author alone."""
+        model, _ = self.trained(run)
         settings = self._settings({**run, "lr": run["lr"] / 4}, BOOKS[-2])
         return model, self._train(settings, model, BOOKS[-2], f"on_{run['seed']}", average=True)
 
     def with_samples(self, model: gluon.Block, rows: List[Row]) -> List[Row]:
-        """The rows, that of the best epoch with what the network writes."""
-        written = generate(model, self._vocab, PREFIXES, SAMPLE, temperature=0.5, seed=1)
-        best(rows).update({f"sample_{i}": text for i, text in enumerate(written)})
+        """Add the network's samples to the row of the best epoch."""
+        samples = generate(model, self._vocab, PREFIXES, SAMPLE, temperature=0.5, seed=1)
+        best_epoch(rows).update({f"sample_{i}": text for i, text in enumerate(samples)})
         return rows
 
-    def lower(self, way: str, runs: Sequence[Row], seed: Any) -> List[Row]:
-        """What is done with the networks of all the books.
+    def improved(self, way: str, runs: Sequence[Row], seed: Any) -> List[Row]:
+        """Return the rows of a way to improve the networks of all the books.
 
         Args:
-            runs: that they are of.
-            seed: of the one it is done with.
+            way: the way.
+            runs: the runs of these networks.
+            seed: seed of the network, or "all".
         """
+        valid, test = self._held_out.values()
         if way == TOGETHER:
-            models = [self.gone_on(run)[0] for run in runs]
+            models = [self.fine_tuned(run)[0] for run in runs]
             return [
                 {
-                    name: together([log_probabilities(model, part) for model in models], part)
-                    for name, part in self._held_out.items()
+                    name: ensemble_loss([log_probabilities(m, indices) for m in models], indices)
+                    for name, indices in self._held_out.items()
                 }
             ]
         (run,) = select(runs, seed=seed)
-        model, rows = self.gone_on(run)
+        model, rows = self.fine_tuned(run)
         if way == GOING_ON:
             return self.with_samples(model, rows)
-        without_dropout = self._settings({**run, "dropout": 0.0}, BOOKS[-1])
-        reader = build_model(without_dropout, len(self._vocab), stacked=True)
-        set_parameters(reader, as_numpy(parameters_of(model)), try_gpu())
-        valid, test = self._held_out["valid"], self._held_out["test"]
-        tried: List[Row] = [{"lr": r, "valid": adapting(reader, valid, r)} for r in ADAPTING_RATES]
-        best(tried)["test"] = adapting(reader, test, best(tried)["lr"])
+        reader = without_dropout(self._settings(run, BOOKS[-1]), model, len(self._vocab))
+        tried: List[Row] = [
+            {"lr": rate, "valid": dynamic_evaluation(reader, valid, rate)}
+            for rate in ADAPTING_RATES
+        ]
+        best = best_epoch(tried)
+        best["test"] = dynamic_evaluation(reader, test, best["lr"])
         return tried
+
+    def remove_files(self) -> None:
+        """Remove the files of all networks."""
+        for file in self._file("").parent.glob("exercise_3_*"):
+            file.unlink()
+
+    def _file(self, name: str) -> Path:
+        file = f"exercise_3_{name}"
+        return self._study.network_file(file) or self._temporary / file
 
     def _settings(self, run: Row, amount: str) -> TrainSettings:
         return TrainSettings(
             **settings_for(self._quick, len(self._amounts[amount])),
             **{key: run[key] for key in ("num_hiddens", "dropout", "lr", "seed")},
             optimizer_options={"wd": run["weight_decay"]} if run["weight_decay"] else {},
-            corpus=self._names,
+            corpus=tuple(self._names),
         )
 
     def _train(
-        self, settings: TrainSettings, model: gluon.Block, amount: str, name: str, **how: Any
+        self, settings: TrainSettings, model: gluon.Block, amount: str, name: str, **options: Any
     ) -> List[Row]:
-        indices, valid = self._amounts[amount], self._held_out["valid"]
-        how.update(watch=self._watch, file=self._folder / f"exercise_3_{name}", keep=True)
-        held_out = {"test": self._held_out["test"]}
-        rows = train_to_the_end(settings, model, indices, valid, held_out, **how)
+        indices = self._amounts[amount]
+        rows = train_to_the_end(
+            settings,
+            model,
+            indices,
+            self._held_out["valid"],
+            {"test": self._held_out["test"]},
+            on_minibatch=self._study.on_minibatch,
+            file=self._file(name),
+            keep=True,
+            **options,
+        )
         return [{"characters": len(indices), **row} for row in rows]
 
 
@@ -254,136 +281,126 @@ class PowerLaw(NamedTuple):
     """loss = exp(intercept) * characters ** power, fitted to the amounts by the first author.
 
     Attributes:
-        power: with its 95 % interval.
-        intercept: of the line through the logarithms.
+        power: the power, with its 95 % interval.
+        intercept: intercept of the line through the logarithms.
     """
 
     power: Interval
     intercept: float
 
     def loss(self, characters: float) -> float:
-        """In nats."""
+        """Return the loss in nats."""
         return math.exp(self.intercept + self.power.middle * math.log(characters))
 
     def characters(self, loss: float) -> float:
-        """How many it takes to reach a loss in nats."""
-        return perplexity((math.log(loss) - self.intercept) / self.power.middle)
+        """Return the number of characters that reach a loss in nats."""
+        exponent = (math.log(loss) - self.intercept) / self.power.middle
+        return math.exp(exponent) if exponent < 700 else math.inf
 
 
 def power_law(rows: Rows) -> PowerLaw:
-    """The line through the logarithms of the amounts and of their losses.
+    """Fit a line to the logarithms of the amounts and of their losses.
 
-    Each amount is a point, with the mean of its seeds: what they have in common, such as the
-    settings, is most of what keeps the points from the line.
+    Each amount is one point, the mean of its seeds. The seeds have most of the deviation from the
+    line in common, such as the effect of the settings.
     """
-    found = _by_amount(rows)
-    points = [found[amount] for amount in PARTS + BOOKS[:-1]]
-    xs = [math.log(of_amount[0]["characters"]) for of_amount in points]
-    ys = [math.log(statistics.mean(column(of_amount, "test"))) for of_amount in points]
+    by_amount = _by_amount(rows)
+    points = [by_amount[amount] for amount in PARTS + BOOKS[:-1]]
+    xs = [math.log(runs[0]["characters"]) for runs in points]
+    ys = [math.log(statistics.mean(column(runs, "test"))) for runs in points]
     power = slope_interval(xs, ys)
     return PowerLaw(power, statistics.mean(ys) - power.middle * statistics.mean(xs))
 
 
 def best_recipes(rows: Sequence[Row]) -> Dict[str, Row]:
-    """Amount -> the settings with the lowest loss on the validation part, and the amount."""
-    lowest = [best(select(rows, amount=a)) for a in dict.fromkeys(column(rows, "amount"))]
-    return {row["amount"]: {key: row[key] for key in ("amount", *RECIPE)} for row in lowest}
+    """Return, by amount, the amount and its settings with the lowest validation loss."""
+    best = {amount: best_epoch(runs) for amount, runs in group_by(rows, "amount").items()}
+    return {amount: {key: row[key] for key in ("amount", *RECIPE)} for amount, row in best.items()}
 
 
 def ways(rows: Rows) -> Dict[str, List[Row]]:
-    """What was done with the networks of all the books -> a row a seed, with valid and test."""
-    on = _best_epochs(select(rows["lowest"], way=GOING_ON))
+    """Return the rows of each way to use the networks of all the books, one row per seed."""
+    lowest = group_by(_best_epochs(rows["lowest"]), "way")
     averaged = [
         {"seed": r["seed"], "valid": r["averaged_valid"], "test": r["averaged_test"]}
-        for r in on
+        for r in lowest[GOING_ON]
         if r.get("averaged_test", "") != ""
     ]
     found = {
         AS_TRAINED: _by_amount(rows)[BOOKS[-1]],
-        GOING_ON: on,
+        GOING_ON: lowest[GOING_ON],
         AVERAGED: averaged,
-        ADAPTING: _best_epochs(select(rows["lowest"], way=ADAPTING)),
-        TOGETHER: select(rows["lowest"], way=TOGETHER),
+        ADAPTING: lowest.get(ADAPTING, []),
+        TOGETHER: lowest.get(TOGETHER, []),
     }
-    return {way: of_way for way, of_way in found.items() if of_way}
+    return {way: runs for way, runs in found.items() if runs}
 
 
-def differences(rows: Rows) -> List[Tuple[str, str, Interval]]:
-    """Differences of test losses in nats, seed by seed, each with its 95 % interval."""
-    found, scored = [], ways(rows)
-    for amount, of_amount in _by_amount(rows).items():
-        (ngram,) = select(rows["ngrams"], amount=amount)
-        nats = [row["test"] - ngram["test"] for row in of_amount]
-        found.append((f"network, {amount}", f"n-gram, {amount}", mean_interval(nats)))
-        scored[f"network, {amount}"] = of_amount
+def differences(rows: Rows) -> List[Difference]:
+    """Return differences of test losses in nats, seed by seed."""
+    runs = {f"network, {amount}": found for amount, found in _by_amount(rows).items()}
+    pairs = []
+    for ngram in rows["ngrams"]:
+        pairs.append((f"network, {ngram['amount']}", f"n-gram, {ngram['amount']}"))
+        network, baseline = pairs[-1]
+        # The baseline is the same for all seeds.
+        runs[baseline] = [{**row, "test": ngram["test"]} for row in runs[network]]
+    runs.update(ways(rows))
     two_books, three_books = (f"network, {amount}" for amount in BOOKS)
-    for one, other in [
+    pairs += [
         (three_books, two_books),
         (GOING_ON, AS_TRAINED),
         (AVERAGED, GOING_ON),
         (ADAPTING, GOING_ON),
-    ]:
-        if one in scored:
-            of_seed = {row["seed"]: row["test"] for row in scored[other]}
-            nats = [row["test"] - of_seed[row["seed"]] for row in scored[one]]
-            found.append((one, other, mean_interval(nats)))
-    return found
+    ]
+    return [paired_difference(pair, *(runs[p] for p in pair)) for pair in pairs if pair[0] in runs]
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Amounts, settings tried, how low it goes, the power law, differences, and samples."""
-    by_amount = _by_amount(rows)
-    amounts = []
-    for ngram in rows["ngrams"]:
-        found = by_amount[ngram["amount"]]
-        amounts.append(
-            [
-                ngram["amount"],
-                f"{ngram['characters']:,}",
-                _recipe(found[0]),
-                spread(column(found, "epoch"), 0),
-                spread([perplexity(row["known"]) for row in found]),
-                spread([perplexity(row["test"]) for row in found]),
-                f"{perplexity(ngram['test']):.3f} ({ngram['order']})",
-            ]
-        )
+    """Return amounts, settings, how low it goes, power law, differences, and samples."""
+    by_amount, all_ways = _by_amount(rows), ways(rows)
+    ngrams = {row["amount"]: row for row in rows["ngrams"]}
+
+    def ngram(runs: List[Row]) -> str:
+        row = ngrams[runs[0]["amount"]]
+        return f"{perplexity(row['test']):.3f} ({row['order']})"
+
     return [
-        Table(
+        summary_table(
             "Perplexity by amount of text, best epoch: median (lowest to highest) of the seeds",
-            [
-                "text",
-                "characters",
-                "units, dropout, learning rate, weight decay",
-                "best epoch",
-                "training text",
-                "test",
-                "n-gram, test (order)",
-            ],
-            amounts,
+            ["text"],
+            by_amount,
+            {
+                "characters": lambda runs: f"{ngrams[runs[0]['amount']]['characters']:,}",
+                "units, dropout, learning rate, weight decay": lambda runs: _recipe(runs[0]),
+                "best epoch": spread_of("epoch", 0),
+                "training text": spread_of("known", convert=perplexity),
+                "test": spread_of("test", convert=perplexity),
+                "n-gram, test (order)": ngram,
+            },
         ),
         _recipes_table(rows),
-        _lowest_table(rows),
+        summary_table(
+            "Networks of all the books, perplexity: median (lowest to highest) of the seeds",
+            [""],
+            all_ways,
+            {
+                "validation": spread_of("valid", convert=perplexity),
+                "test": spread_of("test", convert=perplexity),
+            },
+        ),
         _power_law_table(rows),
-        Table(
+        difference_table(
             "Difference of test losses in nats, seed by seed: mean, and its 95 % interval",
-            ["", "less that of", "mean", "interval", "more than noise"],
-            [
-                [
-                    one,
-                    other,
-                    f"{interval.middle:+.3f}",
-                    f"{interval.low:+.3f} to {interval.high:+.3f}",
-                    "no" if interval.holds(0) else "yes",
-                ]
-                for one, other, interval in differences(rows)
-            ],
+            ["", "less that of", "more than noise"],
+            differences(rows),
         ),
         Table(
             "Samples (temperature 0.5; of each the seed that is best on the validation part)",
             ["network", "sample"],
             [
-                [name, best(found)[f"sample_{i}"]]
-                for name, found in {**by_amount, GOING_ON: ways(rows)[GOING_ON]}.items()
+                [name, best_epoch(runs)[f"sample_{i}"]]
+                for name, runs in {**by_amount, GOING_ON: all_ways[GOING_ON]}.items()
                 for i in range(len(PREFIXES))
             ],
         ),
@@ -391,22 +408,21 @@ def tables(rows: Rows) -> List[Table]:
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Perplexity by amount of text, the curves of the best network, and how low it goes."""
+    """Plot perplexity by amount of text, the curves of the best network, and how low it goes."""
     by_amount, ngrams = _by_amount(rows), rows["ngrams"]
     thousands = [float(f"{row['characters'] / 1000:.3g}") for row in ngrams]
     panels: Dict[str, Dict[str, Union[Line, Level]]] = {}
     for title, name in [("the text trained on", "known"), ("text never seen (test)", "test")]:
-        values = [[perplexity(row[name]) for row in by_amount[n["amount"]]] for n in ngrams]
-        middle = [statistics.median(v) for v in values]
+        values = [[perplexity(row[name]) for row in runs] for runs in by_amount.values()]
         panels[title] = {
-            "LSTM": Line(thousands, middle, [min(v) for v in values], [max(v) for v in values]),
+            "LSTM": Line.of_runs(thousands, values),
             "n-gram": Line(thousands, [perplexity(row[name]) for row in ngrams], style="--"),
         }
     law = power_law(rows)
     fitted = [perplexity(law.loss(row["characters"])) for row in ngrams]
     panels["text never seen (test)"]["power law of the nats"] = Line(thousands, fitted, style=":")
-    low = {way: [perplexity(row["test"]) for row in found] for way, found in ways(rows).items()}
-    lowest_ngram = min(column(ngrams, "test"))
+    low = {way: [perplexity(row["test"]) for row in runs] for way, runs in ways(rows).items()}
+    low["n-gram"] = [perplexity(min(column(ngrams, "test")))]
     return {
         "exercise_3_amounts": lines_figure(
             panels,
@@ -419,59 +435,48 @@ def figures(rows: Rows) -> Dict[str, Any]:
             _curves(rows), "epoch", "perplexity per character", log_y=True
         ),
         "exercise_3_lowest": points_figure(
-            {"text never seen (test)": {**low, "n-gram": [perplexity(lowest_ngram)]}},
-            "perplexity per character",
+            {"text never seen (test)": low}, "perplexity per character"
         ),
     }
 
 
 def _curves(rows: Rows) -> Dict[str, Dict[str, Line]]:
-    """Training and validation of the network that is best on the validation part."""
-    seed = best(ways(rows)[GOING_ON])["seed"]
-    panels = {}
-    for title, found in {
+    """Return the curves of the network with the lowest validation loss."""
+    seed = best_epoch(ways(rows)[GOING_ON])["seed"]
+    epochs = {
         AS_TRAINED: select(rows["amounts"], amount=BOOKS[-1], seed=seed),
         GOING_ON: select(rows["lowest"], way=GOING_ON, seed=seed),
-    }.items():
-        panels[title] = {
-            legend: Line(column(found, "epoch"), [perplexity(row[name]) for row in found])
+    }
+    return {
+        title: {
+            legend: Line(column(run, "epoch"), [perplexity(row[name]) for row in run])
             for legend, name in [("training, dropout acting", "train"), ("validation", "valid")]
         }
-    return panels
+        for title, run in epochs.items()
+    }
 
 
 def _recipes_table(rows: Rows) -> Table:
-    """A row for each setting, a column for each amount."""
+    """Return a table with one row for each setting and one column for each amount."""
     tried = rows["recipes"]
-    amounts = list(dict.fromkeys(column(tried, "amount")))
-    found: Dict[str, Dict[str, str]] = {}
+    cells: Dict[str, Dict[str, str]] = {}
     for row in sorted(tried, key=lambda row: [row[key] for key in ("weight_decay", *RECIPE)]):
         decay = f"the best, weight decay {row['weight_decay']:.5f}"
         name = decay if row["weight_decay"] else _recipe(row)
-        found.setdefault(name, {})[row["amount"]] = f"{perplexity(row['valid']):.3f}"
+        cells.setdefault(name, {})[row["amount"]] = f"{perplexity(row['valid']):.3f}"
+    amounts = list(group_by(tried, "amount"))
     return Table(
         "Validation perplexity of each setting (seed 0)",
         ["units, dropout, learning rate", *amounts],
-        [[name, *(its.get(a, "\N{EN DASH}") for a in amounts)] for name, its in found.items()],
-    )
-
-
-def _lowest_table(rows: Rows) -> Table:
-    return Table(
-        "Networks of all the books, perplexity: median (lowest to highest) of the seeds",
-        ["", "validation", "test"],
-        [
-            [way, *(spread([perplexity(row[name]) for row in found]) for name in ("valid", "test"))]
-            for way, found in ways(rows).items()
-        ],
+        [[name, *(row.get(a, "\N{EN DASH}") for a in amounts)] for name, row in cells.items()],
     )
 
 
 def _power_law_table(rows: Rows) -> Table:
     law = power_law(rows)
-    found = _by_amount(rows)[BOOKS[-1]]
-    loss, characters = statistics.mean(column(found, "test")), found[0]["characters"]
-    # Where more text is not known to help, no amount of it is known to reach a loss.
+    runs = _by_amount(rows)[BOOKS[-1]]
+    loss, characters = statistics.mean(column(runs, "test")), runs[0]["characters"]
+    # If the power may be 0, more text may not help at all.
     as_good = f"{law.characters(loss):,.0f}" if law.power.high < 0 else "not known"
     return Table(
         "The power law of the test loss in nats, fitted to the amounts by the first author",
@@ -495,19 +500,20 @@ def _recipe(row: Row) -> str:
 
 
 def _by_amount(rows: Rows) -> Dict[str, List[Row]]:
-    """Amount -> the rows of the best epochs, one a seed."""
-    ended = _best_epochs(rows["amounts"])
-    return {row["amount"]: select(ended, amount=row["amount"]) for row in rows["ngrams"]}
+    """Return the rows of the best epochs by amount, one row per seed."""
+    by_amount = group_by(_best_epochs(rows["amounts"]), "amount")
+    return {row["amount"]: by_amount[row["amount"]] for row in rows["ngrams"]}
 
 
 def _best_epochs(rows: Sequence[Row]) -> List[Row]:
+    """Return the rows that have a test loss."""
     return [row for row in rows if row.get("test", "") != ""]
 
 
 def _amounts(texts: Sequence[str]) -> Dict[str, str]:
-    """Name -> text: parts of the first book, all of it, and one book more each time."""
+    """Return parts of the first book, all of it, and one book more each time, by name."""
     first = texts[0]
     parts = (first[: len(first) // 10], first[: 3 * len(first) // 10], first)
-    # The first book last: it is the one that is asked about.
+    # The first book comes last, as the held-out text follows it.
     several = (" ".join(texts[count::-1]) for count in range(1, len(texts)))
     return {**dict(zip(PARTS, parts)), **dict(zip(BOOKS, several))}

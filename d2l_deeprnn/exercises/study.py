@@ -1,105 +1,141 @@
-"""A study: many runs, a row of figures each, kept so that none is computed twice."""
+"""What all studies share: rows that are kept in files, progress reports, and texts."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from ..errors import D2LError
 from ..evidence.records import RecordError, Row, matches, read_rows, write_record
-from ..files import InUse, Moved, locked, parse_json, read_text, remove_leftovers
-from ..training.trainer import Callback, Progress, Trainer
+from ..files import InUse, locked, parse_json, read_text, remove_leftovers, user_path
+from ..text.corpora import TextNotAvailable, find_text, load_text
+
+if TYPE_CHECKING:
+    from .training import Progress
+
+Rows = Dict[str, List[Row]]  # kind of rows, as in a study's FILES -> rows
 
 
 class StudyError(D2LError, RuntimeError):
-    """The rows of a study cannot be used."""
+    """The files of a study cannot be used."""
 
 
-class Watch:
-    """Is told how far a study is; of this class itself, does nothing with it."""
+class Observer:
+    """Receives progress reports. The base class ignores them."""
 
     def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
-        """A run begins.
+        """Report that a run begins.
 
         Args:
-            done, total: how many runs of its kind are done, and how many there are.
-            run: what tells it from the others.
-            seconds_left: until all of its kind are done, by the time of those that are; None if
-                that is not known.
+            done, total: number of runs of this kind that are done, and of all.
+            run: columns that identify the run.
+            seconds_left: estimated time until all runs of this kind are done, or None.
         """
 
     def minibatch(self, progress: Progress) -> None:
-        """Report a minibatch of the run."""
+        """Report that a minibatch of the run is done."""
 
 
-class Watched(Callback):
-    """Reports the minibatches of a training to a watch."""
+class Study:
+    """The rows of a study, which are written to files after each run.
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-
-    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
-        self._watch.minibatch(progress)
-
-
-def collect(
-    name: str,
-    settings: Mapping[str, Any],
-    runs: Sequence[Row],
-    compute: Callable[[Row], List[Row]],
-    *,
-    out: Optional[Path] = None,
-    watch: Optional[Watch] = None,
-    work: Callable[[Row], float] = lambda run: 1.0,
-) -> List[Row]:
-    """Compute the rows of each run of a study, those that are not there already.
+    If a study is interrupted and started again with the same directory, it only computes the rows
+    that are missing.
 
     Args:
-        name: of the study: its files are ``NAME.csv`` and ``NAME.json``.
-        settings: all that the figures depend on besides the runs' own columns; and
-            "command", which makes them again.
-        runs: what tells each run from the others, by column.
-        compute: gives the rows of a run, without its own columns.
-        out: directory of the files, written after each run; nothing is
-            written if None.
-        watch: is told of each run that is computed.
-        work: how long a run takes, in proportion to the others.
-
-    Returns:
-        The rows, run by run.
-
-    Raises:
-        StudyError: if the files there are of other settings, damaged, or in
-            use by another process, or if ``out`` is moved or replaced meanwhile.
+        exercise: name of the study on the command line.
+        files: kind of rows -> name of their files, without ``.csv`` or ``.json``.
+        settings: everything that the rows depend on besides their own columns.
+        quick: whether this is the small version.
+        out: directory of the files, or None to write nothing.
+        observer: receives progress reports.
     """
-    described = json.loads(json.dumps(settings))  # as it will be read again
-    command = described.pop("command", None)
-    with contextlib.ExitStack() as stack:
-        if out is not None:
-            stack.enter_context(_locked_study(name, out))
-        rows = _read_begun(name, described, out) if out is not None else []
-        for number, run in enumerate(runs):
-            if any(matches(row, run) for row in rows):
-                continue
-            if watch is not None:
-                watch.run(number, len(runs), run, _seconds_left(runs, rows, work))
-            rows += [{**run, **_rounded(figures)} for figures in compute(run)]
-            if out is not None:
-                write_record(out / name, rows, command=command, settings=described)
-    return [row for run in runs for row in rows if matches(row, run)]
+
+    def __init__(
+        self,
+        exercise: str,
+        files: Mapping[str, str],
+        settings: Mapping[str, Any],
+        *,
+        quick: bool = False,
+        out: Optional[Path] = None,
+        observer: Optional[Observer] = None,
+    ) -> None:
+        self._files = files
+        self._command = f"d2l-deeprnn exercise {exercise}" + (" --quick" if quick else "")
+        self._settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+        self._out = None if out is None else user_path(out)
+        self._observer = observer or Observer()
+
+    def collect(
+        self,
+        kind: str,
+        runs: Sequence[Row],
+        compute: Callable[[Row], List[Row]],
+        *,
+        work: Callable[[Row], float] = lambda run: 1.0,
+    ) -> List[Row]:
+        """Return the rows of all runs, and compute those that are missing.
+
+        Args:
+            kind: kind of the rows, a key of ``files``.
+            runs: columns that identify each run.
+            compute: returns the other columns of a run's rows.
+            work: how long a run takes, relative to the others.
+
+        Raises:
+            StudyError: if the files have other settings or are in use by another process.
+            RecordError: if a file is damaged.
+            Moved: if the directory is moved or replaced meanwhile; nothing more is written.
+        """
+        name = self._files[kind]
+        with contextlib.ExitStack() as stack:
+            rows = []
+            if self._out is not None:
+                stack.enter_context(_locked_study(name, self._out))
+                rows = _read_rows(name, self._settings, self._out)
+            for number, run in enumerate(runs):
+                if any(matches(row, run) for row in rows):
+                    continue
+                self._observer.run(number, len(runs), run, _seconds_left(runs, rows, work))
+                rows += [{**run, **_rounded(row)} for row in compute(run)]
+                if self._out is not None:
+                    described = {"command": self._command, "settings": self._settings}
+                    write_record(self._out / name, rows, **described)
+        return [row for run in runs for row in rows if matches(row, run)]
+
+    def network_file(self, name: str) -> Optional[Path]:
+        """Return the file in which a training in progress is kept, or None without a directory."""
+        return None if self._out is None else self._out / "networks" / name
+
+    def on_minibatch(self, progress: Progress) -> None:
+        """Report that a minibatch is done."""
+        self._observer.minibatch(progress)
 
 
 def _seconds_left(
     runs: Sequence[Row], rows: Sequence[Row], work: Callable[[Row], float]
 ) -> Optional[float]:
-    """How long the runs will take that have no rows, by the seconds of those that have."""
+    """Estimate the time of the runs without rows from the seconds of those that have some."""
     done = seconds = left = 0.0
     for run in runs:
-        took = [row.get("seconds", 0.0) for row in rows if matches(row, run)]
-        if took:
-            done, seconds = done + work(run), seconds + max(took)
+        times = [row.get("seconds", 0.0) for row in rows if matches(row, run)]
+        if times:
+            done, seconds = done + work(run), seconds + max(times)
         else:
             left += work(run)
     return seconds / done * left if seconds else None
@@ -107,43 +143,89 @@ def _seconds_left(
 
 @contextlib.contextmanager
 def _locked_study(name: str, out: Path) -> Iterator[None]:
-    """Keep other processes from the same study, and clear away what a killed one left."""
+    """Lock a study's files, and remove temporary files that a killed process left."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / f".{name}.lock"):
-            for kind in ("csv", "json"):
-                remove_leftovers(out / f"{name}.{kind}")
+            for ending in ("csv", "json"):
+                remove_leftovers(out / f"{name}.{ending}")
             yield
     except InUse:
         raise StudyError(f"another process is working on {name} in {out}") from None
-    except Moved as error:
-        where = f"in {error.place}" if error.place else "where that directory is now, if it exists"
-        raise StudyError(
-            f"{out} was moved, removed or replaced during the study, so nothing more was written "
-            f"there. The rows so far are {where}; continue with that directory as --out"
-        ) from error
 
 
-def _read_begun(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
+def _read_rows(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
+    """Read the rows that are already there, and check that they have the same settings."""
     path, description = out / f"{name}.csv", out / f"{name}.json"
     if not path.exists():
         return []
     try:
-        there = dict(parse_json(read_text(description))["settings"])
-        there.pop("command", None)  # where it stood in version 0.1.0
+        stored = dict(parse_json(read_text(description))["settings"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StudyError(f"{description} cannot be used: {error}") from error
-    if there != settings:
-        odd = sorted(k for k in {*there, *settings} if there.get(k) != settings.get(k))
+        raise RecordError(f"{description} cannot be used: {error}") from error
+    if stored != settings:
+        changed = sorted(k for k in {*stored, *settings} if stored.get(k) != settings.get(k))
         raise StudyError(
-            f"{name} in {out} has other settings ({', '.join(odd)}): choose another directory"
+            f"{name} in {out} has other settings ({', '.join(changed)}): choose another directory"
         )
-    try:
-        return read_rows(path)
-    except RecordError as error:
-        raise StudyError(str(error)) from error
+    return read_rows(path)
 
 
 def _rounded(row: Row) -> Row:
-    """Six digits: more are noise, and a file shall give back what was computed."""
+    """Round to six digits, so that rows read from a file equal those that were computed."""
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}
+
+
+class Library(NamedTuple):
+    """Names of the texts that a study reads.
+
+    Attributes:
+        first, second: names of each author's texts.
+        authors: names of the authors.
+        note: empty with the real books; otherwise says that there are samples, and why.
+    """
+
+    first: Tuple[str, ...]
+    second: Tuple[str, ...]
+    authors: Tuple[str, str]
+    note: str
+
+
+BOOKS = Library(
+    ("time_machine", "war_of_the_worlds"), ("pride_and_prejudice",), ("Wells", "Austen"), ""
+)
+SAMPLES = Library(
+    ("the_clockmakers_guest", "the_tide_tables"),
+    ("letters_from_a_cousin",),
+    ("the tales", "the letters"),
+    "This package's sample texts stand in for the books, so the results are not for real books.",
+)
+
+
+def library(quick: bool) -> Library:
+    """Return the real books, or the samples if a book is missing or the study is a quick one."""
+    if quick:
+        return SAMPLES
+    try:
+        for name in BOOKS.first + BOOKS.second:
+            find_text(name)
+    except TextNotAvailable as error:
+        return SAMPLES._replace(note=f"{SAMPLES.note} {error}")
+    return BOOKS
+
+
+def read(names: Sequence[str]) -> List[str]:
+    """Return texts, cleaned as in the chapter."""
+    return [load_text(name) for name in names]
+
+
+def split(text: str, held_out: float = 0.2) -> Tuple[str, str, str]:
+    """Split a text in order into training, validation and test parts.
+
+    Args:
+        text: any text.
+        held_out: fraction for validation and test together, half of it for each.
+    """
+    train = int(len(text) * (1 - held_out))
+    middle = train + (len(text) - train) // 2
+    return text[:train], text[train:middle], text[middle:]

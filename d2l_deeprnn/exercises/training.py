@@ -1,43 +1,58 @@
-"""One run of a study: training to the end, with held-out texts scored once there."""
+"""All that the studies need of training. No other module of a study imports ``training``."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .._mxnet import gluon
-from .._mxnet.context import try_gpu
+from .._mxnet import gluon, nd
+from .._mxnet.context import device_of, try_gpu
+from .._perplexity import perplexity
 from ..evidence.records import Row
 from ..files import remove
+from ..text.minibatches import Minibatches
 from ..training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..training.evaluate import evaluate
-from ..training.learner import Diverged, Learner
+from ..training.learner import Diverged, Learner, build_model, new_model
+from ..training.ngram import NGramModel, choose_order
+from ..training.optimization import ModelParameters
 from ..training.settings import TrainSettings, as_dict
 from ..training.state import as_numpy, parameters_of, set_parameters
-from .how_low import Average
-from .study import StudyError, Watch, Watched
+from ..training.trainer import Callback, Progress, Trainer
+from .study import StudyError
 
-# How the training text is scored, without dropout: up to so many of its characters.
+# Number of characters of the training text that are scored at the end, without dropout.
 SCORED = 100_000
-# The loss counts as a plateau after so many minibatches, in whole epochs, without a better one.
+# The learning rate falls after this many minibatches without a better loss, in whole epochs.
 PLATEAU = 300
-MOST_EPOCHS = 400  # none of the trainings comes near
+MOST_EPOCHS = 400  # never reached: training ends before
+NUM_STEPS = 256  # characters read at once; a larger number takes more memory, with equal results
+ADAPTING_STEPS = 20  # characters between two updates of dynamic evaluation
 
-State = Tuple[Dict[str, np.ndarray], Dict[str, Any]]  # what ``Learner.state_dict`` returns
+OnMinibatch = Callable[[Progress], Any]
+State = Tuple[Dict[str, np.ndarray], Dict[str, Any]]  # as ``Learner.state_dict`` returns it
+
+
+class _Report(Callback):
+    """Calls a function after each minibatch."""
+
+    def __init__(self, on_minibatch: OnMinibatch) -> None:
+        self._on_minibatch = on_minibatch
+
+    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
+        self._on_minibatch(progress)
 
 
 def common_settings(quick: bool) -> Dict[str, Any]:
-    """What all networks have in common that are trained to the end.
+    """Return the settings of all networks that are trained to the end.
 
-    The learning rate falls to a quarter whenever the validation loss has not become better for a
-    while, and training ends when it has done so twice in vain.
-
-    Args:
-        quick: a small network for two epochs, to see that it works.
+    The learning rate falls to a quarter if the validation loss reaches a plateau. Training ends
+    when two falls have not helped.
     """
     common: Dict[str, Any] = {"num_layers": 2, "num_steps": 35, "init": "xavier"}
     common.update(optimizer="adam", schedule="plateau", lr_decay=0.25, warmup_epochs=0.5)
@@ -46,15 +61,22 @@ def common_settings(quick: bool) -> Dict[str, Any]:
 
 
 def settings_for(quick: bool, num_chars: int) -> Dict[str, Any]:
-    """``common_settings``, and after how many epochs of a text the loss counts as a plateau.
-
-    Args:
-        num_chars: of the text trained on.
-    """
+    """Return ``common_settings``, with a plateau in whole epochs of a text of ``num_chars``."""
     common = common_settings(quick)
     num_minibatches = num_chars // (common["batch_size"] * common["num_steps"])
     plateau = math.ceil(PLATEAU / max(1, num_minibatches))
     return {**common, "decay_epochs": plateau, "patience": 2 * plateau + 1}
+
+
+def new_network(settings: TrainSettings, vocab_size: int) -> gluon.Block:
+    """Return the initialized model of some settings."""
+    return new_model(settings, vocab_size, try_gpu())
+
+
+def num_params(settings: TrainSettings, vocab_size: int) -> int:
+    """Return the number of parameters of the model of some settings."""
+    params = build_model(settings, vocab_size).collect_params().values()
+    return sum(math.prod(param.shape) for param in params)
 
 
 def train_to_the_end(
@@ -65,38 +87,36 @@ def train_to_the_end(
     held_out: Mapping[str, np.ndarray],
     *,
     unscored: Tuple[int, ...] = (),
-    watch: Optional[Watch] = None,
+    on_minibatch: OnMinibatch = lambda progress: None,
     file: Optional[Path] = None,
     keep: bool = False,
     average: bool = False,
 ) -> List[Row]:
-    """Train until the settings say that it is enough; the model ends as it was at its best.
+    """Train until the settings end it; the model then has its best parameters.
 
     Args:
-        settings: of the run; its texts and fractions are not looked at.
-        model: initialized.
-        train_indices: to learn from.
-        valid_indices: to choose the epoch on, and to know when it is enough.
-        held_out: names and indices of texts to score at the end, once.
-        unscored: indices that are read and not scored there.
-        watch: is told of each minibatch.
-        file: where the training is kept after each epoch, so that one that was interrupted goes
-            on from there; nowhere if None.
-        keep: leave the file there at the end, with the parameters: what has ended is only read
-            when it is trained once more.
-        average: also score the mean of the parameters after each epoch from the first in which the
-            learning rate has fallen, under the names of the texts with "averaged_" before them.
+        settings: settings of the training; their texts and fractions are ignored.
+        model: an initialized model.
+        train_indices, valid_indices: token indices of the text, and of the part that chooses the
+            best epoch and the end of training.
+        held_out: name -> token indices of a text that is scored once, at the end.
+        unscored: token indices that are read but not scored there.
+        on_minibatch: called after each minibatch.
+        file: keeps the training after each epoch, so that it can resume; None for nowhere.
+        keep: leave the file at the end. Training again then only reads its rows and parameters.
+        average: also score the mean of the parameters after each epoch with a reduced learning
+            rate, as "averaged_" and the name of the text.
 
     Returns:
-        A row for each epoch: epoch; learning rate; train, with dropout acting, and valid in nats a
-        character; seconds, and those of the process on all its processors, from the start. That of
-        the best epoch also has the losses of ``held_out``, and as "known" that of the text trained
-        on, without dropout. Training that diverges ends with the epoch before.
+        One row per epoch: epoch, learning rate, loss of the training text with dropout and of the
+        validation text in nats per character, and seconds and processor seconds since the start.
+        The row of the best epoch also has the losses of ``held_out``, and as "known" the loss of
+        the training text without dropout. If training diverges, the last row is the epoch before.
 
     Raises:
-        StudyError: if the file is of other settings, or damaged.
+        StudyError: if the file has other settings or is damaged.
     """
-    ctx, watch = try_gpu(), watch or Watch()
+    ctx = try_gpu()
     learner = Learner(settings, model, train_indices, valid_indices, ctx)
     rows: List[Row] = []
     best: Dict[str, np.ndarray] = {}
@@ -111,7 +131,7 @@ def train_to_the_end(
     started = time.process_time()
     while learner.finished is None:
         try:
-            record = learner.train_epoch([Watched(watch)])
+            record = learner.train_epoch([_Report(on_minibatch)])
         except Diverged:
             break
         row: Row = {
@@ -132,7 +152,7 @@ def train_to_the_end(
         failed: Row = {"epoch": 1, "lr_then": settings.lr, "train": math.inf, "valid": math.inf}
         scores = dict.fromkeys([*held_out, "known"], math.inf)
         return [{**failed, "seconds": 0.0, "processor_seconds": 0.0, **scores}]
-    row = min(rows, key=lambda row: row["valid"])
+    row = best_epoch(rows)
     if mean.count:
         set_parameters(model, mean.mean(), ctx)
         for name, indices in {"valid": valid_indices, **held_out}.items():
@@ -148,9 +168,26 @@ def train_to_the_end(
     return rows
 
 
-def best(rows: Sequence[Row]) -> Row:
-    """The row of the epoch that was best on the validation part, of one run."""
+def best_epoch(rows: Sequence[Row]) -> Row:
+    """Return the row with the lowest validation loss."""
     return min(rows, key=lambda row: row["valid"])
+
+
+class Average:
+    """The mean of a model's parameters at several moments, from their sums and number."""
+
+    def __init__(self, sums: Mapping[str, np.ndarray], count: int) -> None:
+        self.sums, self.count = dict(sums), count
+
+    def add(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """Add the parameters of another moment."""
+        for name, array in parameters.items():
+            self.sums[name] = array.astype(np.float64) + self.sums.get(name, 0.0)
+        self.count += 1
+
+    def mean(self) -> Dict[str, np.ndarray]:
+        """Return the means in float32, by name."""
+        return {n: (array / self.count).astype(np.float32) for n, array in self.sums.items()}
 
 
 def _write(
@@ -177,10 +214,125 @@ def _read(
         if data["settings"] != as_dict(settings):
             raise StudyError(f"{file} has other settings: choose another directory, or remove it")
         state = data["state"] and (arrays, data["state"])
-        found, sums = (
-            {n[len(group) :]: a for n, a in arrays.items() if n.startswith(group)}
+        best, sums = (
+            {name[len(group) :]: a for name, a in arrays.items() if name.startswith(group)}
             for group in ("best/", "sums/")
         )
-        return list(data["rows"]), found, Average(sums, data["averaged"]), state
+        return list(data["rows"]), best, Average(sums, data["averaged"]), state
     except (OSError, CheckpointError, KeyError, TypeError) as error:
         raise StudyError(f"{file} cannot be used: {error}; remove it") from error
+
+
+def train_until(
+    settings: TrainSettings,
+    model: gluon.Block,
+    indices: np.ndarray,
+    goal: float,
+    *,
+    before_epoch: Callable[[], Row] = dict,
+    on_minibatch: OnMinibatch = lambda progress: None,
+) -> List[Row]:
+    """Train until an epoch's training perplexity is at most ``goal`` or infinite.
+
+    Args:
+        before_epoch: returns more columns of an epoch's row, before it is trained.
+
+    Returns:
+        One row per epoch: epoch, training loss in nats per character, seconds since the start.
+    """
+    learner = Learner(settings, model, indices, np.array([], np.int32), try_gpu())
+    rows: List[Row] = []
+    loss = 0.0
+    while learner.finished is None and (not rows or goal < perplexity(loss) < math.inf):
+        measured = before_epoch()
+        try:
+            loss = learner.train_epoch([_Report(on_minibatch)]).train_loss
+        except Diverged:
+            loss = math.inf
+        seconds = learner.history[-1].seconds if learner.history else 0.0
+        rows.append({"epoch": len(rows) + 1, "train": loss, **measured, "seconds": seconds})
+    return rows
+
+
+def log_probabilities(model: Any, indices: np.ndarray) -> np.ndarray:
+    """Return a model's predictions for each character of a text after the first.
+
+    Returns:
+        An array of shape (number of characters - 1, vocab_size).
+    """
+    ctx = device_of(model)
+    state = model.begin_state(batch_size=1, ctx=ctx)
+    chunks = []
+    for start in range(0, len(indices) - 1, NUM_STEPS):
+        chunk = indices[start : min(start + NUM_STEPS, len(indices) - 1)]
+        scores, state = model(nd.array(chunk[None], ctx=ctx), state)
+        chunks.append(nd.log_softmax(scores).asnumpy())
+    return np.concatenate(chunks)
+
+
+def ensemble_loss(predictions: Sequence[np.ndarray], indices: np.ndarray) -> float:
+    """Return the loss of the mean of several networks' probabilities, in nats per character."""
+    right = [log_p[np.arange(len(log_p)), indices[1:]].astype(np.float64) for log_p in predictions]
+    return float(-np.mean(np.logaddexp.reduce(right, axis=0) - np.log(len(right))))
+
+
+def without_dropout(settings: TrainSettings, model: gluon.Block, vocab_size: int) -> gluon.Block:
+    """Return a copy of a model that was trained with dropout, without it."""
+    copy = build_model(dataclasses.replace(settings, dropout=0.0), vocab_size, stacked=True)
+    set_parameters(copy, as_numpy(parameters_of(model)), try_gpu())
+    return copy
+
+
+def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> float:
+    """Return the loss of a network that learns from a text while reading it, in nats per character.
+
+    After every 20 characters, which are scored first, it takes a step of gradient descent. At the
+    end, it gets its old parameters back. The model must not have dropout.
+
+    Source: Krause, Kahembwe, Murray and Renals, Dynamic Evaluation of Neural Sequence Models, 2018;
+        here with plain gradient descent.
+    """
+    ctx = device_of(model)
+    before = as_numpy(parameters_of(model))
+    optimizer = gluon.Trainer(
+        model.collect_params(), "sgd", {"learning_rate": lr, "wd": 0}, kvstore=None
+    )
+    starts = range(0, len(indices) - 1, ADAPTING_STEPS)
+
+    def chunk(number: int) -> Tuple[nd.NDArray, nd.NDArray]:
+        start = starts[number]
+        end = min(start + ADAPTING_STEPS, len(indices) - 1)
+        X, Y = indices[None, start:end], indices[None, start + 1 : end + 1]
+        return nd.array(X, ctx=ctx), nd.array(Y, ctx=ctx)
+
+    losses = _Losses()
+    trainer = Trainer(
+        ModelParameters(model, ctx, optimizer),
+        lambda: Minibatches(len(starts), chunk),
+        lambda: model.begin_state(batch_size=1, ctx=ctx),
+        clipping_theta=1.0,
+        callbacks=[losses],
+    )
+    trainer.train_epoch()
+    set_parameters(model, before, ctx)
+    widths = np.minimum(ADAPTING_STEPS, len(indices) - 1 - np.array(starts))
+    return float(np.average(losses.values, weights=widths))
+
+
+class _Losses(Callback):
+    """The losses of all minibatches."""
+
+    def __init__(self) -> None:
+        self.values: List[float] = []
+
+    def on_loss(self, trainer: Trainer, loss: float) -> None:
+        self.values.append(loss)
+
+
+def ngram_losses(
+    train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int
+) -> Tuple[int, float, float]:
+    """Return the order of the n-gram model that is best on ``valid``, and its other losses."""
+    order, _ = choose_order(train, valid, vocab_size)
+    model = NGramModel(train, order, vocab_size)
+    return order, model.loss(train), model.loss(test)

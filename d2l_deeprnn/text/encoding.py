@@ -32,12 +32,10 @@ _SIGNATURES = (
     (rb"\x89PNG\r\n", "a PNG image, not text: choose another file"),
     (rb"\xff\xd8\xff", "a JPEG image, not text: choose another file"),
 )
-# Signs that a text was decoded with the wrong encoding. NUL does not occur in text. ISO-2022-JP has
-# escape sequences, which are valid UTF-8. U+FFFE is the byte order mark of the other byte order. C1
-# control characters, except for the line break U+0085, are others in most 8-bit encodings.
-_INVALID_IN_UTF_8 = re.compile("\0|\x1b\\$[@B]")
-_INVALID_IN_UTF = re.compile("[\0\ufffe]")
-_INVALID = re.compile("[\0\x80-\x84\x86-\x9f]")
+# Signs of a wrong encoding: NUL, the escape sequences of ISO-2022-JP (which are valid UTF-8), the
+# byte order mark of the other byte order, and C1 control characters except the line break U+0085.
+_NUL, _ESCAPE, _SWAPPED_MARK = re.compile("\0"), re.compile("\x1b\\$[@B]"), re.compile("\ufffe")
+_C1_CONTROL = re.compile("[\x80-\x84\x86-\x9f]")
 _BYTE_ORDER_MARKS = {
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),  # before UTF-16, whose mark is shorter
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
@@ -60,9 +58,8 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
             be instead.
     """
     codec = encoding or "utf-8"
-    invalid = _INVALID_IN_UTF if codec.startswith("utf") else _INVALID
-    if codec == "utf-8":
-        invalid = _INVALID_IN_UTF_8
+    other = _SWAPPED_MARK if codec.startswith("utf") else _C1_CONTROL
+    other = _ESCAPE if codec == "utf-8" else other
 
     def not_text(problem: str, position: int) -> CorpusError:
         advice = _advice(file, position, codec)
@@ -85,7 +82,7 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
                 raise not_text(problem, position) from None
             except UnicodeError as error:
                 raise not_text(str(error), position) from None
-            match = invalid.search(chunk)
+            match = _NUL.search(chunk) or other.search(chunk)
             if match:
                 code = f"U+{ord(match[0][0]):04X}"
                 character = num_chars + match.start()

@@ -1,4 +1,4 @@
-"""Student's t, and the intervals that follow from it."""
+"""Student's t, its intervals, and comparisons seed by seed."""
 
 import math
 import random
@@ -6,13 +6,15 @@ import random
 import pytest
 
 from d2l_deeprnn.evidence.intervals import (
+    difference_table,
     mean_interval,
+    paired_difference,
     slope_interval,
     t_probability,
     t_quantile,
 )
 
-# Degrees of freedom -> quantile of 97.5 %, and of 99.95 %, from printed tables.
+# Degrees of freedom -> quantiles of 97.5 % and of 99.95 %, from printed tables
 TABLE = {1: (12.706, 636.619), 2: (4.303, 31.599), 3: (3.182, 12.924), 4: (2.776, 8.610)}
 TABLE.update({5: (2.571, 6.869), 10: (2.228, 4.587), 30: (2.042, 3.646)})
 
@@ -30,17 +32,34 @@ def test_the_interval_of_a_mean():
     found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     margin = 2.776 * math.sqrt(2.5 / 5)
     assert found == pytest.approx((3, 3 - margin, 3 + margin), abs=1e-3)
-    assert found.holds(1.1) and not found.holds(1.0)
-    # Bonferroni, for 5 of them: the quantile of 99.5 %
+    assert found.contains(1.1) and not found.contains(1.0)
+    # Bonferroni for 5 intervals: the quantile of 99.5 %
     wider = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], comparisons=5)
     assert wider.high - 3 == pytest.approx(4.604 * math.sqrt(0.5), abs=1e-3)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_contain_the_truth_as_often_as_they_promise():
     draw = random.Random(0)
     means, slopes, xs = 0, 0, [1, 2, 4, 7, 9]
     for _ in range(2000):
-        means += mean_interval([draw.gauss(3, 2) for _ in range(4)]).holds(3)
-        slopes += slope_interval(xs, [0.5 * x + draw.gauss(1, 0.3) for x in xs]).holds(0.5)
+        means += mean_interval([draw.gauss(3, 2) for _ in range(4)]).contains(3)
+        slopes += slope_interval(xs, [0.5 * x + draw.gauss(1, 0.3) for x in xs]).contains(0.5)
     assert means / 2000 == pytest.approx(0.95, abs=0.015)
     assert slopes / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_differences_are_paired_by_seed():
+    def rows(*losses):
+        return [{"seed": seed, "test": loss} for seed, loss in losses]
+
+    others = rows((1, 1.0), (2, 5.0), (3, 3.0))
+    found = [
+        paired_difference(("a", "b"), rows((3, 2.5), (1, 0.5), (2, 4.6)), others),
+        paired_difference(("c", "b"), rows((1, 1.5), (2, 5.4)), others),
+        paired_difference(("d", "b"), rows((2, 5.1), (4, 0.0)), others),
+    ]
+    assert [row.mean for row in found] == pytest.approx([-1.4 / 3, 0.45, 0.1])
+    table = difference_table("", ["", "less", "it"], found, verdict=("helps", "harms", "noise"))
+    assert list(table.columns) == ["", "less", "mean", "interval", "it"]
+    assert [row[0] + " " + row[-1] for row in table.rows] == ["a helps", "c noise", "d noise"]
+    assert table.rows[2][2:4] == ["+0.100", "one seed"]

@@ -22,7 +22,7 @@ def test_strings_are_escaped(parts):
     config = {"machine": {MARKUP: MARKUP}, "begun": MARKUP, "versions": {"mxnet": [MARKUP]}}
     for found, times in [
         (pages.render("evidence/page.html", title=MARKUP), 2),
-        (parts.facts([(MARKUP, MARKUP)]), 2),
+        (parts.definition_list([(MARKUP, MARKUP)]), 2),
         (parts.table([MARKUP], [[MARKUP]], MARKUP), 4),
         (parts.sample(MARKUP, MARKUP), 2),
         (parts.command(MARKUP), 1),

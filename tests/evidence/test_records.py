@@ -1,4 +1,4 @@
-"""Evidence: rows come back as they were written, with what made them beside them."""
+"""Rows are read as they were written, with a description of what made them."""
 
 import json
 
@@ -9,17 +9,20 @@ from d2l_deeprnn.evidence.records import (
     RecordError,
     Table,
     column,
+    group_by,
     read_files,
     read_rows,
     select,
     spread,
+    spread_of,
+    summary_table,
     write_record,
 )
 
 ROWS = [{"kind": "a, b", "epoch": 1, "loss": 0.125}, {"kind": "c", "epoch": 2, "loss": 1e-9}]
 
 
-def test_rows_come_back(tmp_path):
+def test_rows_are_read_as_they_were_written(tmp_path):
     write_record(tmp_path / "below" / "name", ROWS, command="x", settings={"seed": 1})
     assert read_rows(tmp_path / "below" / "name.csv") == ROWS
     assert read_files({"rows": "name"}, tmp_path / "below") == {"rows": ROWS}
@@ -28,19 +31,19 @@ def test_rows_come_back(tmp_path):
     assert described["versions"] == versions() and described["machine"]["processor"]
 
 
-def test_versions_and_machine_of_somewhere_else_stay(tmp_path):
+def test_given_versions_and_machine_are_kept(tmp_path):
     write_record(tmp_path / "name", ROWS, versions={"a": "1"}, machine=["m", "n"])
     described = json.loads((tmp_path / "name.json").read_text())
     assert described == {"versions": {"a": "1"}, "machine": ["m", "n"]}
 
 
-def test_a_column_that_a_row_lacks_is_empty(tmp_path):
+def test_a_missing_cell_is_empty(tmp_path):
     write_record(tmp_path / "name", [{"a": 1}, {"a": 2, "b": 3}])
     assert read_rows(tmp_path / "name.csv") == [{"a": 1, "b": ""}, {"a": 2, "b": 3}]
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n", 'a,b\n"', "a\n\xff"])
-def test_a_file_that_holds_no_rows_is_named(tmp_path, content):
+def test_a_file_without_rows_is_named(tmp_path, content):
     (tmp_path / "name.csv").write_bytes(content.encode("latin-1"))
     with pytest.raises(RecordError, match=r"name\.csv (has no rows|cannot be read)"):
         read_rows(tmp_path / "name.csv")
@@ -51,12 +54,24 @@ def test_a_missing_file_is_named(tmp_path):
         read_rows(tmp_path / "none.csv")
 
 
-def test_rows_and_columns_are_chosen():
+def test_rows_are_selected_and_grouped():
     assert select(ROWS, epoch=2) == ROWS[1:] and select(ROWS, epoch=3) == []
     assert column(ROWS, "epoch") == [1, 2]
+    again = {**ROWS[0], "loss": 0.375}
+    assert group_by([*ROWS, again], "kind") == {"a, b": [ROWS[0], again], "c": [ROWS[1]]}
+    groups = group_by([*ROWS, again], "kind", "epoch")
+    assert groups == {("a, b", 1): [ROWS[0], again], ("c", 2): [ROWS[1]]}
+    table = summary_table(
+        "title",
+        ["kind", "epoch"],
+        groups,
+        {"loss": spread_of("loss", 2), "n": lambda r: str(len(r))},
+    )
+    assert table.columns == ["kind", "epoch", "loss", "n"]
+    assert table.rows == [["a, b", "1", "0.25 (0.12 to 0.38)", "2"], ["c", "2", "0.00", "1"]]
 
 
-def test_words():
+def test_tables_as_text():
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)" and spread([1234.25], 2) == "1,234.25"
     table = Table("title", ["a", "long name"], [["1", "2"], ["three", "4"]])
     assert str(table).splitlines()[2:4] == ["a      long name", "-----  ---------"]

@@ -1,4 +1,4 @@
-"""The studies behind the exercises: kept rows, fair comparisons, tables that follow from rows."""
+"""Studies: rows that are kept, fair comparisons, and tables that follow from the rows."""
 
 import dataclasses
 import fcntl
@@ -18,20 +18,19 @@ from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import mx, nd
 from d2l_deeprnn._perplexity import perplexity
 from d2l_deeprnn.evidence.figures import to_svg
-from d2l_deeprnn.evidence.records import read_rows, select
+from d2l_deeprnn.evidence.records import RecordError, read_rows, select
 from d2l_deeprnn.exercises import (
     EXERCISES,
-    NOTEBOOKS,
     authors,
     from_scratch,
     gru,
-    how_low,
     initialisation,
     more_books,
-    texts,
     training,
 )
-from d2l_deeprnn.exercises.study import StudyError, Watch, collect
+from d2l_deeprnn.exercises import study as studies
+from d2l_deeprnn.exercises.study import Observer, Study, StudyError
+from d2l_deeprnn.files import Moved
 from d2l_deeprnn.text.corpora import load_corpus, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
@@ -48,6 +47,11 @@ def compute(run):
     return [{"epoch": epoch, "loss": run["lr"] / epoch} for epoch in (1, 2)]
 
 
+def collect(settings, runs, compute, *, out=None, observer=None, **options):
+    study = Study("1", {"rows": "study"}, settings, out=out, observer=observer)
+    return study.collect("rows", runs, compute, **options)
+
+
 def test_rows_are_kept_and_none_is_computed_twice(tmp_path):
     calls = []
 
@@ -58,90 +62,85 @@ def test_rows_are_kept_and_none_is_computed_twice(tmp_path):
         return compute(run)
 
     with pytest.raises(KeyboardInterrupt):
-        collect("study", {"a": 1}, RUNS, interrupted, out=tmp_path)
-    rows = collect("study", {"a": 1}, RUNS, interrupted, out=tmp_path)
+        collect({"a": 1}, RUNS, interrupted, out=tmp_path)
+    rows = collect({"a": 1}, RUNS, interrupted, out=tmp_path)
     assert calls == [*RUNS[:3], *RUNS[2:]]
     assert rows == [{**run, **row} for run in RUNS for row in compute(run)]
     assert read_rows(tmp_path / "study.csv") == rows
     described = json.loads((tmp_path / "study.json").read_text())
-    assert described["settings"] == {"a": 1} and described["versions"] and described["machine"]
+    assert described["command"] == "d2l-deeprnn exercise 1" and described["settings"] == {"a": 1}
+    assert described["versions"] and described["machine"]
 
 
-def test_rows_of_other_settings_are_refused(tmp_path):
-    collect("study", {"a": 1, "b": (1, 2)}, RUNS, compute, out=tmp_path)
+def test_other_settings_are_refused(tmp_path):
+    collect({"a": 1, "b": (1, 2)}, RUNS, compute, out=tmp_path)
     before = (tmp_path / "study.csv").read_bytes()
-    with pytest.raises(StudyError, match=r"other settings \(a\): choose another directory"):
-        collect("study", {"a": 2, "b": (1, 2)}, RUNS, compute, out=tmp_path)
+    with pytest.raises(StudyError, match=r"other settings \(a\)"):
+        collect({"a": 2, "b": (1, 2)}, RUNS, compute, out=tmp_path)
     assert (tmp_path / "study.csv").read_bytes() == before
-
-
-def test_the_command_is_no_setting(tmp_path):
-    """In version 0.1.0 it stood among them; such a study goes on."""
-    collect("study", {"a": 1, "command": "x"}, RUNS[:2], compute, out=tmp_path)
-    described = json.loads((tmp_path / "study.json").read_text())
-    assert described["command"] == "x" and described["settings"] == {"a": 1}
-    described["settings"]["command"] = described.pop("command")
-    (tmp_path / "study.json").write_text(json.dumps(described))
-    assert len(collect("study", {"a": 1, "command": "y"}, RUNS, compute, out=tmp_path)) == 8
 
 
 @pytest.mark.parametrize(
     "name, content", [("csv", ""), ("csv", 'a,b\n"'), ("json", "{"), ("json", '{"settings": 3}')]
 )
 def test_damaged_files_are_named(tmp_path, name, content):
-    collect("study", {}, RUNS, compute, out=tmp_path)
+    collect({}, RUNS, compute, out=tmp_path)
     (tmp_path / f"study.{name}").write_text(content)
-    with pytest.raises(StudyError, match=f"study.{name}"):
-        collect("study", {}, RUNS, compute, out=tmp_path)
+    with pytest.raises(RecordError, match=f"study.{name}"):
+        collect({}, RUNS, compute, out=tmp_path)
 
 
 def test_two_processes_do_not_write_the_same_rows(tmp_path):
-    collect("study", {}, RUNS, compute, out=tmp_path)
+    collect({}, RUNS, compute, out=tmp_path)
     before = (tmp_path / "study.csv").read_bytes()
     with open(tmp_path / ".study.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(StudyError, match="another process is working on study in"):
-            collect("study", {}, RUNS, compute, out=tmp_path)
-        collect("other", {}, RUNS, compute, out=tmp_path)
+        with pytest.raises(StudyError, match="another process"):
+            collect({}, RUNS, compute, out=tmp_path)
     assert (tmp_path / "study.csv").read_bytes() == before
 
 
-def test_a_study_whose_directory_is_replaced_leaves_the_other_study_alone(tmp_path):
+def test_nothing_is_written_if_the_directory_is_replaced(tmp_path):
     out, moved = tmp_path / "out", tmp_path / "moved"
 
     def compute_elsewhere(run):
-        if not moved.exists():
-            out.rename(moved)
-            out.mkdir()
-            (out / "study.csv").write_text("of another study")
+        out.rename(moved)
+        out.mkdir()
         return compute(run)
 
-    collect("study", {}, RUNS[:2], compute, out=out)
-    with pytest.raises(StudyError, match=f"{out} was moved, .* rows so far are in {moved};"):
-        collect("study", {}, RUNS, compute_elsewhere, out=out)
-    assert [path.read_text() for path in out.iterdir()] == ["of another study"]
-    assert len(collect("study", {}, RUNS, compute, out=moved)) == 8
+    collect({}, RUNS[:2], compute, out=out)
+    with pytest.raises(Moved):
+        collect({}, RUNS, compute_elsewhere, out=out)
+    assert not list(out.iterdir())
+    assert len(collect({}, RUNS, compute, out=moved)) == 8
 
 
-def test_what_a_killed_study_left_is_cleared_away(tmp_path):
+def test_temporary_files_of_a_killed_study_are_removed(tmp_path):
     left = tmp_path / ".study.csv.0123456789abcdef.part"
     left.touch()
-    collect("study", {}, RUNS, compute, out=tmp_path)
+    collect({}, RUNS, compute, out=tmp_path)
     assert not left.exists()
 
 
-def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
-    collect("study", {}, RUNS, compute, out=tmp_path)
-    (tmp_path / ".study.lock").unlink()
-    (tmp_path / ".study.lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="not a regular file"):
-        collect("study", {}, RUNS, compute, out=tmp_path)
-    assert not (tmp_path / "precious").exists()
-    (tmp_path / ".study.lock").unlink()
-    (tmp_path / "study.csv").unlink()
-    os.mkfifo(tmp_path / "study.csv")
-    with pytest.raises(StudyError, match=r"study.csv cannot be read: .*not a regular file"):
-        collect("study", {}, RUNS, compute, out=tmp_path)
+def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(collect({}, RUNS, compute)) == 8
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_time_left_follows_from_the_work():
+    reports = []
+
+    class Reports(Observer):
+        def run(self, done, total, run, seconds_left):
+            reports.append((done, total, seconds_left))
+
+    def work(run):
+        return {0.5: 1.0, 2.0: 3.0}[run["lr"]]
+
+    rows = collect({}, RUNS, lambda r: [{"seconds": 10 * work(r)}], observer=Reports(), work=work)
+    assert len(rows) == 4
+    assert reports == [(0, 4, None), (1, 4, 70.0), (2, 4, 40.0), (3, 4, 30.0)]
 
 
 @pytest.mark.parametrize(
@@ -149,15 +148,15 @@ def test_pipes_and_links_in_a_studys_directory_are_refused(tmp_path):
     [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
 )
 def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
-    # The third run waits until the signal comes, however late that is.
+    # The third run waits for the signal.
     code = """
         import sys, time
         from d2l_deeprnn.cli import exercise, main
 
         begins = exercise._Progress.run
 
-        def run(watch, done, *rest):
-            begins(watch, done, *rest)
+        def run(display, done, *rest):
+            begins(display, done, *rest)
             while done == 2:
                 time.sleep(0.01)
 
@@ -186,22 +185,16 @@ def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_file_in_the_directorys_place_is_named(tmp_path, capsys, name):
+def test_out_must_be_a_directory(tmp_path, capsys, name):
     (tmp_path / "file").write_text("kept")
     assert cli.main(["exercise", "1", "--quick", "--out", str(tmp_path / name)]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert str(tmp_path / name) in line and "a directory" in line
 
 
-def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert len(collect("study", {}, RUNS, compute)) == 8
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.fixture
 def short_studies(monkeypatch):
-    """Every run of a study, on shorter texts and for two epochs: the notebooks run them in full."""
+    """Shorten every run of a study: less text, two epochs."""
 
     def two_epochs(**chosen):
         return TrainSettings(**{**chosen, "num_epochs": 2})
@@ -217,41 +210,42 @@ def short_studies(monkeypatch):
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_a_quick_study_says_what_it_is_and_goes_on(short_studies, name, tmp_path, capsys):
+def test_a_quick_study_names_its_texts_and_resumes(short_studies, name, tmp_path, capsys):
     arguments = ["exercise", name, "--quick", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert texts.SAMPLES.note in shown and "run 1 of " in shown
+    assert studies.SAMPLES.note in shown and "run 1 of " in shown
     csvs = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
     assert csvs and list(tmp_path.glob("*.svg"))
     assert cli.main(arguments) == 0
     again = capsys.readouterr().out
     assert "run 1 of " not in again
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == csvs
-    assert f"notebooks/{NOTEBOOKS[name]}" in again
-    # from rows that were read the same words come as from rows that were computed
+    module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[name]}")
+    assert f"notebooks/{module.NOTEBOOK}" in again
+    # Rows that were read and rows that were computed give the same output.
     assert again.split("\n\n", 1)[1] in shown
 
 
-def test_real_books_are_read_where_they_are(book_dir):
-    assert texts.library(quick=False) == texts.BOOKS
-    assert texts.library(quick=True) == texts.SAMPLES
+def test_real_books_are_read_if_they_are_available(book_dir):
+    assert studies.library(quick=False) == studies.BOOKS
+    assert studies.library(quick=True) == studies.SAMPLES
 
 
 def test_samples_stand_in_for_a_missing_book(monkeypatch, tmp_path):
     monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path))
-    books = texts.library(quick=False)
-    assert books.first == texts.SAMPLES.first
-    assert books.note.startswith(texts.SAMPLES.note) and "The Time Machine" in books.note
+    books = studies.library(quick=False)
+    assert books.first == studies.SAMPLES.first
+    assert books.note.startswith(studies.SAMPLES.note) and "The Time Machine" in books.note
 
 
-def test_a_text_is_cut_without_loss():
+def test_a_text_is_split_without_loss():
     text = "".join(chr(97 + i % 26) for i in range(1003))
-    parts = texts.split(text, 0.2)
+    parts = studies.split(text, 0.2)
     assert "".join(parts) == text and [len(part) for part in parts] == [802, 100, 101]
 
 
-def test_unscored_tokens_are_read_and_not_counted():
+def test_unscored_tokens_do_not_count():
     vocab = Vocab("ab")
     settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
     indices = vocab.encode("abba" * 30)
@@ -267,7 +261,7 @@ def test_unscored_tokens_are_read_and_not_counted():
 
 
 def short_text(length=3000):
-    text = texts.read(["the_tide_tables"])[0][:length]
+    text = studies.read(["the_tide_tables"])[0][:length]
     vocab = Vocab(text)
     return vocab, vocab.encode(text)
 
@@ -282,37 +276,36 @@ def to_the_end(**changed):
     return TrainSettings(**{**common, "num_layers": 1, "batch_size": 4, **changed})
 
 
-def test_the_books_gru_is_trained_as_the_others_are():
-    """With reset gates held open the two forms are the same network: so are their losses."""
+def test_the_books_gru_is_trained_like_the_others():
+    """The two forms differ in the reset gate only, so their losses are similar."""
     vocab, indices = short_text()
     settings = to_the_end(cell="gru", num_epochs=3)
     ours, theirs = (
         training.train_to_the_end(
             settings,
-            make(settings, len(vocab), CTX),
+            make(settings, len(vocab)),
             indices[:2400],
             indices[2400:2700],
             {"test": indices[2700:]},
         )
-        for make in (gru._reset_before, new_model)
+        for make in (gru._reset_before, training.new_network)
     )
-    # Another draw of parameters and another form: near, not equal.
     for name in ("train", "valid", "test", "known"):
         assert ours[-1][name] == pytest.approx(theirs[-1][name], rel=0.1), name
     assert ours[-1]["train"] < ours[0]["train"] - 0.2
 
 
-def test_training_ends_when_it_no_longer_helps_and_keeps_the_best():
+def test_training_ends_after_a_plateau_and_keeps_the_best_parameters():
     vocab, indices = short_text(1500)
     settings = to_the_end(lr=0.1, decay_epochs=2, patience=5, num_epochs=60, num_hiddens=32)
     model = new_model(settings, len(vocab), CTX)
     held_out = {"test": indices[1300:], "other": indices[1000:1200]}
     rows = training.train_to_the_end(settings, model, indices[:1200], indices[1200:1350], held_out)
-    best = training.best(rows)
+    best = training.best_epoch(rows)
     assert len(rows) < 60 and len(rows) - best["epoch"] == 5
     rates = [row["lr_then"] for row in rows[best["epoch"] :]]
     assert rates[0] == rates[1] == pytest.approx(4 * rates[2])
-    # scored once, at the best epoch, and the model is what it was then
+    # Scored once, at the best epoch, whose parameters the model has.
     assert [row for row in rows if "test" in row] == [best]
     for name, part in {**held_out, "known": indices[:1200]}.items():
         assert evaluate(model, part, CTX).nats == pytest.approx(best[name], rel=1e-6), name
@@ -323,54 +316,52 @@ class Killed(Exception):
     pass
 
 
-def test_a_training_that_was_killed_goes_on_with_its_epoch(tmp_path):
+def test_a_killed_training_resumes_in_its_epoch(tmp_path):
     vocab, indices = short_text(2000)
     settings = to_the_end(dropout=0.3, num_epochs=5)
 
-    def trained(watch=None, file=None, keep=False):
+    def trained(**options):
         model = new_model(settings, len(vocab), CTX)
         parts = (indices[:1500], indices[1500:1750], {"test": indices[1750:]})
-        rows = training.train_to_the_end(settings, model, *parts, watch=watch, file=file, keep=keep)
+        rows = training.train_to_the_end(settings, model, *parts, **options)
         without_times = [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
         return without_times, model, rows
 
-    class Killing(Watch):
-        epochs = []
+    epochs = []
 
-        def minibatch(self, progress):
-            self.epochs.append(progress.epoch)
-            if progress.epoch in (3, 4) and self.epochs.count(progress.epoch) == 2:
-                raise Killed
+    def kill(progress):
+        epochs.append(progress.epoch)
+        if progress.epoch in (3, 4) and epochs.count(progress.epoch) == 2:
+            raise Killed
 
     whole, _, _ = trained()
     file = tmp_path / "networks" / "one"
     for _ in range(2):
         with pytest.raises(Killed):
-            trained(Killing(), file)
-    found, model, rows = trained(Watch(), file, keep=True)
+            trained(on_minibatch=kill, file=file)
+    found, model, rows = trained(file=file, keep=True)
     assert found == whole
-    # epoch 1 and 2 once, 3 and 4 once more
-    assert [Killing.epochs.count(epoch) > 2 for epoch in (1, 2)] == [True, True]
+    assert [epochs.count(epoch) > 2 for epoch in (1, 2)] == [True, True]
     times = [row["processor_seconds"] for row in rows]
     assert times == sorted(times) and times[0] > 0
-    # Once more, it is only read; so is the network.
-    _, again, its_rows = trained(Watch(), file, keep=True)
+    # Repeated, it only reads its rows and parameters.
+    _, again, its_rows = trained(file=file, keep=True)
     assert its_rows == rows
     for name, array in parameters_of(model).items():
         assert (parameters_of(again)[name] == array).asnumpy().all()
     settings = to_the_end(dropout=0.2, num_epochs=5)
     with pytest.raises(StudyError, match="has other settings"):
-        trained(Watch(), file)
+        trained(file=file)
     settings = to_the_end(dropout=0.3, num_epochs=5)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(StudyError, match="cannot be used: .*; remove it"):
-        trained(None, file)
+        trained(file=file)
     file.unlink()
-    trained(None, file)
+    trained(file=file)
     assert not file.exists()
 
 
-def test_a_training_that_diverges_at_once_is_a_row(monkeypatch):
+def test_a_training_that_diverges_at_once_has_a_row(monkeypatch):
     vocab, indices = short_text(1500)
     settings = to_the_end()
 
@@ -386,28 +377,14 @@ def test_a_training_that_diverges_at_once_is_a_row(monkeypatch):
     assert perplexity(row["valid"]) == float("inf")
 
 
-def test_the_time_left_follows_from_the_work():
-    told = []
-
-    class Told(Watch):
-        def run(self, done, total, run, seconds_left):
-            told.append((done, total, seconds_left))
-
-    def work(run):
-        return {0.5: 1.0, 2.0: 3.0}[run["lr"]]
-
-    collect("study", {}, RUNS, lambda r: [{"seconds": 10 * work(r)}], watch=Told(), work=work)
-    assert told == [(0, 4, None), (1, 4, 70.0), (2, 4, 40.0), (3, 4, 30.0)]
-
-
-def test_a_network_of_the_same_size_is_the_nearest():
+def test_the_same_number_of_parameters_is_the_nearest():
     size = gru._num_params("lstm", 32, 30)
     width = gru._width_for(size, "gru", 30, 32)
     gaps = {w: abs(gru._num_params("gru", w, 30) - size) for w in range(20, 60)}
     assert width == min(gaps, key=gaps.get)
 
 
-def test_mixtures_hold_what_they_say():
+def test_mixtures_contain_both_texts_as_named():
     one, two = "a" * 3000, "b" * 5000
     mixtures = authors._mixtures({"A": one, "B": two})
     counts = {name: (text.count("a"), text.count("b")) for name, text in mixtures.items()}
@@ -426,13 +403,13 @@ def test_mixtures_hold_what_they_say():
     assert [marked.count(mark) for mark in authors.MARKS] == [6, 10]
     assert marked.startswith(authors.MARKS[0] + "a" * 500 + authors.MARKS[0])
     assert mixtures["both, a tenth of A, repeated"].startswith("a" * 3000)
-    # Whoever is longer is cut: the tests of both orders.
+    # The longer text is cut, whichever comes first.
     mixtures = authors._mixtures({"B": two, "A": one})
     assert mixtures["B only, cut to the other's length"] == "b" * 3000
     assert mixtures["A only"] == one and "A only, cut to the other's length" not in mixtures
 
 
-def test_only_those_who_are_read_choose_the_epoch(monkeypatch):
+def test_only_authors_in_the_text_choose_the_epoch(monkeypatch):
     seen = {}
 
     def train(settings, model, train_indices, valid_indices, held_out, **how):
@@ -444,8 +421,8 @@ def test_only_those_who_are_read_choose_the_epoch(monkeypatch):
     monkeypatch.setattr(authors, "train_to_the_end", train)
     rows = authors.study(quick=True)
     parts = [
-        texts.split(" ".join(texts.read(n)), 0.1)
-        for n in (texts.SAMPLES.first, texts.SAMPLES.second)
+        studies.split(" ".join(studies.read(n)), 0.1)
+        for n in (studies.SAMPLES.first, studies.SAMPLES.second)
     ]
     lengths = [len(part[1]) for part in parts]
     by_mixture = dict(zip([row["mixture"] for row in rows["runs"]], seen.values()))
@@ -462,7 +439,7 @@ def test_only_those_who_are_read_choose_the_epoch(monkeypatch):
 
 
 def rows_of_authors(losses):
-    """Of mixtures with these losses on A and on B for each seed."""
+    """Return rows of mixtures, with each seed's losses on A and on B."""
     return {
         "runs": [
             {"mixture": mixture, "seed": seed, "A": a, "B": b, "characters": 10, "epoch": 3}
@@ -474,7 +451,7 @@ def rows_of_authors(losses):
     }
 
 
-def test_what_helps_and_what_harms_is_taken_seed_by_seed():
+def test_mixtures_are_compared_seed_by_seed():
     # B is longer. Seeds differ a lot, mixtures by little.
     seeds = [(1.0, 2.0), (1.5, 2.5), (1.2, 2.1)]
 
@@ -510,14 +487,10 @@ def test_what_helps_and_what_harms_is_taken_seed_by_seed():
         (f"{tenth}, repeated", tenth, "A", -0.1),
         (f"{tenth}, repeated", tenth, "B", 0.2),
     ]
-    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    assert [row.labels for row in found] == [row[:3] for row in expected]
     for row, (*_, mean) in zip(found, expected):
         assert row.mean == pytest.approx(mean, abs=1e-3)
-        assert row.interval.holds(0) is (abs(mean) < 0.01)
-    words = [authors._interval_in_words(row.interval)[1] for row in found]
-    assert words[:5] == ["harms", "harms", "helps", "helps", "may be noise"]
-    one_seed = rows_of_authors({row["mixture"]: seeds[:1] for row in rows["runs"]})
-    assert {row.interval for row in authors.differences(one_seed)} == {None}
+        assert row.interval.contains(0) is (abs(mean) < 0.01)
 
 
 def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, monkeypatch):
@@ -531,7 +504,7 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
     monkeypatch.setattr(more_books, "train_to_the_end", counting)
     rows = more_books.study(quick=True, out=tmp_path)
     names = [name for name, _ in trained]
-    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, going on
+    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, fine-tuning
     assert not list((tmp_path / "networks").iterdir())
     # One step beyond the grid, on the side of the best; weight decay on the best of the three.
     for amount in more_books.PARTS:
@@ -541,17 +514,17 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
         assert (narrow, wide, beyond) == (16, 32, 48 if losses[1] < losses[0] else 8)
         assert decayed == min(zip(losses, (narrow, wide, beyond)))[1]
         assert [row["weight_decay"] for row in tried] == [0, 0, 0, 1e-5]
-    # With seed 0 it is the run that the settings were chosen by.
+    # The run with seed 0 is the one that chose the settings.
     for amount, recipe in more_books.best_recipes(rows["recipes"]).items():
         (tried,) = select(rows["recipes"], **recipe)
         (again,) = [r for r in select(rows["amounts"], amount=amount, seed=0) if "test" in r]
         assert {k: again[k] for k in tried} == tried
     rate = trained[0][1].lr
     assert [s.lr for name, s in trained if "_on_" in name] == [rate / 4] * 2
-    # Going on starts from what was learnt, or its first epoch would be as bad as any first one.
+    # Fine-tuning starts from the trained network, so its first epoch is better.
     on, before = (select(rows[kind], epoch=1, seed=1) for kind in ("lowest", "amounts"))
     assert on[0]["train"] < before[-1]["train"] - 0.1
-    # Without a directory, the same.
+    # The same without a directory.
     del trained[:]
     again = more_books.study(quick=True)
     assert len(trained) == 23
@@ -563,7 +536,7 @@ def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, mon
         assert without_times(found) == without_times(rows[kind]), kind
 
 
-def test_the_settings_of_an_amount_are_chosen_on_its_validation_part():
+def test_an_amounts_settings_are_chosen_by_validation_loss():
     recipes = [(128, 0.2, 0.004, 0.0), (256, 0.5, 0.002, 0.0), (256, 0.5, 0.002, 1e-5)]
     rows = [
         {"amount": amount, **dict(zip(more_books.RECIPE, recipe)), "valid": valid, "test": -valid}
@@ -581,7 +554,7 @@ AMOUNTS = dict(zip(more_books.PARTS + more_books.BOOKS, (1e3, 3e3, 1e4, 4e4, 1e5
 
 
 def rows_of_books(losses, shifts=(0.0, 0.01, 0.02)):
-    """Of amounts with such losses for the first of three seeds."""
+    """Return rows of amounts, with losses of the first seed, and shifts of all seeds."""
     recipe = dict(zip(more_books.RECIPE, (8, 0.2, 0.01, 0.0)))
 
     def ended(loss, shift, **row):
@@ -613,23 +586,21 @@ def rows_of_books(losses, shifts=(0.0, 0.01, 0.02)):
     }
 
 
-def test_a_power_law_is_found_again_and_the_other_authors_book_is_not_in_it():
+def test_the_power_law_is_fitted_to_the_first_author():
     losses = [3 * n**-0.1 for n in AMOUNTS.values()]
     rows = rows_of_books([*losses[:-1], 7.0], shifts=(0.0,))
     law = more_books.power_law(rows)
     assert law.power.middle == pytest.approx(-0.1) and law.power.high < -0.0999
     assert law.loss(1e5) == pytest.approx(losses[-1])
     assert law.characters(losses[-1]) == pytest.approx(1e5)
-    # With three seeds, their mean: seeds that agree say nothing of how straight the line is.
+    # Several seeds count as their mean, so they do not make the interval narrower.
     rows = rows_of_books(losses, shifts=(-0.2, 0.0, 0.2))
     assert more_books.power_law(rows).power == pytest.approx(law.power)
 
 
-def test_what_more_text_and_going_on_bring_is_taken_seed_by_seed():
-    found = {
-        (one, other): interval
-        for one, other, interval in more_books.differences(rows_of_books([5, 4, 3, 2, 1.2]))
-    }
+def test_amounts_and_ways_are_compared_seed_by_seed():
+    differences = more_books.differences(rows_of_books([5, 4, 3, 2, 1.2]))
+    found = {difference.labels: difference.interval for difference in differences}
     lower = {pair: interval.middle for pair, interval in found.items()}
     assert lower == {
         **{
@@ -640,7 +611,7 @@ def test_what_more_text_and_going_on_bring_is_taken_seed_by_seed():
         (more_books.GOING_ON, more_books.AS_TRAINED): pytest.approx(-0.2),
         (more_books.AVERAGED, more_books.GOING_ON): pytest.approx(-0.1),
     }
-    # A shift that all seeds share is no noise; that of the network to the n-gram has some.
+    # The networks' seeds shift alike. The n-gram has no seeds, so the shifts are noise.
     assert found[more_books.GOING_ON, more_books.AS_TRAINED].high < -0.199
     assert found["network, one book", "n-gram, one book"].low < 1.49
 
@@ -656,59 +627,59 @@ def trained_networks(text, seeds=(1, 2)):
     return networks
 
 
-def test_networks_together_are_the_mean_of_their_probabilities():
+def test_an_ensemble_is_the_mean_of_probabilities():
     vocab, indices = short_text()
     networks, test = trained_networks((vocab, indices)), indices[2300:3000]
-    said = [how_low.log_probabilities(network, test) for network in networks]
+    said = [training.log_probabilities(network, test) for network in networks]
     for network, log_p in zip(networks, said):
         assert log_p.shape == (699, len(vocab))
         alone = evaluate(network, test, CTX, batch_size=1).nats
-        assert how_low.together([log_p], test) == pytest.approx(alone, rel=1e-6)
+        assert training.ensemble_loss([log_p], test) == pytest.approx(alone, rel=1e-6)
     right = [np.exp(log_p[np.arange(699), test[1:]].astype(float)) for log_p in said]
     expected = -np.log((right[0] + right[1]) / 2).mean()
-    assert how_low.together(said, test) == pytest.approx(expected, rel=1e-6)
+    assert training.ensemble_loss(said, test) == pytest.approx(expected, rel=1e-6)
 
 
-def test_adapting_scores_before_it_learns():
+def test_dynamic_evaluation_scores_before_it_learns():
     vocab, indices = short_text()
     (network,), test = trained_networks((vocab, indices), [1]), indices[2300:3000]
     before = {name: array.asnumpy() for name, array in parameters_of(network).items()}
     alone = evaluate(network, test, CTX, batch_size=1).nats
-    assert how_low.adapting(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
-    adapted = how_low.adapting(network, test, 0.3)
+    assert training.dynamic_evaluation(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
+    adapted = training.dynamic_evaluation(network, test, 0.3)
     assert adapted < alone - 1e-3
-    # The first characters are scored as if it never learnt.
-    first = test[: how_low.ADAPTING_STEPS + 1]
+    # The first characters are scored before the first step.
+    first = test[: training.ADAPTING_STEPS + 1]
     alone = evaluate(network, first, CTX, batch_size=1).nats
-    assert how_low.adapting(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
+    assert training.dynamic_evaluation(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
     for name, array in parameters_of(network).items():
         assert (array.asnumpy() == before[name]).all(), name
 
 
-def test_weights_are_averaged_from_the_first_fall_of_the_rate_on(tmp_path):
+def test_weights_are_averaged_after_the_first_fall_of_the_rate(tmp_path):
     vocab, indices = short_text(2000)
     settings = to_the_end(lr=0.05, decay_epochs=1, patience=4, num_epochs=40)
     model = new_model(settings, len(vocab), CTX)
     parts = (indices[:1500], indices[1500:1750], {"test": indices[1750:]})
     kept = []
-    add = how_low.Average.add
+    add = training.Average.add
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(how_low.Average, "add", lambda self, p: kept.append(p) or add(self, p))
+        patch.setattr(training.Average, "add", lambda self, p: kept.append(p) or add(self, p))
         rows = training.train_to_the_end(settings, model, *parts, average=True)
     low = [row for row in rows if row["lr_then"] < 0.03]
     assert len(kept) == len(low) > 1
     for name, param in parameters_of(model).items():
         mean = np.mean([p[name].astype(float) for p in kept], axis=0)
         param[:] = nd.array(mean)
-    best = training.best(rows)
+    best = training.best_epoch(rows)
     assert evaluate(model, parts[2]["test"], CTX).nats == pytest.approx(
         best["averaged_test"], rel=1e-5
     )
     assert best["averaged_valid"] != best["valid"]
 
 
-def test_from_scratch_equals_gluons_and_a_fault_would_show(monkeypatch):
-    row = from_scratch.differences("LSTM", 2)
+def test_from_scratch_equals_gluon_and_a_fault_shows(monkeypatch):
+    row = from_scratch.largest_differences("LSTM", 2)
     assert max(row.values()) < 1e-5
     forward = from_scratch.params_from_gluon
 
@@ -718,7 +689,7 @@ def test_from_scratch_equals_gluons_and_a_fault_would_show(monkeypatch):
         return params
 
     monkeypatch.setattr(from_scratch, "params_from_gluon", faulty)
-    assert max(from_scratch.differences("LSTM", 2).values()) > 1e-3
+    assert max(from_scratch.largest_differences("LSTM", 2).values()) > 1e-3
 
 
 def test_the_recipe_is_chosen_on_the_validation_part():
@@ -736,29 +707,17 @@ def test_differences_are_taken_seed_by_seed():
         {"comparison": c, "kind": k, "seed": seed, "test": test}
         for c, k in pairs
         for seed in (1, 2, 3)
-        # Seeds differ a lot, and the LSTM is worse by a little with every one of them.
+        # Seeds differ a lot; the LSTM is a little worse with each.
         for test in (seed + (0.1 if k == "LSTM" else 0.0) + 0.001 * (seed == 2), "")
     ]
     for row in gru.differences({"runs": rows}):
-        is_less = row["pair"][3] == "LSTM"
-        assert row["interval"].middle == pytest.approx(-0.1 if is_less else 0)
-        assert row["interval"].holds(0) is not is_less
-
-
-def test_every_exercise_has_the_same_functions():
-    for module in EXERCISES.values():
-        found = importlib.import_module(f"d2l_deeprnn.exercises.{module}")
-        assert all(callable(getattr(found, n)) for n in ("study", "tables", "figures"))
-
-
-def test_the_command_names_what_is_wrong(tmp_path):
-    command = [sys.executable, "-m", "d2l_deeprnn", "exercise", "5"]
-    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=str(tmp_path))
-    assert run.returncode == 2 and "invalid choice: '5'" in run.stderr
+        is_less = row.labels[1] == "LSTM"
+        assert row.mean == pytest.approx(-0.1 if is_less else 0)
+        assert row.interval.contains(0) is not is_less
 
 
 def rows_of_initialisation(epochs):
-    """Of cells with so many epochs for each seed; ``epochs`` has those of each rate."""
+    """Return rows of cells; ``epochs`` has each seed's epochs by learning rate."""
     line = {"epoch": 1, "train": 2.0, "hidden": 0.1}
     return {
         "grid": [
@@ -777,16 +736,15 @@ def rows_of_initialisation(epochs):
     }
 
 
-def test_the_heat_map_is_in_order_whatever_the_order_of_the_rows():
-    """Rows may come in any order, where a study was gone on with."""
+def test_the_axes_of_the_heat_map_are_sorted():
     rows = rows_of_initialisation({50.0: [500], 5.0: [50], 15.0: [150]})
     svg = to_svg(initialisation.figures(rows)["initialisation_grid"])
     numbers = [svg.index(f"<!-- {number} -->") for number in (50, 150, 500)]
     assert numbers == sorted(numbers)
 
 
-def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
-    # 0 epochs: never. Of two seeds, one is not most.
+def test_a_cell_of_the_heat_map_summarizes_its_seeds():
+    # 0 epochs means never.
     rows = rows_of_initialisation({5.0: [0, 111, 133], 15.0: [0, 0, 99], 50.0: [87, 88, 92]})
     figures = initialisation.figures(rows)
     median = to_svg(figures["initialisation_grid"])
@@ -798,7 +756,7 @@ def test_a_cell_of_the_heat_map_speaks_of_all_its_seeds():
     assert [row[1:] for row in best.rows] == [["2", "50", "1", "87, 88, 92", "88"]] * 3
 
 
-def test_where_most_seeds_never_get_there_the_best_setting_is_that_of_the_most_that_do():
+def test_if_most_seeds_never_reach_the_goal_the_best_setting_has_the_most_that_do():
     rows = rows_of_initialisation({5.0: [0, 0, 0], 15.0: [0, 99, 0]})
     assert initialisation.tables(rows)[1].rows[0][2:] == ["15", "1", "never, 99, never", "never"]
     rows = rows_of_initialisation({5.0: [0, 0, 0]})
@@ -806,7 +764,7 @@ def test_where_most_seeds_never_get_there_the_best_setting_is_that_of_the_most_t
     assert initialisation.tables(rows)[1].rows[0][2:] == ["any", "any", "never", "never"]
 
 
-def test_the_plateau_ends_where_the_perplexity_falls_below_that_of_the_frequencies():
+def test_the_end_of_the_plateau_is_the_first_epoch_within_each_limit():
     rows = rows_of_initialisation({5.0: [50]})
     losses = enumerate([25.0, 19.0, 17.0, 12.0, 9.0], start=1)
     rows["plateau"] = [
