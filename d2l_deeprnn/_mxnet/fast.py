@@ -16,10 +16,9 @@ from typing import Any, Callable, Deque, List, Sequence, Tuple
 import numpy as np
 
 from . import autograd, gluon, mx, nd
-from .blocks import FUSED, blocks_in, describe, is_initialized
+from .blocks import FUSED, describe, is_initialized
 
 _METHODS = ("__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
-_PLAIN = (bool, int, float, str, tuple, type(None))
 
 # Which models ---------------------------------------------------------------------------------
 
@@ -27,14 +26,6 @@ _PLAIN = (bool, int, float, str, tuple, type(None))
 def methods_of(classes: Sequence[type]) -> List[Any]:
     """Return the forward methods of classes, to notice when one is replaced."""
     return [getattr(cls, name, None) for cls in classes for name in _METHODS]
-
-
-def structure(model: gluon.Block) -> List[Tuple[gluon.Block, List[Any]]]:
-    """Return a model's blocks and their settings, such as a dropout rate, to notice changes."""
-    return [
-        (block, [value for value in vars(block).values() if isinstance(value, _PLAIN)])
-        for block in blocks_in(model)
-    ]
 
 
 def is_compiled(block: gluon.Block) -> bool:
@@ -143,10 +134,10 @@ class FlatParameters:
 
 
 def layer_on_vector(layer: gluon.Block, vector: Any) -> Callable[..., Any]:
-    """Return a fused layer, for symbols, that reads its parameters from a vector."""
+    """Return a fused layer that reads its parameters from a vector."""
 
     def call(inputs: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
-        outputs, *new_states = mx.sym.RNN(
+        outputs, *new_states = nd.RNN(
             *(inputs, vector, *states),
             state_size=layer._hidden_size,
             num_layers=layer._num_layers,

@@ -4,7 +4,7 @@ Skip this module to understand the rest. Without it, every model is simply calle
 same numbers up to rounding. Its parts are independent:
 
 - ``flatten_parameters`` puts the parameters into one vector, which is clipped and updated as such.
-- ``training_forward`` compiles the forward pass, which reads that vector.
+- ``training_forward`` lets the recurrent kernel read that vector.
 - ``one_step`` compiles single time steps for decoding.
 - ``LateLosses``, for models of every kind, keeps the device busy while losses are read.
 
@@ -35,7 +35,6 @@ from .._mxnet.fast import (
     layer_on_vector,
     layer_parameters,
     methods_of,
-    structure,
 )
 from .model import RNNModel
 from .stacked import StackedRNN
@@ -47,7 +46,6 @@ __all__ = [
     "flat_parameters",
     "flatten_parameters",
     "one_step",
-    "structure",
     "training_forward",
 ]
 
@@ -88,7 +86,7 @@ def flat_parameters(model: Any) -> Optional[FlatParameters]:
 
 
 def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
-    """Compile the forward pass of a model for training.
+    """Return a model's forward pass with layers that read their parameters from the vector.
 
     Args:
         model: one that takes the fast path.
@@ -97,17 +95,14 @@ def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
     Returns:
         A function ``(inputs, state) -> (scores, state)`` that computes what the model does.
     """
-    layers = _fused_layers(model)
-    parts = flat.parts([len(layer_parameters(layer)) for layer in layers])
+    parts = flat.parts([len(layer_parameters(layer)) for layer in _fused_layers(model)])
 
-    def forward(inputs: Any, state: Any, vectors: Sequence[Any]) -> Any:
-        on_vectors = [layer_on_vector(layer, vector) for layer, vector in zip(layers, vectors)]
-        return _with_layers(model, on_vectors).hybrid_forward(mx.sym, inputs, state)
+    def forward(inputs: Any, state: Any) -> Any:
+        # A new copy at each call, so that it has the model's present layers and settings.
+        layers = [layer_on_vector(*each) for each in zip(_fused_layers(model), parts)]
+        return _with_layers(model, layers).forward(inputs, state)
 
-    # Not with static_alloc: MXNet 1.9.1 then sometimes aborts in a backward pass through several
-    # calls of a graph.
-    compiled = CompiledFunction(forward, list(model.dense.collect_params().values()))
-    return lambda inputs, state: compiled(inputs, state, parts)
+    return forward
 
 
 def one_step(model: Any) -> Forward:

@@ -10,7 +10,7 @@ from .._checks import positive_number
 from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.blocks import named_parameters
 from .._mxnet.context import check_ctx
-from ..nn.fast import FlatParameters, flat_parameters, structure, training_forward
+from ..nn.fast import FlatParameters, flat_parameters, training_forward
 from .state import as_numpy, parameters_of, set_parameters, with_prefix, without_prefix
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
@@ -32,7 +32,6 @@ class ModelParameters:
         self._model, self._ctx, self._optimizer = model, ctx, optimizer
         self._flat: Optional[FlatParameters] = None
         self._fast_forward: Optional[Forward] = None
-        self._structure: Any = None
         self._factor: Optional[nd.NDArray] = None  # for gradients that are not scaled yet
 
     @property
@@ -50,12 +49,11 @@ class ModelParameters:
         return own == {id(param) for param in model.collect_params().values()}
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
-        """Call the model or, for the chapter's own, an equivalent compiled graph."""
+        """Call the model or, for the chapter's own, an equivalent that reads its vector."""
         # Check at every step, because callbacks may change the model in between.
         flat = flat_parameters(self._model)
-        current = None if flat is None else structure(self._model)
-        if flat is not self._flat or current != self._structure:
-            self._flat, self._structure = flat, current
+        if flat is not self._flat:
+            self._flat = flat
             self._fast_forward = None if flat is None else training_forward(self._model, flat)
         return (self._fast_forward or self._model)(X, state)
 
