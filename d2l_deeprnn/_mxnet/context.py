@@ -96,7 +96,8 @@ def set_seed(seed: int) -> None:
     """Seed the three random generators that training draws from.
 
     Python's generator draws the start offset of each epoch, and MXNet's the initial parameters.
-    Some of Gluon's initializers draw from NumPy's.
+    Some of Gluon's initializers draw from NumPy's. MXNet has a generator for each thread: call this
+    in the thread that draws the parameters.
 
     Args:
         seed: from 0 to 2**31 - 1.

@@ -113,4 +113,6 @@ def _settings(config: Dict[str, Any]) -> Tuple[TrainSettings, str]:
     for name, value in non_defaults(settings).items():
         if name not in ("corpus", "num_epochs"):
             parts.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    if "init_from" in config:
+        parts.append(f"weights of {Path(str(config['init_from'].get('directory'))).name}")
     return settings, printable(", ".join(parts))

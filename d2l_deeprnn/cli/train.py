@@ -9,6 +9,7 @@ import math
 import shutil
 import textwrap
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
@@ -158,7 +159,7 @@ def run_train(arguments: argparse.Namespace) -> int:
             stack.enter_context(stop_on_signals(STOPPING, stop))
 
         def start(learner: Learner, text: TextParts) -> None:
-            if arguments.init_from is not None:
+            if arguments.init_from is not None and not (learner.history or learner.position):
                 print_line(f"Starting with the weights of {arguments.init_from}")
             if world_size() == 1:
                 stack.enter_context(stop_on_signals(STOPPING, stop))
@@ -208,6 +209,12 @@ def _read_settings(path: Path) -> Dict[str, Any]:
             raise SettingsError("it belongs to a run of `reproduce`; use --preset chapter")
         settings = user_set(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
+        if "init_from" in config:
+            warnings.warn(
+                f"the run of {path} started with the weights of another run; for the same, add "
+                f"--init-from {config['init_from']['directory']}",
+                stacklevel=2,
+            )
         # The texts are found from any working directory.
         return {**settings, "corpus": resolve_paths(settings["corpus"], config.get("text", {}))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from ..nn.fast import draws_nothing
 from ..nn.initialize import initialize
 from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
-from ..text.minibatches import check_length, data_iter_consecutive, data_iter_random
+from ..text.minibatches import Minibatches, check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
 from .optimization import ModelParameters
 from .ranks import SINGLE_PROCESS, Ranks
@@ -105,7 +105,9 @@ class Learner(Trainer):
         self._generators = _Generators(settings, model)
         super().__init__(
             self._model_parameters,
-            lambda: data_iter(train_indices, batch_size, num_steps, ctx, rows=rows),
+            lambda: self._generators.draw(
+                lambda: data_iter(train_indices, batch_size, num_steps, ctx, rows=rows)
+            ),
             lambda: model.begin_state(batch_size=len(rows), ctx=ctx),
             settings.clipping_theta,
             carry_state=adjacent,
@@ -227,17 +229,21 @@ class Learner(Trainer):
 
 
 class _Generators(Callback):
-    """Makes random numbers independent of interruptions."""
+    """Makes random numbers independent of interruptions, and of what callbacks draw."""
 
     def __init__(self, settings: TrainSettings, model: gluon.Block) -> None:
         self._seed = settings.seed
         self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
         # Python's generator draws an epoch's minibatches. Its state at the beginning of the epoch
         # is saved, so that a resumed training draws the same ones.
-        self.state = random.getstate()
+        self.state = self._next = random.getstate()
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def draw(self, minibatches: Callable[[], Minibatches]) -> Minibatches:
+        """Draw the minibatches of the current epoch."""
         random.setstate(self.state)
+        drawn = minibatches()
+        self._next = random.getstate()
+        return drawn
 
     def on_step(self, trainer: Trainer, epochs_done: float) -> None:
         if self._reseeds:
@@ -248,7 +254,7 @@ class _Generators(Callback):
             mx.random.seed(seed)  # 31 bits
 
     def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
-        self.state = random.getstate()
+        self.state = self._next
 
 
 class _LearningRate(Callback):

@@ -42,7 +42,14 @@ from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_check
 CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
 TRAIN, REPRODUCE = "train", "reproduce"  # commands that use such a directory
 # Types of the optional parts of a configuration, besides the settings and the text.
-_TYPES = {"changes": list, "machine": dict, "versions": dict, "ranks": int, "device": str}
+_TYPES = {
+    "changes": list,
+    "init_from": dict,
+    "machine": dict,
+    "versions": dict,
+    "ranks": int,
+    "device": str,
+}
 
 
 class RunError(D2LError, RuntimeError):

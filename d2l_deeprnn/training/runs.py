@@ -204,7 +204,8 @@ def train(
 
         config = ranks.on_root(lock_directory)
         if config is not None:
-            settings = _resume_settings(config, settings, out, init_from)
+            settings = _resume_settings(config, settings, out)
+            init_from = _recorded_origin(config, init_from, out)
         if settings is None:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
         chosen = settings
@@ -217,17 +218,19 @@ def train(
         data = None
         if config is not None:
             data = ranks.on_root(lambda: _load(directory, chosen, text.vocab, arrays))
+            if data is not None:
+                init_from = None  # the checkpoint has the run's own weights
         model = new_model(chosen, len(text.vocab), device, stacked=_is_stacked(config))
-        source = None
+        origin = None
         if init_from is not None:
-            source = ranks.on_root(
+            origin = ranks.on_root(
                 lambda: _initialize(init_from, model, chosen, text.vocab, device)
             )
         learner = Learner(chosen, model, text.train, text.valid, ctx, ranks=ranks)
         if config is None:
-            origin = {"init_from": source} if source else {}
+            more = {"init_from": origin} if origin else {}
             new = _config(
-                chosen, _describe(chosen, text), device=str(ctx), ranks=ranks.size, **origin
+                chosen, _describe(chosen, text), device=str(ctx), ranks=ranks.size, **more
             )
             ranks.on_root(lambda: directory.begin(new))
         else:
@@ -235,6 +238,11 @@ def train(
                 with checkpoint_errors(out / LAST):
                     learner.load_state_dict(ranks.broadcast_arrays(arrays), data["learner"])
                 arrays.clear()
+            elif origin is not None and origin != config["init_from"]:
+                raise RunError(
+                    f"the run in {out} has no checkpoint yet, and the run in {init_from}, whose "
+                    "weights it starts with, has changed: start a new run in another directory"
+                )
             ranks.on_root(lambda: _complete_files(directory, learner))
         session = _Session(
             directory, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
@@ -358,6 +366,8 @@ def _initialize(
 ) -> Dict[str, Any]:
     """Initialize a model with the weights of another run; return their origin."""
     directory = user_path(directory)
+    if read_config(directory) is not None and not (directory / BEST).exists():
+        raise RunError(f"init_from: the run in {directory} has no finished epoch ({BEST})")
     run = load_run(directory, ctx=ctx)
     initialize_from(run, model, settings, vocab, ctx)
     config = _read_train_config(directory)
@@ -548,18 +558,23 @@ def _no_best(directory: Path) -> str:
     )
 
 
-def _resume_settings(
-    config: Dict[str, Any],
-    settings: Optional[TrainSettings],
-    out: Path,
-    init_from: Optional[PathLike],
-) -> TrainSettings:
-    """Return the settings of a resumed run: its own, with the changes that are allowed."""
-    if init_from is not None:
+def _recorded_origin(
+    config: Dict[str, Any], init_from: Optional[PathLike], out: Path
+) -> Optional[PathLike]:
+    """Return the run whose weights a resumed run started with, if there is one."""
+    recorded = config.get("init_from", {}).get("directory")
+    if init_from is not None and str(user_path(init_from).absolute()) != recorded:
         raise SettingsError(
             f"the run in {out} has already started, so its weights cannot be replaced: leave out "
             "init_from, or start a new run in another directory"
         )
+    return None if recorded is None else str(recorded)
+
+
+def _resume_settings(
+    config: Dict[str, Any], settings: Optional[TrainSettings], out: Path
+) -> TrainSettings:
+    """Return the settings of a resumed run: its own, with the changes that are allowed."""
     _check_text_known(config, out)
     own = settings_of(config)
     settings = settings or own

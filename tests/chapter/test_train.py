@@ -158,6 +158,16 @@ def test_grad_clipping_equals_the_original(original, theta):
     assert np.linalg.norm(ours) <= theta * (1 + 1e-6) or theta == 1e6
 
 
+def test_gradients_of_several_types_are_clipped_together():
+    params = [nd.zeros((2,), dtype=dtype) for dtype in ("float32", "float64", "float16")]
+    for param in params:
+        param.attach_grad()
+        param.grad[:] = 2  # the norm of all is 2 * sqrt(6)
+    d2l.grad_clipping(params, 1, CTX)
+    for param in params:
+        np.testing.assert_allclose(param.grad.asnumpy(), 1 / np.sqrt(6), rtol=1e-3)
+
+
 def test_gradients_of_zero_stay_zero():
     param = nd.ones((3,))
     param.attach_grad()

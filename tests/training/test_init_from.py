@@ -1,6 +1,7 @@
 """A run can start with the weights of another run, on another text."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from d2l_deeprnn.cli import main
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.init_from import initialize_from
 from d2l_deeprnn.training.learner import new_model
+from d2l_deeprnn.training.run_directory import RunError
 from d2l_deeprnn.training.settings import SettingsError
 
 SENTENCE = "we sing of the sea and the tides. "
@@ -71,9 +73,10 @@ def test_training_starts_where_the_other_run_was_at_its_best(first, tmp_path, ca
     assert f"weights of {first}" in capsys.readouterr().out
     # Its own weights are kept when it resumes.
     again = ["train", "--resume", "--num-epochs=2", "--out", str(out)]
-    assert main([*again, "--init-from", str(first)]) == 2
+    assert main([*again, "--init-from", str(out)]) == 2
     assert "weights cannot be replaced" in capsys.readouterr().err
-    assert main(again) == 0
+    assert main([*again, "--init-from", str(first)]) == 0
+    assert "weights of" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,50 @@ def test_a_run_that_does_not_fit_is_refused(first, tmp_path, changed, text, word
     with pytest.raises(SettingsError, match=words):
         runs.train(settings(path, **changed), out, init_from=first)
     assert not (out / "config.json").exists()
+
+
+def test_killed_before_its_first_checkpoint_it_starts_with_the_same_weights(first, tmp_path):
+    def interrupt(learner, text):
+        raise KeyboardInterrupt
+
+    chosen = settings(first.parent / "text.txt", num_epochs=2)
+    expected = runs.train(chosen, tmp_path / "whole", init_from=first).history
+    out = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(chosen, out, init_from=first, on_start=interrupt)
+    assert (out / "config.json").exists() and not (out / "last.zip").exists()
+    with pytest.warns(UserWarning, match="starts over"):
+        # The same command again, with --resume.
+        resumed = runs.train(chosen, out, resume=True, init_from=first).history
+    assert [record[:4] for record in resumed] == [record[:4] for record in expected]
+
+
+def test_weights_that_have_changed_meanwhile_are_refused(first, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(first, source)
+    chosen = settings(first.parent / "text.txt")
+    with pytest.raises(ZeroDivisionError):
+        runs.train(chosen, out, init_from=source, on_start=lambda learner, text: 1 / 0)
+    assert main(["train", "--resume", "--num-epochs=3", "--out", str(source)]) == 0
+    if len(d2l.load_run(source).history) == 2:  # its best epoch is still the same
+        pytest.skip("the third epoch is not better")
+    with pytest.warns(UserWarning), pytest.raises(RunError, match="whose weights it starts with"):
+        runs.train(None, out, resume=True)
+
+
+def test_it_is_shown_with_the_settings(first, tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(first.parent / "text.txt"), out, init_from=first)
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "weights of run" in capsys.readouterr().out
+    config = ["--config", str(out / "config.json"), "--out", str(tmp_path / "other")]
+    with pytest.warns(UserWarning, match=f"add --init-from {first}"):
+        assert main(["train", *config]) == 0
+
+
+def test_a_run_without_a_finished_epoch_has_no_weights_to_start_with(first, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(first, source)
+    (source / "best.zip").unlink()
+    with pytest.raises(RunError, match="has no finished epoch"):
+        runs.train(settings(first.parent / "text.txt"), tmp_path / "run", init_from=source)

@@ -3,6 +3,7 @@
 import collections
 import json
 import math
+import random
 import threading
 
 import numpy as np
@@ -496,6 +497,29 @@ def test_a_custom_model_resumes_exactly(text, kind):
 def test_a_state_that_cannot_be_saved_is_refused(text):
     with pytest.raises(TypeError, match="the hidden state contains a int"):
         stopped_in_the_second_epoch(own_learner(text, WithNumber)).state_dict()
+
+
+class Draws(Callback):
+    """Draws random numbers wherever a callback is called."""
+
+    def draw(self, *args):
+        random.random()
+
+    on_start = on_epoch_start = on_step = on_minibatch = on_scoring = on_epoch = draw
+
+
+def test_callbacks_may_draw_random_numbers(text):
+    changed = {"sampling": "random", "num_epochs": 3}
+    expected, its = trained(learner(text, **changed)), learner(text, **changed)
+    its.train_epoch([Draws()])
+    with pytest.raises(Stopped):
+        its.train_epoch([Draws(), StopIf(lambda: its.position == 3)])
+    state = its.state_dict()
+    resumed = learner(text, **changed)
+    resumed.load_state_dict(*state)
+    for one in (its, resumed):
+        one.fit(3, [Draws()])
+        assert_same(one, expected)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
