@@ -1,4 +1,4 @@
-"""What the benchmarks share: separate processes, programs timed in turn, result files.
+"""Helpers for benchmarks: separate processes, programs timed in turn, result files.
 
 In a ``Contest``, each program has a new process in each round, and only one process works at a
 time. It prepares its work, does it once to warm up, and once more for the record. So no program

@@ -21,7 +21,7 @@ from ._version import __version__
 
 try:
     _repairs.prepare()
-    # Where MXNet came first, it is too late for its environment variables, which _mxnet makes up
+    # If MXNet was imported first, it is too late for its environment variables, which _mxnet makes up
     # for. Where a library is missing, importing MXNet fails, and the reason is said.
     if "mxnet" in sys.modules or _diagnosis.missing_libraries():
         from ._mxnet import library as _mxnet  # noqa: F401

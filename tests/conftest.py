@@ -1,4 +1,4 @@
-"""What every test may rely on: seeds, no network, an empty cache, and the library of 2019."""
+"""Fixtures of all tests: seeds, no network, an empty cache, and the library of 2019."""
 
 import ipaddress
 import os
@@ -161,7 +161,7 @@ def minibatch_losses(monkeypatch):
 
 @pytest.fixture
 def joins(monkeypatch):
-    """How often a fused layer has joined its parameters, as a list that grows."""
+    """Return a list with an entry for each time that a fused layer joins its parameters."""
     from d2l_deeprnn._mxnet import nd
 
     found = []

@@ -1,4 +1,4 @@
-"""What the tests of recurrent networks share: random weights, gradients, and how far two are apart.
+"""Helpers for tests of recurrent networks: random weights, gradients, and comparisons.
 
 Results are dictionaries from a name, such as "gradient of l0_i2h_weight", to a NumPy array.
 """

@@ -98,7 +98,7 @@ def test_links_lead_somewhere(path):
 
 
 def test_the_chapters_cells_are_as_printed():
-    """What the chapter's notebook and the control have in common is the chapter."""
+    """The chapter's notebook and the control have the chapter's cells in common."""
     ours, theirs = (
         [source(cell) for cell in cells(ROOT / "notebooks" / f"{name}.ipynb", "code")]
         for name in ("deep-rnn", "deep-rnn-original")

@@ -14,7 +14,7 @@ from interpreter import python
 
 import d2l_deeprnn as d2l
 
-# What the chapter's cells call, and the functions behind them.
+# The functions that the chapter's cells call, and those behind them.
 CHAPTERS_NAMES = [
     "load_data_time_machine", "Vocab", "data_iter_consecutive", "data_iter_random", "try_gpu",
     "try_all_gpus", "RNNModel", "grad_clipping", "grad_clipping_gluon", "sgd", "to_onehot",

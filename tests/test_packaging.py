@@ -1,4 +1,4 @@
-"""What is installed, from where, and that the files which say so agree."""
+"""Installed files, requirements and metadata agree with each other."""
 
 import re
 import runpy
@@ -21,7 +21,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def metadata(monkeypatch):
-    """What setup.py hands to setuptools, as a dict."""
+    """Return the arguments that setup.py passes to setuptools."""
     handed_over = {}
     stand_in = types.SimpleNamespace(
         setup=handed_over.update, find_packages=lambda **arguments: arguments
@@ -73,7 +73,7 @@ def test_conda_environment_has_a_python_for_which_pip_installs_mxnet(metadata):
 
 
 def test_nothing_else_that_mxnet_asks_for_is_missing(metadata):
-    """Where it is installed without its requirements. graphviz only draws networks."""
+    """It is installed without its requirements. graphviz only draws networks."""
     asked = {Requirement(line).name for line in distribution("mxnet").requires}
     assert asked - {"graphviz"} <= {Requirement(r).name for r in metadata["install_requires"]}
 
@@ -109,7 +109,7 @@ def test_what_needs_packages_has_an_extra_of_its_name(metadata):
     extras = metadata["extras_require"]
     assert {"onnx", "safetensors", "tensorboard"} <= extras.keys()
     tested = parsed(extras["test"])
-    # What is tested where the tests are.
+    # In a clone, the package beside the tests is tested.
     assert all(tested[name] == r for e in ("onnx", "safetensors", "tensorboard") for name, r in
                parsed(extras[e]).items())  # fmt: skip
 

@@ -177,7 +177,7 @@ def options_of(command):
 
 
 def anchors(page):
-    """What GitHub calls the headings of a page."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -215,7 +215,7 @@ def test_files_that_contributing_names_exist():
 # Of the system, which a test must not change.
 NOT_HERE = {"sudo", "apt-get", "dnf"}
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
-# What a command with this word needs, which not everybody has.
+# Programs that commands with these words need, and that not everybody has.
 NEEDS = {
     "onnx": ["onnx", "onnxruntime"],
     "safetensors": ["safetensors"],

@@ -14,7 +14,7 @@ import d2l_deeprnn as d2l
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.rst"))
-# What is for users. The others are beneath it, or, as the command line, not to be imported.
+# Packages for users. The others are internal or, like the command line, not for import.
 ROOMS = {"chapter", "text", "nn", "training", "generation", "export", "exercises"}
 
 

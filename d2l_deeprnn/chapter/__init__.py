@@ -1,1 +1,1 @@
-"""What the book has: its train and predict functions, its figures, and how a run compares."""
+"""The book's train and predict functions, its printed values, and the comparison with them."""

@@ -100,7 +100,7 @@ def slope_interval(xs: Sequence[float], ys: Sequence[float]) -> Interval:
 
 
 class Difference(NamedTuple):
-    """How much greater the losses of one group of runs are than those of another.
+    """The difference between the losses of two groups of runs, with its interval.
 
     Attributes:
         labels: the names of what is compared, as a table shows them.

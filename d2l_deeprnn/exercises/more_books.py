@@ -56,7 +56,7 @@ PARTS = ("a tenth of a book", "three tenths of a book", "one book")
 BOOKS = ("two books", "three books")  # the third one is by another author
 PREFIXES = ("the time traveller ", "it was ")
 SAMPLE = 200  # characters after the prefix
-# What is done with the networks of all the books.
+# Ways to go further with the networks of all the books.
 AS_TRAINED, GOING_ON = "trained on all the books", "going on with the first author"
 AVERAGED, ADAPTING = "weights averaged over epochs", "adapting while it reads"
 TOGETHER = "all seeds together"

@@ -1,4 +1,4 @@
-"""What all studies share: rows that are kept in files, progress reports, and texts."""
+"""Parts that all studies share: rows that are kept in files, progress reports, and texts."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_drawing_again_changes_nothing(path):
 
 
 def written(picture):
-    """What is written in a picture, but for legends, and the boxes that it takes."""
+    """Return the texts in a picture, except legends, and their boxes."""
     renderer = picture.canvas.get_renderer()
     for axes in picture.axes:
         texts = [axes.title, *axes.texts]

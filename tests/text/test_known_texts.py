@@ -326,7 +326,7 @@ def test_concurrent_downloads(book, cache, server):
     assert listing(cache) == ["timemachine.txt"]
 
 
-# What users see.
+# Messages that users see.
 
 
 def test_chapters_first_cell_without_the_text():
