@@ -21,8 +21,8 @@ from ._version import __version__
 
 try:
     _repairs.prepare()
-    # If MXNet was imported first, it is too late for its environment variables, which _mxnet makes up
-    # for. Where a library is missing, importing MXNet fails, and the reason is said.
+    # If MXNet was imported first, it is too late for its environment variables; _mxnet makes up for
+    # that. If a library is missing, importing MXNet fails, and the error gives the reason.
     if "mxnet" in sys.modules or _diagnosis.missing_libraries():
         from ._mxnet import library as _mxnet  # noqa: F401
 except _repairs.CannotImportMXNet:

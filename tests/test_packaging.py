@@ -109,7 +109,7 @@ def test_what_needs_packages_has_an_extra_of_its_name(metadata):
     extras = metadata["extras_require"]
     assert {"onnx", "safetensors", "tensorboard"} <= extras.keys()
     tested = parsed(extras["test"])
-    # In a clone, the package beside the tests is tested.
+    # The extra for tests has the same requirements.
     assert all(tested[name] == r for e in ("onnx", "safetensors", "tensorboard") for name, r in
                parsed(extras[e]).items())  # fmt: skip
 

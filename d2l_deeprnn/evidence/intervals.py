@@ -103,7 +103,7 @@ class Difference(NamedTuple):
     """The difference between the losses of two groups of runs, with its interval.
 
     Attributes:
-        labels: the names of what is compared, as a table shows them.
+        labels: the names of the two groups, as a table shows them.
         mean: mean difference of runs with the same seed.
         interval: the mean with its interval, or None if there is only one seed.
     """
