@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
+from .._checks import whole_number
 from .._mxnet import autograd, gluon, keep_freed_memory, nd
 from .._mxnet.context import queueing
 from ..nn.fast import LateLosses
@@ -106,7 +107,7 @@ class Trainer:
         self._clipping_theta = clipping_theta
         self._carry_state = carry_state
         self._validate = validate
-        self._callbacks = list(callbacks)
+        self._callbacks = self._active = list(callbacks)
         self._ranks = ranks
         self._loss = _MeanLoss(weight)
         self._loss.hybridize()
@@ -132,7 +133,13 @@ class Trainer:
 
         Returns:
             The reason why the training ended.
+
+        Raises:
+            ValueError: If ``num_epochs`` is not a whole number of at least 0.
+            TypeError: If ``callbacks`` is not a list of ``Callback`` objects.
         """
+        whole_number("num_epochs", num_epochs, 0)
+        _check_callbacks(callbacks)
         try:
             for callback in callbacks:
                 callback.on_start(self)
@@ -150,8 +157,13 @@ class Trainer:
 
         Returns:
             The epoch's record, which is also in ``history``.
+
+        Raises:
+            Stopped: If a callback ends the training.
+            TypeError: If ``callbacks`` is not a list of ``Callback`` objects.
         """
-        callbacks = [*self._callbacks, *callbacks]
+        _check_callbacks(callbacks)
+        callbacks = self._active = [*self._callbacks, *callbacks]
         self._train_minibatches(callbacks)
         for callback in callbacks:
             callback.on_scoring(self)
@@ -219,8 +231,14 @@ class Trainer:
 
     def _add_loss(self, loss: float) -> None:
         self.losses.append(loss)
-        for callback in self._callbacks:
+        for callback in self._active:
             callback.on_loss(self, loss)
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    is_list = isinstance(callbacks, (list, tuple))
+    if not is_list or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise TypeError(f"callbacks must be a list of Callback objects, not {callbacks!r}")
 
 
 class _MeanLoss(gluon.HybridBlock):

@@ -499,6 +499,33 @@ def test_a_state_that_cannot_be_saved_is_refused(text):
         stopped_in_the_second_epoch(own_learner(text, WithNumber)).state_dict()
 
 
+class Losses(Callback):
+    def __init__(self):
+        self.values = []
+
+    def on_loss(self, trainer, loss):
+        self.values.append(loss)
+
+
+def test_a_callback_gets_the_loss_of_each_minibatch_once(text):
+    here, losses = learner(text, num_epochs=2), Losses()
+    assert here.fit(2, [losses]) == "all 2 epochs are done"
+    assert len(losses.values) % 2 == 0
+    first = losses.values[: len(losses.values) // 2]
+    assert math.fsum(first) / len(first) == here.history[0].train_loss
+
+
+def test_what_is_no_callback_is_refused(text):
+    here = learner(text)
+    for wrong in (print, [print], Losses()):
+        with pytest.raises(TypeError, match="callbacks must be a list of Callback objects, not"):
+            here.train_epoch(wrong)
+        with pytest.raises(TypeError, match="callbacks must be a list of Callback objects, not"):
+            here.fit(1, wrong)
+    with pytest.raises(ValueError, match="num_epochs"):
+        here.fit(1.5)
+
+
 class Draws(Callback):
     """Draws random numbers wherever a callback is called."""
 
