@@ -119,6 +119,7 @@ def train_and_predict_rnn(
         lambda: data_iter(indices, batch_size, num_steps, ctx),
         lambda: init_rnn_state(batch_size, num_hiddens, ctx),
         clipping_theta,
+        num_scores=int(indices.max()) + 1,
         carry_state=not is_random_iter,
     )
 
@@ -162,7 +163,7 @@ def train_and_predict_rnn_gluon(
         corpus_indices: token indices of the text, in order: a list, a tuple, or an array of NumPy
             or MXNet.
         vocab: its vocabulary.
-        ctx: device to train on; one, not a list.
+        ctx: device to train on; a single one.
         num_epochs: number of passes over the text.
         num_steps: number of characters through which gradients flow back.
         lr: learning rate.
@@ -222,6 +223,7 @@ def train_and_predict_rnn_gluon(
         lambda: data_iter_consecutive(indices, batch_size, num_steps, ctx),
         lambda: model.begin_state(batch_size=batch_size, ctx=ctx),
         clipping_theta,
+        num_scores=int(indices.max()) + 1,
     )
 
     def predict(prefix: str) -> str:
@@ -235,6 +237,7 @@ def train_and_predict_rnn_gluon(
                 trainer.parameters = parameters = new_parameters()
 
     printer = _Printer(predict, num_epochs, prefixes, after_epoch, log, history)
+    # The history of this trainer is empty, even if the training resumes.
     trainer.fit(num_epochs - len(history), [printer])
     return printer.history
 

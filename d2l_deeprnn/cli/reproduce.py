@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -126,7 +127,11 @@ def _finish(run: Run, out: Optional[Path], stop: StopRequest) -> int:
     for line in report.lines(run) if run.history else ():
         print_line(line)
     if stop.number is not None and len(run.history) < run.settings.num_epochs:
-        resume = f"; to resume: d2l-deeprnn reproduce --resume --out {out}" if out else ""
+        resume = (
+            f"; to resume: d2l-deeprnn reproduce --resume --out {shlex.quote(str(out))}"
+            if out
+            else ""
+        )
         print_error(f"d2l-deeprnn: interrupted after epoch {len(run.history)}{resume}")
         return exit_status(stop.number)
     if run.missing:

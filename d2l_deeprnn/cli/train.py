@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import shlex
 import shutil
 import textwrap
 import time
@@ -181,7 +182,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         )
     print_line(f"Ended: {result.reason}. Checkpoints and history: {out}")
     if result.stopped:
-        print_line(f"To resume: d2l-deeprnn train --resume --out {out}")
+        print_line(f"To resume: d2l-deeprnn train --resume --out {shlex.quote(str(out))}")
     return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
 
 

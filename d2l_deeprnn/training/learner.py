@@ -51,6 +51,8 @@ class Learner(Trainer):
     All random generators start from the settings' seed. They are global to the process, so only
     one thread may train at a time.
 
+    ``fit`` trains for the epochs that it is given; ``EarlyStopping`` ends it by ``patience``.
+
     Args:
         settings: of the training; those of the model are ignored.
         model: any initialized Gluon model with the ``forward`` and ``begin_state`` of ``RNNModel``,
@@ -110,6 +112,7 @@ class Learner(Trainer):
             ),
             lambda: model.begin_state(batch_size=len(rows), ctx=ctx),
             settings.clipping_theta,
+            num_scores=int(train_indices.max()) + 1,
             carry_state=adjacent,
             validate=self._score,
             callbacks=[self._generators, _LearningRate(settings), _StopIfDiverged(settings)],

@@ -75,6 +75,11 @@ class RunDirectory:
         identity = {"run": uuid.uuid4().hex, "command": self._command, "begun": now}
         self._write({**identity, **config})
 
+    def discard(self) -> None:
+        """Remove the configuration of a run that has not begun to train."""
+        (self.path / CONFIG).unlink()
+        self.config = None
+
     def change(
         self, epochs_started: int, changes: Mapping[str, Any], config: Mapping[str, Any]
     ) -> None:
@@ -182,14 +187,14 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
                 "directory"
             ) from error
         config = read_config(path)
-        if config is not None and not resume:
-            raise RunError(
-                f"{path} already contains a run: resume it (--resume), or choose another directory"
-            )
         if config is not None and command_of(config) != command:
             raise RunError(
                 f"{path} contains a run of `{command_of(config)}`, which `{command}` cannot "
                 "resume: choose another directory"
+            )
+        if config is not None and not resume:
+            raise RunError(
+                f"{path} already contains a run: resume it (--resume), or choose another directory"
             )
         others = [p.name for p in path.iterdir() if p.name != LOCK]
         if config is None and others:

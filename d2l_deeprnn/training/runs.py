@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
@@ -279,8 +280,15 @@ class _Session(Callback):
         self._saved = time.monotonic()
 
     def on_start(self, trainer: Any) -> None:
-        if self._ranks.rank == 0:
+        if self._directory is None:  # not rank 0
+            return
+        try:
             self._on_start(trainer, self._text)
+        except Exception:
+            # Let a corrected command start a new run here.
+            if not self._directory.has(LAST):
+                self._directory.discard()
+            raise
 
     def on_minibatch(self, trainer: Any, progress: Progress) -> None:
         if self._ranks.rank == 0:
@@ -549,7 +557,7 @@ def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
 
 
 def _no_best(directory: Path) -> str:
-    resume = f"train --resume --out {directory}"
+    resume = f"train --resume --out {shlex.quote(str(directory))}"
     if not (directory / LAST).exists():
         return f"the run in {directory} has no checkpoint yet: resume it ({resume})"
     return (

@@ -213,8 +213,8 @@ class TrainSettings:
     batch_size: int = field(32, "optimization", COUNT, "number of rows in a minibatch")
     num_steps: int = field(35, "optimization", COUNT, "number of characters in each row")
     sampling: str = field("adjacent", "optimization", _one_of("adjacent", "random"),
-        "order of the minibatches; from one adjacent minibatch to the next the hidden state is "
-        "carried over")
+        "order of the minibatches; with adjacent, the hidden state is "
+        "carried from one minibatch to the next")
     num_epochs: int = field(50, "optimization", COUNT,
         "maximum number of passes over the training part")
     optimizer: str = field("sgd", "optimization",

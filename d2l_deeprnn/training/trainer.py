@@ -22,7 +22,7 @@ class Progress(NamedTuple):
     Attributes:
         epoch: from 1 on.
         minibatch: number of minibatches of this epoch so far.
-        num_minibatches: of this epoch.
+        num_minibatches: minibatches in this epoch.
         loss: the latest known loss of this epoch, in nats per character, or None.
     """
 
@@ -72,6 +72,7 @@ class Trainer:
         minibatches: returns the minibatches of an epoch.
         begin_state: returns the initial hidden state.
         clipping_theta: maximum L2 norm of all gradients together; infinite for no clipping.
+        num_scores: the least number of characters that the network must have scores for.
         carry_state: whether to carry the hidden state from one minibatch to the next, as for
             adjacent sampling.
         validate: returns the loss on the validation part, in nats per character, or None.
@@ -84,7 +85,7 @@ class Trainer:
         position: number of minibatches of the current epoch so far.
         losses: their losses, in nats per character; the last few are added later.
         state: the hidden state after them; None before the first.
-        seconds: of work so far.
+        seconds: spent on training and scoring so far.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Trainer:
         begin_state: Callable[[], Any],
         clipping_theta: float,
         *,
+        num_scores: int = 1,
         carry_state: bool = True,
         validate: Callable[[], Optional[float]] = lambda: None,
         callbacks: Sequence[Callback] = (),
@@ -105,6 +107,7 @@ class Trainer:
         self._minibatches = minibatches
         self._begin_state = begin_state
         self._clipping_theta = clipping_theta
+        self._num_scores = num_scores
         self._carry_state = carry_state
         self._validate = validate
         self._callbacks = self._active = list(callbacks)
@@ -181,7 +184,7 @@ class Trainer:
 
     def _train_minibatches(self, callbacks: Sequence[Callback]) -> None:
         started = time.perf_counter()
-        self._late_losses.read()  # of minibatches before an exception
+        self._late_losses.read()  # losses still unread after an exception
         for callback in callbacks:
             callback.on_epoch_start(self)
         batches = self._minibatches()
@@ -220,6 +223,7 @@ class Trainer:
         state = detach(state)
         with autograd.record():
             scores, state = self.parameters.forward(X, state)
+            self._check_scores(scores)
             loss = self._loss(scores, Y)
         loss.backward()
         gradients = self.parameters.gradients()
@@ -228,6 +232,15 @@ class Trainer:
         self._ranks.broadcast([factor])  # another machine may round it differently
         self.parameters.update(factor)
         return loss, state
+
+    def _check_scores(self, scores: nd.NDArray) -> None:
+        # Differs: the original counted a missing score as that of another character.
+        if scores.shape[-1] < self._num_scores:
+            raise ValueError(
+                f"the model returns scores for {scores.shape[-1]} characters, but the text has "
+                f"token indices up to {self._num_scores - 1}: give its output layer len(vocab) "
+                "units"
+            )
 
     def _add_loss(self, loss: float) -> None:
         self.losses.append(loss)

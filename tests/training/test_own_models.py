@@ -20,6 +20,7 @@ from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.nn import fast
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.evaluate import evaluate
+from d2l_deeprnn.training.learner import Learner
 
 CTX = mx.cpu()
 H = 8
@@ -772,3 +773,30 @@ def test_in_training_mode_prediction_is_the_models(original_train, text):
     with autograd.train_mode():
         expected = original_train.predict_rnn_gluon("the", 20, model, vocab, CTX)
         assert d2l.predict_rnn_gluon("the", 20, model, vocab, CTX) == expected
+
+
+@pytest.mark.parametrize("train", ["chapter", "Learner"])
+def test_a_model_with_too_few_scores_is_refused(train):
+    indices, vocab = d2l.load_corpus("the_tide_tables", 2000)
+    model = d2l.RNNModel(gluon.rnn.LSTM(4), len(vocab))
+    model.dense = gluon.nn.Dense(5)
+    model.initialize()
+    with pytest.raises(ValueError, match="returns scores for 5 characters, but the text has token"):
+        if train == "chapter":
+            d2l.train_and_predict_rnn_gluon(
+                model,
+                4,
+                indices,
+                vocab,
+                d2l.try_gpu(),
+                2,
+                5,
+                1.0,
+                1.0,
+                4,
+                [],
+                log=lambda line: None,
+            )
+        else:
+            settings = d2l.TrainSettings(corpus=("the_tide_tables",), batch_size=8)
+            Learner(settings, model, indices, [], d2l.try_gpu()).train_epoch()

@@ -237,6 +237,13 @@ def test_another_runs_directory_and_a_full_one_are_refused(run, tmp_path, capsys
     assert before == {path: path.read_bytes() for path in run.iterdir()}
 
 
+def test_a_command_that_failed_before_training_can_be_corrected(tmp_path, capsys):
+    words = ["train", *WORDS, "--sample-every=1", "--out", str(tmp_path / "run")]
+    assert main([*words, "--prefix", "\u00a7"]) == 2
+    assert "not in the vocabulary" in one_error_line(capsys)
+    assert main([*words, "--prefix", "the "]) == 0
+
+
 def test_two_processes_do_not_train_in_one_directory(run):
     with open(run / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
