@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import threading
@@ -124,6 +125,15 @@ def set_seed(seed: int) -> None:
 _generators = threading.RLock()
 
 
+def _renew_lock() -> None:
+    # A forked child has none of the threads that may have held the lock.
+    global _generators
+    _generators = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 class GeneratorsInUse(D2LError, RuntimeError):
     """Another thread is training and draws from the random generators."""
 
@@ -137,7 +147,8 @@ def exclusive_generators() -> Iterator[None]:
     Raises:
         GeneratorsInUse: if a training in another thread has reserved them.
     """
-    if not _generators.acquire(blocking=False):
+    lock = _generators
+    if not lock.acquire(blocking=False):
         raise GeneratorsInUse(
             "another thread of this process is training: both would draw from the same random "
             "generators, so neither would be repeatable. Train one model after the other, or each "
@@ -146,7 +157,7 @@ def exclusive_generators() -> Iterator[None]:
     try:
         yield
     finally:
-        _generators.release()
+        lock.release()
 
 
 def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:

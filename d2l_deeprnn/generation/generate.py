@@ -108,6 +108,8 @@ def generate(
         reads = i < starts  # the other rows write
         if temperature == 0:
             # All arrays stay on the device, so that nothing waits for it.
+            # Argmax has the type of its argument, and float16 has no index above 2048.
+            scores = scores.astype(np.promote_types(scores.dtype, "float32"), copy=False)
             allowed = scores + forbidden.astype(scores.dtype, copy=False)
             current = allowed.argmax(axis=1, keepdims=True).astype("float32", copy=False)
             if reads.any():

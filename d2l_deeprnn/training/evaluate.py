@@ -121,9 +121,12 @@ def evaluate(
             step = columns[-1] + 1
             # scores are ordered by time step: (columns * rows, vocab_size)
             targets = nd.array(followers.T.reshape(-1), ctx=ctx)
+            if np.dtype(scores.dtype) == np.float16:  # whose sums end at 65504
+                scores = scores.astype("float32")
             log_likelihood = nd.pick(nd.log_softmax(scores), targets)
             weights = nd.array(counted.T.reshape(-1), ctx=ctx, dtype=scores.dtype)  # 0 or 1
-            sums.append((log_likelihood * weights).sum())
+            # Not a product: a character that is not counted may have the score -inf.
+            sums.append(nd.where(weights, log_likelihood, nd.zeros_like(weights)).sum())
             if len(sums) > 4:  # keep the device's queue short
                 losses.append(sums.pop(0).asscalar())
         losses.extend(s.asscalar() for s in sums)

@@ -139,7 +139,13 @@ class Learner(Trainer):
         Raises:
             Stopped: if a callback ends the training; ``state_dict`` then has the state to resume.
             Diverged: if a loss or a parameter is not finite.
+            ValueError: if the model has other parameters than when the learner was made.
         """
+        if not self._model_parameters.belong_to(self.model):
+            raise ValueError(
+                "the model has other parameters than when the learner was made, and they would not "
+                "be trained: make a new learner"
+            )
         return super().train_epoch(callbacks)
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:

@@ -233,6 +233,8 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
         for name, expected in _TYPES.items():
             if name in config and not isinstance(config[name], expected):
                 raise ValueError(f"it has an invalid {name}: {repr(config[name])[:60]}")
+        if "init_from" in config and not isinstance(config["init_from"].get("directory"), str):
+            raise ValueError(f"it has an invalid init_from: {repr(config['init_from'])[:60]}")
         paths = config["text"].get("paths", []) if command_of(config) == TRAIN else []
         if not isinstance(paths, list) or not all(isinstance(p, (str, type(None))) for p in paths):
             raise ValueError(f"it has invalid paths of its text: {paths!r}")

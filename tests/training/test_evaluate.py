@@ -9,6 +9,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, init, mx, nd
+from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.training import evaluate as module
 from d2l_deeprnn.training.evaluate import NUM_STEPS, WARM_UP, Evaluation, evaluate
 
@@ -238,3 +239,40 @@ def test_a_text_too_short_to_score(text):
 def test_batch_size_must_be_positive(batch_size):
     with pytest.raises(ValueError, match=f"batch_size must be .* at least 1, not {batch_size}"):
         evaluate(bigrams(), [1, 2, 3], batch_size=batch_size)
+
+
+class Scores:
+    """A model that always returns the same scores."""
+
+    def __init__(self, scores, dtype="float32"):
+        self.scores = np.array(scores, dtype)
+
+    def begin_state(self, batch_size, ctx):
+        return []
+
+    def __call__(self, inputs, state):
+        return nd.array(np.tile(self.scores, (inputs.size, 1)), dtype=self.scores.dtype), state
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_scores_of_half_precision_are_summed_in_single_precision(batch_size):
+    indices = np.arange(3000)
+    result = evaluate(Scores(np.zeros(3000), "float16"), indices, batch_size=batch_size)
+    assert result.perplexity == pytest.approx(3000, rel=1e-5)
+
+
+def test_an_unscored_character_may_be_impossible():
+    model = Scores([-math.inf, 0.0, 0.0])
+    assert evaluate(model, [1, 0, 2, 1], unscored=[0]).perplexity == pytest.approx(2, rel=1e-5)
+    assert evaluate(model, [1, 0, 2, 1]).nats == math.inf
+
+
+def test_greedy_decoding_of_half_precision_reaches_every_character():
+    vocab = d2l.Vocab.from_tokens(["<unk>", *map(chr, range(1000, 4000))])
+    for index in (2047, 2049, 2999):
+        scores = np.zeros(len(vocab))
+        scores[index] = 1
+        expected = vocab.to_tokens(2047) + 2 * vocab.to_tokens(index)
+        model, beginning = Scores(scores, "float16"), vocab.to_tokens(2047)
+        assert d2l.predict_rnn_gluon(beginning, 2, model, vocab, mx.cpu()) == expected
+        assert generate(model, vocab, [beginning], 2, ctx=mx.cpu()) == [expected]

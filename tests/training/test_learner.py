@@ -3,6 +3,7 @@
 import collections
 import json
 import math
+import os
 import random
 import threading
 
@@ -11,7 +12,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, mx, nd
-from d2l_deeprnn._mxnet.context import GeneratorsInUse
+from d2l_deeprnn._mxnet.context import GeneratorsInUse, exclusive_generators
 from d2l_deeprnn._mxnet.optimizers import OPTIMIZERS, options_of
 from d2l_deeprnn.chapter.reproduce import prepare, train_run
 from d2l_deeprnn.nn.scratch import ScratchModel, deep_gru
@@ -524,6 +525,39 @@ def test_what_is_no_callback_is_refused(text):
             here.fit(1, wrong)
     with pytest.raises(ValueError, match="num_epochs"):
         here.fit(1.5)
+
+
+class AddsALayer(Callback):
+    def on_epoch(self, trainer, record):
+        trainer.model.more = gluon.nn.Dense(2, in_units=2)
+        trainer.model.more.initialize()
+
+
+def test_a_layer_that_a_callback_adds_is_not_left_untrained(text):
+    here = learner(text)
+    with pytest.raises(ValueError, match="has other parameters than when the learner was made"):
+        here.fit(2, [AddsALayer()])
+    assert len(here.history) == 1
+
+
+def test_a_forked_process_may_train_while_another_thread_does(text):
+    trains, done = threading.Event(), threading.Event()
+
+    def hold():
+        with exclusive_generators():
+            trains.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    trains.wait()
+    child = os.fork()
+    if not child:
+        with exclusive_generators():
+            os._exit(0)
+    done.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 class Draws(Callback):
