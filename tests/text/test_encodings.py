@@ -153,8 +153,8 @@ def test_decoding_is_strict(tmp_path):
         (b"a\0b", "cp1252", "character 1 would be U+0000"),
         (chinese, "gb18030", "is not gb18030 text"),
         (b"a\0b", "utf-16le", "is not utf-16-le text"),
-        (b"a\0b\0", "utf-16", "is not utf-16 text: UTF-16 stream does not start with BOM"),
-        (b"a\0\0\0", "utf-32", "is not utf-32 text: UTF-32 stream does not start with BOM"),
+        (b"a\0b\0", "utf-16", "is not utf-16 text: "),
+        (b"a\0\0\0", "utf-32", "is not utf-32 text: "),
         (
             swapped.encode("utf-16-le"),
             "utf-16-be",
