@@ -83,8 +83,9 @@ def train_and_predict_rnn(
         init_rnn_state: ``init_rnn_state(batch_size, num_hiddens, ctx)``.
         num_hiddens: number of hidden units, for ``init_rnn_state``.
         is_random_iter: use random instead of adjacent sampling.
-        corpus_indices, vocab, ctx, num_epochs, num_steps, lr, clipping_theta, batch_size, prefixes,
-            on_epoch, log: as in ``train_and_predict_rnn_gluon``.
+        corpus_indices, vocab, ctx, num_epochs, num_steps, lr: as in
+            ``train_and_predict_rnn_gluon``.
+        clipping_theta, batch_size, prefixes, on_epoch, log: as there.
 
     Returns, Raises: as ``train_and_predict_rnn_gluon``.
 

@@ -99,8 +99,8 @@ class Study:
 
         Raises:
             StudyError: if the files have other settings or are in use by another process.
-            RecordError: if a file is damaged.
-            Moved: if the directory is moved or replaced meanwhile; nothing more is written.
+            D2LError: if a file is damaged, or if the directory is moved or replaced meanwhile;
+                nothing more is written.
         """
         name = self._files[kind]
         with contextlib.ExitStack() as stack:
