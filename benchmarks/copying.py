@@ -1,4 +1,4 @@
-"""What does it cost that MXNet copies large arrays with several threads? The chapter's minibatch.
+"""Time a minibatch of the chapter after large arrays were copied with one or several threads.
 
 Before training, an array of a million numbers is copied to the device, as when parameters or a
 checkpoint are loaded: with one thread, as in this package, or with several, as in MXNet. Writes

@@ -9,10 +9,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["autograd", "gluon", "in_memory", "init", "keep_freed_memory", "mx", "nd", "threads"]
+__all__ = [
+    "at_least_float32",
+    "autograd",
+    "gluon",
+    "in_memory",
+    "init",
+    "keep_freed_memory",
+    "mx",
+    "nd",
+    "threads",
+]
 
 if TYPE_CHECKING:
-    from .library import autograd, gluon, in_memory, init, keep_freed_memory, mx, nd, threads
+    from .library import (
+        at_least_float32,
+        autograd,
+        gluon,
+        in_memory,
+        init,
+        keep_freed_memory,
+        mx,
+        nd,
+        threads,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -130,9 +130,6 @@ class FlatParameters:
             data._fresh_grad = fresh
 
 
-# Compiled graphs ------------------------------------------------------------------------------
-
-
 def layer_on_vector(layer: gluon.Block, vector: Any) -> Callable[..., Any]:
     """Return a fused layer that reads its parameters from a vector."""
 
@@ -148,6 +145,9 @@ def layer_on_vector(layer: gluon.Block, vector: Any) -> Callable[..., Any]:
         return outputs, new_states
 
     return call
+
+
+# Compiled graphs ------------------------------------------------------------------------------
 
 
 def layer_of_cells(layer: gluon.Block) -> Callable[..., Any]:

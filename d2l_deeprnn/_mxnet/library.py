@@ -30,7 +30,17 @@ try:
 except (ImportError, OSError) as error:
     raise _repairs.CannotImportMXNet(_diagnosis.explain(error)) from None
 
-__all__ = ["autograd", "gluon", "in_memory", "init", "keep_freed_memory", "mx", "nd", "threads"]
+__all__ = [
+    "at_least_float32",
+    "autograd",
+    "gluon",
+    "in_memory",
+    "init",
+    "keep_freed_memory",
+    "mx",
+    "nd",
+    "threads",
+]
 
 _LIBRARY = mx.base._LIB
 
@@ -130,6 +140,11 @@ def keep_freed_memory() -> bool:
     # it by 256 MiB at a time.
     settings = [(_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28)]
     return all([mallopt(name, value) == 1 for name, value in settings])
+
+
+def at_least_float32(array: nd.NDArray) -> nd.NDArray:
+    """Return an array in single precision if it is in half precision, else the array itself."""
+    return array.astype(np.promote_types(array.dtype, "float32"), copy=False)
 
 
 @contextlib.contextmanager

@@ -5,10 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, Callable, List, Optional, Sequence
 
-import numpy as np
-
 from .._checks import whole_number
-from .._mxnet import mx, nd
+from .._mxnet import at_least_float32, mx, nd
 from .._mxnet.context import check_ctx
 from ..nn.fast import one_step
 from ..nn.model import check_vocab
@@ -131,9 +129,8 @@ def _decode_greedily(
     # device.
     queue: List[nd.NDArray] = []
     for _ in range(num_chars):
-        scores = step(current)
         # Differs: argmax has the type of its argument, and float16 has no index above 2048.
-        scores = scores.astype(np.promote_types(scores.dtype, "float32"), copy=False)
+        scores = at_least_float32(step(current))
         current = scores.argmax(axis=1, keepdims=True).astype("float32", copy=False)
         queue.append(current)
         if len(queue) == QUEUE_LENGTH:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
 import numpy as np
 
 from .._checks import positive_int, prefix_list, whole_number
-from .._mxnet import mx, nd
+from .._mxnet import at_least_float32, mx, nd
 from .._mxnet.context import check_ctx, device_of
 from ..nn.fast import one_step
 from ..nn.model import check_vocab
@@ -109,7 +109,7 @@ def generate(
         if temperature == 0:
             # All arrays stay on the device, so that nothing waits for it.
             # Argmax has the type of its argument, and float16 has no index above 2048.
-            scores = scores.astype(np.promote_types(scores.dtype, "float32"), copy=False)
+            scores = at_least_float32(scores)
             allowed = scores + forbidden.astype(scores.dtype, copy=False)
             current = allowed.argmax(axis=1, keepdims=True).astype("float32", copy=False)
             if reads.any():

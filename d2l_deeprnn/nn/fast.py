@@ -52,8 +52,13 @@ __all__ = [
 Forward = Callable[..., Any]
 
 _CLASSES = (
-    *(RNNModel, StackedRNN, *FUSED),
-    *(gluon.nn.Dense, gluon.nn.Activation, gluon.nn.Dropout, gluon.nn.HybridSequential),
+    RNNModel,
+    StackedRNN,
+    *FUSED,
+    gluon.nn.Dense,
+    gluon.nn.Activation,
+    gluon.nn.Dropout,
+    gluon.nn.HybridSequential,
 )
 _ORIGINAL_METHODS = methods_of(_CLASSES)
 # Not an attribute of the model, which would be copied and pickled with it.

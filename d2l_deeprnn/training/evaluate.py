@@ -9,7 +9,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Union
 import numpy as np
 
 from .._checks import positive_int, token_indices
-from .._mxnet import mx, nd
+from .._mxnet import at_least_float32, mx, nd
 from .._mxnet.context import check_ctx, device_of, serialize_calls
 from .._perplexity import perplexity
 from .ranks import SINGLE_PROCESS, Ranks
@@ -121,8 +121,7 @@ def evaluate(
             step = columns[-1] + 1
             # scores are ordered by time step: (columns * rows, vocab_size)
             targets = nd.array(followers.T.reshape(-1), ctx=ctx)
-            if np.dtype(scores.dtype) == np.float16:  # whose sums end at 65504
-                scores = scores.astype("float32")
+            scores = at_least_float32(scores)  # sums of float16 end at 65504
             log_likelihood = nd.pick(nd.log_softmax(scores), targets)
             weights = nd.array(counted.T.reshape(-1), ctx=ctx, dtype=scores.dtype)  # 0 or 1
             # Not a product: a character that is not counted may have the score -inf.

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .._checks import positive_number
-from .._mxnet import gluon, mx, nd, optimizers
+from .._mxnet import at_least_float32, gluon, mx, nd, optimizers
 from .._mxnet.blocks import named_parameters
 from .._mxnet.context import check_ctx
 from ..nn.fast import FlatParameters, flat_parameters, training_forward
@@ -83,10 +83,6 @@ class ModelParameters:
             scale(self.gradients(), self._factor)
             self._factor = None
 
-    def arrays(self) -> Dict[str, nd.NDArray]:
-        """Return the parameters by name."""
-        return parameters_of(self._model)
-
     def not_finite(self) -> Optional[str]:
         """Return the name of a parameter with a value that is not finite, if there is one."""
         # The sum of squares then is not finite, nor if a value is near the limit of its type. Use
@@ -95,8 +91,7 @@ class ModelParameters:
         for name, param in named_parameters(self._model).items():
             checked[name] = array = param.data()
             if param.grad_req != "null":  # constants may be large, or integers
-                vector = array.astype(np.promote_types(array.dtype, "float32"), copy=False)
-                vector = vector.reshape((-1,))
+                vector = at_least_float32(array).reshape((-1,))
                 checked[name] = nd.dot(vector, vector)
         finite = {name: np.isfinite(array.asnumpy()).all() for name, array in checked.items()}
         return next((name for name in finite if not finite[name]), None)
@@ -104,7 +99,7 @@ class ModelParameters:
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """Return copies of the parameters and optimizer arrays, and the optimizer's numbers."""
         arrays = {
-            **with_prefix("params", as_numpy(self.arrays())),
+            **with_prefix("params", as_numpy(parameters_of(self._model))),
             **with_prefix("optimizer", as_numpy(optimizers.state_arrays(self._optimizer))),
         }
         return arrays, optimizers.state_numbers(self._optimizer)

@@ -214,7 +214,7 @@ def train(
         ranks.check_same(_must_be_equal(chosen, text))
         if config is not None:
             check_text(config, text.sha256, chosen.corpus, out)
-        ctx = device = ctx or ranks.device()
+        device = ctx or ranks.device()
         arrays: Dict[str, np.ndarray] = {}
         data = None
         if config is not None:
@@ -227,11 +227,11 @@ def train(
             origin = ranks.on_root(
                 lambda: _initialize(init_from, model, chosen, text.vocab, device)
             )
-        learner = Learner(chosen, model, text.train, text.valid, ctx, ranks=ranks)
+        learner = Learner(chosen, model, text.train, text.valid, device, ranks=ranks)
         if config is None:
             more = {"init_from": origin} if origin else {}
             new = _config(
-                chosen, _describe(chosen, text), device=str(ctx), ranks=ranks.size, **more
+                chosen, _describe(chosen, text), device=str(device), ranks=ranks.size, **more
             )
             ranks.on_root(lambda: directory.begin(new))
         else:
@@ -374,11 +374,11 @@ def _initialize(
 ) -> Dict[str, Any]:
     """Initialize a model with the weights of another run; return their origin."""
     directory = user_path(directory)
-    if read_config(directory) is not None and not (directory / BEST).exists():
+    config = _read_train_config(directory)
+    if not (directory / BEST).exists():
         raise RunError(f"init_from: the run in {directory} has no finished epoch ({BEST})")
     run = load_run(directory, ctx=ctx)
     initialize_from(run, model, settings, vocab, ctx)
-    config = _read_train_config(directory)
     origin = str(directory.absolute())
     return {"directory": origin, "run": config["run"], "epoch": len(run.history)}
 
