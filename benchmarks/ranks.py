@@ -63,7 +63,7 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
     class Count(Callback):
         minibatches = 0
 
-        def on_minibatch(self, trainer, progress):
+        def after_step(self, trainer, progress):
             self.minibatches += 1
 
     text = np.array(random_text(35 * batch_size * 9))

@@ -36,9 +36,9 @@ _HOME = {
     "Vocab": "text.vocab",
     "load_corpus": "text.corpora",
     "load_data_time_machine": "text.corpora",
-    "set_seed": "_mxnet.context",
-    "try_all_gpus": "_mxnet.context",
-    "try_gpu": "_mxnet.context",
+    "set_seed": "_mxnet.library",
+    "try_all_gpus": "_mxnet.library",
+    "try_gpu": "_mxnet.library",
     "data_iter_consecutive": "text.minibatches",
     "data_iter_random": "text.minibatches",
     "to_onehot": "text.minibatches",
@@ -78,7 +78,7 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:  # what editors and type checkers read
-    from ._mxnet.context import set_seed, try_all_gpus, try_gpu
+    from ._mxnet.library import set_seed, try_all_gpus, try_gpu
     from .chapter.predict import predict_rnn, predict_rnn_gluon
     from .chapter.train import (
         EpochRecord,

@@ -14,23 +14,26 @@ MAX_TOKENS = 2**24
 _CHUNK = 2**20  # indices checked at a time, so that a long text is not copied as a whole
 
 
-def positive_int(name: str, value: Any) -> None:
-    """Raise a ValueError that names the argument if it is not 1, 2, 3, ..."""
-    whole_number(name, value, 1)
-
-
-def whole_number(name: str, value: Any, least: int) -> None:
+def whole_number(name: str, value: Any, least: int = 1) -> None:
     """Raise a ValueError that names the argument if it is not an integer of at least ``least``."""
     # numbers.Integral includes the integers of NumPy; True is not meant as 1.
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
-def prefix_list(prefixes: Iterable[str]) -> List[str]:
-    """Return prefixes as a list; raise a TypeError for a single string."""
-    if isinstance(prefixes, str):
-        raise TypeError(f"prefixes must be a list of strings: [{prefixes!r}], not {prefixes!r}")
-    return list(prefixes)
+def string_list(name: str, values: Iterable[str]) -> List[str]:
+    """Return texts as a list; raise an error that names the argument unless all have characters."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a list of strings: [{values!r}], not {values!r}")
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of strings, not {values!r}")
+    texts = list(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must contain only strings, not {text!r}")
+        if not text:
+            raise ValueError(f"{name} contains an empty string: {texts!r}")
+    return texts
 
 
 def positive_number(name: str, value: Any, *, or_infinite: bool = False) -> None:
@@ -59,7 +62,8 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     # Differs: the original took any index.
     limit = MAX_TOKENS if vocab_size is None else vocab_size
     # NumPy would turn True into 1, and a list with one string in it into strings.
-    if isinstance(values, (list, tuple)) and not all(map(_is_number, set(map(type, values)))):
+    types = set(map(type, values)) if isinstance(values, (list, tuple)) else set()
+    if any(type_ is bool or not issubclass(type_, numbers.Real) for type_ in types):
         _check_each(name, values, limit)
     array = values.asnumpy() if hasattr(values, "asnumpy") else np.asarray(values)
     if array.ndim != 1:
@@ -83,13 +87,10 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     return array
 
 
-def _is_number(type_: type) -> bool:
-    return issubclass(type_, numbers.Real) and type_ is not bool
-
-
 def _check_each(name: str, values: Iterable[Any], limit: int) -> None:
     for i, value in enumerate(values):
-        if not (_is_number(type(value)) and 0 <= value < limit and value == int(value)):
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not (is_number and 0 <= value < limit and value == int(value)):
             raise _wrong_index(name, i, value, limit)
 
 

@@ -56,7 +56,7 @@ def pytest_runtest_makereport(item):
 @pytest.fixture(autouse=True)
 def seeded():
     """Seed Python, NumPy and MXNet; return the number."""
-    from d2l_deeprnn._mxnet.context import set_seed
+    from d2l_deeprnn._mxnet.library import set_seed
 
     set_seed(SEED)
     return SEED

@@ -21,9 +21,9 @@ from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import launcher, runs
 from d2l_deeprnn.training.learner import Learner, new_model
+from d2l_deeprnn.training.optimization import parameters_of
 from d2l_deeprnn.training.ranks import distributed
 from d2l_deeprnn.training.settings import TrainSettings
-from d2l_deeprnn.training.state import parameters_of
 from d2l_deeprnn.training.trainer import Callback
 
 # The one beside this Python belongs to mpi4py's MPI.
@@ -68,7 +68,7 @@ class EachMinibatch(Callback):
     def __init__(self, function):
         self.function = function
 
-    def on_minibatch(self, trainer, progress):
+    def after_step(self, trainer, progress):
         self.function(progress)
 
 

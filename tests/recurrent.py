@@ -6,7 +6,7 @@ Results are dictionaries from a name, such as "gradient of l0_i2h_weight", to a 
 import numpy as np
 
 from d2l_deeprnn._mxnet import autograd, gluon, init, nd
-from d2l_deeprnn._mxnet.context import set_seed
+from d2l_deeprnn._mxnet.library import set_seed
 from d2l_deeprnn.nn.scratch import deep_gru, deep_lstm, deep_rnn
 
 MODES = ["rnn_tanh", "rnn_relu", "gru", "lstm"]

@@ -1,5 +1,6 @@
-"""Import MXNet, and set what its Python interface does not offer: copying, threads, memory.
+"""Import MXNet, and provide what its Python interface does not offer.
 
+Sections: copying, threads, memory, devices, random generators and locks, blocks and parameters.
 No other module of the package imports MXNet.
 """
 
@@ -11,11 +12,15 @@ import ctypes
 import os
 import platform
 import queue
+import random
+import re
+import threading
 import warnings
-from typing import Any, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from ..errors import D2LError
 from . import diagnosis as _diagnosis
 from . import repairs as _repairs
 
@@ -26,21 +31,9 @@ if _problem:  # a process that an illegal instruction ends prints nothing of its
 
 try:
     import mxnet as mx
-    from mxnet import autograd, gluon, init, nd
+    from mxnet import autograd, gluon, init, nd  # noqa: F401
 except (ImportError, OSError) as error:
     raise _repairs.CannotImportMXNet(_diagnosis.explain(error)) from None
-
-__all__ = [
-    "at_least_float32",
-    "autograd",
-    "gluon",
-    "in_memory",
-    "init",
-    "keep_freed_memory",
-    "mx",
-    "nd",
-    "threads",
-]
 
 _LIBRARY = mx.base._LIB
 
@@ -122,7 +115,7 @@ def keep_freed_memory() -> bool:
 
     Every minibatch allocates and frees the same large buffers. glibc returns each to the kernel,
     which clears the pages again: thousands of page faults, up to a fifth of the time. No result
-    depends on this setting. It holds for the whole process.
+    depends on this setting. It applies to the whole process.
 
     Returns:
         Whether the setting was made; it is made on glibc only.
@@ -155,7 +148,7 @@ def in_memory(array: nd.NDArray) -> Iterator[np.ndarray]:
     queued in MXNet, and nothing else may touch it inside the ``with`` block.
 
     Args:
-        array: of any numeric type, not sparse.
+        array: a dense array of any numeric type.
     """
     array.wait_to_read()
     if array.context.device_type == "cpu":
@@ -168,3 +161,293 @@ def in_memory(array: nd.NDArray) -> Iterator[np.ndarray]:
         numbers = array.asnumpy().reshape(-1)
         yield numbers
         array[:] = nd.array(numbers, ctx=array.context).reshape(array.shape)
+
+
+# Devices -------------------------------------------------------------------------------------
+
+
+def try_gpu() -> mx.Context:
+    """Return ``mx.gpu(0)`` if that device can be used, else ``mx.cpu()``.
+
+    Source: ``d2l.try_gpu`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> d2l.try_gpu() in d2l.try_all_gpus()
+        True
+    """
+    ctx = mx.gpu()
+    return ctx if _usable(ctx) else mx.cpu()
+
+
+def try_all_gpus() -> List[mx.Context]:
+    """Return all usable GPUs, or ``[mx.cpu()]`` if there is none.
+
+    Source: ``d2l.try_all_gpus`` of the chapter.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> {device.device_type for device in d2l.try_all_gpus()} <= {"cpu", "gpu"}
+        True
+    """
+    ctxes: List[mx.Context] = []
+    while _usable(mx.gpu(len(ctxes))):
+        ctxes.append(mx.gpu(len(ctxes)))
+    return ctxes or [mx.cpu()]
+
+
+def named_device(name: str) -> mx.Context:
+    """Return the device with a name: ``cpu``, ``gpu`` (the first one) or ``gpu(1)``.
+
+    Raises:
+        ValueError: if the name is invalid, or MXNet cannot use that device.
+    """
+    match = re.fullmatch(r"(cpu)|gpu(?:\((\d{1,4})\))?", name)
+    if match is None:
+        raise ValueError(f"device must be cpu, gpu or one GPU such as gpu(1), not {name!r}")
+    if match[1]:
+        return mx.cpu()
+    ctx = mx.gpu(int(match[2] or 0))
+    if not _usable(ctx):
+        usable = ", ".join(map(str, try_all_gpus()))
+        raise ValueError(f"device {ctx} cannot be used by this MXNet; it can use {usable}")
+    return ctx
+
+
+def _usable(ctx: mx.Context) -> bool:
+    # Not mx.context.num_gpus(), which also counts GPUs that this build of MXNet cannot use.
+    try:
+        nd.array([0], ctx=ctx)
+    except mx.base.MXNetError:
+        return False
+    return True
+
+
+def device_of(model: Any) -> mx.Context:
+    """Return the device of a model's parameters, or the CPU if it has none."""
+    for param in model.collect_params().values() if hasattr(model, "collect_params") else ():
+        return param.list_ctx()[0]
+    return mx.cpu()
+
+
+def check_ctx(ctx: Any) -> None:
+    """Raise a TypeError unless the argument is one device or None."""
+    # Differs: the original failed where it first used the list.
+    if isinstance(ctx, (list, tuple)):
+        raise TypeError(
+            f"ctx must be a single device, not the list {list(ctx)}: pass one of them, or "
+            "d2l.try_gpu()"
+        )
+    if ctx is not None and not isinstance(ctx, mx.Context):
+        raise TypeError(f"ctx must be a device such as mx.cpu() or d2l.try_gpu(), not {ctx!r}")
+
+
+# Random generators and locks -----------------------------------------------------------------
+
+MAX_SEED = 2**31 - 1  # MXNet takes a C int
+
+
+def set_seed(seed: int) -> None:
+    """Seed the three random generators that training draws from.
+
+    Python's generator draws the start offset of each epoch, and MXNet's the initial parameters.
+    Some of Gluon's initializers draw from NumPy's. MXNet has a generator for each thread: call this
+    in the thread that draws the parameters.
+
+    Args:
+        seed: a whole number from 0 to 2**31 - 1.
+
+    Raises:
+        ValueError: if it is not.
+
+    Example:
+        >>> import d2l_deeprnn as d2l
+        >>> from mxnet import nd
+        >>> d2l.set_seed(0)
+        >>> first = nd.random.normal(shape=(3,))
+        >>> d2l.set_seed(0)
+        >>> (nd.random.normal(shape=(3,)) == first).asnumpy().tolist()
+        [1.0, 1.0, 1.0]
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
+
+
+_generators = threading.RLock()
+
+
+def _renew_lock() -> None:
+    # A forked child has none of the threads that may have held the lock.
+    global _generators
+    _generators = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class GeneratorsInUse(D2LError, RuntimeError):
+    """Another thread is training and draws from the random generators."""
+
+
+@contextlib.contextmanager
+def exclusive_generators() -> Iterator[None]:
+    """Reserve the process's random generators for one training.
+
+    Also usable as a decorator. The thread that has reserved them may enter again.
+
+    Raises:
+        GeneratorsInUse: if a training in another thread has reserved them.
+    """
+    lock = _generators
+    if not lock.acquire(blocking=False):
+        raise GeneratorsInUse(
+            "another thread of this process is training: both would draw from the same random "
+            "generators, so neither would be repeatable. Train one model after the other, or each "
+            "in its own process"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:
+    """Return the state of Python's and NumPy's random generators as JSON values.
+
+    MXNet's cannot be read.
+
+    Args:
+        python: an earlier result of ``random.getstate``, to use in place of the present state.
+    """
+    version, internal, gauss = random.getstate() if python is None else python
+    state = np.random.get_state(legacy=False)
+    state["state"]["key"] = state["state"]["key"].tolist()
+    return {"python": [version, list(internal), gauss], "numpy": state}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Restore a state that ``random_state`` returned.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is not such a state.
+    """
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(state["numpy"])
+
+
+# Held while operations on a model's parameters are queued. MXNet 1.9.1 can deadlock if two threads
+# queue operations that share several arrays at the same time: a compiled graph reads all
+# parameters, a fused layer those of all its gates, and one operation of an optimizer may update
+# four. Only queueing is serialized, not computing.
+queueing = threading.RLock()
+
+
+def serialize_calls(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls a model while no other thread calls or trains one."""
+
+    def call(*args: Any) -> Any:
+        with queueing:
+            return model(*args)
+
+    return call
+
+
+# Blocks and parameters -----------------------------------------------------------------------
+
+FUSED = (gluon.rnn.LSTM, gluon.rnn.GRU, gluon.rnn.RNN)
+
+
+def blocks_in(model: Any) -> List[Any]:
+    """Return a model and all blocks in it, each once."""
+    blocks: Dict[int, Any] = {}
+    pending = [model]
+    while pending:
+        block = pending.pop()
+        if id(block) not in blocks:
+            blocks[id(block)] = block
+            pending.extend(getattr(block, "_children", {}).values())
+    return list(blocks.values())
+
+
+class Description(NamedTuple):
+    """Properties of a recurrent layer; None if the layer does not declare one."""
+
+    mode: Any  # lstm, gru, rnn_tanh or rnn_relu
+    num_layers: Any
+    num_hiddens: Any
+    bidirectional: bool
+    layout: str
+    projected: bool
+    clipped: bool
+
+
+def describe(layer: Any) -> Description:
+    """Describe one of Gluon's fused layers, or a layer that has the same attributes."""
+    limits = (getattr(layer, f"_lstm_state_clip_{end}", None) for end in ("min", "max"))
+    return Description(
+        mode=getattr(layer, "_mode", None),
+        num_layers=getattr(layer, "_num_layers", None),
+        num_hiddens=getattr(layer, "_hidden_size", None),
+        bidirectional=getattr(layer, "_dir", 1) == 2,
+        layout=getattr(layer, "_layout", "TNC"),
+        projected=bool(getattr(layer, "_projection_size", None)),
+        clipped=any(limit is not None for limit in limits),
+    )
+
+
+def is_unmodified(block: Any) -> bool:
+    """Return whether a block has no hooks, and no methods besides those of its class."""
+    replaced = [name for name in vars(block) if callable(getattr(type(block), name, None))]
+    return not (replaced or block._forward_hooks or block._forward_pre_hooks)
+
+
+def activations(cell: Any) -> List[Any]:
+    """Return the activations of one of Gluon's cells: of its output, and of its gates."""
+    names = ("_activation", "_recurrent_activation")
+    return [getattr(cell, name) for name in names if hasattr(cell, name)]
+
+
+def named_parameters(model: gluon.Block) -> Dict[str, gluon.Parameter]:
+    """Return all parameters of a model by names that are the same in every process.
+
+    Gluon names the parameters that are attributes of a block. Those that a block made with
+    ``params.get`` and keeps elsewhere, such as in a list, have the name that was asked for.
+    """
+    named: Dict[str, gluon.Parameter] = model._collect_params_with_prefix()
+    known = {id(param) for param in named.values()}
+
+    def add(block: gluon.Block, path: str) -> None:
+        prefix = block.params.prefix
+        for name, param in block.params.items():
+            if id(param) not in known:
+                known.add(id(param))
+                key = path + (name[len(prefix) :] if name.startswith(prefix) else name)
+                while key in named:  # an attribute of that name is another parameter
+                    key += "_"
+                named[key] = param
+        for name, child in block._children.items():
+            add(child, f"{path}{name}.")
+
+    add(model, "")
+    return named
+
+
+def is_initialized(param: gluon.Parameter) -> bool:
+    """Return whether a parameter has a value, or gets one as soon as its shape is known."""
+    return param._data is not None or bool(param._deferred_init)
+
+
+def learn_shapes(model: Any, ctx: mx.Context) -> None:
+    """Run a model once if Gluon has yet to infer the shape of a parameter, and so draw it."""
+    if any(0 in (param.shape or ()) for param in model.collect_params().values()):
+        model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
+
+
+def set_value(param: gluon.Parameter, value: nd.NDArray) -> None:
+    """Set the value of a parameter, also if its shape was not yet known."""
+    param.set_data(value.astype(param.dtype))
+    param._finish_deferred_init()

@@ -47,10 +47,10 @@ def options_of(optimizer: str) -> Dict[str, Any]:
 
 
 def check_options(optimizer: str, options: Mapping[str, float]) -> None:
-    """Raise a ValueError if Gluon does not know an option, or fails with its value.
+    """Raise a ValueError if Gluon has no such option, or fails with its value.
 
     Args:
-        optimizer: one of ``OPTIMIZERS``.
+        optimizer: a name in ``OPTIMIZERS``.
         options: numbers by name.
     """
     if not options:  # MXNet need not be loaded

@@ -5,7 +5,7 @@ processors. It lets its threads spin, which stalls on a busy machine; copies lar
 second thread team; and crashes when large weights are views of another array. All of this can be
 repaired before MXNet is imported. Nothing here imports it, so importing ``d2l_deeprnn`` is fast.
 
-``diagnosis`` says what a machine lacks. Python 3.12 dropped ``distutils``, which MXNet imports;
+``diagnosis`` finds what a machine lacks. Python 3.12 dropped ``distutils``, which MXNet imports;
 ``setup.py`` requires setuptools, which provides it.
 """
 
@@ -40,7 +40,7 @@ SPINS = 3000
 
 
 class CannotImportMXNet(D2LError, ImportError):
-    """MXNet cannot be imported on this system; the message says why, and what to do."""
+    """MXNet cannot be imported on this system; the message gives the reason and a remedy."""
 
 
 class _QuietFinder:

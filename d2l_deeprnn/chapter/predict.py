@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from .._checks import whole_number
 from .._mxnet import at_least_float32, mx, nd
-from .._mxnet.context import check_ctx
+from .._mxnet.library import check_ctx
 from ..nn.fast import one_step
 from ..nn.model import check_vocab
 from ..text.minibatches import to_onehot
@@ -52,17 +53,9 @@ def predict_rnn_gluon(
         True
     """
     check_ctx(ctx)
-    _check_request(prefix, num_chars, vocab)
     check_vocab(model, vocab)
-    forward = one_step(model)
-    state = model.begin_state(batch_size=1, ctx=ctx)
-
-    def step(x: nd.NDArray) -> nd.NDArray:
-        nonlocal state
-        scores, state = forward(x, state)
-        return scores
-
-    return _decode_greedily(prefix, num_chars, step, vocab, ctx)
+    begin_state = functools.partial(model.begin_state, batch_size=1, ctx=ctx)
+    return _decode_greedily(prefix, num_chars, one_step(model), begin_state, vocab, ctx)
 
 
 def predict_rnn(
@@ -98,58 +91,55 @@ def predict_rnn(
         True
     """
     check_ctx(ctx)
-    _check_request(prefix, num_chars, vocab)
-    state = init_rnn_state(1, num_hiddens, ctx)
+    check_vocab(rnn, vocab)
 
-    def step(x: nd.NDArray) -> nd.NDArray:
-        nonlocal state
-        outputs, state = rnn(to_onehot(x, len(vocab)), state, params)
-        return outputs[0]
+    def step(inputs: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
+        outputs, state = rnn(to_onehot(inputs, len(vocab)), state, params)
+        return outputs[0], state
 
-    return _decode_greedily(prefix, num_chars, step, vocab, ctx)
+    begin_state = functools.partial(init_rnn_state, 1, num_hiddens, ctx)
+    return _decode_greedily(prefix, num_chars, step, begin_state, vocab, ctx)
 
 
 def _decode_greedily(
     prefix: str,
     num_chars: int,
-    step: Callable[[nd.NDArray], nd.NDArray],
+    step: Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]],
+    begin_state: Callable[[], Any],
     vocab: Vocab,
     ctx: Optional[mx.Context],
 ) -> str:
     """Read the prefix, then feed the most likely character back into the network each time.
 
-    ``step`` takes one index, of shape (1, 1), and returns the scores of the next character, of
-    shape (1, len(vocab)).
+    Args:
+        prefix, num_chars, vocab, ctx: as in ``predict_rnn_gluon``.
+        step: takes an index, of shape (1, 1), and the state. It returns the scores of the next
+            character, of shape (1, len(vocab)), and the new state.
+        begin_state: returns the initial state.
     """
-    output = vocab[list(prefix)]
-    for index in output[:-1]:
-        step(nd.array([[index]], ctx=ctx))
-    current = nd.array([output[-1:]], ctx=ctx)
-    # Differs: the original waited for the device after each character. Here the index stays on the
-    # device.
-    queue: List[nd.NDArray] = []
-    for _ in range(num_chars):
-        # Differs: argmax has the type of its argument, and float16 has no index above 2048.
-        scores = at_least_float32(step(current))
-        current = scores.argmax(axis=1, keepdims=True).astype("float32", copy=False)
-        queue.append(current)
-        if len(queue) == QUEUE_LENGTH:
-            output += _read(queue)
-            queue = []
-    output += _read(queue)
-    return "".join(vocab.to_tokens(output))
-
-
-def _read(queue: List[nd.NDArray]) -> List[int]:
-    return [int(i) for i in nd.concat(*queue, dim=0).asnumpy()[:, 0]] if queue else []
-
-
-def _check_request(prefix: str, num_chars: int, vocab: Vocab) -> None:
     # Differs: for an empty prefix, the original raised an IndexError; it read unknown characters as
     # <unk> without a warning.
     if len(prefix) == 0:
         raise ValueError("prefix is empty: give at least one character to start from")
     whole_number("num_chars", num_chars, 0)
-    unknown = describe_unknown("prefix", prefix, vocab)
+    output = vocab[list(prefix)]
+    unknown = describe_unknown("prefix", prefix, vocab) if vocab.unk in output else ""
     if unknown:
         warnings.warn(f"not in the vocabulary and read as <unk>: {unknown}", stacklevel=3)
+    state = begin_state()
+    for index in output[:-1]:
+        _, state = step(nd.array([[index]], ctx=ctx), state)
+    current = nd.array([output[-1:]], ctx=ctx)
+    # Differs: the original waited for the device after each character. Here the index stays on the
+    # device.
+    queue: List[nd.NDArray] = []
+    for i in range(num_chars):
+        # Differs: argmax has the type of its argument, and float16 has no index above 2048.
+        scores, state = step(current, state)
+        scores = at_least_float32(scores)
+        current = scores.argmax(axis=1, keepdims=True).astype("float32", copy=False)
+        queue.append(current)
+        if len(queue) == QUEUE_LENGTH or i == num_chars - 1:
+            output += nd.concat(*queue, dim=0).asnumpy()[:, 0].astype(int).tolist()
+            queue = []
+    return "".join(vocab.to_tokens(output))

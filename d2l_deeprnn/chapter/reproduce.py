@@ -14,10 +14,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from .._mxnet import gluon, mx
-from .._mxnet.blocks import learn_shapes
-from .._mxnet.context import (
+from .._mxnet.library import (
     check_ctx,
     exclusive_generators,
+    learn_shapes,
     random_state,
     set_random_state,
     set_seed,
@@ -29,6 +29,13 @@ from ..nn.model import RNNModel
 from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, check_rereadable, load_corpus, resolve_auto
 from ..text.vocab import Vocab
 from ..training.checkpoint import Checkpoint
+from ..training.optimization import (
+    as_numpy,
+    parameters_of,
+    set_parameters,
+    with_prefix,
+    without_prefix,
+)
 from ..training.run_directory import (
     CONFIG,
     LAST,
@@ -44,13 +51,6 @@ from ..training.run_directory import (
     text_sha256,
 )
 from ..training.settings import SettingsError, from_dict
-from ..training.state import (
-    as_numpy,
-    parameters_of,
-    set_parameters,
-    with_prefix,
-    without_prefix,
-)
 from ..training.trainer import Stopped
 from . import book
 from .train import EpochRecord, History, train_and_predict_rnn_gluon

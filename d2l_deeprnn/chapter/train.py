@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from .._checks import positive_int, positive_number, prefix_list, token_indices
+import numpy as np
+
+from .._checks import positive_number, string_list, token_indices, whole_number
 from .._mxnet import gluon, init, mx, nd
-from .._mxnet.blocks import describe
-from .._mxnet.context import check_ctx
+from .._mxnet.library import check_ctx, describe
 from .._perplexity import perplexity
 from ..nn.fast import flatten_parameters
 from ..nn.model import check_vocab
@@ -20,9 +22,8 @@ from ..text.minibatches import (
     to_onehot,
 )
 from ..text.vocab import Vocab
-from ..training.optimization import ArrayParameters, ModelParameters
-from ..training.state import TrainRecord
-from ..training.trainer import Callback, Trainer
+from ..training.optimization import TrainableArrays, TrainableModel
+from ..training.trainer import Trainer, TrainRecord
 from .predict import predict_rnn, predict_rnn_gluon
 
 PREDICTED_CHARS = 50  # characters added to a prefix, as in the chapter
@@ -32,7 +33,7 @@ class EpochRecord(NamedTuple):
     """The results of one epoch of training.
 
     Attributes:
-        epoch: from 1 on.
+        epoch: number of the epoch, from 1 on.
         perplexity: exp of the mean negative log-likelihood, in nats per character, over the epoch's
             minibatches, each computed before its update.
         seconds: wall-clock time from the start of training to the end of this epoch.
@@ -102,10 +103,8 @@ def train_and_predict_rnn(
         >>> [record.epoch for record in history]
         [1, 2]
     """
-    prefixes = _prefixes(prefixes)
-    check_ctx(ctx)
-    indices = token_indices("corpus_indices", corpus_indices, len(vocab))
-    _check_numbers(num_epochs, lr, clipping_theta)
+    check_vocab(rnn, vocab)
+    indices = _checked_indices(corpus_indices, vocab, ctx, num_epochs, lr, clipping_theta, on_epoch)
     check_length(len(indices), batch_size, num_steps, adjacent=not is_random_iter)
     data_iter = data_iter_random if is_random_iter else data_iter_consecutive
     params = get_params()
@@ -115,22 +114,27 @@ def train_and_predict_rnn(
         # num_steps arrays (batch_size, q) -> (num_steps * batch_size, q)
         return nd.concat(*outputs, dim=0), state
 
+    predict = functools.partial(
+        predict_rnn,
+        num_chars=PREDICTED_CHARS,
+        rnn=rnn,
+        params=params,
+        init_rnn_state=init_rnn_state,
+        num_hiddens=num_hiddens,
+        vocab=vocab,
+        ctx=ctx,
+    )
+    printer = Printer(predict, num_epochs, prefixes, on_epoch, log)
     trainer = Trainer(
-        ArrayParameters(forward, params, lr),
+        TrainableArrays(forward, params, lr),
         lambda: data_iter(indices, batch_size, num_steps, ctx),
         lambda: init_rnn_state(batch_size, num_hiddens, ctx),
         clipping_theta,
         num_scores=int(indices.max()) + 1,
         carry_state=not is_random_iter,
     )
-
-    def predict(prefix: str) -> str:
-        return predict_rnn(
-            prefix, PREDICTED_CHARS, rnn, params, init_rnn_state, num_hiddens, vocab, ctx
-        )
-
-    printer = _Printer(predict, num_epochs, prefixes, on_epoch, log)
-    trainer.fit(num_epochs, [printer])
+    while len(printer.history) < num_epochs:
+        printer.after_epoch(trainer.train_epoch())
     return printer.history
 
 
@@ -201,24 +205,30 @@ def train_and_predict_rnn_gluon(
         >>> [record.epoch for record in history]
         [1, 2]
     """
-    prefixes = _prefixes(prefixes)
-    check_ctx(ctx)
-    indices = token_indices("corpus_indices", corpus_indices, len(vocab))
-    _check_numbers(num_epochs, lr, clipping_theta)
-    check_length(len(indices), batch_size, num_steps, adjacent=True)
-    _check_num_hiddens(model, num_hiddens)
     check_vocab(model, vocab)
+    indices = _checked_indices(corpus_indices, vocab, ctx, num_epochs, lr, clipping_theta, on_epoch)
+    check_length(len(indices), batch_size, num_steps, adjacent=True)
+    # Differs: the original ignored num_hiddens. The width of custom layers may be unknown.
+    width = describe(getattr(model, "rnn", None)).num_hiddens
+    if width not in (None, num_hiddens):
+        raise ValueError(
+            f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
+        )
+    predict = functools.partial(
+        predict_rnn_gluon, num_chars=PREDICTED_CHARS, model=model, vocab=vocab, ctx=ctx
+    )
+    printer = Printer(predict, num_epochs, prefixes, on_epoch, log, history)
     # Differs: the original always drew new parameters, even if some were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
         flatten_parameters(model)
     chapters_sgd = {"learning_rate": lr, "momentum": 0, "wd": 0}
 
-    def new_parameters() -> ModelParameters:
+    def trainable() -> TrainableModel:
         optimizer = gluon.Trainer(model.collect_params(), "sgd", chapters_sgd)
-        return ModelParameters(model, ctx, optimizer)
+        return TrainableModel(model, ctx, optimizer)
 
-    parameters = new_parameters()
+    parameters = trainable()
     trainer = Trainer(
         parameters,
         lambda: data_iter_consecutive(indices, batch_size, num_steps, ctx),
@@ -226,36 +236,41 @@ def train_and_predict_rnn_gluon(
         clipping_theta,
         num_scores=int(indices.max()) + 1,
     )
-
-    def predict(prefix: str) -> str:
-        return predict_rnn_gluon(prefix, PREDICTED_CHARS, model, vocab, ctx)
-
-    def after_epoch(record: EpochRecord) -> None:
-        nonlocal parameters
-        if on_epoch is not None:
-            on_epoch(record)
-            if not parameters.belong_to(model):  # on_epoch may change the model
-                trainer.parameters = parameters = new_parameters()
-
-    printer = _Printer(predict, num_epochs, prefixes, after_epoch, log, history)
-    # The history of this trainer is empty, even if the training resumes.
-    trainer.fit(num_epochs - len(history), [printer])
+    while len(printer.history) < num_epochs:
+        printer.after_epoch(trainer.train_epoch())
+        if on_epoch is not None and not parameters.belongs_to(model):  # on_epoch changed it
+            trainer.parameters = parameters = trainable()
     return printer.history
 
 
-class _Printer(Callback):
-    """Prints perplexities and predictions after the same epochs as the chapter; records them."""
+class Printer:
+    """Prints perplexities and predictions after the same epochs as the chapter; records them.
+
+    Args:
+        predict: returns the text that the model predicts after a prefix.
+        num_epochs: number of epochs of the training.
+        prefixes: beginnings of the predicted texts.
+        on_epoch: called with the record of each epoch, if it is not None.
+        log: receives the printed lines.
+        done: records of earlier epochs, if the training resumes.
+
+    Attributes:
+        history: the records of all epochs.
+
+    Raises:
+        TypeError, ValueError: if ``prefixes`` is not a list of strings, or one is empty.
+    """
 
     def __init__(
         self,
         predict: Callable[[str], str],
         num_epochs: int,
-        prefixes: Sequence[str],
+        prefixes: Iterable[str],
         on_epoch: Optional[Callable[[EpochRecord], Any]],
         log: Callable[[str], Any],
         done: Sequence[EpochRecord] = (),
     ) -> None:
-        self._predict, self._prefixes = predict, prefixes
+        self._predict, self._prefixes = predict, string_list("prefixes", prefixes)
         self._on_epoch, self._log = on_epoch, log
         # Differs: below 4 epochs the original divided by zero here.
         self._quarter, self._half = max(1, num_epochs // 4), max(1, num_epochs // 2)
@@ -265,7 +280,8 @@ class _Printer(Callback):
         printed = [record.seconds for record in done if record.epoch % self._quarter == 0]
         self._last_print = self._start + (printed[-1] if printed else 0)
 
-    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
+    def after_epoch(self, record: TrainRecord) -> None:
+        """Print what the chapter prints after an epoch, and record it."""
         epoch = len(self.history) + 1
         # Differs: if the perplexity is too large for a float, the original raised an error.
         value, now = perplexity(record.train_loss), time.perf_counter()
@@ -273,35 +289,37 @@ class _Printer(Callback):
             seconds = now - self._last_print
             self._log("epoch %d, perplexity %f, time %.2f sec" % (epoch, value, seconds))
             self._last_print = time.perf_counter()
-        predictions: Tuple[str, ...] = ()
-        if epoch % self._half == 0:
-            predictions = tuple(map(self._predict, self._prefixes))
-            for prediction in predictions:
-                self._log(" - " + prediction)
+        predictions = self.predictions(epoch)
         self.history.append(EpochRecord(epoch, value, now - self._start, predictions))
         if self._on_epoch is not None:
             self._on_epoch(self.history[-1])
 
+    def predictions(self, epoch: int) -> Tuple[str, ...]:
+        """Print and return the predictions after an epoch; there are none after most epochs."""
+        if epoch % self._half:
+            return ()
+        predictions = tuple(map(self._predict, self._prefixes))
+        for prediction in predictions:
+            self._log(" - " + prediction)
+        return predictions
 
-def _prefixes(prefixes: Iterable[str]) -> List[str]:
-    prefixes = prefix_list(prefixes)
-    for prefix in prefixes:
-        if len(prefix) == 0:
-            raise ValueError(f"prefixes contains an empty string: {prefixes!r}")
-    return prefixes
 
-
-def _check_numbers(num_epochs: int, lr: float, clipping_theta: float) -> None:
+def _checked_indices(
+    corpus_indices: Indices,
+    vocab: Vocab,
+    ctx: mx.Context,
+    num_epochs: int,
+    lr: float,
+    clipping_theta: float,
+    on_epoch: Any,
+) -> np.ndarray:
+    """Return the indices as an array, after a check of these arguments."""
     # Differs: the original accepted any value, and failed later or not at all.
-    positive_int("num_epochs", num_epochs)
+    check_ctx(ctx)
+    indices = token_indices("corpus_indices", corpus_indices, len(vocab))
+    whole_number("num_epochs", num_epochs)
     positive_number("lr", lr)
     positive_number("clipping_theta", clipping_theta, or_infinite=True)
-
-
-def _check_num_hiddens(model: gluon.Block, num_hiddens: int) -> None:
-    # Differs: the original ignored num_hiddens. The width of custom layers may be unknown.
-    width = describe(getattr(model, "rnn", None)).num_hiddens
-    if width not in (None, num_hiddens):
-        raise ValueError(
-            f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
-        )
+    if on_epoch is not None and not callable(on_epoch):
+        raise TypeError(f"on_epoch must be a function or None, not {on_epoch!r}")
+    return indices

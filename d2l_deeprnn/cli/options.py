@@ -109,7 +109,7 @@ def add_device(parser: Any) -> None:
 
 def device(arguments: argparse.Namespace) -> Any:
     """Return the chosen device, or None."""
-    from .._mxnet.context import named_device
+    from .._mxnet.library import named_device
 
     return None if arguments.device is None else named_device(arguments.device)
 

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from ..training.learner import Learner
     from ..training.ranks import Ranks
     from ..training.runs import TextParts
-    from ..training.state import TrainRecord
-    from ..training.trainer import Progress
+    from ..training.trainer import Progress, TrainRecord
 
 PRESETS = {"chapter": book.train_settings}
 STOPPING = "Stopping: writing a checkpoint ..."

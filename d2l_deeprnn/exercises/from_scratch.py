@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from .._mxnet import autograd, gluon, init, nd
-from .._mxnet.context import set_seed, try_gpu
+from .._mxnet.library import set_seed, try_gpu
 from ..chapter.book import CHAPTER
 from ..chapter.train import train_and_predict_rnn, train_and_predict_rnn_gluon
 from ..evidence.figures import Line, lines_figure

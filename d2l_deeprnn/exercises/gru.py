@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from .._mxnet import nd
-from .._mxnet.context import set_seed, try_gpu
+from .._mxnet.library import set_seed, try_gpu
 from .._perplexity import perplexity
 from ..evidence.figures import Line, lines_figure, points_figure
 from ..evidence.intervals import Difference, difference_table, paired_difference

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import numpy as np
 
 from .._mxnet import nd
-from .._mxnet.context import try_gpu
+from .._mxnet.library import try_gpu
 from .._perplexity import perplexity
 from ..chapter.book import CHAPTER, PRINTED
 from ..evidence.figures import Level, Line, heat_figure, lines_figure

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .._mxnet import gluon, nd
-from .._mxnet.context import device_of, try_gpu
+from .._mxnet.library import device_of, try_gpu
 from .._perplexity import perplexity
 from ..evidence.records import Row
 from ..files import remove
@@ -20,9 +20,13 @@ from ..training.checkpoint import CheckpointError, load_checkpoint, save_checkpo
 from ..training.evaluate import evaluate
 from ..training.learner import Diverged, Learner, build_model, new_model
 from ..training.ngram import NGramModel, choose_order
-from ..training.optimization import ModelParameters
+from ..training.optimization import (
+    TrainableModel,
+    as_numpy,
+    parameters_of,
+    set_parameters,
+)
 from ..training.settings import TrainSettings, as_dict
-from ..training.state import as_numpy, parameters_of, set_parameters
 from ..training.trainer import Callback, Progress, Trainer
 from .study import StudyError
 
@@ -44,7 +48,7 @@ class _Report(Callback):
     def __init__(self, on_minibatch: OnMinibatch) -> None:
         self._on_minibatch = on_minibatch
 
-    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
+    def after_step(self, trainer: Trainer, progress: Progress) -> None:
         self._on_minibatch(progress)
 
 
@@ -305,28 +309,24 @@ def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> fl
         X, Y = indices[None, start:end], indices[None, start + 1 : end + 1]
         return nd.array(X, ctx=ctx), nd.array(Y, ctx=ctx)
 
-    losses = _Losses()
     trainer = Trainer(
-        ModelParameters(model, ctx, optimizer),
+        TrainableModel(model, ctx, optimizer),
         lambda: Minibatches(len(starts), chunk),
         lambda: model.begin_state(batch_size=1, ctx=ctx),
         clipping_theta=1.0,
-        callbacks=[losses],
     )
-    trainer.train_epoch()
+    losses = _Losses()
+    trainer.train_epoch([losses])
     set_parameters(model, before, ctx)
     widths = np.minimum(ADAPTING_STEPS, len(indices) - 1 - np.array(starts))
     return float(np.average(losses.values, weights=widths))
 
 
 class _Losses(Callback):
-    """The losses of all minibatches."""
+    """Keeps the losses of an epoch's minibatches."""
 
-    def __init__(self) -> None:
-        self.values: List[float] = []
-
-    def on_loss(self, trainer: Trainer, loss: float) -> None:
-        self.values.append(loss)
+    def before_scoring(self, trainer: Trainer) -> None:
+        self.values = trainer.losses
 
 
 def ngram_losses(

@@ -6,8 +6,7 @@ import numbers
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from .._mxnet import gluon, nd
-from .._mxnet.blocks import set_value
-from .._mxnet.context import try_gpu
+from .._mxnet.library import set_value, try_gpu
 from ..files import PathLike, new_directory, user_path
 from ..nn.model import RNNModel
 from ..text.vocab import Vocab
@@ -15,7 +14,7 @@ from ..training.learner import build_model
 from ..training.run_directory import RunError
 from ..training.runs import write_run
 from ..training.settings import SettingsError, TrainSettings, from_dict
-from ..training.state import TrainRecord
+from ..training.trainer import TrainRecord
 from . import ExportError
 from .network import Network, compare, recurrent_parameters
 from .safetensors import Contents, read

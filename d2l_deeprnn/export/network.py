@@ -9,8 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from .._mxnet import autograd, gluon, nd
-from .._mxnet.blocks import FUSED, activations, describe, is_unmodified
-from .._mxnet.context import device_of
+from .._mxnet.library import FUSED, activations, describe, device_of, is_unmodified
 from .._version import __version__
 from ..nn.model import RNNModel, check_vocab
 from ..nn.stacked import StackedRNN

@@ -9,9 +9,9 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 
-from .._checks import positive_int, prefix_list, whole_number
+from .._checks import string_list, whole_number
 from .._mxnet import at_least_float32, mx, nd
-from .._mxnet.context import check_ctx, device_of
+from .._mxnet.library import check_ctx, device_of
 from ..nn.fast import one_step
 from ..nn.model import check_vocab
 from ..text.vocab import Vocab, describe_unknown
@@ -65,12 +65,12 @@ def generate(
         ValueError: if a prefix or a stop text is empty or has an unknown character, if a number or
             a row is out of its range, if the model was made for another vocabulary, or if its
             scores are not finite.
-        TypeError: if ``prefixes`` is a string or contains something else than strings, if ``stop``
-            does, or if ``ctx`` is not one device.
+        TypeError: if ``prefixes`` is not a list of strings, ``stop`` neither a string nor such a
+            list, ``vocab`` not a ``Vocab``, or ``ctx`` not one device.
     """
     check_ctx(ctx)
-    prefixes = prefix_list(prefixes)
-    stops = [stop] if isinstance(stop, str) else list(stop)
+    prefixes = string_list("prefixes", prefixes)
+    stops = string_list("stop", [stop] if isinstance(stop, str) else stop)
     _check(model, vocab, prefixes, num_chars, temperature, top_k, top_p, seed, stops)
     ctx = ctx or device_of(model)
     # One generator per row: the text drawn for a prefix does not depend on the others.
@@ -98,6 +98,7 @@ def generate(
     state = model.begin_state(batch_size=len(prefixes), ctx=ctx)
     current = nd.array(given[0], ctx=ctx)  # indices at the position before i
     chunk: List[Any] = []  # indices at the positions up to i that are not in the texts yet
+    unchecked: List[nd.NDArray] = []  # the scores that greedy decoding took them from
     for i in range(1, end):
         scores, state = step(current, state)
         if scores.shape != (len(prefixes), len(vocab)):
@@ -107,10 +108,11 @@ def generate(
             )
         reads = i < starts  # the other rows write
         if temperature == 0:
-            # All arrays stay on the device, so that nothing waits for it.
-            # Argmax has the type of its argument, and float16 has no index above 2048.
+            # All arrays stay on the device, so that nothing waits for it. Use single precision: an
+            # argmax has the type of its argument, and float16 has no index above 2048.
             scores = at_least_float32(scores)
             allowed = scores + forbidden.astype(scores.dtype, copy=False)
+            unchecked.append(allowed)
             current = allowed.argmax(axis=1, keepdims=True).astype("float32", copy=False)
             if reads.any():
                 read = nd.array(given[i], ctx=ctx)
@@ -128,8 +130,11 @@ def generate(
             current = alphabet[one : one + 1] if len(indices) == 1 else nd.array(indices, ctx=ctx)
             chunk.append(indices)
         if i == end - 1 or temperature > 0 or len(chunk) == CHUNK:
-            whole = nd.stack(*chunk).asnumpy() if temperature == 0 else np.stack(chunk)
-            indices = whole.astype(int)[:, :, 0]  # (steps, rows)
+            if temperature == 0:
+                chunk = list(nd.stack(*chunk).asnumpy())
+                _check_finite(nd.stack(*unchecked).asnumpy())
+                unchecked = []
+            indices = np.stack(chunk).astype(int)[:, :, 0]  # (steps, rows)
             texts.add(indices, i + 1 - len(chunk))
             chunk = []
             if all(texts.ended):
@@ -162,8 +167,6 @@ class _Texts:
             first, last = start - position, start + self._num_chars - position
             new = indices[max(first, 0) : max(last, 0), row]
             tokens = self._vocab.to_tokens(new.tolist())
-            if not all(map(_is_char, tokens)):  # argmax takes a forbidden token among NaNs
-                raise _not_finite()
             text, added = self.texts[row], "".join(tokens)
             end = self._end_of_stop(text[max(start, len(text) - self._longest_stop) :], added)
             self.texts[row] = text + added[:end]
@@ -190,10 +193,9 @@ def _draw(
     generators: Sequence[np.random.Generator],
 ) -> np.ndarray:
     """Draw an index from each row of scores, with the row's generator."""
+    _check_finite(scores)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # most likely first
     ranked = np.take_along_axis(scores, order, axis=1)
-    if not np.isfinite(ranked[:, 0]).all() or np.isnan(scores).any():
-        raise _not_finite()
     # The largest exponent is 0; a small temperature makes the others -inf at worst.
     with np.errstate(over="ignore"):
         p = np.exp((ranked - ranked[:, :1]) / temperature)
@@ -207,11 +209,13 @@ def _draw(
     return np.take_along_axis(order, drawn, axis=1)[:, 0]
 
 
-def _not_finite() -> ValueError:
-    return ValueError(
-        "the model's scores are not finite: training diverged, or its parameters are damaged; "
-        "use an earlier checkpoint"
-    )
+def _check_finite(scores: np.ndarray) -> None:
+    """Raise a ValueError unless the best score of each row is finite, and no score is NaN."""
+    if not np.isfinite(scores.max(axis=-1)).all():  # NaN if one of them is
+        raise ValueError(
+            "the model's scores are not finite: training diverged, or its parameters are damaged; "
+            "use an earlier checkpoint"
+        )
 
 
 def _check(
@@ -227,24 +231,16 @@ def _check(
 ) -> None:
     if not prefixes:
         raise ValueError("prefixes is empty: give at least one")
+    check_vocab(model, vocab)
     for prefix in prefixes:
-        if not isinstance(prefix, str):
-            raise TypeError(f"prefixes must hold strings, not {prefix!r}")
-        if not prefix:
-            raise ValueError("a prefix is empty: give at least one character to start from")
         check_known("prefix", prefix, vocab)
     for stop in stops:
-        if not isinstance(stop, str):
-            raise TypeError(f"stop must hold strings, not {stop!r}")
-        if not stop:
-            raise ValueError("a stop text is empty: give at least one character")
         check_known("stop text", stop, vocab)
-    check_vocab(model, vocab)
     whole_number("num_chars", num_chars, 0)
     if not _is_number(temperature) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be a number of at least 0, not {temperature!r}")
     if top_k is not None:
-        positive_int("top_k", top_k)
+        whole_number("top_k", top_k)
     if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
         raise ValueError(f"top_p must be above 0 and at most 1, not {top_p!r}")
     if temperature == 0 and not (top_k is None and top_p is None):

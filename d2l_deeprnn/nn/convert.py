@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from .._mxnet import gluon, nd
-from .._mxnet.blocks import FUSED, describe, is_initialized, set_value
+from .._mxnet.library import FUSED, describe, is_initialized, set_value
 from .scratch import (
     GRU_LAYER,
     GRU_RESET_AFTER_LAYER,
@@ -50,10 +50,10 @@ def params_from_gluon(
     Args:
         rnn_layer: ``rnn.RNN``, ``rnn.GRU`` or ``rnn.LSTM``, as ``model.rnn``.
         dense: the output layer, as ``model.dense``.
-        two_biases: for a network that was made with ``two_biases=True``.
+        two_biases: whether the network was made with ``two_biases=True``.
 
     Returns:
-        Copies, gradients attached, in the order of ``deep_rnn`` (with the layer's activation),
+        Copies with gradients attached, in the order of ``deep_rnn`` (with the layer's activation),
         ``deep_gru(..., reset='after')`` or ``deep_lstm``.
 
     Raises:
@@ -107,7 +107,7 @@ def params_to_gluon(
     """Write the parameters of a network from scratch into Gluon's layers.
 
     Args:
-        params: in the order of ``deep_rnn``, ``deep_gru(..., reset='after')`` or ``deep_lstm``,
+        params: parameters of ``deep_rnn``, ``deep_gru(..., reset='after')`` or ``deep_lstm``,
             with two biases or with one. A single bias goes to ``i2h_bias``, and ``h2h_bias``
             becomes 0.
         rnn_layer: an initialized ``rnn.RNN``, ``rnn.GRU`` or ``rnn.LSTM``.

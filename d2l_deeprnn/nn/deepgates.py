@@ -18,7 +18,7 @@ import itertools
 from functools import partial
 from typing import Any, List, Optional, Tuple
 
-from .._checks import positive_int, whole_number
+from .._checks import whole_number
 from .._mxnet import gluon, mx, nd
 from .scratch import Arrays, Layer, Network, Shapes, deep_network
 
@@ -61,7 +61,7 @@ def deep_gate_lstm(
         >>> len(outputs), outputs[0].shape
         (3, (1, 5))
     """
-    positive_int("num_layers", num_layers)
+    whole_number("num_layers", num_layers)
     widths = _gate_widths(num_hiddens, gate_depth, gate_width)
     layer = Layer(
         partial(deep_gate_lstm_step, gate_depth=gate_depth),
@@ -133,9 +133,9 @@ def _param_shapes(num_inputs: int, num_hiddens: int, widths: List[int]) -> Shape
 
 def _gate_widths(num_hiddens: int, gate_depth: int, gate_width: Optional[int]) -> List[int]:
     """Return the units of each layer of a gate; the last is as wide as the state it acts on."""
-    positive_int("gate_depth", gate_depth)
+    whole_number("gate_depth", gate_depth)
     if gate_width is not None:
-        positive_int("gate_width", gate_width)
+        whole_number("gate_width", gate_width)
     return [gate_width or num_hiddens] * (gate_depth - 1) + [num_hiddens]
 
 
@@ -176,7 +176,7 @@ class DeepGateLSTMCell(gluon.rnn.HybridRecurrentCell):
         prefix: Optional[str] = None,
         params: Optional[gluon.ParameterDict] = None,
     ) -> None:
-        positive_int("hidden_size", hidden_size)
+        whole_number("hidden_size", hidden_size)
         whole_number("input_size", input_size, 0)
         widths = _gate_widths(hidden_size, gate_depth, gate_width)
         super().__init__(prefix=prefix, params=params)

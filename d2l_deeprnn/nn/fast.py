@@ -1,55 +1,53 @@
 """The fast path: the chapter's own model is trained and decoded in less time.
 
 Skip this module to understand the rest. Without it, every model is simply called, and gives the
-same numbers up to rounding. Its parts are independent:
+same numbers up to rounding.
 
-- ``flatten_parameters`` puts the parameters into one vector, which is clipped and updated as such.
-- ``training_forward`` lets the recurrent kernel read that vector.
+A fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``) has an array for each weight and bias, but
+its kernel takes one vector of all of them. Gluon concatenates the arrays in every call, and splits
+the vector's gradient in every backward pass. That takes a good part of a minibatch's time, and most
+of the time for a decoded character. So there are two independent parts:
+
+- ``flatten_parameters`` puts the parameters of a model into one vector. Training lets the kernels
+  read it, and clips and updates it as a whole.
 - ``one_step`` compiles single time steps for decoding.
-- ``LateLosses``, for models of every kind, keeps the device busy while losses are read.
 
 Only an ``RNNModel`` around one fused layer of Gluon or a ``StackedRNN`` takes the fast path,
 exactly as it was written: not a subclass, without hooks or replaced methods, not compiled, not
 shared. The fast path replaces nothing of the model either. The forward pass remains
 ``RNNModel.hybrid_forward``, called on a shallow copy of the model with another recurrent layer.
+
+This module uses internals of Gluon, as ``_mxnet`` does.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
+import threading
 import weakref
-from typing import Any, Callable, List, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-from .._mxnet import gluon, mx
-from .._mxnet.blocks import FUSED, blocks_in, is_unmodified, learn_shapes
-from .._mxnet.context import queueing, serialize_calls
-from .._mxnet.fast import (
-    CompiledFunction,
-    FlatParameters,
-    LateLosses,
-    are_alike,
-    copy_parameters,
-    is_basic,
-    is_compiled,
-    layer_of_cells,
-    layer_on_vector,
-    layer_parameters,
-    methods_of,
+import numpy as np
+
+from .._mxnet import autograd, gluon, mx, nd
+from .._mxnet.library import (
+    FUSED,
+    blocks_in,
+    describe,
+    is_initialized,
+    is_unmodified,
+    learn_shapes,
+    queueing,
+    serialize_calls,
 )
 from .model import RNNModel
 from .stacked import StackedRNN
 
-__all__ = [
-    "FlatParameters",
-    "LateLosses",
-    "draws_nothing",
-    "flat_parameters",
-    "flatten_parameters",
-    "one_step",
-    "training_forward",
-]
-
 Forward = Callable[..., Any]
+
+# Which models -----------------------------------------------------------------------------------
 
 _CLASSES = (
     RNNModel,
@@ -60,78 +58,36 @@ _CLASSES = (
     gluon.nn.Dropout,
     gluon.nn.HybridSequential,
 )
-_ORIGINAL_METHODS = methods_of(_CLASSES)
-# Not an attribute of the model, which would be copied and pickled with it.
-_flat: weakref.WeakKeyDictionary[Any, FlatParameters] = weakref.WeakKeyDictionary()
+_METHODS = [
+    (cls, name, getattr(cls, name, None))
+    for cls in _CLASSES
+    for name in ("__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
+]
 
 
-def flatten_parameters(model: Any) -> None:
-    """Put the parameters of the chapter's own model into one vector.
-
-    Call it right after drawing or loading the parameters: it gives them new arrays, as those do,
-    and views of the old arrays do not follow.
-
-    Args:
-        model: of any kind; only the chapter's own changes.
-    """
-    params = _ready_parameters(model)
-    if (
-        params is not None
-        and all(param.grad_req == "write" for param in params)
-        and len(model.collect_params().keys()) == len(params)
-    ):
-        _flat[model] = FlatParameters(params)
-
-
-def flat_parameters(model: Any) -> Optional[FlatParameters]:
-    """Return the vector of a model's parameters, if it has one and still takes the fast path."""
-    flat = _flat.get(model)
-    usable = flat is not None and is_chapter_model(model) and flat.belongs_to(_parameters(model))
-    return flat if usable else None
-
-
-def training_forward(model: RNNModel, flat: FlatParameters) -> Forward:
-    """Return a model's forward pass with layers that read their parameters from the vector.
-
-    Args:
-        model: one that takes the fast path.
-        flat: its parameters; gradients flow back to their vector.
-
-    Returns:
-        A function ``(inputs, state) -> (scores, state)`` that computes what the model does.
-    """
-    parts = flat.parts([len(layer_parameters(layer)) for layer in _fused_layers(model)])
-
-    def forward(inputs: Any, state: Any) -> Any:
-        # A new copy at each call, so that it has the model's present layers and settings.
-        layers = [layer_on_vector(*each) for each in zip(_fused_layers(model), parts)]
-        return _with_layers(model, layers).forward(inputs, state)
-
-    return forward
-
-
-def one_step(model: Any) -> Forward:
-    """Return a faster drop-in replacement for a model for one time step at a time.
-
-    The model is not changed, and other threads may use it meanwhile. The replacement uses the
-    parameters' present values, and does not follow later changes.
-
-    Args:
-        model: of any kind; any but the chapter's own is called as it is.
-    """
-    params = _ready_parameters(model)
-    if params is None:
-        return serialize_calls(model)
-
-    def forward(inputs: Any, state: Any) -> Any:
-        cells = [layer_of_cells(layer) for layer in _fused_layers(model)]
-        return _with_layers(model, cells).hybrid_forward(mx.sym, inputs, state)
-
-    # MXNet 1.9.1 can deadlock if two threads queue operations that share several arrays. Freeing a
-    # graph with static shapes is such an operation on all of its arrays. So the graph gets arrays
-    # of its own and queues each operation alone: it shares at most one array, a temporary space.
-    flags = {"static_alloc": True, "static_shape": True, "forward_bulk_size": 1}
-    return CompiledFunction(forward, copy_parameters(params), **flags)
+def is_chapter_model(model: Any) -> bool:
+    """Return whether a model is exactly the chapter's, around one fused layer or a stack."""
+    if type(model) is not RNNModel:
+        return False
+    layers, blocks = _fused_layers(model), blocks_in(model)
+    kinds = [type(block) for block in blocks]
+    described = [describe(layer) for layer in layers]
+    return (
+        # the methods of the classes are the original ones
+        all(getattr(cls, name, None) is method for cls, name, method in _METHODS)
+        # the layers have no projection or the like
+        and all(type(layer) in FUSED and not layer._use_sequence_length for layer in layers)
+        and not any(d.bidirectional or d.projected or d.clipped for d in described)
+        and all(d.layout == "TNC" for d in described)
+        # no other parameters, and none shared
+        and set(kinds) <= set(_CLASSES)
+        and sum(kind in FUSED for kind in kinds) == len(layers)
+        and kinds.count(gluon.nn.Dense) == kinds.count(RNNModel) == 1
+        and type(model.dense) is gluon.nn.Dense
+        and isinstance(model.dense.act, (gluon.nn.Activation, type(None)))
+        # no hooks or methods of its own, and nothing compiled
+        and all(is_unmodified(block) and not getattr(block, "_active", 0) for block in blocks)
+    )
 
 
 def draws_nothing(model: Any) -> bool:
@@ -142,23 +98,22 @@ def draws_nothing(model: Any) -> bool:
     return is_chapter_model(model) and type(model.rnn) in FUSED
 
 
-def is_chapter_model(model: Any) -> bool:
-    """Return whether a model is exactly the chapter's, around one fused layer or a stack."""
-    if type(model) is not RNNModel or methods_of(_CLASSES) != _ORIGINAL_METHODS:
-        return False
-    layers, blocks = _fused_layers(model), blocks_in(model)
-    kinds = [type(block) for block in blocks]
-    return (
-        all(map(is_basic, layers))
-        # no other parameters, and none shared
-        and set(kinds) <= set(_CLASSES)
-        and sum(kind in FUSED for kind in kinds) == len(layers)
-        and kinds.count(gluon.nn.Dense) == kinds.count(RNNModel) == 1
-        and type(model.dense) is gluon.nn.Dense
-        and isinstance(model.dense.act, (gluon.nn.Activation, type(None)))
-        # no hooks or methods of its own, and nothing compiled
-        and all(is_unmodified(block) and not is_compiled(block) for block in blocks)
-    )
+def _fused_layers(model: RNNModel) -> List[gluon.Block]:
+    """Return the fused layers of a model, from the lowest to the uppermost."""
+    return list(model.rnn.levels) if type(model.rnn) is StackedRNN else [model.rnn]
+
+
+def _parameters(model: RNNModel) -> List[gluon.Parameter]:
+    """Return the parameters of the layers, in the kernel's order, then those of the output."""
+    of_layers = [
+        getattr(layer, f"l{level}_{source}_{kind}")
+        for layer in _fused_layers(model)
+        for kind in ("weight", "bias")
+        for level in range(layer._num_layers)
+        for source in ("i2h", "h2h")
+    ]
+    dense = model.dense
+    return [*of_layers, dense.weight, *([] if dense.bias is None else [dense.bias])]
 
 
 def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
@@ -166,23 +121,18 @@ def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
     if not is_chapter_model(model):
         return None
     params = _parameters(model)
-    if not are_alike(params):
+    # They must be distinct, initialized, dense, float32 and on one device.
+    if not (
+        len({id(param) for param in params}) == len({param.name for param in params}) == len(params)
+        and all(type(param) is gluon.Parameter and is_initialized(param) for param in params)
+        and all(np.dtype(param.dtype) == np.float32 for param in params)
+        and all(param._stype == param._grad_stype == "default" for param in params)
+        and len({ctx for param in params for ctx in param.list_ctx()}) == 1
+    ):
         return None
     with queueing:
         learn_shapes(model, params[0].list_ctx()[0])
     return params
-
-
-def _fused_layers(model: RNNModel) -> List[gluon.Block]:
-    """Return the fused layers of a model, from the lowest to the uppermost."""
-    return list(model.rnn.levels) if type(model.rnn) is StackedRNN else [model.rnn]
-
-
-def _parameters(model: RNNModel) -> List[gluon.Parameter]:
-    """Return the parameters in the order of the vector: layer by layer, then the output's."""
-    of_layers = [param for layer in _fused_layers(model) for param in layer_parameters(layer)]
-    dense = model.dense
-    return [*of_layers, dense.weight, *([] if dense.bias is None else [dense.bias])]
 
 
 def _with_layers(model: RNNModel, layers: Sequence[Any]) -> RNNModel:
@@ -196,3 +146,194 @@ def _with_layers(model: RNNModel, layers: Sequence[Any]) -> RNNModel:
     else:
         (copied.__dict__["rnn"],) = layers
     return copied
+
+
+# Parameters in one vector -----------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class FlatParameters:
+    """The parameters of a model as views of one vector, and their gradients as views of another.
+
+    Attributes:
+        vector: all parameters, shape (number of values,).
+        gradient: their gradients, of the same shape.
+        views: the array and the gradient of each parameter.
+        parts: the part of ``vector`` that the kernel of each fused layer takes.
+    """
+
+    vector: nd.NDArray
+    gradient: nd.NDArray
+    views: List[Tuple[nd.NDArray, nd.NDArray]]
+    parts: List[nd.NDArray]
+
+    def forward(self, model: RNNModel, inputs: nd.NDArray, state: Any) -> Any:
+        """Compute what the model does; the gradients flow back to the vector.
+
+        Args:
+            model: the model with these parameters.
+            inputs, state: the arguments of ``RNNModel.forward``.
+        """
+        # A new copy at each call, so that it has the model's present layers and settings.
+        pairs = zip(_fused_layers(model), self.parts)
+        layers = [functools.partial(_call_on_vector, layer, part) for layer, part in pairs]
+        return _with_layers(model, layers).forward(inputs, state)
+
+    def mark_fresh(self) -> None:
+        """Tell Gluon that the gradients are newer than the last update."""
+        # A backward pass to the vector does not mark the views, and gluon.Trainer rejects them.
+        for data, _ in self.views:
+            data._fresh_grad = True
+
+
+# Not an attribute of the model, which would be copied and pickled with it.
+_flat: weakref.WeakKeyDictionary[Any, FlatParameters] = weakref.WeakKeyDictionary()
+
+
+def flatten_parameters(model: Any) -> None:
+    """Put the parameters of the chapter's own model into one vector.
+
+    Call it right after drawing or loading the parameters: it gives them new arrays, as those do,
+    and views of the old arrays do not follow.
+
+    Args:
+        model: any model; only the chapter's own is changed.
+    """
+    params = _ready_parameters(model)
+    if (
+        params is None
+        or any(param.grad_req != "write" for param in params)
+        or len(model.collect_params().keys()) != len(params)
+    ):
+        return
+    cuts = [0, *np.cumsum([param.data().size for param in params]).tolist()]
+    spans = [(*cut, param.shape) for *cut, param in zip(cuts, cuts[1:], params)]
+    first = 0
+    for layer in _fused_layers(model):
+        last = first + 4 * layer._num_layers  # two weights and two biases per level
+        spans.append((cuts[first], cuts[last], (-1,)))
+        first = last
+    views = []
+    with autograd.pause():
+        vector = nd.concat(*[param.data().reshape((-1,)) for param in params], dim=0)
+        gradient = nd.zeros_like(vector)
+        for begin, end, shape in spans:
+            data, grad = vector[begin:end].reshape(shape), gradient[begin:end].reshape(shape)
+            autograd.mark_variables([data], [grad])
+            views.append((data, grad))
+    for param, (data, grad) in zip(params, views):
+        param._data, param._grad = [data], [grad]
+    parts = [data for data, _ in views[len(params) :]]
+    _flat[model] = FlatParameters(vector, gradient, views[: len(params)], parts)
+
+
+def flat_parameters(model: Any) -> Optional[FlatParameters]:
+    """Return the vector of a model's parameters, if it has one and still takes the fast path."""
+    flat = _flat.get(model)
+    if flat is None or not is_chapter_model(model):
+        return None
+    params = _parameters(model)
+    # Drawing new values, and changing grad_req, dtype or device, makes new arrays.
+    is_current = len(params) == len(flat.views) and all(
+        param._data is not None
+        and param._grad is not None
+        and param._data[0] is data
+        and param._grad[0] is gradient
+        for param, (data, gradient) in zip(params, flat.views)
+    )
+    return flat if is_current else None
+
+
+def is_plain_sgd(optimizer: gluon.Trainer) -> bool:
+    """Return whether an update only subtracts the gradients times the learning rate."""
+    sgd = optimizer._optimizer
+    return (
+        type(sgd) is mx.optimizer.SGD
+        and sgd.momentum == sgd.wd == 0
+        and sgd.clip_gradient is None
+        and optimizer._scale == 1
+        and all(param.lr_mult == 1 for param in optimizer._params)
+    )
+
+
+def _call_on_vector(layer: gluon.Block, vector: Any, inputs: Any, states: List[Any]) -> Any:
+    """Compute a fused layer whose parameters are in a vector."""
+    outputs, *new_states = nd.RNN(
+        *(inputs, vector, *states),
+        state_size=layer._hidden_size,
+        num_layers=layer._num_layers,
+        mode=layer._mode,
+        p=layer._dropout,
+        state_outputs=True,
+    )
+    return outputs, new_states
+
+
+# Single time steps ------------------------------------------------------------------------------
+
+
+def one_step(model: Any) -> Forward:
+    """Return a faster drop-in replacement for a model for one time step at a time.
+
+    The model is not changed, and other threads may use it meanwhile. The replacement uses the
+    parameters' present values, and does not follow later changes.
+
+    Args:
+        model: any model; one that is not the chapter's own is simply called.
+    """
+    params = _ready_parameters(model)
+    return serialize_calls(model) if params is None else OneStep(model, params)
+
+
+# Tracing a block opens its scope of names, which threads that trace at the same time would mix up.
+_tracing = threading.Lock()
+
+
+class OneStep(gluon.HybridBlock):
+    """A single time step of the chapter's model as one compiled graph.
+
+    Args:
+        model: a model that takes the fast path.
+        params: its parameters, which are copied.
+    """
+
+    def __init__(self, model: RNNModel, params: Sequence[gluon.Parameter]) -> None:
+        super().__init__(prefix="")
+        self.__dict__["_model"] = model  # not as a child of this block
+        # MXNet 1.9.1 can deadlock if two threads queue operations that share several arrays.
+        # Freeing a graph with static shapes is such an operation on all of its arrays. So the graph
+        # gets arrays of its own and queues each operation alone: it shares at most one array, a
+        # temporary space.
+        for param in params:
+            copied = gluon.Parameter(param.name, grad_req="null", shape=param.shape)
+            copied._load_init(param.data(), param.list_ctx())
+            self.params.update({param.name: copied})
+        self.hybridize(static_alloc=True, static_shape=True, forward_bulk_size=1)
+
+    def _build_cache(self, *args: Any) -> None:
+        with _tracing:
+            super()._build_cache(*args)
+
+    def hybrid_forward(self, F: Any, inputs: Any, state: Any) -> Any:
+        layers = _fused_layers(self._model)
+        steps = [functools.partial(_call_cells, F, layer) for layer in layers]
+        return _with_layers(self._model, steps).hybrid_forward(F, inputs, state)
+
+
+def _call_cells(F: Any, layer: gluon.Block, inputs: Any, states: List[Any]) -> Any:
+    """Compute a single time step of a fused layer with Gluon's cells, on symbols."""
+    kind, _, activation = layer._mode.partition("_")
+    cells = {"lstm": gluon.rnn.LSTMCell, "gru": gluon.rnn.GRUCell, "rnn": gluon.rnn.RNNCell}
+    options = {"activation": activation} if activation else {}
+    step = cells[kind](layer._hidden_size, prefix="", **options).hybrid_forward
+    weights = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    num_levels = layer._num_layers
+    # for each kind of state: (num_levels, batch_size, hidden_size) -> num_levels arrays
+    kinds = [F.split(s, num_outputs=num_levels, axis=0, squeeze_axis=True) for s in states]
+    outputs, new_states = F.squeeze(inputs, axis=0), []  # (batch_size, input_size)
+    for level in range(num_levels):
+        arrays = [getattr(layer, f"l{level}_{name}").var() for name in weights]
+        outputs, state = step(F, outputs, [kind[level] for kind in kinds], *arrays)
+        new_states.append(state)
+    # and back
+    return F.expand_dims(outputs, axis=0), [F.stack(*kind, axis=0) for kind in zip(*new_states)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._mxnet import gluon, init, mx, nd
-from .._mxnet.blocks import describe
+from .._mxnet.library import describe
 from .fast import flatten_parameters
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numbers
+import reprlib
 import warnings
 from typing import Any, List, Sized, Tuple
 
-from .._checks import positive_int
+from .._checks import whole_number
 from .._mxnet import gluon, nd
-from .._mxnet.blocks import blocks_in, describe
+from .._mxnet.library import blocks_in, describe
 
 State = List[nd.NDArray]
 
@@ -20,7 +21,7 @@ class RNNModel(gluon.Block):
         rnn_layer: a fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``, with any number of
             layers), a ``StackedRNN``, a cell or a stack of cells (``rnn.SequentialRNNCell``), or
             your own layer with the same call and the same ``begin_state``. A bidirectional layer
-            sees the characters that it should predict: a warning says so.
+            reads the characters that it should predict; a warning points this out.
         vocab_size: number of inputs and of outputs, ``len(vocab)``.
 
     Raises:
@@ -42,7 +43,7 @@ class RNNModel(gluon.Block):
 
     def __init__(self, rnn_layer: gluon.Block, vocab_size: int, **kwargs: Any) -> None:
         _check_layer(rnn_layer)
-        positive_int("vocab_size", vocab_size)
+        whole_number("vocab_size", vocab_size)
         super().__init__(**kwargs)
         self.rnn = rnn_layer
         self.vocab_size = vocab_size
@@ -92,8 +93,13 @@ class RNNModel(gluon.Block):
 
 
 def check_vocab(model: Any, vocab: Sized) -> None:
-    """Raise a ValueError if the model declares a different vocabulary size."""
+    """Raise a ValueError if the model declares a different vocabulary size.
+
+    Raise a TypeError if ``vocab`` is not a vocabulary.
+    """
     # Differs: the original did not compare the two.
+    if not hasattr(vocab, "idx_to_token"):
+        raise TypeError(f"vocab must be a Vocab, not {reprlib.repr(vocab)}")
     size = getattr(model, "vocab_size", None)
     if not isinstance(size, numbers.Integral):
         return

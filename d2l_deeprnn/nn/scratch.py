@@ -26,9 +26,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .._checks import positive_int, positive_number
+from .._checks import positive_number, whole_number
 from .._mxnet import gluon, mx, nd
-from .._mxnet.context import check_ctx
+from .._mxnet.library import check_ctx
 
 Arrays = Sequence[nd.NDArray]
 Shapes = Dict[str, Tuple[int, ...]]
@@ -241,9 +241,9 @@ def deep_network(
         ValueError: if a number is out of its range, or if there is no layer.
         TypeError: if ``ctx`` is not one device.
     """
-    positive_int("num_inputs", num_inputs)
-    positive_int("num_hiddens", num_hiddens)
-    positive_int("num_outputs", num_outputs)
+    whole_number("num_inputs", num_inputs)
+    whole_number("num_hiddens", num_hiddens)
+    whole_number("num_outputs", num_outputs)
     positive_number("scale", scale)
     check_ctx(ctx)
     if len(layers) == 0:
@@ -267,7 +267,7 @@ def deep_network(
     def init_state(
         batch_size: int, num_hiddens: int, ctx: Optional[mx.Context] = None
     ) -> Tuple[nd.NDArray, ...]:
-        positive_int("batch_size", batch_size)
+        whole_number("batch_size", batch_size)
         check_ctx(ctx)
         if num_hiddens != own_num_hiddens:
             raise ValueError(f"num_hiddens is {num_hiddens}, but the network has {own_num_hiddens}")
@@ -320,7 +320,7 @@ def deep_rnn(
         >>> len(network.init_state(1, 8))  # H of each layer
         3
     """
-    positive_int("num_layers", num_layers)
+    whole_number("num_layers", num_layers)
     each: Sequence[Any] = (
         activations if isinstance(activations, (list, tuple)) else [activations] * num_layers
     )
@@ -361,7 +361,7 @@ def deep_gru(
         >>> [param.shape for param in network.get_params()][-2:]  # W_hq and b_q
         [(8, 5), (5,)]
     """
-    positive_int("num_layers", num_layers)
+    whole_number("num_layers", num_layers)
     forms = {"before": GRU_LAYER, "after": GRU_RESET_AFTER_LAYER}
     if reset not in forms:
         raise ValueError(f"reset must be 'before' (the book's) or 'after' (Gluon's), not {reset!r}")
@@ -399,7 +399,7 @@ def deep_lstm(
         >>> len(outputs), outputs[0].shape, len(state)  # H and C of each layer
         (3, (1, 5), 4)
     """
-    positive_int("num_layers", num_layers)
+    whole_number("num_layers", num_layers)
     layer = with_two_biases(LSTM_LAYER) if two_biases else LSTM_LAYER
     layers = [layer] * num_layers
     return deep_network(layers, num_inputs, num_hiddens, num_outputs, ctx=ctx, scale=scale)
@@ -513,9 +513,9 @@ class ScratchModel(gluon.Block):
     """A network from scratch as a Gluon model, to train and evaluate it like any other.
 
     Args:
-        network: of ``deep_rnn``, ``deep_gru`` or ``deep_lstm``; its parameters are drawn here.
-        num_hiddens: hidden units, as given to it.
-        vocab_size: number of inputs and outputs, as given to it.
+        network: result of ``deep_rnn``, ``deep_gru`` or ``deep_lstm``; draws its parameters.
+        num_hiddens: the network's number of hidden units.
+        vocab_size: the network's number of inputs and of outputs.
     """
 
     def __init__(self, network: Network, num_hiddens: int, vocab_size: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple
 
-from .._checks import positive_int
+from .._checks import whole_number
 from .._mxnet import autograd, gluon, nd
 
 LAYERS = {
@@ -55,8 +55,8 @@ class StackedRNN(gluon.HybridBlock):
     ) -> None:
         if cell not in LAYERS:
             raise ValueError(f"cell must be one of {', '.join(LAYERS)}, not {cell!r}")
-        positive_int("hidden_size", hidden_size)
-        positive_int("num_layers", num_layers)
+        whole_number("hidden_size", hidden_size)
+        whole_number("num_layers", num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {dropout!r}")
         super().__init__(**kwargs)

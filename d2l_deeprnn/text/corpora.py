@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .._checks import positive_int, text_encoding
+from .._checks import text_encoding, whole_number
 from ..errors import CorpusError
 from ..files import package_data
 from .cleaning import clean, cut_gutenberg
@@ -122,7 +122,7 @@ def load_text(
     """
     if num_examples is not None:
         # Differs: the original took any number; a negative one cut from the end, 0 took nothing.
-        positive_int("num_examples", num_examples)
+        whole_number("num_examples", num_examples)
     files = text_files(texts, encoding)
     return "".join(text_chunks(files, num_examples, lower=lower, fold_whitespace=fold_whitespace))
 

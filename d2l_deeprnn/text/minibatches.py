@@ -8,9 +8,9 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .._checks import positive_int, token_indices
+from .._checks import token_indices, whole_number
 from .._mxnet import mx, nd
-from .._mxnet.context import check_ctx
+from .._mxnet.library import check_ctx
 
 Batch = Tuple[nd.NDArray, nd.NDArray]
 Indices = Union[Sequence[int], np.ndarray, nd.NDArray]
@@ -25,25 +25,24 @@ class Minibatches(Iterator[Batch]):
     Args:
         num_batches: Number of minibatches, which ``len()`` returns.
         batch: Function that returns a minibatch by its index, from 0.
+
+    Attributes:
+        position: Index of the next minibatch. If it is set, minibatches are skipped.
     """
 
     def __init__(self, num_batches: int, batch: Callable[[int], Batch]) -> None:
         self._num_batches = num_batches
         self._batch = batch
-        self._next = 0
+        self.position = 0
 
     def __len__(self) -> int:
         return self._num_batches
 
     def __next__(self) -> Batch:
-        if self._next >= self._num_batches:
+        if self.position >= self._num_batches:
             raise StopIteration
-        self._next += 1
-        return self._batch(self._next - 1)
-
-    def skip(self, num_batches: int) -> None:
-        """Skip the next minibatches without making them."""
-        self._next += num_batches
+        self.position += 1
+        return self._batch(self.position - 1)
 
 
 def data_iter_consecutive(
@@ -91,16 +90,16 @@ def data_iter_consecutive(
     """
     check_ctx(ctx)
     text = np.asarray(token_indices("corpus_indices", corpus_indices))
-    first, num_rows = _rows(rows, batch_size)
-    offset = _start(len(text), batch_size, num_steps, adjacent=True)
+    offset = _draw_offset(len(text), batch_size, num_steps, adjacent=True)
+    rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     # Every row has the same length; the rest of the text is dropped.
     row_length = (len(text) - offset) // batch_size
     folded = text[offset : offset + batch_size * row_length].reshape((batch_size, row_length))
-    folded = folded[first : first + num_rows]
+    folded = folded[rows.start : rows.stop]
     num_batches = (row_length - 1) // num_steps  # - 1 for the last target
     # Copying each minibatch separately would block; copying the whole text would take four times
     # its memory. So copy a block at a time.
-    block_batches = max(1, BLOCK // (num_rows * num_steps))
+    block_batches = max(1, BLOCK // (len(rows) * num_steps))
     block_number, block = -1, None
 
     def batch(k: int) -> Batch:
@@ -148,8 +147,8 @@ def data_iter_random(
     """
     check_ctx(ctx)
     text = np.asarray(token_indices("corpus_indices", corpus_indices))
-    first, num_rows = _rows(rows, batch_size)
-    offset = _start(len(text), batch_size, num_steps, adjacent=False)
+    offset = _draw_offset(len(text), batch_size, num_steps, adjacent=False)
+    rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     num_examples = (len(text) - offset - 1) // num_steps - 1
     num_batches = num_examples // batch_size
     # The original shuffled a list, in the same order and with five times the memory.
@@ -160,8 +159,8 @@ def data_iter_random(
         return nd.array([text[i : i + num_steps] for i in starts], ctx=ctx)
 
     def batch(k: int) -> Batch:
-        begin = k * batch_size + first
-        starts = example_starts[begin : begin + num_rows].tolist()
+        begin, end = k * batch_size + rows.start, k * batch_size + rows.stop
+        starts = example_starts[begin:end].tolist()
         return examples(starts), examples([start + 1 for start in starts])
 
     return Minibatches(num_batches, batch)
@@ -184,8 +183,8 @@ def check_length(
         offset: Start of the first minibatch. None stands for the largest possible offset, so that
             every epoch has a minibatch.
     """
-    positive_int("batch_size", batch_size)
-    positive_int("num_steps", num_steps)
+    whole_number("batch_size", batch_size)
+    whole_number("num_steps", num_steps)
     if offset is None:
         offset = num_steps - 1
     # In adjacent sampling, each row needs one more character for its last target. The chapter's
@@ -222,23 +221,19 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
     return [nd.one_hot(x, size) for x in X.T]
 
 
-def _start(num_tokens: int, batch_size: int, num_steps: int, *, adjacent: bool) -> int:
+def _draw_offset(num_tokens: int, batch_size: int, num_steps: int, *, adjacent: bool) -> int:
     """Draw the random offset of an epoch; raise a ValueError if no minibatch fits after it."""
-    positive_int("num_steps", num_steps)
+    whole_number("num_steps", num_steps)
     # Drawn as in the original, so that a seed gives the same offsets.
     offset = int(random.uniform(0, num_steps))
     check_length(num_tokens, batch_size, num_steps, adjacent=adjacent, offset=offset)
     return offset
 
 
-def _rows(rows: Optional[range], batch_size: int) -> Tuple[int, int]:
-    """Return the first of the requested rows and their number."""
-    positive_int("batch_size", batch_size)
-    if rows is None:
-        return 0, batch_size
+def _checked_rows(rows: range, batch_size: int) -> range:
     expected = f"rows must be a range within range({batch_size}), such as range(1)"
     if not isinstance(rows, range):
         raise TypeError(f"{expected}, not {rows!r}")
     if not len(rows) or rows.step != 1 or rows.start < 0 or rows.stop > batch_size:
         raise ValueError(f"{expected}, with at least one row and step 1, not {rows!r}")
-    return rows.start, len(rows)
+    return rows

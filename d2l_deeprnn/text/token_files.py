@@ -35,7 +35,7 @@ from typing import (
 
 import numpy as np
 
-from .._checks import positive_int
+from .._checks import whole_number
 from ..errors import CorpusError
 from ..files import atomic_file, locked, parse_json, private_directory, remove_leftovers
 from .corpora import Source, TextFile, text_chunks, text_files
@@ -88,7 +88,7 @@ def read_tokens(
         TypeError, ValueError: As ``load_corpus``.
     """
     if num_examples is not None:
-        positive_int("num_examples", num_examples)
+        whole_number("num_examples", num_examples)
     files = text_files(texts, encoding)
 
     def chunks() -> Iterator[str]:

@@ -143,18 +143,16 @@ class Vocab:
             IndexError: If an index is not in 0 to ``len(self) - 1``.
             TypeError: If an index is not an integer.
         """
-        if isinstance(indices, (list, tuple, np.ndarray)):
-            return [self._token(index) for index in indices]
-        return self._token(indices)
-
-    def _token(self, index: Any) -> Any:
-        position = operator.index(index)
-        # Differs: in the original, a negative index counted from the end, which hid mistakes.
-        if not 0 <= position < len(self):
-            raise IndexError(
-                f"index {position} is outside the vocabulary: use 0 to {len(self) - 1}"
-            )
-        return self.idx_to_token[position]
+        if not isinstance(indices, (list, tuple, np.ndarray)):
+            return self.to_tokens([indices])[0]
+        positions = [operator.index(index) for index in indices]
+        for position in positions:
+            # Differs: in the original, a negative index counted from the end, which hid mistakes.
+            if not 0 <= position < len(self):
+                raise IndexError(
+                    f"index {position} is outside the vocabulary: use 0 to {len(self) - 1}"
+                )
+        return [self.idx_to_token[position] for position in positions]
 
 
 def count_characters(chunks: Iterable[str]) -> Dict[str, int]:

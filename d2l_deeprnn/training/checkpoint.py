@@ -51,7 +51,7 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
 
     Args:
         path: file to create or replace.
-        arrays: of booleans, integers or floating-point numbers, by names such as
+        arrays: arrays of booleans, integers or floating-point numbers, by names such as
             ``params/rnn/l0_i2h_weight``.
         data: JSON values, which include NaN and infinities. Floats are kept to the last bit.
 

@@ -8,9 +8,9 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
-from .._checks import positive_int, token_indices
+from .._checks import token_indices, whole_number
 from .._mxnet import at_least_float32, mx, nd
-from .._mxnet.context import check_ctx, device_of, serialize_calls
+from .._mxnet.library import check_ctx, device_of, serialize_calls
 from .._perplexity import perplexity
 from .ranks import SINGLE_PROCESS, Ranks
 
@@ -56,9 +56,9 @@ def evaluate(
 
     With one row (``batch_size=1``), the hidden state is carried from the beginning of the text to
     its end. With several rows, each scores its own part of the text. All but the first row start
-    512 characters before their part, unscored, to reach the right hidden state. What a model
-    remembers for longer than that is lost: for the network in ``results/tinyshakespeare``, the
-    loss changes in the eighth digit.
+    512 characters before their part, unscored, to reach the right hidden state. Anything that a
+    model remembers for longer is lost: for the network in ``results/tinyshakespeare``, the loss
+    changes in the eighth digit.
 
     Memory use does not depend on the length of the text, which may be a memory map.
 
@@ -75,7 +75,7 @@ def evaluate(
             is outside the model's vocabulary, or ``batch_size`` is not positive.
         TypeError: if ``ctx`` is not one device.
     """
-    positive_int("batch_size", batch_size)
+    whole_number("batch_size", batch_size)
     check_ctx(ctx)
     checked = token_indices("corpus_indices", corpus_indices)
     indices = np.asarray(checked)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict
 import numpy as np
 
 from .._mxnet import gluon, mx, nd
-from .._mxnet.blocks import describe
+from .._mxnet.library import describe
 from ..nn.model import RNNModel
 from ..nn.stacked import StackedRNN
 from ..text.vocab import Vocab
@@ -34,23 +34,26 @@ def initialize_from(
     Args:
         source: the run with the weights.
         model: the new model, from ``new_model``.
-        settings: of the new run.
-        vocab: of the new run's text.
-        ctx: device of the new model.
+        settings: the new run's settings.
+        vocab: the new run's vocabulary.
+        ctx: the new model's device.
 
     Raises:
         SettingsError: if the two models have different shapes, or their vocabularies have no
             character in common.
     """
-    for name in SHAPE:
-        own, other = getattr(settings, name), getattr(source.settings, name)
-        if own != other:
-            raise SettingsError(
-                f"init_from: {name} is {own}, but {other} in that run: choose the same"
-            )
+    unequal = [
+        f"{name} is {getattr(settings, name)}, but {getattr(source.settings, name)} in that run"
+        for name in SHAPE
+        if getattr(settings, name) != getattr(source.settings, name)
+    ]
+    if unequal:
+        raise SettingsError(f"init_from (--init-from): {'; '.join(unequal)}: choose the same")
     known = [token for token in vocab.idx_to_token[1:] if token in source.vocab.token_to_idx]
     if not known:
-        raise SettingsError("init_from: that run's text has no character in common with this text")
+        raise SettingsError(
+            "init_from (--init-from): that run's text has no character in common with this text"
+        )
     new = [token for token in vocab.idx_to_token if token not in source.vocab.token_to_idx]
     if new:
         shown = " ".join(map(repr, new[:SHOWN])) + (" ..." if len(new) > SHOWN else "")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .._checks import expected_arrays, token_indices
 from .._mxnet import gluon, mx, nd, optimizers
-from .._mxnet.blocks import blocks_in, learn_shapes
-from .._mxnet.context import (
+from .._mxnet.library import (
+    blocks_in,
     check_ctx,
     exclusive_generators,
+    learn_shapes,
     random_state,
     set_random_state,
     set_seed,
@@ -26,19 +27,18 @@ from ..nn.model import RNNModel
 from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import Minibatches, check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
-from .optimization import ModelParameters
+from .optimization import TrainableModel, parameters_of, with_prefix, without_prefix
 from .ranks import SINGLE_PROCESS, Ranks
 from .settings import SettingsError, TrainSettings, base_rate, learning_rate, why_finished
-from .state import (
+from .trainer import (
+    Callback,
+    Stopped,
+    Trainer,
     TrainRecord,
     arrays_in,
     history_in,
     map_leaves,
-    parameters_of,
-    with_prefix,
-    without_prefix,
 )
-from .trainer import Callback, Stopped, Trainer
 
 
 class Diverged(D2LError, ArithmeticError):
@@ -54,18 +54,18 @@ class Learner(Trainer):
     ``fit`` trains for the epochs that it is given; ``EarlyStopping`` ends it by ``patience``.
 
     Args:
-        settings: of the training; those of the model are ignored.
+        settings: the settings of the training; those of the model are ignored.
         model: any initialized Gluon model with the ``forward`` and ``begin_state`` of ``RNNModel``,
             such as the result of ``new_model``.
         train_indices: token indices to learn from.
         valid_indices: held-out token indices; may be empty.
-        ctx: device.
+        ctx: the model's device.
         ranks: the processes that train together; each computes some rows of every minibatch.
 
     Raises:
         ValueError: if a part of the text is too short or has an index outside the vocabulary, or
             if the optimizer or one of its options is unknown.
-        TypeError: if ``ctx`` is not one device.
+        TypeError: if ``ctx`` is not one device, or ``settings`` not a ``TrainSettings``.
         GeneratorsInUse: if another thread is training.
     """
 
@@ -81,6 +81,8 @@ class Learner(Trainer):
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         check_ctx(ctx)
+        if not isinstance(settings, TrainSettings):
+            raise TypeError(f"settings must be a TrainSettings, not {settings!r}")
         batch_size, num_steps = settings.batch_size, settings.num_steps
         rows = ranks.part(batch_size)
         if batch_size < ranks.size:
@@ -103,19 +105,29 @@ class Learner(Trainer):
                     block.share_rows(rows, batch_size)
         self.settings, self.model, self.ctx = settings, model, ctx
         self._rows, self._valid_indices = rows, valid_indices
-        self._model_parameters = ModelParameters(model, ctx, _optimizer(model, settings))
-        self._generators = _Generators(settings, model)
+        self._trainable = TrainableModel(model, ctx, _optimizer(model, settings))
+        # Python's generator draws an epoch's minibatches. Its state before each epoch is kept, so
+        # that an interrupted epoch has the same ones, whatever callbacks draw.
+        self._states_before = {1: random.getstate()}
+        self._num_minibatches = 1  # per epoch; known when one has begun
+        self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
+
+        def draw_minibatches() -> Minibatches:
+            before = self._states_before[self.epoch]
+            random.setstate(before)
+            drawn = data_iter(train_indices, batch_size, num_steps, ctx, rows=rows)
+            self._states_before = {self.epoch: before, self.epoch + 1: random.getstate()}
+            self._num_minibatches = len(drawn)
+            return drawn
+
         super().__init__(
-            self._model_parameters,
-            lambda: self._generators.draw(
-                lambda: data_iter(train_indices, batch_size, num_steps, ctx, rows=rows)
-            ),
+            self._trainable,
+            draw_minibatches,
             lambda: model.begin_state(batch_size=len(rows), ctx=ctx),
             settings.clipping_theta,
             num_scores=int(train_indices.max()) + 1,
             carry_state=adjacent,
             validate=self._score,
-            callbacks=[self._generators, _LearningRate(settings), _StopIfDiverged(settings)],
             ranks=ranks,
             weight=len(rows) / batch_size,
         )
@@ -141,12 +153,36 @@ class Learner(Trainer):
             Diverged: if a loss or a parameter is not finite.
             ValueError: if the model has other parameters than when the learner was made.
         """
-        if not self._model_parameters.belong_to(self.model):
+        if not self._trainable.belongs_to(self.model):
             raise ValueError(
                 "the model has other parameters than when the learner was made, and they would not "
                 "be trained: make a new learner"
             )
         return super().train_epoch(callbacks)
+
+    def train_step(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
+        """Train on one minibatch, at the learning rate of the schedule.
+
+        Args, Returns: as in ``Trainer``.
+        """
+        epochs_done = self.epoch - 1 + self.position / self._num_minibatches
+        losses = (record.loss for record in self.history)
+        self._trainable.learning_rate = learning_rate(self.settings, epochs_done, losses)
+        if self._reseeds:
+            # The state of MXNet's generator cannot be read, so seed it for each minibatch. That
+            # takes a millisecond.
+            entropy = [self.settings.seed, self.epoch, self.position]
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
+            mx.random.seed(seed)  # 31 bits
+        return super().train_step(X, Y, state)
+
+    def read_losses(self, num_unread: int = 0) -> None:
+        """Read losses, as in ``Trainer``; raise Diverged if one is not finite."""
+        known = len(self.losses)
+        super().read_losses(num_unread)
+        for number, loss in enumerate(self.losses[known:], known + 1):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss of minibatch {number} is {loss}")
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """Return everything that is needed to resume, as arrays and JSON values.
@@ -158,9 +194,9 @@ class Learner(Trainer):
             Diverged: if a parameter is not finite, so that training cannot resume.
             TypeError: if the hidden state contains something other than arrays.
         """
-        self._late_losses.read()
+        self.read_losses()
         self._check_parameters()
-        arrays, numbers = self._model_parameters.state_dict()
+        arrays, numbers = self._trainable.state_dict()
         hidden = self._gather_hidden_state()
         arrays.update(with_prefix("state", {str(i): array for i, array in enumerate(hidden)}))
         data = {
@@ -169,7 +205,7 @@ class Learner(Trainer):
             "position": self.position,
             "losses": list(self.losses),
             "seconds": self.seconds,
-            "random": random_state(self._generators.state),
+            "random": random_state(self._states_before[self.epoch]),
         }
         return arrays, data
 
@@ -181,15 +217,16 @@ class Learner(Trainer):
             KeyError, TypeError, ValueError: if a part is missing, unexpected, or has the wrong
                 shape; names it. The learner is then unusable.
         """
-        self._model_parameters.load_state_dict(arrays, data["optimizer"])
+        self._trainable.load_state_dict(arrays, data["optimizer"])
         self.history = history_in(data)
         self.position, self.seconds = int(data["position"]), float(data["seconds"])
         self.losses = [float(loss) for loss in data["losses"]]
+        self._unread_losses.clear()
         self.state = None
         if self.position and self.settings.sampling == "adjacent":
             self.state = self._scatter_hidden_state(without_prefix("state", arrays))
         set_random_state(data["random"])
-        self._generators.state = random.getstate()
+        self._states_before = {self.epoch: random.getstate()}
 
     def _gather_hidden_state(self) -> List[np.ndarray]:
         """Return the hidden state of all rows on rank 0, and of this rank's rows elsewhere."""
@@ -232,61 +269,16 @@ class Learner(Trainer):
         return evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks).nats
 
     def _check_parameters(self) -> None:
-        name = self._model_parameters.not_finite()
+        name = self._trainable.not_finite()
         if name is not None:
-            raise _diverged(self.settings, self.epoch, f"the parameter {name} is not finite")
+            raise self._diverged(f"the parameter {name} is not finite")
 
-
-class _Generators(Callback):
-    """Makes random numbers independent of interruptions, and of what callbacks draw."""
-
-    def __init__(self, settings: TrainSettings, model: gluon.Block) -> None:
-        self._seed = settings.seed
-        self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
-        # Python's generator draws an epoch's minibatches. Its state at the beginning of the epoch
-        # is saved, so that a resumed training draws the same ones.
-        self.state = self._next = random.getstate()
-
-    def draw(self, minibatches: Callable[[], Minibatches]) -> Minibatches:
-        """Draw the minibatches of the current epoch."""
-        random.setstate(self.state)
-        drawn = minibatches()
-        self._next = random.getstate()
-        return drawn
-
-    def on_step(self, trainer: Trainer, epochs_done: float) -> None:
-        if self._reseeds:
-            # The state of MXNet's generator cannot be read, so seed it for each minibatch. That
-            # takes a millisecond.
-            entropy = [self._seed, trainer.epoch, trainer.position]
-            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
-            mx.random.seed(seed)  # 31 bits
-
-    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
-        self.state = self._next
-
-
-class _LearningRate(Callback):
-    """Sets the learning rate before each step."""
-
-    def __init__(self, settings: TrainSettings) -> None:
-        self._settings = settings
-
-    def on_step(self, trainer: Trainer, epochs_done: float) -> None:
-        losses = (record.loss for record in trainer.history)
-        trainer.parameters.learning_rate = learning_rate(self._settings, epochs_done, losses)
-
-
-class _StopIfDiverged(Callback):
-    """Ends the training if a loss is not finite."""
-
-    def __init__(self, settings: TrainSettings) -> None:
-        self._settings = settings
-
-    def on_loss(self, trainer: Trainer, loss: float) -> None:
-        if not math.isfinite(loss):
-            reason = f"the loss of minibatch {len(trainer.losses)} is {loss}"
-            raise _diverged(self._settings, trainer.epoch, reason)
+    def _diverged(self, reason: str) -> Diverged:
+        return Diverged(
+            f"training diverged in epoch {self.epoch}: {reason}. Lower the learning rate (lr, now "
+            f"{base_rate(self.settings):g}) or clipping_theta (now "
+            f"{self.settings.clipping_theta:g}), or warm up for longer (warmup_epochs)"
+        )
 
 
 class EarlyStopping(Callback):
@@ -295,21 +287,10 @@ class EarlyStopping(Callback):
     def __init__(self, settings: TrainSettings) -> None:
         self._settings = settings
 
-    def on_start(self, trainer: Trainer) -> None:
+    def before_epoch(self, trainer: Trainer) -> None:
         reason = why_finished(self._settings, [record.loss for record in trainer.history])
         if reason is not None:
             raise Stopped(reason)
-
-    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
-        self.on_start(trainer)
-
-
-def _diverged(settings: TrainSettings, epoch: int, reason: str) -> Diverged:
-    return Diverged(
-        f"training diverged in epoch {epoch}: {reason}. Lower the learning rate (lr, now "
-        f"{base_rate(settings):g}) or clipping_theta (now {settings.clipping_theta:g}), or warm up "
-        "for longer (warmup_epochs)"
-    )
 
 
 @exclusive_generators()
@@ -330,7 +311,7 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
     because dropout in a fused layer has no effect on a CPU.
 
     Args:
-        settings: of the model.
+        settings: the run's settings; those of the training are ignored.
         vocab_size: number of tokens in the vocabulary.
         stacked: use a ``StackedRNN`` in any case, as versions before 0.3 did.
 
@@ -366,13 +347,13 @@ def initial_state(
     """Return a ``Learner.state_dict`` for a model that was trained elsewhere.
 
     Args:
-        settings: of the training; the random generators start from their seed.
-        model: with its parameters; the optimizer is new.
-        ctx: its device.
-        history: of the epochs in which the model was trained.
+        settings: the settings of the training; the random generators start from their seed.
+        model: the trained model; the state of its optimizer is new.
+        ctx: the model's device.
+        history: a record of each epoch in which the model was trained.
     """
     set_seed(settings.seed)
-    arrays, numbers = ModelParameters(model, ctx, _optimizer(model, settings)).state_dict()
+    arrays, numbers = TrainableModel(model, ctx, _optimizer(model, settings)).state_dict()
     data = {
         "optimizer": numbers,
         "history": [list(record) for record in history],

@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from .._checks import positive_int, token_indices
+from .._checks import token_indices, whole_number
 
 Indices = Union[Sequence[int], np.ndarray]
 
@@ -21,7 +21,7 @@ class _Table(NamedTuple):
     length of the text.
 
     Attributes:
-        keys: of all n-grams, ascending; then one that no n-gram has.
+        keys: the keys of all n-grams, ascending; then one that no n-gram has.
         counts: how often each n-gram occurs.
         totals: how often each context occurs before a token; then 0, for the unknown context -1.
         kinds: how many different tokens occur after each context; then 0.
@@ -71,8 +71,8 @@ class NGramModel:
     """
 
     def __init__(self, corpus_indices: Indices, order: int, vocab_size: int) -> None:
-        positive_int("order", order)
-        positive_int("vocab_size", vocab_size)
+        whole_number("order", order)
+        whole_number("vocab_size", vocab_size)
         self.order = order
         self.vocab_size = vocab_size
         text = _indices("corpus_indices", corpus_indices, vocab_size, 2)
@@ -194,8 +194,8 @@ def choose_order(
     Raises:
         ValueError: as ``NGramModel``.
     """
-    positive_int("max_order", max_order)
-    positive_int("vocab_size", vocab_size)
+    whole_number("max_order", max_order)
+    whole_number("vocab_size", vocab_size)
     train = _indices("train_indices", train_indices, vocab_size, 2)
     valid = _indices("valid_indices", valid_indices, vocab_size, 2)
     # The model of the highest order has the tables of all lower ones.

@@ -1,4 +1,4 @@
-"""Gradient clipping, plain SGD, and updates by Gluon's optimizers."""
+"""Trainable parameters: gradient clipping, plain SGD, and updates by Gluon's optimizers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,29 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .._checks import positive_number
+from .._checks import expected_arrays, positive_number
 from .._mxnet import at_least_float32, gluon, mx, nd, optimizers
-from .._mxnet.blocks import named_parameters
-from .._mxnet.context import check_ctx
-from ..nn.fast import FlatParameters, flat_parameters, training_forward
-from .state import as_numpy, parameters_of, set_parameters, with_prefix, without_prefix
+from .._mxnet.library import check_ctx, named_parameters
+from ..nn.fast import FlatParameters, flat_parameters, flatten_parameters, is_plain_sgd
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
 
 
-class ModelParameters:
-    """The forward pass and the parameters of a Gluon model, updated by a Gluon optimizer.
+class TrainableModel:
+    """A Gluon model whose parameters a Gluon optimizer updates.
 
     The parameters of the chapter's own model may be stored in one vector (see ``nn.fast``), which
     is then clipped and updated as a whole.
 
     Args:
         model: any Gluon model.
-        ctx: its device.
-        optimizer: of the model's parameters, with its state.
+        ctx: the model's device.
+        optimizer: Gluon's trainer of the model's parameters, with its state.
     """
 
     def __init__(self, model: gluon.Block, ctx: mx.Context, optimizer: gluon.Trainer) -> None:
         self._model, self._ctx, self._optimizer = model, ctx, optimizer
         self._flat: Optional[FlatParameters] = None
-        self._fast_forward: Optional[Forward] = None
         self._factor: Optional[nd.NDArray] = None  # for gradients that are not scaled yet
 
     @property
@@ -43,19 +40,20 @@ class ModelParameters:
     def learning_rate(self, rate: float) -> None:
         self._optimizer.set_learning_rate(rate)
 
-    def belong_to(self, model: gluon.Block) -> bool:
-        """Return whether the optimizer updates the parameters of this model."""
+    def belongs_to(self, model: gluon.Block) -> bool:
+        """Return whether the optimizer updates all parameters of a model, and no others."""
         own = {id(param) for param in optimizers.parameters(self._optimizer)}
         return own == {id(param) for param in model.collect_params().values()}
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
         """Call the model or, for the chapter's own, an equivalent that reads its vector."""
         # Check at every step, because callbacks may change the model in between.
-        flat = flat_parameters(self._model)
-        if flat is not self._flat:
-            self._flat = flat
-            self._fast_forward = None if flat is None else training_forward(self._model, flat)
-        return (self._fast_forward or self._model)(X, state)
+        self._flat = flat_parameters(self._model)
+        if self._flat is None:
+            scores, state = self._model(X, state)
+        else:
+            scores, state = self._flat.forward(self._model, X, state)
+        return scores, state
 
     def gradients(self) -> List[nd.NDArray]:
         """Return all gradients after a backward pass."""
@@ -66,15 +64,18 @@ class ModelParameters:
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of shape (1,)."""
         flat, self._factor = self._flat, None
-        if flat is not None and optimizers.is_plain_sgd(self._optimizer):
-            # Differs: the original updated the arrays one by one.
-            flat.subtract_gradient(factor, self._optimizer.learning_rate)
+        if flat is not None and is_plain_sgd(self._optimizer):
+            # Differs: the original updated the arrays one by one. As a matrix product of shapes
+            # (1, 1) and (1, n), the update is one pass over the memory.
+            row, gradient = flat.vector.reshape((1, -1)), flat.gradient.reshape((1, -1))
+            step = factor.reshape((1, 1)), gradient, row
+            nd.linalg.gemm(*step, alpha=-self.learning_rate, beta=1, out=row)
             self._factor = factor
-            return
-        scale(self.gradients(), factor)
-        if flat is not None:
-            flat.mark_fresh(True)  # the backward pass wrote to the vector, not to the arrays
-        self._optimizer.step(1)  # the loss is already a mean
+        else:
+            scale(self.gradients(), factor)
+            if flat is not None:
+                flat.mark_fresh()
+            self._optimizer.step(1)  # the loss is already a mean
 
     def finish(self) -> None:
         """Scale the last gradients, for callbacks that read them."""
@@ -119,11 +120,11 @@ def trainable(model: gluon.Block) -> List[gluon.Parameter]:
     return [param for param in model.collect_params().values() if param.grad_req != "null"]
 
 
-class ArrayParameters:
+class TrainableArrays:
     """The forward pass and the parameters of a network from scratch, updated by plain SGD.
 
     Args:
-        forward: ``forward(X, state) -> (scores, state)``, with X of shape (batch_size, num_steps)
+        forward: function ``(X, state) -> (scores, state)``, with X of shape (batch_size, num_steps)
             and scores of shape (num_steps * batch_size, vocab_size), ordered by time step.
         arrays: the parameters, with gradients attached.
         lr: learning rate.
@@ -145,6 +146,50 @@ class ArrayParameters:
 
     def finish(self) -> None:
         """Do nothing: each update has scaled the gradients."""
+
+
+def with_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Return arrays by their names in a checkpoint, ``group/name``."""
+    return {f"{group}/{name}": array for name, array in arrays.items()}
+
+
+def without_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Return the arrays of a checkpoint's group by their names without the group."""
+    prefix = f"{group}/"
+    return {n[len(prefix) :]: array for n, array in arrays.items() if n.startswith(prefix)}
+
+
+def parameters_of(model: gluon.Block) -> Dict[str, nd.NDArray]:
+    """Return the parameters of a model by their names in a checkpoint."""
+    return {name: param.data() for name, param in named_parameters(model).items()}
+
+
+def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx.Context) -> None:
+    """Set the parameters of a model, with names as in ``parameters_of``.
+
+    Raises:
+        ValueError: if one is missing, unexpected, or has the wrong shape.
+    """
+    params, values = named_parameters(model), check_parameters(model, values)
+    model.initialize(ctx=ctx, force_reinit=True)
+    for name, param in params.items():
+        param.set_data(nd.array(values[name], dtype=param.dtype))
+    flatten_parameters(model)
+
+
+def check_parameters(model: gluon.Block, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Return the values in the order of the model's parameters, after checking them.
+
+    Raises:
+        ValueError: as ``set_parameters``, but before anything of the model's size is allocated.
+    """
+    shapes = {name: param.shape for name, param in named_parameters(model).items()}
+    return expected_arrays("params/", values, shapes)
+
+
+def as_numpy(arrays: Mapping[str, nd.NDArray]) -> Dict[str, np.ndarray]:
+    """Copy arrays from the device."""
+    return {name: array.asnumpy() for name, array in arrays.items()}
 
 
 def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 
 from .._checks import positive_number
 from .._mxnet import in_memory, mx, nd, repairs, threads
-from .._mxnet.context import try_all_gpus, try_gpu
+from .._mxnet.library import try_all_gpus, try_gpu
 from ..errors import D2LError, is_bad_input
 from ..files import printable
 from .launcher import ONE_EACH, TIMEOUT, process_name, world_rank, world_size, write_stderr
@@ -188,7 +188,7 @@ def device_of(local_rank: int, local_size: int, devices: Sequence[mx.Context]) -
     Args:
         local_rank: its number among the ranks of its machine, from 0 on.
         local_size: number of ranks on that machine.
-        devices: of the machine, as returned by ``try_all_gpus``.
+        devices: the devices of the machine, as returned by ``try_all_gpus``.
 
     Raises:
         RanksError: if there are GPUs, but fewer than ranks.
@@ -380,7 +380,7 @@ class _MPIRanks(Ranks):
         """Wait until a request is complete.
 
         Args:
-            timeout: in seconds; by default, that of ``meet``.
+            timeout: the limit in seconds; by default, that of ``meet``.
 
         Raises:
             RanksError: if the time is up, on this rank or another.

@@ -16,7 +16,7 @@ import numpy as np
 
 from .._checks import positive_number
 from .._mxnet import mx
-from .._mxnet.context import check_ctx, device_of, exclusive_generators, try_gpu
+from .._mxnet.library import check_ctx, device_of, exclusive_generators, try_gpu
 from ..evidence.provenance import machine, versions
 from ..files import PathLike, read_text, user_path
 from ..nn.model import RNNModel
@@ -27,6 +27,7 @@ from .checkpoint import CheckpointError
 from .init_from import initialize_from
 from .launcher import TIMEOUT
 from .learner import Diverged, EarlyStopping, Learner, build_model, initial_state, new_model
+from .optimization import check_parameters, set_parameters, without_prefix
 from .ranks import Ranks, distributed
 from .run_directory import (
     BEST,
@@ -48,8 +49,7 @@ from .run_directory import (
     run_directory,
 )
 from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
-from .state import TrainRecord, check_parameters, history_in, set_parameters, without_prefix
-from .trainer import Callback, Progress, Stopped
+from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
 
 # If the last checkpoint is older than this, in seconds, another one is written before scoring, so
 # that a process killed while scoring (for lack of memory, for instance) loses little work.
@@ -250,11 +250,13 @@ def train(
             checkpoint_minutes,
         )  # fmt: skip
         try:
+            session.start(learner)
             reason = learner.fit(chosen.num_epochs, [session, EarlyStopping(chosen)])
         except Diverged as error:
-            kept = f"the checkpoint of epoch {len(learner.history)} is kept"
-            kept = kept if (out / LAST).exists() else "there was no checkpoint yet"
-            raise Diverged(f"{error}; {kept}") from None
+            advice = "and start a new run in another directory"
+            if (out / BEST).exists():
+                advice += f"; --init-from {out} lets it begin with the best weights so far"
+            raise Diverged(f"{error}, {advice}") from None
         finished = learner.finished
         return Result(learner.history, finished or reason, stopped=finished is None)
 
@@ -279,18 +281,18 @@ class _Session(Callback):
         self._seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._saved = time.monotonic()
 
-    def on_start(self, trainer: Any) -> None:
+    def start(self, learner: Learner) -> None:
         if self._directory is None:  # not rank 0
             return
         try:
-            self._on_start(trainer, self._text)
+            self._on_start(learner, self._text)
         except Exception:
             # Let a corrected command start a new run here.
             if not self._directory.has(LAST):
                 self._directory.discard()
             raise
 
-    def on_minibatch(self, trainer: Any, progress: Progress) -> None:
+    def after_step(self, trainer: Any, progress: Progress) -> None:
         if self._ranks.rank == 0:
             self._on_minibatch(progress)
         stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._seconds)
@@ -301,11 +303,11 @@ class _Session(Callback):
                     f"stopped in epoch {progress.epoch}, after minibatch {progress.minibatch}"
                 )
 
-    def on_scoring(self, trainer: Any) -> None:
+    def before_scoring(self, trainer: Any) -> None:
         if len(self._text.valid) and self._ranks.any_set(self._age() >= SAVE_SECONDS)[0]:
             self._save(trainer)
 
-    def on_epoch(self, trainer: Any, record: TrainRecord) -> None:
+    def after_epoch(self, trainer: Any, record: TrainRecord) -> None:
         self._save(trainer)
         if self._ranks.rank == 0:
             self._on_epoch(record)

@@ -385,7 +385,7 @@ def plateaus(losses: Iterable[float], epochs: int) -> int:
     """Return the number of plateaus: consecutive epochs without a better loss.
 
     Args:
-        losses: of the validation part, one per epoch.
+        losses: the losses on the validation part, one per epoch.
         epochs: length of a plateau.
     """
     best, waited, count = math.inf, 0, 0
@@ -403,9 +403,9 @@ def learning_rate(
     """Return the learning rate of the next minibatch.
 
     Args:
-        settings: with the schedule and the warm-up.
+        settings: the settings, with schedule and warm-up.
         epochs_done: possibly fractional.
-        losses: of the validation part after each finished epoch, for the schedule plateau.
+        losses: the validation loss after each finished epoch, for the schedule plateau.
     """
     if epochs_done < settings.warmup_epochs:
         # A rate of 0 would waste the first minibatch.
@@ -433,7 +433,8 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
     """Return why a training is finished, or None if it is not.
 
     Args:
-        losses: of each finished epoch, on the validation part or, without one, in training.
+        losses: the loss of each finished epoch, on the validation part or, without one, in
+            training.
     """
     if len(losses) >= settings.num_epochs:
         return f"all {settings.num_epochs} epochs are done"

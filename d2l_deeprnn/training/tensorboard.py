@@ -11,7 +11,7 @@ from .._perplexity import perplexity
 from ..files import PathLike, user_path
 from .learner import Learner
 from .runs import TextParts
-from .state import TrainRecord
+from .trainer import TrainRecord
 
 DIRECTORY = "tensorboard"  # within the run's directory
 
@@ -23,7 +23,7 @@ class TensorBoard:
     events from the history. So a resumed run has each epoch once, even those trained without this.
 
     Args:
-        directory: for the event files; created when the training starts.
+        directory: directory for the event files; created when the training starts.
 
     Raises:
         ImportError: if tensorboardX is missing.

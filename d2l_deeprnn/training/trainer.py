@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import math
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._checks import whole_number
 from .._mxnet import autograd, gluon, keep_freed_memory, nd
-from .._mxnet.context import queueing
-from ..nn.fast import LateLosses
+from .._mxnet.library import queueing
 from ..text.minibatches import Minibatches
-from .optimization import ArrayParameters, ModelParameters, clipping_factor
+from .optimization import TrainableArrays, TrainableModel, clipping_factor
 from .ranks import SINGLE_PROCESS, Ranks
-from .state import TrainRecord, detach
+
+IN_FLIGHT = 4  # minibatches that may be in the device's queue
+
+
+class TrainRecord(NamedTuple):
+    """The results of one epoch of training.
+
+    Attributes:
+        epoch: number of the epoch, from 1 on.
+        train_loss: mean over the epoch's minibatches, in nats per character, each computed before
+            its update and with dropout.
+        valid_loss: on the validation part after the epoch, or None if there is none.
+        learning_rate: the rate of the epoch's last minibatch.
+        seconds: time spent on training and scoring until the end of the epoch.
+    """
+
+    epoch: int
+    train_loss: float
+    valid_loss: Optional[float]
+    learning_rate: float
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        """The validation loss, or the training loss if there is none. Lower is better."""
+        return self.train_loss if self.valid_loss is None else self.valid_loss
+
+
+def history_in(data: Mapping[str, Any]) -> List[TrainRecord]:
+    """Return the history in a checkpoint's JSON values.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is missing or malformed.
+    """
+    history = []
+    for number, (epoch, train, valid, lr, seconds) in enumerate(data["history"], 1):
+        if epoch != number:
+            raise ValueError(f"its record of epoch {number} has the number {epoch!r}")
+        valid = None if valid is None else float(valid)
+        history.append(TrainRecord(number, float(train), valid, float(lr), float(seconds)))
+    return history
 
 
 class Progress(NamedTuple):
     """The progress within an epoch.
 
     Attributes:
-        epoch: from 1 on.
+        epoch: number of the epoch, from 1 on.
         minibatch: number of minibatches of this epoch so far.
         num_minibatches: minibatches in this epoch.
         loss: the latest known loss of this epoch, in nats per character, or None.
@@ -42,26 +83,17 @@ class Callback:
     Any method may raise ``Stopped`` to end ``Trainer.fit``.
     """
 
-    def on_start(self, trainer: Trainer) -> None:
-        """Act at the beginning of ``fit``."""
-
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def before_epoch(self, trainer: Trainer) -> None:
         """Act before the first minibatch of an epoch, or the first after a resume."""
 
-    def on_step(self, trainer: Trainer, epochs_done: float) -> None:
-        """Act before a step; ``epochs_done`` is counted from the start of training."""
+    def after_step(self, trainer: Trainer, progress: Progress) -> None:
+        """Act after each minibatch."""
 
-    def on_loss(self, trainer: Trainer, loss: float) -> None:
-        """Act when the loss of a minibatch becomes known, a few minibatches later."""
-
-    def on_minibatch(self, trainer: Trainer, progress: Progress) -> None:
-        """Act after a step."""
-
-    def on_scoring(self, trainer: Trainer) -> None:
+    def before_scoring(self, trainer: Trainer) -> None:
         """Act after an epoch's last minibatch, before the validation part is scored."""
 
-    def on_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
-        """Act after an epoch."""
+    def after_epoch(self, trainer: Trainer, record: TrainRecord) -> None:
+        """Act after an epoch, when its record is in the history."""
 
 
 class Trainer:
@@ -69,14 +101,14 @@ class Trainer:
 
     Args:
         parameters: the network's forward pass and parameters, and their update rule.
-        minibatches: returns the minibatches of an epoch.
-        begin_state: returns the initial hidden state.
+        minibatches: a function that returns the minibatches of an epoch.
+        begin_state: a function that returns the initial hidden state.
         clipping_theta: maximum L2 norm of all gradients together; infinite for no clipping.
         num_scores: the least number of characters that the network must have scores for.
         carry_state: whether to carry the hidden state from one minibatch to the next, as for
             adjacent sampling.
-        validate: returns the loss on the validation part, in nats per character, or None.
-        callbacks: called before those of ``fit``.
+        validate: a function that returns the loss on the validation part, in nats per character,
+            or None.
         ranks: the processes that share each minibatch.
         weight: this process's share of a minibatch's rows.
 
@@ -90,7 +122,7 @@ class Trainer:
 
     def __init__(
         self,
-        parameters: ModelParameters | ArrayParameters,
+        parameters: TrainableModel | TrainableArrays,
         minibatches: Callable[[], Minibatches],
         begin_state: Callable[[], Any],
         clipping_theta: float,
@@ -98,7 +130,6 @@ class Trainer:
         num_scores: int = 1,
         carry_state: bool = True,
         validate: Callable[[], Optional[float]] = lambda: None,
-        callbacks: Sequence[Callback] = (),
         ranks: Ranks = SINGLE_PROCESS,
         weight: float = 1.0,
     ) -> None:
@@ -110,15 +141,13 @@ class Trainer:
         self._num_scores = num_scores
         self._carry_state = carry_state
         self._validate = validate
-        self._callbacks = self._active = list(callbacks)
         self._ranks = ranks
-        self._loss = _MeanLoss(weight)
-        self._loss.hybridize()
-        # Differs: the original read each loss immediately, which waits for the device.
-        self._late_losses = LateLosses(self._add_loss)
+        self._weight = weight
+        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
         self.history: List[TrainRecord] = []
         self.position = 0
         self.losses: List[float] = []
+        self._unread_losses: Deque[nd.NDArray] = collections.deque()
         self.state: Any = None
         self.seconds = 0.0
 
@@ -131,8 +160,8 @@ class Trainer:
         """Train until ``history`` has a number of epochs, or until a callback ends the training.
 
         Args:
-            num_epochs: including those already in ``history``.
-            callbacks: called in this order.
+            num_epochs: number of epochs, including those already in ``history``.
+            callbacks: actions during training, called in this order.
 
         Returns:
             The reason why the training ended.
@@ -142,10 +171,7 @@ class Trainer:
             TypeError: If ``callbacks`` is not a list of ``Callback`` objects.
         """
         whole_number("num_epochs", num_epochs, 0)
-        _check_callbacks(callbacks)
         try:
-            for callback in callbacks:
-                callback.on_start(self)
             while len(self.history) < num_epochs:
                 self.train_epoch(callbacks)
         except Stopped as stopped:
@@ -156,7 +182,7 @@ class Trainer:
         """Train to the end of the current epoch.
 
         Args:
-            callbacks: called in this order.
+            callbacks: actions during training, called in this order.
 
         Returns:
             The epoch's record, which is also in ``history``.
@@ -165,11 +191,35 @@ class Trainer:
             Stopped: If a callback ends the training.
             TypeError: If ``callbacks`` is not a list of ``Callback`` objects.
         """
-        _check_callbacks(callbacks)
-        callbacks = self._active = [*self._callbacks, *callbacks]
-        self._train_minibatches(callbacks)
+        is_list = isinstance(callbacks, (list, tuple))
+        if not is_list or not all(isinstance(callback, Callback) for callback in callbacks):
+            raise TypeError(f"callbacks must be a list of Callback objects, not {callbacks!r}")
         for callback in callbacks:
-            callback.on_scoring(self)
+            callback.before_epoch(self)
+        started = time.perf_counter()
+        batches = self._minibatches()
+        batches.position = self.position  # after a resume, in the middle of an epoch
+        for X, Y in batches:
+            if self.state is None or not self._carry_state:
+                self.state = self._begin_state()
+            with queueing:  # other threads may predict with the model meanwhile
+                loss, self.state = self.train_step(X, Y, self.state)
+            self.position += 1
+            # Differs: the original read each loss immediately. That waits for the device, which is
+            # then idle while the next minibatch is prepared.
+            self._unread_losses.append(loss)
+            self.read_losses(IN_FLIGHT)
+            last = self.losses[-1] if self.losses else None
+            progress = Progress(self.epoch, self.position, len(batches), last)
+            self.seconds += time.perf_counter() - started
+            for callback in callbacks:
+                callback.after_step(self, progress)
+            started = time.perf_counter()
+        self.read_losses()
+        self.parameters.finish()
+        self.seconds += time.perf_counter() - started
+        for callback in callbacks:
+            callback.before_scoring(self)
         started = time.perf_counter()
         valid_loss = self._validate()
         self.seconds += time.perf_counter() - started
@@ -179,34 +229,8 @@ class Trainer:
         self.history.append(record)
         self.position, self.losses, self.state = 0, [], None
         for callback in callbacks:
-            callback.on_epoch(self, record)
+            callback.after_epoch(self, record)
         return record
-
-    def _train_minibatches(self, callbacks: Sequence[Callback]) -> None:
-        started = time.perf_counter()
-        self._late_losses.read()  # losses still unread after an exception
-        for callback in callbacks:
-            callback.on_epoch_start(self)
-        batches = self._minibatches()
-        batches.skip(self.position)
-        for X, Y in batches:
-            if self.state is None or not self._carry_state:
-                self.state = self._begin_state()
-            for callback in callbacks:
-                callback.on_step(self, self.epoch - 1 + self.position / len(batches))
-            with queueing:  # other threads may predict with the model meanwhile
-                loss, self.state = self.train_step(X, Y, self.state)
-            self.position += 1
-            self._late_losses.add(loss)
-            last = self.losses[-1] if self.losses else None
-            progress = Progress(self.epoch, self.position, len(batches), last)
-            self.seconds += time.perf_counter() - started
-            for callback in callbacks:
-                callback.on_minibatch(self, progress)
-            started = time.perf_counter()
-        self._late_losses.read()
-        self.parameters.finish()
-        self.seconds += time.perf_counter() - started
 
     def train_step(self, X: nd.NDArray, Y: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
         """Train on one minibatch.
@@ -224,7 +248,8 @@ class Trainer:
         with autograd.record():
             scores, state = self.parameters.forward(X, state)
             self._check_scores(scores)
-            loss = self._loss(scores, Y)
+            # (batch_size, num_steps) -> (num_steps * batch_size,), in the order of the scores
+            loss = self._loss(scores, Y.T.reshape((-1,))).mean() * self._weight
         loss.backward()
         gradients = self.parameters.gradients()
         self._ranks.sum([*gradients, loss])
@@ -232,6 +257,13 @@ class Trainer:
         self._ranks.broadcast([factor])  # another machine may round it differently
         self.parameters.update(factor)
         return loss, state
+
+    def read_losses(self, num_unread: int = 0) -> None:
+        """Wait for the losses of all but the last minibatches, and add them to ``losses``."""
+        while len(self._unread_losses) > num_unread:
+            loss = float(self._unread_losses[0].asscalar())
+            self._unread_losses.popleft()
+            self.losses.append(loss)
 
     def _check_scores(self, scores: nd.NDArray) -> None:
         # Differs: the original counted a missing score as that of another character.
@@ -242,27 +274,49 @@ class Trainer:
                 "units"
             )
 
-    def _add_loss(self, loss: float) -> None:
-        self.losses.append(loss)
-        for callback in self._active:
-            callback.on_loss(self, loss)
+
+def detach(state: Any) -> Any:
+    """Detach every array of a possibly nested hidden state from the previous minibatch's graph."""
+    # Differs: the original called detach and ignored its result.
+    return map_leaves(lambda leaf: leaf.detach() if isinstance(leaf, nd.NDArray) else leaf, state)
 
 
-def _check_callbacks(callbacks: Any) -> None:
-    is_list = isinstance(callbacks, (list, tuple))
-    if not is_list or not all(isinstance(callback, Callback) for callback in callbacks):
-        raise TypeError(f"callbacks must be a list of Callback objects, not {callbacks!r}")
+def map_leaves(function: Callable[[Any], Any], state: Any) -> Any:
+    """Apply a function to each leaf of a possibly nested hidden state; return the same structure.
+
+    Args:
+        function: takes a leaf, which is anything except a list, tuple or dictionary.
+        state: hidden state.
+    """
+    if isinstance(state, tuple) and hasattr(state, "_make"):  # a named tuple
+        return state._make(map_leaves(function, part) for part in state)
+    if isinstance(state, (list, tuple)):
+        return type(state)(map_leaves(function, part) for part in state)
+    if isinstance(state, dict):
+        mapped = copy.copy(state)
+        # A model may return the parts in another order than begin_state.
+        for key in sorted(state, key=repr):
+            mapped[key] = map_leaves(function, state[key])
+        return mapped
+    return function(state)
 
 
-class _MeanLoss(gluon.HybridBlock):
-    """The mean cross-entropy of scores (num_steps * batch_size, vocab_size), times a weight."""
+def arrays_in(state: Any) -> List[nd.NDArray]:
+    """Return the arrays of a possibly nested hidden state, in order.
 
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.of_each = gluon.loss.SoftmaxCrossEntropyLoss()
-        self._weight = weight
+    Raises:
+        TypeError: if a leaf is neither an array nor None.
+    """
+    arrays = []
 
-    def hybrid_forward(self, F: Any, scores: Any, Y: Any) -> Any:
-        # (batch_size, num_steps) -> (num_steps * batch_size,), rows as in scores
-        mean = self.of_each(scores, F.reshape(F.transpose(Y), shape=(-1,))).mean()
-        return mean if self._weight == 1 else mean * self._weight
+    def collect(leaf: Any) -> None:
+        if isinstance(leaf, nd.NDArray):
+            arrays.append(leaf)
+        elif leaf is not None:
+            raise TypeError(
+                f"the hidden state contains a {type(leaf).__name__}, which cannot be saved: "
+                "begin_state must return arrays, in lists, tuples or dicts"
+            )
+
+    map_leaves(collect, state)
+    return arrays

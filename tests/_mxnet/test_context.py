@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import d2l_deeprnn as d2l
-from d2l_deeprnn._mxnet import context, gluon, mx, nd
+from d2l_deeprnn._mxnet import gluon, library, mx, nd
 from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Learner
@@ -29,7 +29,7 @@ def test_with_any_number_of_gpus(monkeypatch, num_gpus):
             if ctx.device_type == "gpu" and ctx.device_id >= num_gpus:
                 raise mx.MXNetError("no such device")
 
-    monkeypatch.setattr(context, "nd", Allocator)
+    monkeypatch.setattr(library, "nd", Allocator)
     assert d2l.try_gpu() == (mx.gpu(0) if num_gpus else mx.cpu())
     assert d2l.try_all_gpus() == ([mx.gpu(i) for i in range(num_gpus)] or [mx.cpu()])
 

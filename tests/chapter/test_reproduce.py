@@ -23,7 +23,7 @@ import pytest
 from report_page import Page
 
 from d2l_deeprnn import cli, files
-from d2l_deeprnn._mxnet import context, mx, nd
+from d2l_deeprnn._mxnet import library, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
 from d2l_deeprnn.text import corpora, known_texts
@@ -558,12 +558,12 @@ def test_a_sample_run_is_not_resumed_when_the_book_is_available(
 
 def test_the_requested_device_is_used(small_chapter, monkeypatch, capsys, tmp_path):
     # MXNet numbers CPU devices too; all of them are the same one.
-    monkeypatch.setattr(context, "named_device", {"gpu(1)": mx.cpu(1), "cpu": mx.cpu(2)}.get)
+    monkeypatch.setattr(library, "named_device", {"gpu(1)": mx.cpu(1), "cpu": mx.cpu(2)}.get)
     seen, trained = [], reproduce.trained_model
 
     def noted(run, out):
         model = trained(run, out)
-        seen.append((run.ctx, context.device_of(model)))
+        seen.append((run.ctx, library.device_of(model)))
         return model
 
     monkeypatch.setattr(reproduce, "trained_model", noted)
@@ -585,7 +585,7 @@ def test_the_requested_device_is_used(small_chapter, monkeypatch, capsys, tmp_pa
     assert seen == [mx.cpu(2), (mx.cpu(2), mx.cpu(2)), (mx.cpu(1), mx.cpu(1))]
     seen.clear()
     assert cli.main([*SAMPLE, "--num-epochs=1"]) == 0
-    assert seen == [context.try_gpu()]
+    assert seen == [library.try_gpu()]
 
 
 def test_an_unknown_device_is_refused(capsys, tmp_path):

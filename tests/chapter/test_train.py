@@ -11,8 +11,8 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import autograd, gluon, init, mx, nd
-from d2l_deeprnn._mxnet.fast import IN_FLIGHT
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training.trainer import IN_FLIGHT
 
 CTX = mx.cpu()
 PREFIXES = ["traveller", "time traveller"]
@@ -395,12 +395,27 @@ def test_bad_settings_are_named(text, change, message):
         d2l.train_and_predict_rnn(*network, 12, **{"is_random_iter": True, **settings, **change})
 
 
-def test_a_single_string_is_not_a_list_of_prefixes(text):
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(prefixes="time"), r"prefixes must be a list of strings: \['time'\]"),
+        (dict(prefixes=[1]), "prefixes must contain only strings, not 1"),
+        (dict(prefixes=None), "prefixes must be a list of strings, not None"),
+        (dict(vocab={"a": 1}), "vocab must be a Vocab, not {'a': 1}"),
+        (dict(on_epoch=3), "on_epoch must be a function or None, not 3"),
+    ],
+)
+def test_arguments_of_another_type_are_named(text, change, message):
     indices, vocab = text
-    with pytest.raises(TypeError, match=r"prefixes must be a list of strings: \['time'\]"):
-        d2l.train_and_predict_rnn_gluon(
-            small_model(d2l, vocab), 16, indices, vocab, CTX, 1, 5, 1, 1, 4, "time"
-        )
+    settings = dict(
+        corpus_indices=indices, vocab=vocab, ctx=CTX, num_epochs=1, num_steps=5, lr=1,
+        clipping_theta=1, batch_size=4, prefixes=PREFIXES,
+    )  # fmt: skip
+    with pytest.raises(TypeError, match=message):
+        d2l.train_and_predict_rnn_gluon(small_model(d2l, vocab), 16, **{**settings, **change})
+    network = single_layer(vocab, 12)
+    with pytest.raises(TypeError, match=message):
+        d2l.train_and_predict_rnn(*network, 12, **{"is_random_iter": True, **settings, **change})
 
 
 @pytest.mark.parametrize(

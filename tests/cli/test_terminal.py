@@ -21,7 +21,7 @@ from d2l_deeprnn.cli import console, main, train
 from d2l_deeprnn.evidence import live
 from d2l_deeprnn.files import locked
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
-from d2l_deeprnn.training.state import TrainRecord
+from d2l_deeprnn.training.trainer import TrainRecord
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL]

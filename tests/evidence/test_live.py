@@ -13,8 +13,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn.evidence import figures, live
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import runs
-from d2l_deeprnn.training.state import TrainRecord
-from d2l_deeprnn.training.trainer import Progress
+from d2l_deeprnn.training.trainer import Progress, TrainRecord
 
 
 class Notebook:

@@ -35,8 +35,8 @@ from d2l_deeprnn.text.corpora import load_corpus, load_text
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import new_model
+from d2l_deeprnn.training.optimization import parameters_of
 from d2l_deeprnn.training.settings import TrainSettings
-from d2l_deeprnn.training.state import parameters_of
 
 RUNS = [{"kind": kind, "lr": lr} for kind in ("a", "b") for lr in (0.5, 2.0)]
 

@@ -16,7 +16,7 @@ from test_export import mixed_cells
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, init, nd
-from d2l_deeprnn._mxnet.context import set_seed
+from d2l_deeprnn._mxnet.library import set_seed
 from d2l_deeprnn.export import ExportError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")

@@ -179,9 +179,12 @@ def test_each_row_draws_for_itself():
 def test_scores_that_are_not_finite_are_an_error(options, value):
     model, vocab = real(gluon.rnn.LSTM(6))
     generate(model, vocab, ["a"], 1)  # shapes are known after this
-    model.dense.bias.set_data(nd.full(len(vocab), value))
-    with pytest.raises(ValueError, match="not finite: training diverged"):
-        generate(model, vocab, ["a"], 40, **options)
+    single = nd.zeros(len(vocab))
+    single[5] = value
+    for bias in (nd.full(len(vocab), value), single):
+        model.dense.bias.set_data(bias)
+        with pytest.raises(ValueError, match="not finite: training diverged"):
+            generate(model, vocab, ["a"], 40, **options)
 
 
 def test_another_vocabulary_is_an_error():
@@ -195,7 +198,7 @@ def test_another_vocabulary_is_an_error():
     [
         ("a", 1, {}, TypeError, r"prefixes must be a list of strings: \['a'\], not 'a'"),
         ([], 1, {}, ValueError, "prefixes is empty"),
-        ([""], 1, {}, ValueError, "a prefix is empty"),
+        ([""], 1, {}, ValueError, r"prefixes contains an empty string: \[''\]"),
         (["aé%"], 1, {}, ValueError, r"not in the vocabulary: \['%', 'é' .*\] in prefix 'aé%'"),
         (["a"], -1, {}, ValueError, "num_chars must be a whole number of at least 0, not -1"),
         (["a"], 1, {"temperature": -1}, ValueError, "temperature .* at least 0, not -1"),
@@ -210,9 +213,11 @@ def test_another_vocabulary_is_an_error():
         (["a"], 1, {"temperature": 1, "top_p": "1"}, ValueError, "top_p .* not '1'"),
         (["a"], 1, {"temperature": 1, "seed": -1}, ValueError, "seed .* not -1"),
         (["a"], 1, {"temperature": 1, "seed": True}, ValueError, "seed .* not True"),
-        ([1], 1, {}, TypeError, "prefixes must hold strings, not 1"),
-        ([["a", "b"]], 1, {}, TypeError, r"prefixes must hold strings, not \['a', 'b'\]"),
-        ([None], 1, {}, TypeError, "prefixes must hold strings, not None"),
+        ([1], 1, {}, TypeError, "prefixes must contain only strings, not 1"),
+        ([["a", "b"]], 1, {}, TypeError, r"prefixes must contain only strings, not \['a', 'b'\]"),
+        (None, 1, {}, TypeError, "prefixes must be a list of strings, not None"),
+        (["a"], 1, {"stop": None}, TypeError, "stop must be a list of strings, not None"),
+        ([None], 1, {}, TypeError, "prefixes must contain only strings, not None"),
     ],
 )
 def test_errors_name_the_argument(prefixes, num_chars, options, error, words):
@@ -257,8 +262,8 @@ def test_a_stop_text_changes_nothing_before_it_and_ends_decoding(temperature, mo
     "stop, error, words",
     [
         ("\n", ValueError, r"not in the vocabulary: \['\\n'\] in stop text '\\n'"),
-        (["a", ""], ValueError, "a stop text is empty"),
-        ([1], TypeError, "stop must hold strings, not 1"),
+        (["a", ""], ValueError, r"stop contains an empty string: \['a', ''\]"),
+        ([1], TypeError, "stop must contain only strings, not 1"),
     ],
 )
 def test_impossible_stop_texts_are_errors(stop, error, words):

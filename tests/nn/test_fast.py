@@ -1,6 +1,7 @@
 """The fast path: the same numbers, only for the chapter's own model, which does not change."""
 
 import copy
+import functools
 import multiprocessing
 import pickle
 import threading
@@ -13,7 +14,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import autograd, gluon, mx, nd
 from d2l_deeprnn.generation.generate import generate
 from d2l_deeprnn.nn import fast
-from d2l_deeprnn.nn.fast import flat_parameters, flatten_parameters, one_step, training_forward
+from d2l_deeprnn.nn.fast import flat_parameters, flatten_parameters, one_step
 from d2l_deeprnn.nn.stacked import StackedRNN
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training.evaluate import evaluate
@@ -79,7 +80,7 @@ def test_a_minibatch_is_the_same_to_the_bit(kind, joins):
     flat = flat_parameters(model)
     flat.gradient[:] = -1
     joins.clear()
-    assert_close(backward(model, training_forward(model, flat)), expected, 0)
+    assert_close(backward(model, functools.partial(flat.forward, model)), expected, 0)
     assert not joins
     assert_close(gradients(model), expected_gradients, 0)
     # Other code calls the model itself, with the same arrays.
@@ -217,7 +218,7 @@ def test_any_other_model_is_called_as_it_is(kind):
     flatten_parameters(model)
     assert flat_parameters(model) is None
     assert all(param.data() is array for param, array in zip(params, before))
-    assert isinstance(one_step(model), fast.CompiledFunction) == (kind in DECODED)
+    assert isinstance(one_step(model), fast.OneStep) == (kind in DECODED)
 
 
 CHANGES = {

@@ -86,9 +86,12 @@ def test_training_starts_where_the_other_run_was_at_its_best(first, tmp_path, ca
 @pytest.mark.parametrize(
     "changed, text, words",
     [
-        ({"cell": "gru"}, SENTENCE, "cell is gru, but lstm in that run"),
+        (
+            {"cell": "gru", "num_hiddens": 9},
+            SENTENCE,
+            "--init-from.*: cell is gru, but lstm in that run; num_hiddens is 9, but 8 in that",
+        ),
         ({"num_layers": 1}, SENTENCE, "num_layers is 1, but 2 in that run"),
-        ({"num_hiddens": 9}, SENTENCE, "num_hiddens is 9, but 8 in that run"),
         ({}, "1234567890", "no character in common"),
     ],
 )

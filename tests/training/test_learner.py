@@ -12,7 +12,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, mx, nd
-from d2l_deeprnn._mxnet.context import GeneratorsInUse, exclusive_generators
+from d2l_deeprnn._mxnet.library import GeneratorsInUse, exclusive_generators
 from d2l_deeprnn._mxnet.optimizers import OPTIMIZERS, options_of
 from d2l_deeprnn.chapter.reproduce import prepare, train_run
 from d2l_deeprnn.nn.scratch import ScratchModel, deep_gru
@@ -21,10 +21,10 @@ from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Diverged, Learner, build_model, new_model
+from d2l_deeprnn.training.optimization import parameters_of, set_parameters
 from d2l_deeprnn.training.ranks import Ranks
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
-from d2l_deeprnn.training.state import arrays_in, parameters_of, set_parameters
-from d2l_deeprnn.training.trainer import Callback, Stopped
+from d2l_deeprnn.training.trainer import IN_FLIGHT, Callback, Stopped, arrays_in
 
 SMALL = {
     "corpus": (SAMPLE_TEXT,),
@@ -59,13 +59,13 @@ class StopIf(Callback):
     def __init__(self, should_stop):
         self.should_stop = should_stop
 
-    def on_minibatch(self, trainer, progress):
+    def after_step(self, trainer, progress):
         if self.should_stop() and progress.minibatch < progress.num_minibatches:
             raise Stopped
 
 
 class CaptureBeforeScoring(Callback):
-    def on_scoring(self, trainer):
+    def before_scoring(self, trainer):
         self.captured = capture(trainer)
 
 
@@ -502,17 +502,24 @@ def test_a_state_that_cannot_be_saved_is_refused(text):
 
 class Losses(Callback):
     def __init__(self):
-        self.values = []
+        self.known, self.all = [], []
 
-    def on_loss(self, trainer, loss):
-        self.values.append(loss)
+    def after_step(self, trainer, progress):
+        self.known.append(len(trainer.losses))
+        assert progress.loss == (trainer.losses[-1] if trainer.losses else None)
+
+    def before_scoring(self, trainer):
+        self.all += trainer.losses
 
 
-def test_a_callback_gets_the_loss_of_each_minibatch_once(text):
+def test_a_callback_sees_the_losses_a_few_minibatches_later_and_all_before_scoring(text):
     here, losses = learner(text, num_epochs=2), Losses()
     assert here.fit(2, [losses]) == "all 2 epochs are done"
-    assert len(losses.values) % 2 == 0
-    first = losses.values[: len(losses.values) // 2]
+    num_minibatches = len(losses.all) // 2
+    later = [max(0, i - IN_FLIGHT) for i in range(1, num_minibatches + 1)]
+    assert losses.known == later * 2 and num_minibatches > IN_FLIGHT
+    assert all(type(loss) is float for loss in losses.all)
+    first = losses.all[:num_minibatches]
     assert math.fsum(first) / len(first) == here.history[0].train_loss
 
 
@@ -528,7 +535,7 @@ def test_what_is_no_callback_is_refused(text):
 
 
 class AddsALayer(Callback):
-    def on_epoch(self, trainer, record):
+    def after_epoch(self, trainer, record):
         trainer.model.more = gluon.nn.Dense(2, in_units=2)
         trainer.model.more.initialize()
 
@@ -566,7 +573,7 @@ class Draws(Callback):
     def draw(self, *args):
         random.random()
 
-    on_start = on_epoch_start = on_step = on_minibatch = on_scoring = on_epoch = draw
+    before_epoch = after_step = before_scoring = after_epoch = draw
 
 
 def test_callbacks_may_draw_random_numbers(text):
@@ -586,7 +593,7 @@ def test_callbacks_may_draw_random_numbers(text):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_epoch_that_a_callback_interrupted_can_be_finished(text, error):
     class Interrupt(Callback):
-        def on_minibatch(self, trainer, progress):
+        def after_step(self, trainer, progress):
             if progress.minibatch == 3:
                 raise error
 

@@ -241,7 +241,7 @@ def test_an_error_on_all_ranks_is_printed_once(tmp_path):
     import errno, os, sys
     from mpi import WORDS, commands
     from d2l_deeprnn.training import launcher, learner, run_directory
-    from d2l_deeprnn.training.state import parameters_of
+    from d2l_deeprnn.training.optimization import parameters_of
 
     os.chdir(sys.argv[1])
     train, second = ["train", *WORDS, "--num-epochs=2"], launcher.world_rank() == 1
@@ -252,14 +252,15 @@ def test_an_error_on_all_ranks_is_printed_once(tmp_path):
         ["train", "--resume", "--out=used"],
     )
 
-    def change(self, trainer, epochs_done):
-        if second and epochs_done > 0.5:
-            array = next(iter(parameters_of(trainer.model).values()))
+    def change(self, X, Y, state):
+        if second and self.position == 2:
+            array = next(iter(parameters_of(self.model).values()))
             array[:] = array + 1e-6
+        return train_step(self, X, Y, state)
 
-    on_step, learner._LearningRate.on_step = learner._LearningRate.on_step, change
+    train_step, learner.Learner.train_step = learner.Learner.train_step, change
     commands([*train, "--out=differ"])
-    learner._LearningRate.on_step = on_step
+    learner.Learner.train_step = train_step
 
     def fail(path, *args):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -297,7 +298,7 @@ def test_a_rank_that_fails_alone_ends_all(tmp_path):
     if launcher.world_rank() == 1:
         def fail(*args):
             raise MemoryError("no room left")
-        learner._LearningRate.on_step = fail
+        learner.Learner.train_step = fail
     """
     job = Job(2, textwrap.dedent(code) + COMMAND, "train", "--out", tmp_path / "run", *WORDS)
     status, _, errors = job.wait()

@@ -14,7 +14,7 @@ from mpi import COMMAND, mpiexec, needs_mpi
 from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import runs
-from d2l_deeprnn.training.state import TrainRecord
+from d2l_deeprnn.training.trainer import TrainRecord
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL, "--num-epochs=3"]
