@@ -105,15 +105,6 @@ def _wrong_index(name: str, i: int, value: Any, limit: int) -> ValueError:
 SMALLEST_FLOAT, LARGEST_FLOAT = 1e-36, 1e38
 
 
-def float32(name: str, value: Any) -> None:
-    """Raise a ValueError that names the argument if it is not 0 and does not fit a 32-bit float."""
-    if value != 0 and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
-        raise ValueError(
-            f"{name} must be from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}, not {value!r}: "
-            "MXNet computes with 32-bit floats"
-        )
-
-
 def text_encoding(name: str, value: Any) -> str:
     """Return Python's own name of a text encoding; raise a ValueError if there is none.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping
+from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 import numpy as np
 
@@ -153,22 +153,3 @@ def restore_state(
 def _types(numbers: Mapping[str, Any]) -> Dict[str, Any]:
     # A learning rate may be an instance of a subclass of float.
     return {name: [isinstance(value, t) for t in (int, float)] for name, value in numbers.items()}
-
-
-def parameters(trainer: gluon.Trainer) -> List[gluon.Parameter]:
-    """Return the parameters that an optimizer updates."""
-    return trainer._params
-
-
-def is_plain_sgd(trainer: gluon.Trainer) -> bool:
-    """Return whether an update only subtracts the gradients times the learning rate."""
-    from . import mx
-
-    optimizer = trainer._optimizer
-    return (
-        type(optimizer) is mx.optimizer.SGD
-        and optimizer.momentum == optimizer.wd == 0
-        and optimizer.clip_gradient is None
-        and trainer._scale == 1
-        and all(param.lr_mult == 1 for param in trainer._params)
-    )

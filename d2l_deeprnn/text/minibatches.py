@@ -90,7 +90,9 @@ def data_iter_consecutive(
     """
     check_ctx(ctx)
     text = np.asarray(token_indices("corpus_indices", corpus_indices))
-    offset = _draw_offset(len(text), batch_size, num_steps, adjacent=True)
+    whole_number("num_steps", num_steps)
+    offset = int(random.uniform(0, num_steps))  # drawn as in the original, for equal seeds
+    check_length(len(text), batch_size, num_steps, adjacent=True, offset=offset)
     rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     # Every row has the same length; the rest of the text is dropped.
     row_length = (len(text) - offset) // batch_size
@@ -147,7 +149,9 @@ def data_iter_random(
     """
     check_ctx(ctx)
     text = np.asarray(token_indices("corpus_indices", corpus_indices))
-    offset = _draw_offset(len(text), batch_size, num_steps, adjacent=False)
+    whole_number("num_steps", num_steps)
+    offset = int(random.uniform(0, num_steps))  # drawn as in the original, for equal seeds
+    check_length(len(text), batch_size, num_steps, adjacent=False, offset=offset)
     rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     num_examples = (len(text) - offset - 1) // num_steps - 1
     num_batches = num_examples // batch_size
@@ -219,15 +223,6 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
         [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     return [nd.one_hot(x, size) for x in X.T]
-
-
-def _draw_offset(num_tokens: int, batch_size: int, num_steps: int, *, adjacent: bool) -> int:
-    """Draw the random offset of an epoch; raise a ValueError if no minibatch fits after it."""
-    whole_number("num_steps", num_steps)
-    # Drawn as in the original, so that a seed gives the same offsets.
-    offset = int(random.uniform(0, num_steps))
-    check_length(num_tokens, batch_size, num_steps, adjacent=adjacent, offset=offset)
-    return offset
 
 
 def _checked_rows(rows: range, batch_size: int) -> range:

@@ -29,7 +29,14 @@ from ..text.minibatches import Minibatches, check_length, data_iter_consecutive,
 from .evaluate import evaluate
 from .optimization import TrainableModel, parameters_of, with_prefix, without_prefix
 from .ranks import SINGLE_PROCESS, Ranks
-from .settings import SettingsError, TrainSettings, base_rate, learning_rate, why_finished
+from .settings import (
+    SettingsError,
+    TrainSettings,
+    base_rate,
+    check_settings,
+    learning_rate,
+    why_finished,
+)
 from .trainer import (
     Callback,
     Stopped,
@@ -81,8 +88,7 @@ class Learner(Trainer):
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         check_ctx(ctx)
-        if not isinstance(settings, TrainSettings):
-            raise TypeError(f"settings must be a TrainSettings, not {settings!r}")
+        check_settings(settings)
         batch_size, num_steps = settings.batch_size, settings.num_steps
         rows = ranks.part(batch_size)
         if batch_size < ranks.size:
@@ -298,6 +304,7 @@ def new_model(
     settings: TrainSettings, vocab_size: int, ctx: mx.Context, *, stacked: bool = False
 ) -> RNNModel:
     """Return a model with initial parameters; see ``build_model``."""
+    check_settings(settings)
     set_seed(settings.seed)
     model = build_model(settings, vocab_size, stacked=stacked)
     initialize(model, settings.init, ctx, forget_bias=settings.forget_bias)

@@ -28,6 +28,7 @@ class TrainableModel:
 
     def __init__(self, model: gluon.Block, ctx: mx.Context, optimizer: gluon.Trainer) -> None:
         self._model, self._ctx, self._optimizer = model, ctx, optimizer
+        self._params = list(model.collect_params().values())
         self._flat: Optional[FlatParameters] = None
         self._factor: Optional[nd.NDArray] = None  # for gradients that are not scaled yet
 
@@ -41,9 +42,9 @@ class TrainableModel:
         self._optimizer.set_learning_rate(rate)
 
     def belongs_to(self, model: gluon.Block) -> bool:
-        """Return whether the optimizer updates all parameters of a model, and no others."""
-        own = {id(param) for param in optimizers.parameters(self._optimizer)}
-        return own == {id(param) for param in model.collect_params().values()}
+        """Return whether a model has exactly the parameters that it had at the beginning."""
+        present = model.collect_params().values()
+        return set(map(id, present)) == set(map(id, self._params))
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
         """Call the model or, for the chapter's own, an equivalent that reads its vector."""

@@ -48,7 +48,14 @@ from .run_directory import (
     resolve_paths,
     run_directory,
 )
-from .settings import SettingsError, TrainSettings, as_dict, differences, from_dict
+from .settings import (
+    SettingsError,
+    TrainSettings,
+    as_dict,
+    check_settings,
+    differences,
+    from_dict,
+)
 from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
 
 # If the last checkpoint is older than this, in seconds, another one is written before scoring, so
@@ -185,10 +192,12 @@ def train(
         RanksError: if several processes cannot train together.
         GeneratorsInUse: if another thread of this process is training.
         ValueError: if ``checkpoint_minutes`` or ``rank_timeout`` is not above 0.
-        TypeError: if ``ctx`` is not one device.
+        TypeError: if ``ctx`` is not one device, or ``settings`` not a ``TrainSettings``.
     """
     out = user_path(out)
     check_ctx(ctx)
+    if settings is not None:
+        check_settings(settings)
     if checkpoint_minutes is not None:
         positive_number("checkpoint_minutes", checkpoint_minutes)
     with contextlib.ExitStack() as stack:

@@ -29,7 +29,6 @@ import numpy as np
 from .._checks import (
     LARGEST_FLOAT,
     SMALLEST_FLOAT,
-    float32,
     positive_number,
     text_encoding,
     whole_number,
@@ -139,7 +138,11 @@ def _fraction(name: str, value: Any) -> None:
 
 def _positive(name: str, value: Any) -> None:
     positive_number(name, value)
-    float32(name, value)
+    if not SMALLEST_FLOAT <= value <= LARGEST_FLOAT:
+        raise SettingsError(
+            f"{name} must be from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}, not {value!r}: "
+            "MXNet computes with 32-bit floats"
+        )
 
 
 def _sources(name: str, value: Any) -> None:
@@ -248,17 +251,19 @@ class TrainSettings:
     def __post_init__(self) -> None:
         try:
             self._check()
+            values = {name: _plain(getattr(self, name)) for name in fields(self)}
             if self.encoding is not None:
-                object.__setattr__(self, "encoding", text_encoding("encoding", self.encoding))
+                values["encoding"] = text_encoding("encoding", self.encoding)
         except SettingsError:
             raise
         except ValueError as error:
             raise SettingsError(str(error)) from None
-        object.__setattr__(self, "optimizer", self.optimizer.lower())
-        object.__setattr__(self, "corpus", tuple(map(os.path.expanduser, self.corpus)))
-        _set_options(self, self.optimizer_options)
-        for name in fields(self):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+        values["optimizer"] = self.optimizer.lower()
+        values["corpus"] = tuple(map(os.path.expanduser, self.corpus))
+        options = self.optimizer_options.items()
+        values["optimizer_options"] = {name: _plain(value) for name, value in options}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _check(self) -> None:
         for name, field in fields(self).items():
@@ -276,7 +281,6 @@ class TrainSettings:
             raise SettingsError(
                 "schedule 'plateau' needs a validation part: set valid_fraction above 0"
             )
-        self._check_optimizer()
         if self.forget_bias and self.cell != "lstm":
             raise SettingsError(
                 f"forget_bias needs the cell lstm: a {self.cell} has no forget gate"
@@ -286,8 +290,6 @@ class TrainSettings:
                 f"warmup_epochs must be from 0 to num_epochs, {self.num_epochs}, "
                 f"not {self.warmup_epochs!r}"
             )
-
-    def _check_optimizer(self) -> None:
         optimizer = self.optimizer.lower()
         optimizers.check_options(optimizer, self.optimizer_options)
         if optimizer == "adadelta":
@@ -307,6 +309,12 @@ _lines = [f"    {name}: {field.description}" for name, field in fields(TrainSett
 TrainSettings.__doc__ = "\n".join(
     [inspect.cleandoc(TrainSettings.__doc__ or ""), "", "Attributes:", *_lines]
 )
+
+
+def check_settings(settings: Any) -> None:
+    """Raise a TypeError unless the argument is a ``TrainSettings``."""
+    if not isinstance(settings, TrainSettings):
+        raise TypeError(f"settings must be a TrainSettings, not {settings!r}")
 
 
 def as_dict(settings: TrainSettings) -> Dict[str, Any]:
@@ -371,7 +379,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
         raise SettingsError("the setting 'corpus' is missing")
     options = stored.pop("optimizer_options", {})
     settings = TrainSettings(**stored)
-    _set_options(settings, options)
+    object.__setattr__(settings, "optimizer_options", dict(options))
     return settings
 
 
@@ -443,11 +451,6 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
         if waited >= settings.patience:
             return f"the validation loss has not improved for {waited} epochs"
     return None
-
-
-def _set_options(settings: TrainSettings, options: Mapping[str, float]) -> None:
-    plain = {name: _plain(value) for name, value in options.items()}
-    object.__setattr__(settings, "optimizer_options", plain)
 
 
 def _plain(value: Any) -> Any:

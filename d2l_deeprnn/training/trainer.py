@@ -117,7 +117,7 @@ class Trainer:
         position: number of minibatches of the current epoch so far.
         losses: their losses, in nats per character; the last few are added later.
         state: the hidden state after them; None before the first.
-        seconds: spent on training and scoring so far.
+        seconds: time spent on training and scoring so far.
     """
 
     def __init__(

@@ -371,6 +371,17 @@ def test_tiny_learning_rates_work(text, optimizer):
         assert len(trained(learner(text, optimizer=optimizer, **changed, **TINY)).history) == 2
 
 
+def test_settings_of_another_type_are_refused(text, tmp_path):
+    model = d2l.RNNModel(gluon.rnn.LSTM(4), len(text[0]))
+    for call in (
+        lambda: Learner({}, model, text[1], text[1], mx.cpu()),
+        lambda: new_model({}, 5, mx.cpu()),
+        lambda: runs.train({}, tmp_path / "run"),
+    ):
+        with pytest.raises(TypeError, match="settings must be a TrainSettings, not {}"):
+            call()
+
+
 def test_a_short_text_is_refused(text):
     with pytest.raises(ValueError, match="the text has 1500 characters, but one minibatch"):
         learner(text, batch_size=1000)
