@@ -103,6 +103,7 @@ def train_and_predict_rnn(
         >>> [record.epoch for record in history]
         [1, 2]
     """
+    prefixes = string_list("prefixes", prefixes)
     check_vocab(rnn, vocab)
     indices = _checked_indices(corpus_indices, vocab, ctx, num_epochs, lr, clipping_theta, on_epoch)
     check_length(len(indices), batch_size, num_steps, adjacent=not is_random_iter)
@@ -124,7 +125,6 @@ def train_and_predict_rnn(
         vocab=vocab,
         ctx=ctx,
     )
-    printer = Printer(predict, num_epochs, prefixes, on_epoch, log)
     trainer = Trainer(
         TrainableArrays(forward, params, lr),
         lambda: data_iter(indices, batch_size, num_steps, ctx),
@@ -133,6 +133,7 @@ def train_and_predict_rnn(
         num_scores=int(indices.max()) + 1,
         carry_state=not is_random_iter,
     )
+    printer = Printer(predict, num_epochs, prefixes, on_epoch, log)
     while len(printer.history) < num_epochs:
         printer.after_epoch(trainer.train_epoch())
     return printer.history
@@ -189,7 +190,8 @@ def train_and_predict_rnn_gluon(
         ValueError: if a number is out of its range, the text is too short for one minibatch or has
             an index outside the vocabulary, ``num_hiddens`` is not that of the layer, or the model
             was made for another vocabulary.
-        TypeError: if ``prefixes`` is a single string, or ``ctx`` is not one device.
+        TypeError: if ``prefixes`` is not a list of strings, ``vocab`` not a ``Vocab``, ``on_epoch``
+            not a function, or ``ctx`` not one device.
 
     Source: ``d2l.train_and_predict_rnn_gluon`` of the chapter.
 
@@ -205,6 +207,7 @@ def train_and_predict_rnn_gluon(
         >>> [record.epoch for record in history]
         [1, 2]
     """
+    prefixes = string_list("prefixes", prefixes)
     check_vocab(model, vocab)
     indices = _checked_indices(corpus_indices, vocab, ctx, num_epochs, lr, clipping_theta, on_epoch)
     check_length(len(indices), batch_size, num_steps, adjacent=True)
@@ -214,10 +217,6 @@ def train_and_predict_rnn_gluon(
         raise ValueError(
             f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
         )
-    predict = functools.partial(
-        predict_rnn_gluon, num_chars=PREDICTED_CHARS, model=model, vocab=vocab, ctx=ctx
-    )
-    printer = Printer(predict, num_epochs, prefixes, on_epoch, log, history)
     # Differs: the original always drew new parameters, even if some were loaded.
     if initialize:
         model.initialize(ctx=ctx, force_reinit=True, init=init.Normal(0.01))
@@ -236,6 +235,10 @@ def train_and_predict_rnn_gluon(
         clipping_theta,
         num_scores=int(indices.max()) + 1,
     )
+    predict = functools.partial(
+        predict_rnn_gluon, num_chars=PREDICTED_CHARS, model=model, vocab=vocab, ctx=ctx
+    )
+    printer = Printer(predict, num_epochs, prefixes, on_epoch, log, history)
     while len(printer.history) < num_epochs:
         printer.after_epoch(trainer.train_epoch())
         if on_epoch is not None and not parameters.belongs_to(model):  # on_epoch changed it
@@ -256,21 +259,18 @@ class Printer:
 
     Attributes:
         history: the records of all epochs.
-
-    Raises:
-        TypeError, ValueError: if ``prefixes`` is not a list of strings, or one is empty.
     """
 
     def __init__(
         self,
         predict: Callable[[str], str],
         num_epochs: int,
-        prefixes: Iterable[str],
+        prefixes: Sequence[str],
         on_epoch: Optional[Callable[[EpochRecord], Any]],
         log: Callable[[str], Any],
         done: Sequence[EpochRecord] = (),
     ) -> None:
-        self._predict, self._prefixes = predict, string_list("prefixes", prefixes)
+        self._predict, self._prefixes = predict, prefixes
         self._on_epoch, self._log = on_epoch, log
         # Differs: below 4 epochs the original divided by zero here.
         self._quarter, self._half = max(1, num_epochs // 4), max(1, num_epochs // 2)

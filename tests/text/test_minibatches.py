@@ -114,7 +114,7 @@ def test_text_copied_block_by_block_is_the_same(original, monkeypatch, block):
     np.testing.assert_array_equal(run(d2l, NAMES[0], 1, range(333), 3, 4), theirs)
     random.seed(1)
     batches = d2l.data_iter_consecutive(range(333), 3, 4)
-    batches.skip(7)  # into the middle of a block, as a resumed run does
+    batches.position = 7  # into the middle of a block, as a resumed run does
     np.testing.assert_array_equal([X.asnumpy() for X, _ in batches], [X for X, _ in theirs[7:]])
 
 
