@@ -90,10 +90,11 @@ def data_iter_consecutive(
     """
     check_ctx(ctx)
     text = np.asarray(token_indices("corpus_indices", corpus_indices))
+    whole_number("batch_size", batch_size)
     whole_number("num_steps", num_steps)
+    rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     offset = int(random.uniform(0, num_steps))  # drawn as in the original, for equal seeds
     check_length(len(text), batch_size, num_steps, adjacent=True, offset=offset)
-    rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     # Every row has the same length; the rest of the text is dropped.
     row_length = (len(text) - offset) // batch_size
     folded = text[offset : offset + batch_size * row_length].reshape((batch_size, row_length))
@@ -149,10 +150,11 @@ def data_iter_random(
     """
     check_ctx(ctx)
     text = np.asarray(token_indices("corpus_indices", corpus_indices))
+    whole_number("batch_size", batch_size)
     whole_number("num_steps", num_steps)
+    rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     offset = int(random.uniform(0, num_steps))  # drawn as in the original, for equal seeds
     check_length(len(text), batch_size, num_steps, adjacent=False, offset=offset)
-    rows = range(batch_size) if rows is None else _checked_rows(rows, batch_size)
     num_examples = (len(text) - offset - 1) // num_steps - 1
     num_batches = num_examples // batch_size
     # The original shuffled a list, in the same order and with five times the memory.
