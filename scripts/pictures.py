@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Callable, Dict
 
-import numpy as np
-
 from d2l_deeprnn.chapter import report
-from d2l_deeprnn.chapter.book import CHAPTER
 from d2l_deeprnn.chapter.reproduce import Run
 from d2l_deeprnn.chapter.train import EpochRecord
 from d2l_deeprnn.evidence.figures import Figure, save_figure, training_figure
 from d2l_deeprnn.evidence.records import read_rows
-from d2l_deeprnn.text.vocab import Vocab
+from d2l_deeprnn.training.run_directory import read_config
 from d2l_deeprnn.training.runs import read_history
+from d2l_deeprnn.training.settings import from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 # Name of the rows and of the plot -> script that draws it, with its `figure` or its contest's
@@ -65,13 +62,13 @@ def benchmark(script: str, rows: Path) -> Figure:
 
 def chapter(directory: Path) -> Figure:
     """Draw a run of ``d2l-deeprnn reproduce``, as in its report."""
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config = read_config(directory)
+    assert config is not None
     history = [
         EpochRecord(int(row["epoch"]), row["perplexity"], row["seconds"], ())
         for row in read_history(directory)
     ]
-    no_text = np.array([], np.int32), Vocab("")
-    return report.figure(Run(config["corpus"], CHAPTER, config["seed"], *no_text, history=history))
+    return report.figure(Run(from_dict(config["settings"]), history))
 
 
 def tinyshakespeare(results: Path) -> Figure:

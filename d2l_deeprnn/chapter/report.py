@@ -12,13 +12,16 @@ from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
 from ..files import PathLike, remove, user_path, write_text
-from ..training.run_directory import REPRODUCE, read_config
+from ..training.run_directory import read_config
+from ..training.runs import load_run
 from . import book
-from .reproduce import PAGE, PICTURE, REPORT, Run
+from .reproduce import Run
 
 if TYPE_CHECKING:
+    from .._mxnet import mx
     from ..evidence.figures import Plot
-    from ..nn.model import RNNModel
+
+PICTURE, REPORT, PAGE = "perplexity.svg", "report.html", "model.html"
 
 
 class Verdict(NamedTuple):
@@ -137,7 +140,7 @@ def figure(run: Run) -> Plot:
     """Plot the perplexity of a run, with the book's points if the run reached the first one."""
     from ..evidence.figures import perplexity_figure
 
-    label = f"this run (seed {run.seed})"
+    label = f"this run (seed {run.settings.seed})"
     curve = [r.epoch for r in run.history], [r.perplexity for r in run.history]
     title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
     if not run.is_books_text:
@@ -145,25 +148,29 @@ def figure(run: Run) -> Plot:
     return perplexity_figure({label: curve}, marks=book.MARKS if run.rows() else None, title=title)
 
 
-def save(run: Run, out: PathLike, model: RNNModel) -> None:
+def save(run: Run, out: PathLike, ctx: Optional[mx.Context] = None) -> None:
     """Write ``perplexity.svg``, ``model.html`` and ``report.html``.
 
     Args:
-        run: a run with at least one epoch.
-        out: an existing directory. Files with these names are replaced.
-        model: the trained model. If it cannot be exported, the report says so.
+        run: A run with at least one epoch.
+        out: Its directory. Files with these names are replaced. If the model in its last checkpoint
+            cannot be exported, the report says so.
+        ctx: Device of the model; by default, that of ``try_gpu``.
 
     Raises:
-        OSError: if a file cannot be written.
+        CheckpointError: If the last checkpoint cannot be used.
+        OSError: If a file cannot be written.
     """
     from ..evidence.figures import to_svg
 
     out = user_path(out)
     page, page_error = PAGE, ""
+    loaded = load_run(out, checkpoint="last", ctx=ctx)
     try:
-        export = Export.of(model, run.vocab, lower=True, fold_whitespace=True)
+        export = Export.of(loaded.model, loaded.vocab, lower=True, fold_whitespace=True)
         title = f"A recurrent network trained on {run.title}"
-        write_text(out / PAGE, web_page(export, title=title, beginning=run.settings.prefixes[0]))
+        prefix = book.CHAPTER.prefixes[0]
+        write_text(out / PAGE, web_page(export, title=title, beginning=prefix))
     except ExportError as error:
         remove(out / PAGE)  # from an earlier epoch
         page, page_error = "", str(error)
@@ -181,10 +188,11 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         page: the file name of the model's page, for a link.
         page_error: the reason why there is no such page.
     """
-    command = ["d2l-deeprnn", REPRODUCE, "--corpus", run.corpus]
-    if run.encoding is not None:
-        command += ["--encoding", run.encoding]
-    command += ["--num-epochs", str(run.settings.num_epochs), "--seed", str(run.seed)]
+    settings = run.settings
+    command = ["d2l-deeprnn", "reproduce", "--corpus", settings.corpus[0]]
+    if settings.encoding is not None:
+        command += ["--encoding", settings.encoding]
+    command += ["--num-epochs", str(settings.num_epochs), "--seed", str(settings.seed)]
     result = verdict(run)
     return pages.render(
         "chapter/report.html",
@@ -204,7 +212,11 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         page=page,
         page_error=page_error,
         command=shlex.join(command),
-        settings={**vars(run.settings), "seed": run.seed},
+        settings={
+            **vars(book.CHAPTER),
+            "num_epochs": settings.num_epochs,
+            "seed": settings.seed,
+        },
         config=config,
     )
 

@@ -97,8 +97,9 @@ def run_report(arguments: argparse.Namespace) -> int:
       d2l-deeprnn report runs/novel
       d2l-deeprnn report runs/novel --baseline ngram --output novel.html
     """
+    from ..chapter import reproduce
     from ..files import write_text
-    from ..training.run_directory import REPRODUCE, command_of, no_run, read_config
+    from ..training.run_directory import no_run, read_config
 
     directory = arguments.directory
     output = directory / NAME if arguments.output is None else arguments.output
@@ -106,7 +107,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     if config is None:
         raise no_run(directory)
     _check_output(output)
-    if command_of(config) == REPRODUCE:
+    if reproduce.read_predictions(directory) or reproduce.is_reproduction(directory):
         _compare_with_the_book(arguments, config, output)
     else:
         write_text(output, _page(arguments, config))
@@ -128,20 +129,20 @@ def _compare_with_the_book(
 ) -> None:
     from ..chapter import report, reproduce
     from ..files import write_text
+    from ..training.run_directory import RunError
 
     directory = arguments.directory
     if arguments.baseline or arguments.prefix is not None:
         raise SettingsError(
             f"--baseline and --prefix need a run of `train`, but {directory} is one of `reproduce`"
         )
-    same = {"corpus": config["corpus"], "ctx": device(arguments)}
-    with reproduce.directory(directory, resume=True, **same) as (run, locked):
-        if not run.history:
-            raise reproduce.RunError(f"the run in {directory} has no finished epoch yet")
-        if output == directory / reproduce.REPORT:
-            report.save(run, directory, reproduce.trained_model(run, locked))
-        else:
-            write_text(output, report.html(run, config))
+    run = reproduce.load(directory)
+    if not run.history:
+        raise RunError(f"the run in {directory} has no finished epoch yet")
+    if output == directory / report.REPORT:
+        report.save(run, directory, device(arguments))
+    else:
+        write_text(output, report.html(run, config))
 
 
 def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 from ..chapter.book import CHAPTER
 from ..evidence.live import ProgressBar
@@ -24,7 +26,7 @@ from .options import add_device, add_path, add_setting, device, from_args
 
 if TYPE_CHECKING:
     from ..chapter.reproduce import Run
-    from ..training.run_directory import RunDirectory
+    from ..chapter.train import EpochRecord
 
 SHARED = ("encoding", "num_epochs", "seed")  # settings of `train`
 
@@ -69,54 +71,81 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
       d2l-deeprnn reproduce --corpus my_novel.txt --seed 1
     """
     from ..chapter import report
-    from ..chapter import reproduce as chapter
-    from ..training.run_directory import nothing_to_resume, read_config
+    from ..chapter.reproduce import reproduce
+    from ..training.run_directory import RunError, nothing_to_resume, read_config
 
-    out, given = arguments.out, from_args(arguments, ("corpus", *SHARED))
-    ctx = device(arguments)
-    if out is None:
-        if arguments.resume:
-            raise chapter.RunError("--resume needs --out DIR, the directory of the run to resume")
-        run = chapter.prepare(**given, ctx=ctx)
-        return _finish(run, None, _train(run, None))
-    if arguments.resume and read_config(out) is None:
-        print_line(f"{nothing_to_resume(out)}: starting a new one")
-    with chapter.directory(out, resume=arguments.resume, ctx=ctx, **given) as (run, directory):
-        stop = _train(run, directory)
-        status = _finish(run, out, stop)
-        if run.history:
-            report.save(run, out, chapter.trained_model(run, directory))
-            print_line(f"Written: {out / chapter.REPORT} and the files it is made from")
+    out = arguments.out
+    if arguments.resume:
+        if out is None:
+            raise RunError("--resume needs --out DIR, the directory of the run to resume")
+        if read_config(out) is None:
+            print_line(f"{nothing_to_resume(out)}: starting a new one")
+    options = from_args(arguments, ("corpus", *SHARED))
+    ctx, stop = device(arguments), StopRequest()
+    with contextlib.ExitStack() as stack:
+        display = _Display(stack, stop)
+        directory = out or stack.enter_context(tempfile.TemporaryDirectory())
+        try:
+            reproduce(
+                directory,
+                **options,
+                resume=arguments.resume,
+                on_start=display.start,
+                on_epoch=display.epoch,
+                log=display.line,
+                should_stop=stop.is_set,
+                ctx=ctx,
+            )
+        except KeyboardInterrupt:
+            if display.run is None:
+                raise
+            stop.set()
+    run = display.run
+    assert run is not None
+    status = _finish(run, out, stop)
+    if out is not None and run.history:
+        report.save(run, out, ctx)
+        print_line(f"Written: {out / report.REPORT} and the files it is made from")
     return status
 
 
-def _train(run: Run, directory: Optional[RunDirectory]) -> StopRequest:
-    """Train, show the progress, and return whether a stop was requested."""
-    from ..chapter.reproduce import train_run
+class _Display:
+    """Shows what is trained, and the progress.
 
-    if run.missing:
-        print_line("The book's text is missing, so a sample text of this package replaces it.")
-        print_line(run.missing)
-    if run.remark:
-        print_line(run.remark)
-    total, done = run.settings.num_epochs, len(run.history)
-    if done:
-        print_line(
-            f"Resuming after epoch {done}" if done < total else f"All {total} epochs are done"
-        )
-    with ProgressBar(print_line, done / total) as bar:
+    Args:
+        stack: Closes the progress bar at the end.
+        stop: Set by a signal, from the start of the training on.
+    """
 
-        def show(record: Any) -> None:
-            epochs = record.epoch / total
-            reached = f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}"
-            bar.update(epochs, f"{reached}{bar.time_left(epochs)}")
+    def __init__(self, stack: contextlib.ExitStack, stop: StopRequest) -> None:
+        self._stack, self._stop = stack, stop
+        self.run: Optional[Run] = None  # until the training starts
 
-        with stop_on_signals("Stopping after this epoch ...") as stop:
-            try:
-                train_run(run, on_epoch=show, log=bar.line, out=directory, should_stop=stop.is_set)
-            except KeyboardInterrupt:
-                stop.set()
-    return stop
+    def start(self, run: Run) -> None:
+        self.run = run
+        if run.missing:
+            print_line("The book's text is missing, so a sample text of this package replaces it.")
+            print_line(run.missing)
+        if run.remark:
+            print_line(run.remark)
+        total, done = run.settings.num_epochs, len(run.history)
+        if done:
+            print_line(
+                f"Resuming after epoch {done}" if done < total else f"All {total} epochs are done"
+            )
+        message = "Stopping: writing a checkpoint ..."
+        self._stack.enter_context(stop_on_signals(message, self._stop))
+        self._bar = self._stack.enter_context(ProgressBar(print_line, done / total))
+
+    def epoch(self, record: EpochRecord) -> None:
+        assert self.run is not None
+        total = self.run.settings.num_epochs
+        reached = f"epoch {record.epoch}/{total}, perplexity {record.perplexity:.3f}"
+        done = record.epoch / total
+        self._bar.update(done, f"{reached}{self._bar.time_left(done)}")
+
+    def line(self, line: str) -> None:
+        self._bar.line(line)
 
 
 def _finish(run: Run, out: Optional[Path], stop: StopRequest) -> int:

@@ -6,7 +6,6 @@ import argparse
 import math
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -54,7 +53,7 @@ def run_runs(arguments: argparse.Namespace) -> int:
 
 def _row(path: Path, directory: Path) -> Optional[List[str]]:
     """Describe a run; return None if another program wrote ``config.json``."""
-    from ..training.run_directory import LOCK, METRICS, TRAIN, command_of, read_config
+    from ..training.run_directory import LOCK, METRICS, read_config
     from ..training.runs import read_history
 
     name = printable(str(path.relative_to(directory)))
@@ -77,7 +76,7 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
         elif why_finished(settings, losses) is not None:
             state = "finished" if len(losses) >= settings.num_epochs else "stopped early"
         else:
-            state = _unfinished(path, config, command_of(config) == TRAIN)
+            state = _unfinished(path, config)
     except (D2LError, ValueError, KeyError, TypeError, AttributeError) as error:
         if not any((path / file).exists() for file in (LOCK, METRICS)):
             return None
@@ -86,28 +85,21 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
     return [name, epochs, best, state, settings_column]
 
 
-def _unfinished(path: Path, config: Dict[str, Any], is_train: bool) -> str:
+def _unfinished(path: Path, config: Dict[str, Any]) -> str:
     from ..training.run_directory import LAST, METRICS
 
     if (path / METRICS).exists() and not (path / LAST).exists():
         return f"{LAST} is missing"
     text = config["text"]
-    if is_train and text["sha256"] is None:
+    if text["sha256"] is None:
         return "imported without its text"
-    if is_train and not all(Path(place).exists() for place in text.get("paths", []) if place):
+    if not all(Path(place).exists() for place in text.get("paths", []) if place):
         return "its text is missing"
     return "can be resumed"
 
 
 def _settings(config: Dict[str, Any]) -> Tuple[TrainSettings, str]:
     """Return the settings of a run, and its text and other settings as words."""
-    from ..chapter.book import train_settings
-    from ..training.run_directory import TRAIN, command_of
-
-    if command_of(config) != TRAIN:
-        name = Path(config.get("corpus", "")).name
-        settings = replace(train_settings(), num_epochs=config["settings"]["num_epochs"])
-        return settings, printable(f"{name}, the chapter's, seed {config.get('seed', 0)}")
     settings = from_dict(config["settings"])
     parts = [" + ".join(Path(text).name for text in settings.corpus)]
     for name, value in non_defaults(settings).items():

@@ -199,14 +199,13 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 def _read_settings(path: Path) -> Dict[str, Any]:
     """Read settings from the configuration of a run of ``train`` or from another JSON object."""
-    from ..training.run_directory import TRAIN, command_of, resolve_paths
+    from ..training.run_directory import current_form, resolve_paths
 
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
             return user_set(config)
-        if command_of(config) != TRAIN:
-            raise SettingsError("it belongs to a run of `reproduce`; use --preset chapter")
+        config = current_form(config)
         settings = user_set(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         if "init_from" in config:
@@ -226,22 +225,14 @@ def _settings(
     chosen: Dict[str, Any], out: Path, resume: bool, ranks: Ranks
 ) -> Optional[TrainSettings]:
     """Return the settings of a new or changed run; None if a stored run decides."""
-    from ..training.run_directory import (
-        TRAIN,
-        RunError,
-        command_of,
-        nothing_to_resume,
-        read_config,
-    )
+    from ..training.run_directory import RunError, nothing_to_resume, read_config
     from ..training.runs import settings_of
 
     # Only rank 0 needs the directory.
     config = ranks.on_root(lambda: read_config(out) if resume else None)
     if resume:
-        if config is not None and (not chosen or command_of(config) != TRAIN):
-            return None
         if config is not None:
-            return dataclasses.replace(settings_of(config), **chosen)
+            return dataclasses.replace(settings_of(config), **chosen) if chosen else None
         if "corpus" not in chosen:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its text with --corpus")
         print_line(f"{nothing_to_resume(out)}: starting a new one")

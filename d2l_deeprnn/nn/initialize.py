@@ -23,7 +23,12 @@ def initialize(
             flow through many steps.
     """
     num_hiddens = describe(model.rnn).num_hiddens
-    model.initialize(init.Normal(0.01), ctx=ctx, force_reinit=True)
+    params = model.collect_params()
+    # The chapter's model learns the size of the vocabulary from its first minibatch. So it draws
+    # these parameters last.
+    last = [name for name in params if name.endswith("l0_i2h_weight")] + [model.dense.weight.name]
+    for name in [name for name in params if name not in last] + last:
+        params[name].initialize(None, ctx, init.Normal(0.01), force_reinit=True)
     for name, param in model.collect_params().items():
         recurrent = name.endswith(("i2h_weight", "h2h_weight", "i2h_bias"))
         num_gates = param.shape[0] // num_hiddens if recurrent else 1

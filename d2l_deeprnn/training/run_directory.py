@@ -14,6 +14,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import math
 import shutil
 import uuid
 import warnings
@@ -38,9 +39,10 @@ from ..files import (
 )
 from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from .settings import SGD_LR
 
 CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
-TRAIN, REPRODUCE = "train", "reproduce"  # commands that use such a directory
+TRAIN = "train"  # the command in a configuration; versions up to 0.3 also had "reproduce"
 # Types of the optional parts of a configuration, besides the settings and the text.
 _TYPES = {
     "changes": list,
@@ -64,15 +66,14 @@ class RunDirectory:
         config: the configuration of the run in it; None before ``begin``.
     """
 
-    def __init__(self, path: Path, command: str, config: Optional[Dict[str, Any]]) -> None:
+    def __init__(self, path: Path, config: Optional[Dict[str, Any]]) -> None:
         self.path = path
         self.config = config
-        self._command = command
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write the configuration of a new run."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        identity = {"run": uuid.uuid4().hex, "command": self._command, "begun": now}
+        identity = {"run": uuid.uuid4().hex, "command": TRAIN, "begun": now}
         self._write({**identity, **config})
 
     def discard(self) -> None:
@@ -156,13 +157,12 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[RunDirectory]:
-    """Lock a directory for a run of a command, for the duration of a ``with`` block.
+def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
+    """Lock a directory for a run, for the duration of a ``with`` block.
 
     Args:
         path: of the directory. It is created if missing. It must be empty or, to resume, contain
             a run.
-        command: ``TRAIN`` or ``REPRODUCE``.
         resume: whether to resume a run in it.
 
     Raises:
@@ -187,11 +187,6 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
                 "directory"
             ) from error
         config = read_config(path)
-        if config is not None and command_of(config) != command:
-            raise RunError(
-                f"{path} contains a run of `{command_of(config)}`, which `{command}` cannot "
-                "resume: choose another directory"
-            )
         if config is not None and not resume:
             raise RunError(
                 f"{path} already contains a run: resume it (--resume), or choose another directory"
@@ -208,7 +203,7 @@ def run_directory(path: PathLike, command: str, *, resume: bool) -> Iterator[Run
                 "new one in another directory"
             )
         try:
-            yield RunDirectory(path, command, config)
+            yield RunDirectory(path, config)
         except Moved as error:
             where = f"in {error.place}" if error.place else "in the old one, if it still exists"
             raise RunError(
@@ -228,14 +223,15 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
             raise ValueError("it does not belong to a run")
-        if command_of(config) == TRAIN or "run" in config:
+        if "run" in config or "is_the_books_text" not in config:
             config["run"], config["text"]["sha256"]  # raises if one is missing
+        config = current_form(config)
         for name, expected in _TYPES.items():
             if name in config and not isinstance(config[name], expected):
                 raise ValueError(f"it has an invalid {name}: {repr(config[name])[:60]}")
         if "init_from" in config and not isinstance(config["init_from"].get("directory"), str):
             raise ValueError(f"it has an invalid init_from: {repr(config['init_from'])[:60]}")
-        paths = config["text"].get("paths", []) if command_of(config) == TRAIN else []
+        paths = config.get("text", {}).get("paths", [])
         if not isinstance(paths, list) or not all(isinstance(p, (str, type(None))) for p in paths):
             raise ValueError(f"it has invalid paths of its text: {paths!r}")
         return config
@@ -265,12 +261,31 @@ def similar(directory: Path) -> str:
     return f" (did you mean {directory.parent / close[0]}?)" if close else ""
 
 
-def command_of(config: Mapping[str, Any]) -> str:
-    """Return the command that made a run. Earlier versions did not record it."""
-    command = config.get("command", REPRODUCE if "is_the_books_text" in config else TRAIN)
-    if command not in (TRAIN, REPRODUCE):
-        raise ValueError(f"it belongs to an unknown command, {command!r}: update d2l_deeprnn")
-    return command
+def current_form(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Convert the configuration of a run of ``reproduce`` of a version up to 0.3; return others.
+
+    Those had the chapter's settings in a form of their own, and the text and the seed beside them.
+
+    Raises:
+        ValueError: if it belongs to a command of a later version.
+    """
+    if "is_the_books_text" not in config:
+        if config.get("command", TRAIN) != TRAIN:
+            raise ValueError(
+                f"it belongs to an unknown command, {config['command']!r}: update d2l_deeprnn"
+            )
+        return config
+    settings = {
+        **config["settings"],
+        "corpus": [config["corpus"]],
+        "encoding": config.get("encoding"),
+        "seed": config["seed"],
+        "valid_fraction": 0.0,
+    }
+    del settings["prefixes"]
+    outdated = ("corpus", "encoding", "seed", "is_the_books_text", "missing", "command")
+    kept = {name: value for name, value in config.items() if name not in outdated}
+    return {**kept, "settings": settings, "stacked": False}
 
 
 def load_own(path: Path, run: str) -> Checkpoint:
@@ -285,7 +300,23 @@ def load_own(path: Path, run: str) -> Checkpoint:
             f"{path} belongs to another run ({loaded.data.get('run')}) than the {CONFIG} beside it "
             f"({run}): restore the right file"
         )
+    if "learner" not in loaded.data:
+        with checkpoint_errors(path):
+            loaded.data["learner"] = _upgraded_state(loaded.data)
     return loaded
+
+
+def _upgraded_state(data: Mapping[str, Any]) -> Dict[str, Any]:
+    """Convert the state in a checkpoint of ``reproduce`` of a version up to 0.3."""
+    history = [
+        [epoch, math.log(perplexity), None, SGD_LR, seconds]
+        for epoch, perplexity, seconds, _ in data["history"]
+    ]
+    seconds = history[-1][-1] if history else 0.0
+    return {
+        "history": history, "position": 0, "losses": [], "seconds": seconds,
+        "random": data["random"],
+    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -327,13 +358,13 @@ def resolve_paths(sources: Sequence[str], text: Mapping[str, Any]) -> List[str]:
     ]
 
 
-def check_exists(sources: Sequence[str], directory: Path, command: str) -> None:
+def check_exists(sources: Sequence[str], directory: Path) -> None:
     """Raise a CorpusError with advice if a text of a run is no longer there."""
     for source in sources:
         if source not in KNOWN_TEXTS and not Path(source).exists():
             raise CorpusError(
                 f"the text of the run in {directory} is no longer at {source!r}: restore it, or "
-                f"give its new path ({command} --resume --corpus NEWPATH --out {directory})"
+                f"give its new path (--resume --corpus NEWPATH --out {directory})"
             )
 
 

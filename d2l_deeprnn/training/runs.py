@@ -33,14 +33,12 @@ from .run_directory import (
     BEST,
     LAST,
     METRICS,
-    TRAIN,
     RunDirectory,
     RunError,
     absolute_paths,
     check_exists,
     check_text,
     checkpoint_errors,
-    command_of,
     load_own,
     no_run,
     nothing_to_resume,
@@ -61,7 +59,7 @@ from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
 # If the last checkpoint is older than this, in seconds, another one is written before scoring, so
 # that a process killed while scoring (for lack of memory, for instance) loses little work.
 SAVE_SECONDS = 5.0
-COLUMNS = {"train_loss", "perplexity"}  # in the histories of `train` and `reproduce`
+COLUMNS = {"train_loss", "perplexity"}  # the second in runs of `reproduce` up to 0.3
 # Settings that may change on resume. They affect only future epochs or, for ``encoding``, how the
 # same text is read.
 CHANGEABLE = ("num_epochs", "patience", "encoding")
@@ -208,7 +206,7 @@ def train(
 
         def lock_directory() -> Optional[Dict[str, Any]]:
             nonlocal directory
-            directory = stack.enter_context(run_directory(out, TRAIN, resume=resume))
+            directory = stack.enter_context(run_directory(out, resume=resume))
             config: Optional[Dict[str, Any]] = directory.config
             return config
 
@@ -245,8 +243,11 @@ def train(
             ranks.on_root(lambda: directory.begin(new))
         else:
             if data is not None:
+                # Runs of `reproduce` up to 0.3 did not store the state of plain SGD.
+                new_optimizer = {"optimizer": learner.state_dict()[1]["optimizer"]}
+                state = {**new_optimizer, **data["learner"]}
                 with checkpoint_errors(out / LAST):
-                    learner.load_state_dict(ranks.broadcast_arrays(arrays), data["learner"])
+                    learner.load_state_dict(ranks.broadcast_arrays(arrays), state)
                 arrays.clear()
             elif origin is not None and origin != config["init_from"]:
                 raise RunError(
@@ -385,7 +386,7 @@ def _initialize(
 ) -> Dict[str, Any]:
     """Initialize a model with the weights of another run; return their origin."""
     directory = user_path(directory)
-    config = _read_train_config(directory)
+    config = _read_existing_config(directory)
     if not (directory / BEST).exists():
         raise RunError(f"init_from: the run in {directory} has no finished epoch ({BEST})")
     run = load_run(directory, ctx=ctx)
@@ -422,7 +423,7 @@ def write_run(
         OSError: if a file cannot be written.
     """
     arrays, data = initial_state(settings, model, device_of(model), history)
-    with run_directory(out, TRAIN, resume=False) as directory:
+    with run_directory(out, resume=False) as directory:
         paths = absolute_paths(settings.corpus) if text["sha256"] else [None]
         directory.begin(
             _config(
@@ -444,7 +445,7 @@ def load_run(
         ctx: device of the model; by default, that of ``try_gpu``.
 
     Raises:
-        RunError: if the directory does not contain a run of ``train``.
+        RunError: if the directory does not contain a run.
         CheckpointError: if the checkpoint is missing, damaged or belongs to another run.
         ValueError: if ``checkpoint`` is neither "best" nor "last".
         TypeError: if ``ctx`` is not one device.
@@ -454,7 +455,7 @@ def load_run(
     names = {"best": BEST, "last": LAST}
     if checkpoint not in names:
         raise ValueError(f"checkpoint must be best or last, not {checkpoint!r}")
-    config = _read_train_config(directory)
+    config = _read_existing_config(directory)
     path = directory / names[checkpoint]
     if checkpoint == "best" and not path.exists():
         raise CheckpointError(_no_best(directory))
@@ -520,10 +521,10 @@ def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextPar
         CheckpointError: if the text's vocabulary is not the model's.
     """
     directory = user_path(directory)
-    config = _read_train_config(directory)
+    config = _read_existing_config(directory)
     _check_text_known(config, directory)
     settings = settings_of(config)
-    check_exists(settings.corpus, directory, TRAIN)
+    check_exists(settings.corpus, directory)
     text = read_text_of(settings)
     check_text(config, text.sha256, settings.corpus, directory)
     if vocab is not None:
@@ -537,15 +538,11 @@ def _check_vocab(tokens: List[str], vocab: Vocab) -> None:
         raise ValueError("its vocabulary differs from that of the run's text")
 
 
-def _read_train_config(directory: Path) -> Dict[str, Any]:
-    """Return the configuration of a run of ``train``; raise a RunError if there is none."""
+def _read_existing_config(directory: Path) -> Dict[str, Any]:
+    """Return the configuration of a run; raise a RunError if there is none."""
     config = read_config(directory)
     if config is None:
         raise no_run(directory)
-    if command_of(config) != TRAIN:
-        raise RunError(
-            f"{directory} contains a run of `{command_of(config)}`, but this needs one of `{TRAIN}`"
-        )
     return config
 
 
@@ -564,7 +561,7 @@ def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
     if config is None:
         return False
     version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
-    return str(version).startswith(("0.1.", "0.2."))
+    return bool(config.get("stacked", str(version).startswith(("0.1.", "0.2."))))
 
 
 def _no_best(directory: Path) -> str:
@@ -610,7 +607,7 @@ def _resume_settings(
     if settings.corpus == from_dict(config["settings"]).corpus:
         settings = dataclasses.replace(settings, corpus=own.corpus)
     if settings.corpus == own.corpus:
-        check_exists(own.corpus, out, TRAIN)
+        check_exists(own.corpus, out)
     return settings
 
 

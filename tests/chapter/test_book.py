@@ -15,7 +15,6 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.chapter.train import EpochRecord
-from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -35,8 +34,7 @@ def curves():
 
 def run_with(perplexities):
     """Return a run of the chapter with these perplexities, and the book's at other epochs."""
-    indices, vocab = d2l.load_corpus(SAMPLE_TEXT, 1000)
-    run = reproduce.Run("time_machine", book.CHAPTER, 0, indices, vocab)
+    run = reproduce.Run(book.train_settings())
     for epoch in range(1, max(perplexities) + 1):
         line = next(line for line in book.PRINTED if line.epoch >= epoch)
         perplexity = perplexities.get(line.epoch, line.perplexity)

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import random
 import re
@@ -16,18 +17,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from report_page import Page
 
+import d2l_deeprnn as d2l
 from d2l_deeprnn import cli, files
-from d2l_deeprnn._mxnet import library, mx, nd
+from d2l_deeprnn._mxnet import gluon, library, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
-from d2l_deeprnn.chapter.train import EpochRecord
 from d2l_deeprnn.text import corpora, known_texts
+from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.checkpoint import load_checkpoint
+from d2l_deeprnn.training.learner import Learner, initial_state, new_model
+from d2l_deeprnn.training.run_directory import run_directory
+from d2l_deeprnn.training.trainer import TrainRecord
 
 
 @pytest.fixture
@@ -43,19 +49,35 @@ def fake_training(monkeypatch):
     told = {}
     printed = {line.epoch: line.perplexity for line in book.PRINTED}
 
-    def train(model, num_hiddens, indices, vocab, ctx, num_epochs, *rest, on_epoch, log, **how):
-        model.initialize(ctx=ctx)
-        model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
-        for epoch in range(len(how["history"]) + 1, num_epochs + 1):
-            if epoch == told.get("interrupt"):
-                raise KeyboardInterrupt
-            perplexity = told.get(epoch, printed.get(epoch, 10.0))
-            predictions = ("traveller a", "time traveller <b>") if epoch % 250 == 0 else ()
-            if epoch % 125 == 0:
-                log(f"epoch {epoch}, perplexity {perplexity:f}, time 1.00 sec")
-            on_epoch(EpochRecord(epoch, perplexity, epoch / 10, predictions))
+    def train(settings, out, *, resume, on_start, on_epoch, should_stop, ctx):
+        text = runs.read_text_of(settings)
+        ctx = ctx or library.try_gpu()
+        model = new_model(settings, len(text.vocab), ctx)
+        with run_directory(out, resume=resume) as directory:
+            history = []
+            if directory.config is None:
+                directory.begin(
+                    runs._config(settings, runs._describe(settings, text), device=str(ctx))
+                )
+            elif directory.has("last.zip"):
+                history = runs.load_run(out, checkpoint="last").history
+            on_start(SimpleNamespace(history=history, position=0, model=model, ctx=ctx), text)
+            try:
+                for epoch in range(len(history) + 1, settings.num_epochs + 1):
+                    if epoch == told.get("interrupt"):
+                        raise KeyboardInterrupt
+                    loss = math.log(told.get(epoch, printed.get(epoch, 10.0)))
+                    history.append(TrainRecord(epoch, loss, None, 5.0, epoch / 10))
+                    on_epoch(history[-1])
+            finally:
+                if history:
+                    arrays, state = initial_state(settings, model, ctx, history)
+                    data = {"learner": state, "vocab": text.vocab.idx_to_token}
+                    directory.save(arrays, data, runs._metrics(history))
 
-    monkeypatch.setattr(reproduce, "train_and_predict_rnn_gluon", train)
+    texts = {"traveller": "traveller a", "time traveller": "time traveller <b>"}
+    monkeypatch.setattr(reproduce.runs, "train", train)
+    monkeypatch.setattr(reproduce, "predict_rnn_gluon", lambda prefix, *rest: texts[prefix])
     return told
 
 
@@ -63,7 +85,8 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     out = tmp_path / "new" / "folder"
     assert cli.main(["reproduce", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "epoch 125, perplexity 9.005890, time 1.00 sec\n" in printed  # the book's own format
+    # the book's own format
+    assert re.search(r"^epoch 125, perplexity 9\.005890, time \d+\.\d\d sec$", printed, re.M)
     assert re.search(r"\n125 +9\.005890 +9\.005890 .* yes +12\.50\n", printed)
     assert re.search(r"\n500 +1\.036108 +1\.036108 .* yes +12\.50\n", printed)
     assert "  book  traveller smiled. 'are you sure we can move freely in space\n" in printed
@@ -72,7 +95,7 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     assert "not the book's" not in printed
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock", "config.json", "last.zip", "metrics.csv", "model.html", "perplexity.svg",
-        "report.html",
+        "predictions.csv", "report.html",
     ]  # fmt: skip
 
 
@@ -118,7 +141,6 @@ def test_a_sample_replaces_the_book_and_is_named(fake_training, monkeypatch, cap
     assert '<p class="verdict open">Nothing was compared: the text was The Clockmaker' in page
     assert "9.005890" not in page
     assert "printed in the book" not in (tmp_path / "perplexity.svg").read_text()
-    assert json.loads((tmp_path / "config.json").read_text())["is_the_books_text"] is False
 
 
 def missing(text):
@@ -157,16 +179,19 @@ def test_an_interrupted_run_keeps_its_epochs(books_text, fake_training, capsys, 
 def test_files_of_a_run(books_text, fake_training, tmp_path):
     cli.main(["reproduce", "--seed", "3", "--num-epochs", "260", "--out", str(tmp_path)])
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["seed"] == 3
+    assert config["settings"]["seed"] == 3 and config["settings"]["corpus"] == ["time_machine"]
     assert config["settings"]["num_epochs"] == 260 and config["settings"]["num_steps"] == 35
     assert set(config["versions"]) == {"d2l_deeprnn", "python", "mxnet", "numpy"}
     assert config["machine"]["physical_cores_available"] >= 1
-
-    with open(tmp_path / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 261))
-    assert float(rows[124]["perplexity"]) == 9.005890
-    assert rows[249]["prediction_2"] == "time traveller <b>" and rows[248]["prediction_2"] == ""
+    assert [int(row["epoch"]) for row in rows(tmp_path)] == list(range(1, 261))
+    assert float(rows(tmp_path)[124]["train_loss"]) == math.log(9.005890)
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "epoch,prefix,prediction",
+        "130,traveller,traveller a",
+        "130,time traveller,time traveller <b>",
+        "260,traveller,traveller a",
+        "260,time traveller,time traveller <b>",
+    ]
 
     picture = ElementTree.parse(tmp_path / "perplexity.svg").getroot()
     assert picture.tag.endswith("svg")
@@ -224,52 +249,58 @@ def test_the_trained_model_gets_a_page(books_text, fake_training, tmp_path):
 
 
 def test_a_model_that_has_diverged_gets_none(books_text, fake_training, monkeypatch, tmp_path):
-    trained = reproduce.trained_model
+    load_run = report.load_run
 
-    def broken(run, out):
-        model = trained(run, out)
-        model.dense.bias.set_data(model.dense.bias.data() * float("nan"))
-        return model
+    def broken(*args, **kwargs):
+        run = load_run(*args, **kwargs)
+        run.model.dense.bias.set_data(run.model.dense.bias.data() * float("nan"))
+        return run
 
     cli.main(["reproduce", "--num-epochs", "1", "--out", str(tmp_path)])
-    monkeypatch.setattr(reproduce, "trained_model", broken)
+    monkeypatch.setattr(report, "load_run", broken)
     assert cli.main(["reproduce", "--resume", "--out", str(tmp_path)]) == 0
     assert not (tmp_path / "model.html").exists()
-    report = (tmp_path / "report.html").read_text()
-    assert "There is no page of the model: " in report and "model.html" not in report
+    page = (tmp_path / "report.html").read_text()
+    assert "There is no page of the model: " in page and "model.html" not in page
 
 
-def test_seed_and_text_reach_the_training(monkeypatch):
-    seen = {}
-
-    def train(model, num_hiddens, indices, vocab, ctx, *settings, **kwargs):
-        import random
-
-        seen.update(draw=random.random(), indices=indices, settings=settings, hiddens=num_hiddens)
-
-    monkeypatch.setattr(reproduce, "train_and_predict_rnn_gluon", train)
-    import random
-
-    run = reproduce.prepare(corpora.SAMPLE_TEXT, 7, 42)
-    reproduce.train_run(run)
-    assert seen["draw"] == random.Random(42).random()
-    assert len(seen["indices"]) == 10000
-    assert (seen["hiddens"], *seen["settings"]) == (
-        256, 7, 35, 5, 1, 32, ("traveller", "time traveller"),
+def test_a_run_is_that_of_the_chapters_function(tmp_path):
+    lines, expected = [], []
+    run = reproduce.reproduce(tmp_path, corpora.SAMPLE_TEXT, 2, 42, log=lines.append)
+    indices, vocab = d2l.load_corpus(corpora.SAMPLE_TEXT, 10000)
+    d2l.set_seed(42)
+    model = d2l.RNNModel(gluon.rnn.LSTM(256, 2), len(vocab))
+    history = d2l.train_and_predict_rnn_gluon(
+        model, 256, indices, vocab, d2l.try_gpu(), 2, 35, 5, 1, 32,
+        ["traveller", "time traveller"], log=expected.append,
     )  # fmt: skip
+    without_times = [
+        [re.sub(r"time [\d.]+", "", line) for line in each] for each in (lines, expected)
+    ]
+    assert without_times[0] == without_times[1] and len(lines) == 6
+    assert [r[:2] + r[3:] for r in run.history] == [r[:2] + r[3:] for r in history]
+    trained = d2l.load_run(tmp_path, checkpoint="last").model
+    X = nd.array([[1, 2, 3]])
+    scores = [m(X, m.begin_state(batch_size=1))[0].asnumpy() for m in (trained, model)]
+    np.testing.assert_array_equal(*scores)
 
 
-def test_a_real_run_of_two_epochs(capsys, tmp_path):
-    command = ["reproduce", "--corpus", corpora.SAMPLE_TEXT, "--num-epochs", "2"]
-    assert cli.main([*command, "--out", str(tmp_path / "1")]) == 0
-    assert cli.main([*command, "--out", str(tmp_path / "2")]) == 0
-    first, second = (
-        [line.split(",")[:2] for line in (tmp_path / n / "metrics.csv").read_text().splitlines()]
-        for n in "12"
-    )
-    assert len(first) == 3
-    assert first == second  # to the last digit
-    assert float(first[2][1]) < float(first[1][1])
+def test_a_run_can_be_used_like_any_other(small_chapter, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    two, four = "--num-epochs=2", "--num-epochs=4"
+    assert cli.main([*SAMPLE, two, "--out", str(first)]) == 0
+    for words in (["generate", str(first)], ["runs", str(tmp_path)]):
+        assert cli.main(words) == 0
+    # Either command resumes it; predictions that are missing are made.
+    assert cli.main(["train", "--resume", four, "--out", str(first)]) == 0
+    assert cli.main(["reproduce", "--resume", "--out", str(first)]) == 0
+    assert sorted(reproduce.read_predictions(first)) == [1, 2, 4]
+    # So is a run of `train` with the chapter's settings.
+    preset = ["train", "--preset", "chapter", *SAMPLE[1:], two]
+    assert cli.main([*preset, "--out", str(second)]) == 0
+    assert cli.main(["reproduce", "--resume", four, "--out", str(second)]) == 0
+    assert sorted(reproduce.read_predictions(second)) == [2, 4]
+    assert rows(first) == rows(second)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +326,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
 
 
 def test_an_unusable_directory_is_found_before_training(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(reproduce, "train_run", lambda *args, **kwargs: pytest.fail("was trained"))
+    monkeypatch.setattr(Learner, "fit", lambda *args, **kwargs: pytest.fail("was trained"))
     (tmp_path / "file").write_text("kept")
     command = ["reproduce", "--corpus", corpora.SAMPLE_TEXT, "--out"]
     assert cli.main([*command, str(tmp_path / "file")]) == 2
@@ -321,9 +352,8 @@ def test_corpora_lists_every_text(monkeypatch, capsys):
     assert capsys.readouterr().out.strip().endswith(f"{corpora.SAMPLE_TEXT}.txt")
 
 
-def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_training):
-    run = reproduce.prepare("time_machine", 500, 0)
-    reproduce.train_run(run, log=lambda line: None)
+def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_training, tmp_path):
+    run = reproduce.reproduce(tmp_path, "time_machine", log=lambda line: None)
     (axes,) = report.figure(run).axes
     assert axes.get_yscale() == "log"
     assert axes.get_xlabel() == "epoch" and "perplexity" in axes.get_ylabel()
@@ -340,9 +370,8 @@ def test_the_chapter_in_full(book_dir, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "This run agrees with the book: 4 of 4 values in their bands." in printed
     assert re.search("after epoch 500, word for word in the text:", printed)
-    with open(tmp_path / "metrics.csv", newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    assert last["epoch"] == "500" and float(last["perplexity"]) <= 1.06
+    last = rows(tmp_path)[-1]
+    assert last["epoch"] == "500" and math.exp(float(last["train_loss"])) <= 1.06
 
 
 # Safe resuming, as in `train`.
@@ -365,8 +394,13 @@ def assert_same_run(out, whole):
     assert found.arrays.keys() == expected.arrays.keys()
     for name in expected.arrays:
         assert np.array_equal(found.arrays[name], expected.arrays[name]), name
-    assert found.data["random"] == expected.data["random"]
+    assert found.data["learner"]["random"] == expected.data["learner"]["random"]
     assert rows(out) == rows(whole)
+    assert reproduce.read_predictions(out) == reproduce.read_predictions(whole)
+
+
+def without_times(lines):
+    return [re.sub(r"time [\d.]+", "", line) for line in lines]
 
 
 def contents(directory):
@@ -392,16 +426,15 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
         (
             [*SAMPLE, "--resume"],
             trained,
-            "contains a run of `train`, which `reproduce` cannot resume",
+            "has other settings than the chapter's (num_examples, valid_fraction)",
         ),
         (SAMPLE, reproduced, "already contains a run: resume it (--resume)"),
-        ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "another seed (0, not 1)"),
+        ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "seed: 0 in the run, 1 requested"),
         ([*SAMPLE, "--resume", "--num-epochs=1"], reproduced, "num_epochs must be at least 2"),
         ([*SAMPLE[:2], "the_tide_tables", "--resume"], reproduced, "the text has changed"),
         (SAMPLE, thesis, "is not empty and contains no run (it contains thesis.tex)"),
         (["train", *words], reproduced, "contains a run"),
-        (["train", *words, "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
-        (["train", "--resume"], reproduced, "contains a run of `reproduce`, which `train`"),
+        (["train", *words, "--resume"], reproduced, "num_epochs must be at least 2"),
     ]:
         assert cli.main([*command, "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -439,26 +472,42 @@ def test_interrupted_and_resumed_it_ends_the_same(small_chapter, tmp_path, monke
 
 def test_stopped_by_the_caller_and_resumed_it_ends_the_same(small_chapter, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
-    lines, stops = [[], []], [1, 4, 5, 99]
+    lines = [[], []]
     how = {"corpus": corpora.SAMPLE_TEXT, "num_epochs": 8, "seed": 3}
-    with reproduce.directory(whole, **how) as (run, directory):
-        reproduce.train_run(run, out=directory, log=lines[0].append)
-        predictions = [record.predictions for record in run.history]
-    for epoch in stops:
-        how = how if epoch == 1 else {}
-        with reproduce.directory(out, resume=True, **how) as (run, directory):
-            reproduce.train_run(
-                run,
-                out=directory,
-                log=lines[1].append,
-                should_stop=lambda: len(run.history) >= epoch,  # noqa: B023
-            )
-            assert len(run.history) == min(epoch, 8)
+    predictions = reproduce.reproduce(whole, **how, log=lines[0].append).history
+    for stop_after in (1, 3, 1, 99):  # minibatches, of two in an epoch
+        asked = []
+
+        def should_stop(asked=asked, stop_after=stop_after):
+            asked.append(None)
+            return len(asked) >= stop_after
+
+        run = reproduce.reproduce(
+            out, **how, resume=True, log=lines[1].append, should_stop=should_stop
+        )
+        how = {}
     assert_same_run(out, whole)
-    assert [record.predictions for record in run.history] == predictions
-    assert any(predictions)
-    without_times = [[re.sub(r"time [\d.]+", "", line) for line in found] for found in lines]
-    assert without_times[0] == without_times[1]
+    assert [r.predictions for r in run.history] == [r.predictions for r in predictions]
+    assert any(r.predictions for r in predictions)
+    assert without_times(lines[0]) == without_times(lines[1])
+
+
+def test_killed_before_its_predictions_it_makes_them(small_chapter, tmp_path, monkeypatch):
+    how = {"corpus": corpora.SAMPLE_TEXT, "num_epochs": 4, "log": lambda line: None}
+    reproduce.reproduce(tmp_path / "whole", **how)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reproduce, "predict_rnn_gluon", killed)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                reproduce.reproduce(tmp_path / "killed", **how, resume=True)
+    assert len(rows(tmp_path / "killed")) == 2
+    reproduce.reproduce(tmp_path / "killed", **how, resume=True)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert sorted(reproduce.read_predictions(tmp_path / "whole")) == [2, 4]
 
 
 def test_more_epochs_on_resume(small_chapter, tmp_path, capsys):
@@ -470,24 +519,12 @@ def test_more_epochs_on_resume(small_chapter, tmp_path, capsys):
     assert "Resuming after epoch 4" in capsys.readouterr().out
     found, expected = (load_checkpoint(path / "last.zip").arrays for path in (out, whole))
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert [row["perplexity"] for row in rows(out)] == [r["perplexity"] for r in rows(whole)]
+    assert rows(out) == rows(whole)
     config = json.loads((out / "config.json").read_text())
     assert config["settings"]["num_epochs"] == 6
     assert config["changes"] == [{"epochs_begun": 4, "num_epochs": {"from": 4, "to": 6}}]
     assert cli.main(["reproduce", "--resume", "--out", str(out)]) == 0
     assert "All 6 epochs are done" in capsys.readouterr().out
-
-
-def test_the_history_is_written_while_it_runs(small_chapter, tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "SAVE_SECONDS", 0.0)
-    with reproduce.directory(tmp_path, corpus=corpora.SAMPLE_TEXT, num_epochs=3) as (run, out):
-
-        def look(record):
-            assert len(rows(tmp_path)) == record.epoch
-            history = load_checkpoint(tmp_path / "last.zip").data["history"]
-            assert len(history) == record.epoch
-
-        reproduce.train_run(run, out=out, on_epoch=look, log=lambda line: None)
 
 
 def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_path, capsys):
@@ -507,7 +544,7 @@ def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_pat
         assert cli.main(resume) == 2
         assert message in capsys.readouterr().err
         assert before == contents(out)
-    for name in ("last.zip", "metrics.csv"):
+    for name in ("last.zip", "best.zip", "metrics.csv"):
         (out / name).unlink()
     with pytest.warns(UserWarning, match="has no checkpoint yet"):
         assert cli.main(resume) == 0
@@ -531,9 +568,7 @@ def test_a_run_on_a_text_that_has_moved(small_chapter, tmp_path, monkeypatch, ca
     assert "no longer at" in capsys.readouterr().err
     assert cli.main([*resume, "--corpus", "../new.txt", "--num-epochs", "4"]) == 0
     monkeypatch.chdir(tmp_path)
-    assert [r["perplexity"] for r in rows(Path("run"))] == [
-        r["perplexity"] for r in rows(Path("whole"))
-    ]
+    assert rows(Path("run")) == rows(Path("whole"))
     config = json.loads(Path("run/config.json").read_text())
     assert config["text"]["paths"] == [str(tmp_path / "sub" / ".." / "new.txt")]
     assert cli.main(["reproduce", "--resume", "--out", "run"]) == 0
@@ -543,46 +578,46 @@ def test_a_sample_run_is_not_resumed_when_the_book_is_available(
     small_chapter, fake_training, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.delenv(known_texts.DATA_VARIABLE, raising=False)
+    resume = ["reproduce", "--resume", "--out", str(tmp_path)]
     with monkeypatch.context() as offline:
         offline.setattr(known_texts, "_download", missing)
-        command = ["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]
-        assert cli.main(command) == 3
-        assert cli.main([*command, "--resume"]) == 3
+        assert cli.main(["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]) == 3
+        assert cli.main([*resume, "--corpus", "auto"]) == 3
     sample = corpora.find_text(corpora.SAMPLE_TEXT)
     monkeypatch.setattr(corpora, "find_text", lambda name: sample)
     capsys.readouterr()
-    assert cli.main([*command, "--resume"]) == 2
-    assert "uses a sample, the_clockmakers_guest" in capsys.readouterr().err
-    assert cli.main([*command, "--resume", "--corpus", corpora.SAMPLE_TEXT]) == 0
+    assert cli.main([*resume, "--corpus", "auto"]) == 2  # as `make reproduce`
+    assert "uses a sample text, the_clockmakers_guest" in capsys.readouterr().err
+    assert cli.main([*resume, "--corpus", corpora.SAMPLE_TEXT]) == 0
+    assert cli.main(resume) == 0
+    assert "The text is The Clockmaker's Guest" in capsys.readouterr().out
 
 
 def test_the_requested_device_is_used(small_chapter, monkeypatch, capsys, tmp_path):
     # MXNet numbers CPU devices too; all of them are the same one.
     monkeypatch.setattr(library, "named_device", {"gpu(1)": mx.cpu(1), "cpu": mx.cpu(2)}.get)
-    seen, trained = [], reproduce.trained_model
+    seen, load_run, fit = [], report.load_run, Learner.fit
 
-    def noted(run, out):
-        model = trained(run, out)
-        seen.append((run.ctx, library.device_of(model)))
-        return model
+    def load_noted(*args, **kwargs):
+        run = load_run(*args, **kwargs)
+        seen.append(library.device_of(run.model))
+        return run
 
-    monkeypatch.setattr(reproduce, "trained_model", noted)
-    train = reproduce.train_and_predict_rnn_gluon
+    def fit_noted(learner, *args):
+        seen.append(learner.ctx)
+        return fit(learner, *args)
 
-    def train_noted(model, num_hiddens, indices, vocab, ctx, *rest, **how):
-        seen.append(ctx)
-        return train(model, num_hiddens, indices, vocab, ctx, *rest, **how)
-
-    monkeypatch.setattr(reproduce, "train_and_predict_rnn_gluon", train_noted)
+    monkeypatch.setattr(report, "load_run", load_noted)
+    monkeypatch.setattr(Learner, "fit", fit_noted)
     words = [*SAMPLE, "--num-epochs=1", "--device=gpu(1)", "--out", str(tmp_path)]
     assert cli.main(words) == 0
-    assert seen == [mx.cpu(1), (mx.cpu(1), mx.cpu(1))]
+    assert seen == [mx.cpu(1), mx.cpu(1)]
     assert json.loads((tmp_path / "config.json").read_text())["device"] == "cpu(1)"
     seen.clear()
     resume = ["reproduce", "--resume", "--num-epochs=2", "--device=cpu", "--out", str(tmp_path)]
     assert cli.main(resume) == 0
     assert cli.main(["report", str(tmp_path), "--device=gpu(1)"]) == 0
-    assert seen == [mx.cpu(2), (mx.cpu(2), mx.cpu(2)), (mx.cpu(1), mx.cpu(1))]
+    assert seen == [mx.cpu(2), mx.cpu(2), mx.cpu(1)]
     seen.clear()
     assert cli.main([*SAMPLE, "--num-epochs=1"]) == 0
     assert seen == [library.try_gpu()]
@@ -591,13 +626,9 @@ def test_the_requested_device_is_used(small_chapter, monkeypatch, capsys, tmp_pa
 def test_an_unknown_device_is_refused(capsys, tmp_path):
     assert cli.main([*SAMPLE, "--device=tpu", "--out", str(tmp_path / "run")]) == 2
     assert "device must be cpu, gpu or one GPU such as gpu(1), not 'tpu'" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="ctx must be a single device, not the list"):
+        reproduce.reproduce(tmp_path / "run", corpora.SAMPLE_TEXT, ctx=[mx.cpu()])
     assert not (tmp_path / "run").exists()
-    for begin in (
-        lambda ctx: reproduce.prepare(corpora.SAMPLE_TEXT, 1, 0, ctx=ctx),
-        lambda ctx: reproduce.directory(tmp_path / "run", ctx=ctx).__enter__(),
-    ):
-        with pytest.raises(TypeError, match="ctx must be a single device, not the list"):
-            begin([mx.cpu()])
 
 
 def test_resume_needs_a_directory(capsys):
@@ -620,7 +651,7 @@ def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
     assert f"The text is {shown}, so these results" in capsys.readouterr().out
     page = Page((Path(out) / "report.html").read_bytes().decode("utf-8"))
     assert f"on {shown}" in page.shown and page.open == []
-    assert json.loads((Path(out) / "config.json").read_text())["corpus"] == own
+    assert json.loads((Path(out) / "config.json").read_text())["settings"]["corpus"] == [own]
     assert cli.main([*command, "--resume"]) == 0
     assert cli.main(["plot", out, "--output", str(tmp_path / "curves.png")]) == 0
 
@@ -651,7 +682,7 @@ def test_a_signal_keeps_all_epochs(tmp_path, name, status):
     done = len(rows(out))
     assert f"interrupted after epoch {done}; to resume: d2l-deeprnn reproduce --resume" in errors
     assert "Traceback" not in errors and done >= 1
-    assert len(load_checkpoint(out / "last.zip").data["history"]) == done
+    assert len(load_checkpoint(out / "last.zip").data["learner"]["history"]) == done
     assert (out / "report.html").exists()
 
 

@@ -200,7 +200,7 @@ def test_runs_are_listed(tmp_path, capsys):
     assert re.search(
         r"^a +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*cell gru", shown, re.M
     )
-    chapters = r"^chapter +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, the chapter's, seed 7$"
+    chapters = r"^chapter +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*seed 7$"
     assert re.search(chapters, shown, re.M)
     assert re.search(r"^deep/b +2/2 +\d\.\d{4} +finished", shown, re.M) and "other" not in shown
     with locked(tmp_path / "a" / ".lock"):

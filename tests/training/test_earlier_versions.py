@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import nd
 from d2l_deeprnn.chapter import book
+from d2l_deeprnn.chapter.reproduce import read_predictions
 from d2l_deeprnn.cli import main
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.runs import read_history
@@ -69,10 +71,15 @@ def test_a_reproduction_resumes(files, monkeypatch):
     monkeypatch.setattr(book, "CHAPTER", small)
     run, expected = files / "reproduced", EXPECTED["reproduced"]
     assert sha256_of(load_checkpoint(run / "last.zip").arrays) == expected["arrays"]
+    assert main(["report", str(run)]) == 0
+    predictions = read_predictions(run)
+    assert predictions
     epochs = len(expected["perplexities"])
     assert main(["reproduce", "--resume", f"--num-epochs={epochs}", "--out", str(run)]) == 0
-    perplexities = [row["perplexity"] for row in read_history(run)]
+    perplexities = [math.exp(row["train_loss"]) for row in read_history(run)]
     assert_close(perplexities, expected["perplexities"])
+    assert predictions.items() <= read_predictions(run).items()
+    assert main(["generate", str(run), "--length=10"]) == 0
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])

@@ -14,7 +14,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn._mxnet import gluon, mx, nd
 from d2l_deeprnn._mxnet.library import GeneratorsInUse, exclusive_generators
 from d2l_deeprnn._mxnet.optimizers import OPTIMIZERS, options_of
-from d2l_deeprnn.chapter.reproduce import prepare, train_run
+from d2l_deeprnn.chapter.reproduce import reproduce
 from d2l_deeprnn.nn.scratch import ScratchModel, deep_gru
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
 from d2l_deeprnn.text.vocab import Vocab
@@ -654,7 +654,7 @@ def test_a_training_in_another_thread_is_refused(text, tmp_path):
         for begin in (
             lambda: runs.train(settings, tmp_path / "other"),
             lambda: learner(text),
-            lambda: train_run(prepare(SAMPLE_TEXT, 1, 0)),
+            lambda: reproduce(tmp_path / "chapter", SAMPLE_TEXT, 1),
         ):
             with pytest.raises(GeneratorsInUse) as error:
                 begin()
