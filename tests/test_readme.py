@@ -20,7 +20,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
 from d2l_deeprnn.evidence.records import read_files
 from d2l_deeprnn.exercises import EXERCISES
-from d2l_deeprnn.text import corpora
+from d2l_deeprnn.text import corpora, known_texts
 from d2l_deeprnn.training import runs
 
 ROOT = Path(__file__).parents[1]
@@ -290,7 +290,8 @@ def run_command(words):
 def elsewhere(monkeypatch, tmp_path):
     """An empty directory with a novel; books are samples, and studies are done."""
     sample = corpora.find_text(corpora.SAMPLE_TEXT)
-    monkeypatch.setattr(corpora, "find_text", lambda name: sample)
+    for module in (corpora, known_texts):
+        monkeypatch.setattr(module, "find_text", lambda name: sample)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_novel.txt").write_text(sample.read_text())
     for name in EXERCISES.values():
