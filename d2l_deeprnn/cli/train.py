@@ -88,7 +88,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         default=None,
         metavar="M",
         help="write a checkpoint every M minutes, even in the middle of an epoch (default: only "
-        "after each epoch)",
+        "after epochs)",
     )
     add(
         "--sample-every",
@@ -124,11 +124,11 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train a character-level language model on any text.
 
-    A checkpoint is written after each epoch. The defaults are the chapter's
-    settings, except that the whole text is used, a tenth of it is held out, and
-    there are 50 epochs. If an option accepts none, that is its default. Several
-    processes of mpiexec train one model together or, if D2L_DEEPRNN_RANKS=1 is in
-    the environment, one model each.
+    Checkpoints are written after epochs, at most every five seconds. The defaults
+    are the chapter's settings, except that the whole text is used, a tenth of it
+    is held out, and there are 50 epochs. If an option accepts none, that is its
+    default. Several processes of mpiexec train one model together or, if
+    D2L_DEEPRNN_RANKS=1 is in the environment, one model each.
 
     examples:
       d2l-deeprnn train --corpus my_novel.txt --out runs/novel

@@ -22,8 +22,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-import numpy as np
-
 from ..errors import D2LError
 from ..files import (
     InUse,
@@ -100,26 +98,26 @@ class RunDirectory:
         write_text(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
         self.config = config
 
-    def save(
-        self,
-        arrays: Mapping[str, np.ndarray],
-        data: Mapping[str, Any],
-        metrics: str,
-        *,
-        best: bool = False,
-    ) -> None:
-        """Write the checkpoint to resume from, and the history.
+    def save(self, last: Checkpoint, best: Optional[Checkpoint], metrics: str) -> None:
+        """Write checkpoints and the history.
 
         Args:
-            arrays, data: of the checkpoint.
+            last: the state to resume from.
+            best: the best state, if it has changed; an earlier one than ``last``, or the same.
             metrics: the history as CSV.
-            best: whether the checkpoint is also the best one.
         """
-        assert self.config is not None
-        save_checkpoint(self.path / LAST, arrays, {"run": self.config["run"], **data})
-        if best:
+        # A run that is killed in between resumes from the old state, and writes the same again.
+        if best is not None and best is not last:
+            self._save(BEST, best)
+        self._save(LAST, last)
+        if best is last:
             self.copy_best()
         self.save_metrics(metrics)
+
+    def _save(self, name: str, checkpoint: Checkpoint) -> None:
+        assert self.config is not None
+        data = {"run": self.config["run"], **checkpoint.data}
+        save_checkpoint(self.path / name, checkpoint.arrays, data)
 
     def copy_best(self) -> None:
         """Make the last checkpoint the best one."""

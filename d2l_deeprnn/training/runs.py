@@ -23,7 +23,7 @@ from ..nn.model import RNNModel
 from ..text.corpora import check_rereadable
 from ..text.token_files import read_tokens
 from ..text.vocab import Vocab
-from .checkpoint import CheckpointError
+from .checkpoint import Checkpoint, CheckpointError
 from .init_from import initialize_from
 from .launcher import TIMEOUT
 from .learner import Diverged, EarlyStopping, Learner, build_model, initial_state, new_model
@@ -56,8 +56,7 @@ from .settings import (
 )
 from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
 
-# If the last checkpoint is older than this, in seconds, another one is written before scoring, so
-# that a process killed while scoring (for lack of memory, for instance) loses little work.
+# A killed run loses at most the work of this many seconds and of the epoch in which it was killed.
 SAVE_SECONDS = 5.0
 COLUMNS = {"train_loss", "perplexity"}  # the second in runs of `reproduce` up to 0.3
 # Settings that may change on resume. They affect only future epochs or, for ``encoding``, how the
@@ -149,7 +148,9 @@ def train(
     rank_timeout: float = TIMEOUT,
     ctx: Optional[mx.Context] = None,
 ) -> Result:
-    """Train a model in a directory, with a checkpoint after each epoch.
+    """Train a model in a directory, with checkpoints.
+
+    A checkpoint is written after each epoch, but at most every five seconds, and at the end.
 
     If a launcher such as ``mpiexec`` started several processes, all have to call this. They train
     one model: each computes its share of the rows of every minibatch. The losses are those of one
@@ -171,7 +172,7 @@ def train(
         on_start: called before the first minibatch of this call. With several processes, this and
             the next two are called in the first process only.
         on_minibatch: called after each minibatch.
-        on_epoch: called after each epoch, when its checkpoint is written.
+        on_epoch: called after each epoch.
         should_stop: called after each minibatch. If it returns True, a checkpoint is written and
             ``train`` returns.
         checkpoint_minutes: minutes between checkpoints within an epoch.
@@ -261,7 +262,10 @@ def train(
         )  # fmt: skip
         try:
             session.start(learner)
-            reason = learner.fit(chosen.num_epochs, [session, EarlyStopping(chosen)])
+            try:
+                reason = learner.fit(chosen.num_epochs, [session, EarlyStopping(chosen)])
+            finally:
+                session.write()
         except Diverged as error:
             advice = "and start a new run in another directory"
             if (out / BEST).exists():
@@ -289,7 +293,10 @@ class _Session(Callback):
         self._on_start, self._on_minibatch, self._on_epoch = on_start, on_minibatch, on_epoch
         self._should_stop = should_stop
         self._seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
-        self._saved = time.monotonic()
+        self._started = time.monotonic()
+        self._saved: Optional[float] = None  # time of the last checkpoint
+        self._last: Optional[Checkpoint] = None
+        self._best: Optional[Checkpoint] = None
 
     def start(self, learner: Learner) -> None:
         if self._directory is None:  # not rank 0
@@ -318,7 +325,9 @@ class _Session(Callback):
             self._save(trainer)
 
     def after_epoch(self, trainer: Any, record: TrainRecord) -> None:
-        self._save(trainer)
+        # In short epochs, a checkpoint after each would take a tenth of the time.
+        due = self._saved is None or self._age() >= SAVE_SECONDS or trainer.finished is not None
+        self._save(trainer, write=self._ranks.any_set(due)[0])
         if self._ranks.rank == 0:
             self._on_epoch(record)
         if trainer.finished is None and self._ranks.any_set(self._should_stop())[0]:
@@ -326,20 +335,27 @@ class _Session(Callback):
 
     def _age(self) -> float:
         """Return the seconds since the last checkpoint."""
-        return time.monotonic() - self._saved
+        return time.monotonic() - (self._started if self._saved is None else self._saved)
 
-    def _save(self, learner: Learner) -> None:
+    def _save(self, learner: Learner, *, write: bool = True) -> None:
+        """Copy the state of the run, and write it to its checkpoints."""
         arrays, data = learner.state_dict()
-
-        def save() -> None:
-            assert self._directory is not None
+        if self._ranks.rank == 0:
             tokens = self._text.vocab.idx_to_token
-            checkpoint = {"learner": data, "vocab": tokens, "versions": versions()}
-            best = _is_newest_best(learner)
-            self._directory.save(arrays, checkpoint, _metrics(learner.history), best=best)
+            data = {"learner": data, "vocab": tokens, "versions": versions()}
+            self._last = Checkpoint(arrays, data)
+            if _is_newest_best(learner):
+                self._best = self._last
+        if write:
+            self._ranks.on_root(self.write)
+            self._saved = time.monotonic()
 
-        self._ranks.on_root(save)
-        self._saved = time.monotonic()
+    def write(self) -> None:
+        """Write the copies that are not yet in the run's directory; only rank 0 has some."""
+        last, best, self._last, self._best = self._last, self._best, None, None
+        if self._directory is not None and last is not None:
+            history = history_in(last.data["learner"])
+            self._directory.save(last, best, _metrics(history))
 
 
 def _load(
@@ -431,7 +447,8 @@ def write_run(
             )
         )
         checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
-        directory.save(arrays, checkpoint, _metrics(history), best=True)
+        state = Checkpoint(arrays, checkpoint)
+        directory.save(state, state, _metrics(history))
 
 
 def load_run(

@@ -30,7 +30,7 @@ from d2l_deeprnn._mxnet import gluon, library, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
 from d2l_deeprnn.text import corpora, known_texts
 from d2l_deeprnn.training import runs
-from d2l_deeprnn.training.checkpoint import load_checkpoint
+from d2l_deeprnn.training.checkpoint import Checkpoint, load_checkpoint
 from d2l_deeprnn.training.learner import Learner, initial_state, new_model
 from d2l_deeprnn.training.run_directory import run_directory
 from d2l_deeprnn.training.trainer import TrainRecord
@@ -73,7 +73,7 @@ def fake_training(monkeypatch):
                 if history:
                     arrays, state = initial_state(settings, model, ctx, history)
                     data = {"learner": state, "vocab": text.vocab.idx_to_token}
-                    directory.save(arrays, data, runs._metrics(history))
+                    directory.save(Checkpoint(arrays, data), None, runs._metrics(history))
 
     texts = {"traveller": "traveller a", "time traveller": "time traveller <b>"}
     monkeypatch.setattr(reproduce.runs, "train", train)

@@ -23,7 +23,7 @@ from d2l_deeprnn.training import launcher, ranks
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.learner import Learner, new_model
 from d2l_deeprnn.training.ranks import SINGLE_PROCESS, Ranks, RanksError
-from d2l_deeprnn.training.run_directory import TRAIN, run_directory
+from d2l_deeprnn.training.run_directory import run_directory
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
@@ -269,7 +269,7 @@ def test_an_error_on_all_ranks_is_printed_once(tmp_path):
     commands([*train, "--out=full"])
     """
     train_until(tmp_path / "used", 5)
-    with run_directory(tmp_path / "used", TRAIN, resume=True):
+    with run_directory(tmp_path / "used", resume=True):
         _, _, errors = Job(2, code, tmp_path).wait()
     *found, rest = errors.split("== 2\n")
     assert rest == ""

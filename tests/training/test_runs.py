@@ -244,6 +244,26 @@ def test_a_command_that_failed_before_training_can_be_corrected(tmp_path, capsys
     assert main([*words, "--prefix", "the "]) == 0
 
 
+def test_epochs_without_a_checkpoint_of_their_own(run, tmp_path, monkeypatch):
+    """A run that is killed between two checkpoints ends the same, with the same best epoch."""
+    out, killed = tmp_path / "out", tmp_path / "killed"
+    monkeypatch.setattr(runs, "SAVE_SECONDS", 1e9)
+
+    def copy(record):
+        if record.epoch == 2:
+            shutil.copytree(out, killed)
+
+    result = runs.train(settings(num_epochs=4), out, on_epoch=copy)
+    assert len(load_checkpoint(killed / runs.LAST).data["learner"]["history"]) == 1
+    (killed / ".lock").unlink()
+    assert runs.train(None, killed, resume=True).history[-1][:4] == result.history[-1][:4]
+    for name in (runs.LAST, runs.BEST):
+        found, expected = (load_checkpoint(path / name) for path in (killed, out))
+        assert_same_arrays(found.arrays, expected.arrays)
+    best = min(result.history, key=lambda record: record.loss)
+    assert len(load_checkpoint(out / runs.BEST).data["learner"]["history"]) == best.epoch
+
+
 def test_two_processes_do_not_train_in_one_directory(run):
     with open(run / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -264,7 +284,7 @@ def test_a_run_whose_directory_is_replaced_leaves_the_other_run_alone(run, tmp_p
     with pytest.raises(RunError, match=f"{out} was moved, .* checkpoint is in {moved}; resume"):
         runs.train(settings(), out, on_epoch=replace)
     assert other == {path: path.read_bytes() for path in out.iterdir()}
-    assert len(load_checkpoint(moved / runs.LAST).data["learner"]["history"]) == 2
+    assert load_checkpoint(moved / runs.LAST).data["learner"]["history"]
     assert main(["train", "--resume", "--out", str(moved)]) == 0
     assert_same_arrays(arrays(run), arrays(moved))
 
