@@ -16,7 +16,7 @@ import random
 import re
 import threading
 import warnings
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -344,16 +344,6 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 # parameters, a fused layer those of all its gates, and one operation of an optimizer may update
 # four. Only queueing is serialized, not computing.
 queueing = threading.RLock()
-
-
-def serialize_calls(model: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls a model while no other thread calls or trains one."""
-
-    def call(*args: Any) -> Any:
-        with queueing:
-            return model(*args)
-
-    return call
 
 
 # Blocks and parameters -----------------------------------------------------------------------

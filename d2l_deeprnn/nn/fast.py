@@ -40,7 +40,6 @@ from .._mxnet.library import (
     is_unmodified,
     learn_shapes,
     queueing,
-    serialize_calls,
 )
 from .model import RNNModel
 from .stacked import StackedRNN
@@ -282,7 +281,14 @@ def one_step(model: Any) -> Forward:
         model: any model; one that is not the chapter's own is simply called.
     """
     params = _ready_parameters(model)
-    return serialize_calls(model) if params is None else OneStep(model, params)
+    if params is not None:
+        return OneStep(model, params)
+
+    def call(inputs: nd.NDArray, state: Any) -> Any:
+        with queueing:  # other threads may train or use the model meanwhile
+            return model(inputs, state)
+
+    return call
 
 
 # Tracing a block opens its scope of names, which threads that trace at the same time would mix up.

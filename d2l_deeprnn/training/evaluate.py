@@ -10,7 +10,7 @@ import numpy as np
 
 from .._checks import token_indices, whole_number
 from .._mxnet import at_least_float32, mx, nd
-from .._mxnet.library import check_ctx, device_of, serialize_calls
+from .._mxnet.library import check_ctx, device_of, queueing
 from .._perplexity import perplexity
 from .ranks import SINGLE_PROCESS, Ranks
 
@@ -99,7 +99,6 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
-    forward = serialize_calls(model)
     vocab_size = getattr(model, "vocab_size", None)
     step, end = 0, warm_up + length if part else 0
     with ranks.working():
@@ -114,7 +113,8 @@ def evaluate(
             followers = indices[positions + 1]
             if len(skipped):
                 counted &= ~np.isin(followers, skipped)
-            scores, state = forward(nd.array(indices[positions], ctx=ctx), state)
+            with queueing:  # other threads may train or use the model meanwhile
+                scores, state = model(nd.array(indices[positions], ctx=ctx), state)
             if step == 0:
                 vocab_size = scores.shape[-1]
                 token_indices("corpus_indices", checked, vocab_size)

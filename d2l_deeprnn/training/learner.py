@@ -9,12 +9,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .._checks import expected_arrays, token_indices
-from .._mxnet import gluon, mx, nd, optimizers
+from .._mxnet import at_least_float32, gluon, mx, nd, optimizers
 from .._mxnet.library import (
     blocks_in,
     check_ctx,
     exclusive_generators,
     learn_shapes,
+    named_parameters,
     random_state,
     set_random_state,
     set_seed,
@@ -275,9 +276,18 @@ class Learner(Trainer):
         return evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks).nats
 
     def _check_parameters(self) -> None:
-        name = self._trainable.not_finite()
-        if name is not None:
-            raise self._diverged(f"the parameter {name} is not finite")
+        """Raise Diverged if a parameter is not finite."""
+        # The sum of squares then is not finite, nor if a value is near the limit of its type. Use
+        # nd.dot, which unlike nd.sum is multithreaded.
+        checked = {}
+        for name, param in named_parameters(self.model).items():
+            checked[name] = array = param.data()
+            if param.grad_req != "null":  # constants may be large, or integers
+                vector = at_least_float32(array).reshape((-1,))
+                checked[name] = nd.dot(vector, vector)
+        for name, array in checked.items():
+            if not np.isfinite(array.asnumpy()).all():
+                raise self._diverged(f"the parameter {name} is not finite")
 
     def _diverged(self, reason: str) -> Diverged:
         return Diverged(

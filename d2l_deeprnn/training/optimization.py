@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .._checks import expected_arrays, positive_number
-from .._mxnet import at_least_float32, gluon, mx, nd, optimizers
+from .._mxnet import gluon, mx, nd, optimizers
 from .._mxnet.library import check_ctx, named_parameters
 from ..nn.fast import FlatParameters, flat_parameters, flatten_parameters, is_plain_sgd
 
@@ -84,19 +84,6 @@ class TrainableModel:
         if self._factor is not None:
             scale(self.gradients(), self._factor)
             self._factor = None
-
-    def not_finite(self) -> Optional[str]:
-        """Return the name of a parameter with a value that is not finite, if there is one."""
-        # The sum of squares then is not finite, nor if a value is near the limit of its type. Use
-        # nd.dot, which unlike nd.sum is multithreaded.
-        checked = {}
-        for name, param in named_parameters(self._model).items():
-            checked[name] = array = param.data()
-            if param.grad_req != "null":  # constants may be large, or integers
-                vector = at_least_float32(array).reshape((-1,))
-                checked[name] = nd.dot(vector, vector)
-        finite = {name: np.isfinite(array.asnumpy()).all() for name, array in checked.items()}
-        return next((name for name in finite if not finite[name]), None)
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """Return copies of the parameters and optimizer arrays, and the optimizer's numbers."""
