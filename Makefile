@@ -9,9 +9,9 @@ PYTHON ?=
 ARGS ?=
 VENV ?= .venv
 VENV_PYTHON := $(VENV)/bin/python
-# If the Python behind .venv is gone, forget what was installed, so that .venv is rebuilt.
+# If the Python of .venv no longer exists, rebuild .venv.
 _ := $(shell $(VENV_PYTHON) -c '' 2>/dev/null || rm -f $(VENV_PYTHON) $(VENV)/installed-*)
-# Any Python 3 can run the set-up, which finds the best one.
+# Any Python 3 can run the set-up script, which chooses the best one.
 SET_UP := command -v "$${PYTHON:-python3}" >/dev/null || { \
 	echo "make: there is no $${PYTHON:-python3}. Install python3-venv (Debian, Ubuntu) or python3" \
 	    '(Fedora), or choose a Python: make PYTHON=/path/to/python3' >&2; exit 1; }; \
@@ -21,18 +21,18 @@ SOURCES += $(wildcard benchmarks docs/*.py examples notebooks/*.py scripts/*.py)
 export PYTHON
 
 help:
-	@echo 'make reproduce   train the chapter'\''s model and compare with the book, into reproduction/'
+	@echo 'make reproduce   train the chapter'\''s model, compare it with the book, write reproduction/'
 	@echo 'make install     only set up .venv, with the command .venv/bin/d2l-deeprnn'
 	@echo 'make test        run the tests; tests that need real books look in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
-	@echo 'make notebooks   execute the notebooks, in place (ARGS=--quick: a few epochs, nothing saved)'
+	@echo 'make notebooks   execute the notebooks in place (ARGS=--quick: a few epochs, nothing saved)'
 	@echo 'make results     update the numbers in README.md and results/README.md, and the plots'
 	@echo 'make site        build the documentation in build/site (Python 3.11 or later)'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      fix what can be fixed automatically'
-	@echo 'make clean       remove .venv, reproduction/ and files left by tools'
-	@echo 'PYTHON=...       the Python for .venv (3.8 or later); by default the newest that works'
-	@echo 'ARGS=...         further arguments for reproduce or pytest'
+	@echo 'make clean       remove .venv, reproduction/ and the files of tools'
+	@echo 'PYTHON=...       Python for .venv, 3.8 or later (default: the newest that works)'
+	@echo 'ARGS=...         further arguments for reproduce, pytest or the notebooks'
 
 # Status 3 (the book's text is not available, so nothing was compared) is not an error for make.
 reproduce: $(VENV)/installed-base
@@ -61,7 +61,7 @@ results: $(VENV)/installed-test
 notebooks: $(VENV)/installed-notebooks
 	$(VENV_PYTHON) notebooks/execute.py $(ARGS)
 
-# Write all pages: Sphinx repeats the warnings of a page only when it writes it.
+# Write all pages, since Sphinx repeats the warnings about a page only when it writes that page.
 site: $(VENV)/installed-site
 	$(VENV_PYTHON) -m sphinx --fail-on-warning --fresh-env --write-all --quiet \
 	    --conf-dir docs --doctree-dir build/doctrees . build/site

@@ -20,7 +20,7 @@ def version():
 
 
 class FreshBuild(build_py):
-    """A build that first empties build/, so that no old files get into the wheel."""
+    """A build that first empties build/, so that the wheel contains no old files."""
 
     def run(self):
         if not getattr(self, "editable_mode", False):
@@ -30,9 +30,10 @@ class FreshBuild(build_py):
 
 
 BASE = [
-    # MXNet has wheels for Linux, and for macOS on x86-64. It asks for NumPy below 2, which pip
-    # would compile for Python 3.13 and later. There, `pip install --no-deps mxnet==1.9.1` is a
-    # second command, as in scripts/set_up.py; everything else that MXNet imports is listed here.
+    # MXNet has wheels for Linux, and for macOS on x86-64. It requires a NumPy below 2, which pip
+    # would have to compile for Python 3.13 and later. For these, MXNet is installed by a second
+    # command, `pip install --no-deps mxnet==1.9.1`, as in scripts/set_up.py. Everything else that
+    # MXNet imports is listed here.
     'mxnet==1.9.1; python_version < "3.13" and (sys_platform == "linux" or '
     'sys_platform == "darwin" and platform_machine == "x86_64")',
     # The oldest with wheels for Python 3.8.
@@ -48,21 +49,21 @@ BASE = [
     # 2.33 warns about chardet 7, and Requests 2.34 would about chardet 8.
     'chardet>=7.4.3,<8; python_version >= "3.10"',
     'requests>=2.33; python_version >= "3.10"',
-    # MXNet imports distutils, which Python 3.12 dropped and setuptools still has, including its
-    # version classes. The cap is the newest series known to have them.
+    # MXNet imports distutils, which Python 3.12 removed and setuptools still has, including its
+    # version classes. The upper limit follows the newest series known to have them.
     'setuptools>=68,<85; python_version >= "3.12"',
 ]
 
-# The library of 2019, with which tests and notebooks compare this package. It requires jupyter.
+# The library of 2019, for comparisons in tests and notebooks. It requires jupyter.
 ORIGINAL = "d2l==0.9.1"
 
-# mpiexec and MPI, without a compiler. If mpi4py was built for another MPI, that one is used.
+# MPI and mpiexec, which need no compiler. If mpi4py was built for another MPI, that MPI is used.
 MPI = ["mpi4py>=4.0", 'mpich>=4.2; sys_platform == "linux"']
 # For the formats of `export`; each extra has the name of its format. ONNX Runtime has no wheels for
 # Python 3.15 yet.
 ONNX = ["onnx>=1.17", 'onnxruntime>=1.19; python_version < "3.15"']
 SAFETENSORS = ["safetensors>=0.5"]
-# For `train --log tensorboard`. TensorBoard itself can run anywhere.
+# For `train --log tensorboard`. TensorBoard itself may run elsewhere.
 TENSORBOARD = ["tensorboardX>=2.6"]
 
 EXTRAS = {
@@ -98,7 +99,7 @@ EXTRAS = {
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
         "psutil>=5.9",
     ],
-    # To build the documentation. Sphinx 9 needs Python 3.11; older versions give other warnings.
+    # To build the documentation. Sphinx 9 needs Python 3.11; older versions print other warnings.
     "site": [
         requirement + '; python_version >= "3.11"'
         for requirement in ["sphinx>=9", "furo>=2025.12", "myst-nb>=1.4", "myst-parser>=5"]

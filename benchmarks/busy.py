@@ -1,9 +1,9 @@
 """How long does a minibatch of the chapter take while other programs compute?
 
-The programs are this package as it is, with one thread, and with threads that spin for longer or
-shorter before they sleep (the longest is the default of GNU's OpenMP); ``d2l`` 0.9.1 and PyTorch as
-installed. Each runs alone, and beside up to six processes that only keep a processor busy. Writes
-``results/busy.csv``, ``.json`` and ``.svg``.
+The programs are this package as it is, with one thread, and with threads that spin for different
+times before they sleep (the longest is the default of GNU's OpenMP); and ``d2l`` 0.9.1 and PyTorch
+as installed. Each runs alone, and beside up to six processes that only keep a processor busy. The
+results are ``results/busy.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/busy.py
 
@@ -24,7 +24,7 @@ from d2l_deeprnn._mxnet.repairs import SPIN_VARIABLE, available_cores
 
 EPOCHS = 4  # the fewest that the original trains for
 MINIBATCHES = 8 * EPOCHS
-# It ends with the process that started it, even if that one is killed.
+# It ends with the process that started it, even if that process is killed.
 BUSY = """
 import os
 parent = os.getppid()

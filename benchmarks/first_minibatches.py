@@ -1,10 +1,10 @@
 """From which minibatch on do this package's losses and the original's differ, and why?
 
-Both train the chapter's first minibatches with the same seed. Ours does so again without its fast
-path, with each parameter clipped and updated by itself. MXNet's arithmetic libraries, oneDNN and
-OpenBLAS, choose their kernels by the processor; environment variables make them take those of older
-processors. Writes ``results/first_minibatches.csv`` and ``.json``: the first minibatch whose losses
-differ, and the greatest relative error of a loss up to some minibatches.
+Both libraries train the chapter's first minibatches with the same seed. This package also does so
+without its fast path, clipping and updating each parameter by itself. MXNet's arithmetic libraries,
+oneDNN and OpenBLAS, choose their kernels by the processor; environment variables make them choose
+those of older processors. Writes ``results/first_minibatches.csv`` and ``.json``: the first
+minibatch whose losses differ, and the greatest relative error of a loss up to several minibatches.
 
     python benchmarks/first_minibatches.py
     python benchmarks/first_minibatches.py --num-epochs 13     # 104 minibatches: minutes
@@ -87,7 +87,7 @@ def relative_errors(ours: Sequence[float], theirs: Sequence[float]) -> List[floa
 
 
 def summary(errors: Sequence[float]) -> Dict[str, str]:
-    """Return the first minibatch that differs, from 1 on, and the greatest error up to some."""
+    """Return the first minibatch that differs (1, 2, ...), and the greatest errors of losses."""
     first = next((str(i + 1) for i, error in enumerate(errors) if error), "none")
     greatest = {
         f"error_up_to_{n}": f"{max(errors[:n]):.2g}" if n <= len(errors) else "" for n in UP_TO
@@ -96,7 +96,7 @@ def summary(errors: Sequence[float]) -> Dict[str, str]:
 
 
 def instructions() -> List[str]:
-    """Return the processor's instruction sets, of those that decide about kernels."""
+    """Return the processor's instruction sets that decide which kernels are used."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:  # not Linux

@@ -35,7 +35,7 @@ Interval = Tuple[np.ndarray, np.ndarray]
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--seed", type=int, default=0, help="of the simulation")
+    options.add_argument("--seed", type=int, default=0, help="seed of the simulation")
     arguments = options.parse_args()
     rows = []
 

@@ -4,8 +4,8 @@ Writes texts of 10^6 to 10^9 characters to a temporary directory, which takes 2 
 character. For each text, new processes measure the seconds to read it at the first start and at the
 second, to train the first minibatch and a hundred more, and to score 10^5 characters. They also
 measure the peak memory without the page cache (``RssAnon`` in ``/proc/self/status``, read every 10
-milliseconds; Linux only). Writes ``results/large_texts.csv`` and ``.json``; with several ranks,
-``large_texts_ranks``, with the peak memory of the largest rank.
+milliseconds; Linux only). The results are ``results/large_texts.csv`` and ``.json``; with several
+ranks, they are ``large_texts_ranks``, and the peak memory is that of the largest rank.
 
     python benchmarks/large_texts.py
     python benchmarks/large_texts.py --lengths 1000000000 --rounds 1 --ranks 2
@@ -46,7 +46,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "text"
             _write_text(path, length)
-            time.sleep(3)  # files that were changed just now are read again at the next start
+            time.sleep(3)  # a file that has just changed would be read again at the next start
             for round_ in range(arguments.rounds):
                 variables = {"XDG_CACHE_HOME": str(Path(directory) / "cache")}
                 for start in STARTS:

@@ -1,14 +1,14 @@
-"""How long do two machines take to sum gradients, by the link between them, and N machines?
+"""How long do two machines take to sum gradients over a slow link? How fast would N machines be?
 
 Two network namespaces of this machine serve as hosts, with a slowed-down link between them and one
-process of one thread on each. These times and those of minibatches in ``results/ranks.csv`` predict
-how much faster N machines would be. Writes ``results/ranks_links.csv`` and
+process with one thread on each. These times and those of minibatches in ``results/ranks.csv``
+predict how much faster N machines would be. Writes ``results/ranks_links.csv`` and
 ``results/ranks_model.csv``, each with ``.json``, and ``results/ranks_model.svg``.
 
     python benchmarks/links.py
 
-Needs the extra ``mpi``, Linux, and root for the namespaces, which are removed at the end. While it
-runs, their names are in ``/etc/hosts``.
+Needs the extra ``mpi``, Linux, and root to create the namespaces, which are removed at the end.
+During the run, their names are in ``/etc/hosts``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NETWORKS = {0.85: 256, 13: 1024}  # million parameters -> hidden units
 MOST = 256  # largest number of machines, and rows of all machines together
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 RANKS = str(Path(__file__).parent / "ranks.py")
-# Does in a namespace what `ssh HOST COMMAND` would do
+# Runs a command in a namespace, like `ssh HOST COMMAND` on a host
 SHELL = """\
 #!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
@@ -48,7 +48,7 @@ def run(*words):
 
 @contextlib.contextmanager
 def two_hosts():
-    """Make two hosts; yield the ends of their link, and a command that starts processes on them."""
+    """Create two hosts; yield the ends of their link, and a command that starts processes there."""
     hosts = Path("/etc/hosts")
     before = hosts.read_text()
     links = list(zip(HOSTS, ("d2l0", "d2l1")))
@@ -69,7 +69,7 @@ def two_hosts():
             lines = [f"{address} {host}\n" for host, address in HOSTS.items()]
             hosts.write_text(before + "".join(lines))
             launcher = ["-launcher", "rsh", "-launcher-exec", str(shell), "-hosts", ",".join(HOSTS)]
-            # TCP, as they would otherwise use shared memory.
+            # TCP, since the processes would otherwise use shared memory.
             launcher += ["-genv", "UCX_TLS", "tcp,self", "-n", "2"]
             yield links, ("ip", "netns", "exec", first, MPIEXEC, *launcher)
         finally:
@@ -85,7 +85,7 @@ def slow_down(links, gigabits):
 
 
 def measure(rounds):
-    """Measure sums and, for some networks, minibatches of 32 rows, 16 on each host."""
+    """Time sums of gradients and, for some networks, minibatches of 32 rows, 16 on each host."""
     work = [("sum", millions) for millions in MILLIONS]
     work += [("minibatch", millions) for millions in NETWORKS]
     rows = []
@@ -142,7 +142,7 @@ def model(links, alone):
                         of_all / (base + each * MOST / machines + to_sum), 3
                     ),
                 }
-                if machines == 2:  # which was also measured, with 16 rows on each
+                if machines == 2:  # this was also measured, with 16 rows on each
                     row["predicted_milliseconds"] = round(half + two, 3)
                     row["measured_milliseconds"] = _median(links, what="minibatch", **where)
                 rows.append(row)

@@ -18,10 +18,10 @@ from turns import Contest, as_installed, random_text, train_chapter
 from d2l_deeprnn._mxnet.repairs import available_cores
 from d2l_deeprnn.chapter.book import CHAPTER, VOCAB_SIZE
 
-EPOCHS = 15  # enough for the new model of each call to count for little
+EPOCHS = 15  # so many that the new model of each call hardly matters
 MINIBATCHES = 8 * EPOCHS
-GFLOP = 5.4  # of a minibatch's matrix products, forward and backward
-SIDE = 2048  # of the matrices of the large product
+GFLOP = 5.4  # operations in a minibatch's matrix products, forward and backward
+SIDE = 2048  # rows and columns of the matrices in the large product
 
 
 def theirs(epochs=EPOCHS):

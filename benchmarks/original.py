@@ -1,6 +1,6 @@
 """The library of 2019, ``d2l`` 0.9.1, as published, with the repairs that it needs today.
 
-Tests, benchmarks and the control's notebook import it from here.
+Tests, benchmarks and the control notebook import the library from here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def repair() -> None:
 
     # Not imported: importing the package would change the environment, too.
     vars(numpy).update(runpy.run_path(str(OLD_NUMPY))["missing"]())
-    display.set_matplotlib_formats = lambda *formats, **settings: None  # gone from IPython
+    display.set_matplotlib_formats = lambda *formats, **settings: None  # removed from IPython
 
 
 def load() -> Tuple[ModuleType, ModuleType]:

@@ -1,8 +1,8 @@
 """How much longer does a user's own model take than the chapter's? Training and decoding.
 
 Only the chapter's own model takes the fast path. The user's model here is a subclass that changes
-nothing, so both compute the same. The library of 2019 (``d2l`` 0.9.1, all threads) trains and
-decodes it, too. Writes ``results/own_models.csv``, ``.json`` and ``.svg``.
+nothing, so both compute the same. The library of 2019 (``d2l`` 0.9.1, all threads) also trains and
+decodes it. Writes ``results/own_models.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/own_models.py
 

@@ -1,11 +1,11 @@
-"""How long do two ranks take on this machine, beside one process with two threads?
+"""How long do two ranks take on this machine, compared with one process with two threads?
 
 Writes three files, each with ``.json``:
 
-- ``results/ranks.csv``: minibatches of two layers of 256, 512 and 1024 hidden units and of 32 and
-  64 rows, with one process of two threads and with two ranks of one thread, alone and beside two
-  busy processes;
-- ``results/ranks_apart.csv``: the same with two independent processes with half of the rows each,
+- ``results/ranks.csv``: minibatches with two layers of 256, 512 and 1024 hidden units and with 32
+  and 64 rows, in one process with two threads and in two ranks with one thread each, alone and
+  beside two busy processes;
+- ``results/ranks_apart.csv``: the same in two independent processes with half of the rows each,
   which is the lower bound for two ranks;
 - ``results/ranks_sum.csv``: sums of gradients.
 
@@ -30,7 +30,7 @@ from turns import in_a_process, parser, random_text, write
 
 from d2l_deeprnn.chapter.book import VOCAB_SIZE
 
-# Number of ranks, or None without mpiexec, and of threads of each
+# Number of ranks (None without mpiexec), and threads of each rank
 ALONE, ONE, TWO, ONE_THREAD = (None, 2), (1, 2), (2, 1), (None, 1)
 # Ranks and threads, hidden units, rows of a minibatch, busy processes, minibatches
 CONTESTANTS = [
@@ -47,12 +47,12 @@ LEAST = [
     *((how, 256, 64, 0, 48) for how in (ALONE, TWO, APART)),
     *((how, 512, 32, 0, 24) for how in (ALONE, TWO, APART)),
 ]
-MILLIONS = (0.85, 3.3, 13, 52)  # parameters of 256, 512, 1024 and 2048 hidden units
+MILLIONS = (0.85, 3.3, 13, 52)  # parameters of networks with 256, 512, 1024 and 2048 units
 MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
 
 
 def seconds(num_hiddens, batch_size, busy_processes, minibatches):
-    """Return the seconds of a minibatch on rank 0, after some minibatches to warm up."""
+    """Return the seconds per minibatch on rank 0, after some minibatches to warm up."""
     import numpy as np
 
     from d2l_deeprnn.training.learner import Learner, new_model
@@ -94,7 +94,7 @@ def seconds(num_hiddens, batch_size, busy_processes, minibatches):
 
 
 def seconds_to_sum(millions):
-    """Return the median seconds of a sum of so many million numbers on rank 0."""
+    """Return the median seconds to sum arrays of so many million numbers, on rank 0."""
     from d2l_deeprnn._mxnet import nd
     from d2l_deeprnn.training.ranks import distributed
 

@@ -1,11 +1,11 @@
 """Which results do this package and the original library give, seed by seed?
 
-Trains the chapter on the book's text with this package and with ``d2l`` 0.9.1, with the same seeds,
-each training in a new process with one thread. Every training writes the loss of each minibatch,
-the predictions, versions and machine to ``results/seeds/LIBRARY-SEED.json``. If that file exists,
-the training is skipped, so the script can be interrupted. ``results/chapter_seeds.csv`` (this
-package) and ``original_seeds.csv`` have the perplexities at the book's epochs and the predictions.
-``results/chapter_curves.csv`` has this package's perplexities at all epochs.
+Trains the chapter on the book's text with this package and with ``d2l`` 0.9.1, with the same seeds.
+Each training runs in a new process with one thread. It writes the loss of each minibatch, the
+predictions, versions and machine to ``results/seeds/LIBRARY-SEED.json``. If that file exists, the
+training is skipped, so the script can be interrupted and repeated. ``results/chapter_seeds.csv``
+(this package) and ``original_seeds.csv`` have the perplexities at the book's epochs and the
+predictions. ``results/chapter_curves.csv`` has this package's perplexities at all epochs.
 
     python benchmarks/seeds.py
     python benchmarks/seeds.py --library ours --first 10 --seeds 20 --num-epochs 125
@@ -45,8 +45,8 @@ from d2l_deeprnn.files import write_text
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--first", type=int, default=0, help="the first seed")
-    options.add_argument("--seeds", type=int, default=10, help="how many")
-    options.add_argument("--library", choices=["ours", "original"], help="only this one")
+    options.add_argument("--seeds", type=int, default=10, help="number of seeds")
+    options.add_argument("--library", choices=["ours", "original"], help="train only with this one")
     options.add_argument("--num-epochs", type=int, default=500)
     options.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
     arguments = options.parse_args()
@@ -100,7 +100,7 @@ def load(out: Path = RESULTS) -> List[Dict[str, Any]]:
 
 
 def at_the_books_epochs(trainings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-    """Return the results at the book's epochs of the trainings that reached all of them."""
+    """Return results at the book's epochs, for the trainings that reached all of them."""
     rows = []
     for training in trainings:
         if training["num_epochs"] < CHAPTER.num_epochs:
@@ -164,7 +164,7 @@ def record(library: str, seed: int, num_epochs: int) -> Dict[str, Any]:
 
 
 def record_losses() -> List[Any]:
-    """Return a list to which the mean loss of each minibatch is added from now on."""
+    """Return a list to which the mean loss of each following minibatch is added."""
     from mxnet import nd
 
     losses = []
@@ -187,7 +187,7 @@ def prepare_ours() -> Callable[[int, int], None]:
 
 
 def prepare_arrays() -> Callable[[int, int], None]:
-    """Ours without the fast path: clipping and updating array by array."""
+    """Prepare this package without its fast path: it clips and updates array by array."""
     from d2l_deeprnn.nn import fast
 
     fast.is_chapter_model = lambda model: False

@@ -1,10 +1,10 @@
 """Helpers for benchmarks: separate processes, programs timed in turn, result files.
 
 In a ``Contest``, each program has a new process in each round, and only one process works at a
-time. It prepares its work, does it once to warm up, and once more for the record. So no program
-shares libraries or threads with another, and a machine that becomes slower or faster does so for
-all. The place of a process's arrays in memory, which is worth up to a fifth of the time, changes
-with each round.
+time. It prepares its work, does it once to warm up, and is timed when it does it again. So no
+program shares libraries or threads with another, and a machine that becomes slower or faster does
+so for all. The position of arrays in memory, which can change the time by up to a fifth, differs
+from round to round.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def write(
         rows: column -> value.
         name: name of the files in ``arguments.out``, if it is not the script's.
         packages: other packages whose versions matter.
-        made_with: what else belongs into the description.
+        made_with: other entries of the description.
     """
     from d2l_deeprnn.evidence.provenance import versions
     from d2l_deeprnn.evidence.records import write_record
@@ -79,7 +79,7 @@ def in_a_process(
 ) -> Any:
     """Call a function of a script in a new process, and return its result.
 
-    If a launcher starts several processes, the result is of the one that returns something.
+    If a launcher starts several processes, exactly one of them must return a result.
 
     Args:
         script: ``__file__`` of the script.
@@ -107,7 +107,7 @@ def _run_in_this_process(script: str, function: str, arguments: str) -> None:
 
 @dataclass(frozen=True)
 class Contest:
-    """Programs that are timed in turn. A script has one, with the name ``CONTEST``.
+    """Programs that are timed in turn. Scripts call theirs ``CONTEST``.
 
     Attributes:
         script: ``__file__`` of the script.
@@ -118,14 +118,14 @@ class Contest:
         shown: returns the value that the plot shows for a row with round, contestant, seconds,
             peak_memory_mib and ``columns``.
         panel: returns the title of the row's part of the plot.
-        label: returns the row's name there.
+        label: returns the name of the row's program in the plot.
         variables: environment variables of some contestants.
         settings: settings for the JSON file.
         packages: other packages whose versions matter.
         rounds: default number of rounds.
         warm_up: whether each process does its work once before it is timed.
-        whole_process: whether to time the whole process, from the start of Python. The caches are
-            then filled by a round that does not count.
+        whole_process: whether to time the whole process, from the start of Python. A round that
+            does not count then fills the caches.
     """
 
     script: str
@@ -206,7 +206,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def as_installed() -> None:
-    """Undo what importing ``d2l_deeprnn`` has set, before another library starts."""
+    """Unset the variables that importing ``d2l_deeprnn`` set, before another library starts."""
     from d2l_deeprnn._mxnet import repairs
 
     for name in repairs.VARIABLES:
@@ -252,7 +252,7 @@ def train_chapter(
         vocab: its vocabulary.
         num_epochs: number of epochs.
         settings: the other settings, if they are not the chapter's.
-        prefixes: beginnings of predictions.
+        prefixes: prefixes of the predictions.
         options: keyword arguments of the function.
     """
     import mxnet as mx

@@ -1,4 +1,4 @@
-"""How long does a minibatch of ``train`` take, by width, beside PyTorch?
+"""How long does a minibatch of ``train`` take, by width, compared with PyTorch?
 
 Two layers and 32 rows, as in the chapter, with Adam and dropout. This package's ``Learner``, which
 ``d2l-deeprnn train`` uses, is compared with PyTorch as installed and with the same setting of the

@@ -1,6 +1,6 @@
 """The chapter "Deep Recurrent Neural Networks" of 2019, running today.
 
-Made to be imported under the name of the chapter's own library::
+Import it under the name of the chapter's own library::
 
     import d2l_deeprnn as d2l
 
@@ -26,7 +26,7 @@ try:
     if "mxnet" in sys.modules or _diagnosis.missing_libraries():
         from ._mxnet import library as _mxnet  # noqa: F401
 except _repairs.CannotImportMXNet:
-    # The command, which imports this file too, says it in one line and with its own exit status.
+    # The command imports this file too; it prints one line and has an exit status of its own.
     if os.path.basename(sys.argv[0] if sys.argv else "") not in ("d2l-deeprnn", "-m"):
         raise
 
@@ -68,7 +68,7 @@ _HOME = {
     "StackedRNN": "nn.stacked",
     "TrainSettings": "training.settings",
     "load_run": "training.runs",
-    # beyond the chapter: models for other programs, and back
+    # beyond the chapter: export to other programs, and import
     "export_model": "export",
     "export_run": "export",
     "import_model": "export.imports",
@@ -108,7 +108,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value  # found at once the next time
+    globals()[name] = value  # so that this function is not called again for the name
     return value
 
 

@@ -1,4 +1,4 @@
-"""Errors that users can fix, and how to tell them from faults of this package."""
+"""Errors that users can fix, and how to tell them from bugs in this package."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 class D2LError(Exception):
     """An error that the caller can fix; the message says how.
 
-    Each error class of this package derives from it and from the built-in exception that fits.
-    Wrong arguments are plain ValueErrors and TypeErrors.
+    Each error class of this package derives from this class and from a built-in exception. Wrong
+    arguments raise a plain ValueError or TypeError.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -26,9 +26,9 @@ class CorpusError(D2LError, RuntimeError):
 
 
 def is_bad_input(error: BaseException) -> bool:
-    """Return whether a user can fix an error; any other is a fault of this package."""
+    """Return whether a user can fix an error; any other error is a bug in this package."""
     mxnet = sys.modules.get("mxnet")
-    # MXNet raises its own error if a size exceeds its limits or the memory. Warnings are raised
-    # under -W error.
+    # MXNet raises its own error if a size exceeds its limits or the memory. Under -W error,
+    # warnings are raised, too.
     kinds = (D2LError, ValueError, OSError, ImportError, MemoryError, UserWarning)
     return isinstance(error, kinds if mxnet is None else (*kinds, mxnet.MXNetError))

@@ -45,8 +45,8 @@ class Moved(D2LError, OSError):
 def user_path(path: PathLike) -> Path:
     """Expand ``~`` and ``~name`` at the beginning of a path given by a user.
 
-    No shell does that for ``--out=~/runs``, in a Makefile or in a Python string. As in a shell,
-    ``./~`` is a file of that name, and ``~name`` is left alone if there is no such user.
+    The shell does not do so in ``--out=~/runs``, nor does Python in a string. As in a shell,
+    ``./~`` is a file of that name, and ``~name`` stays as it is if there is no such user.
     """
     expanded = Path(os.path.expanduser(path))
     # Path drops the dot of ./~, and a second call would expand the rest.
@@ -96,7 +96,7 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 def _sync_directory(directory: Path) -> None:
     """Write the new name of a file to the disk, so that it survives a power cut."""
-    # Not every platform can. An error here would mean to callers that the file is not in place.
+    # Some platforms cannot. Callers must not get an error, since the file is already in place.
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -137,7 +137,7 @@ def _temporary(path: Path) -> str:
 
 @contextlib.contextmanager
 def _naming(path: Path, temporary: str) -> Iterator[None]:
-    """Name ``path`` in errors that name the temporary file or, as for a full disk, no file."""
+    """Name ``path`` in errors that name the temporary file, or no file (as for a full disk)."""
     try:
         yield
     except OSError as error:
@@ -173,7 +173,7 @@ def remove(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file in one atomic step; see ``atomic_file``.
 
-    Characters that UTF-8 cannot hold, such as parts of a file name, are escaped: ``\\udcff``.
+    Characters that UTF-8 cannot represent, as in some file names, are escaped: ``\\udcff``.
     """
     with atomic_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
@@ -197,8 +197,8 @@ def parse_json(text: Union[str, bytes]) -> Any:
     """Parse JSON from an untrusted source.
 
     Raises:
-        ValueError: If it is not JSON, is nested too deeply, or has an integer of more digits than
-            any floating-point number.
+        ValueError: If it is not JSON, is nested too deeply, or has an integer with more digits
+            than any floating-point number.
     """
     try:
         return json.loads(text, parse_int=_integer)
@@ -229,7 +229,7 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
 
     If the directory of the lock file is moved or replaced meanwhile, ``atomic_file`` and
     ``remove`` raise ``Moved`` and change nothing below its path. If the file system has no locks,
-    a warning says so and nothing is held.
+    a warning says so, and the block runs without a lock.
 
     Args:
         path: The lock file, created if it is missing and never written to.
@@ -308,7 +308,7 @@ def check_in_place(path: Path) -> None:
 
 
 def private_directory(path: Path) -> None:
-    """Create a directory, or take one of this user's, and close it to all other users.
+    """Create a directory that only this user can read; an existing one must be this user's.
 
     Raises:
         OSError: If it belongs to another user, is not a directory, or cannot be created.
@@ -323,7 +323,7 @@ def private_directory(path: Path) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text in one line that is safe to show.
+    """Return a text as one line that is safe to show.
 
     Line breaks, control characters and bytes that are not UTF-8 become escapes such as ``\\n`` and
     ``\\udcff``.

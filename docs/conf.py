@@ -27,7 +27,7 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "notebooks/*.ipynb", "results/README.md"]
 exclude_patterns = [".*", "build", "d2l_deeprnn", "reproduction", "tests", "venv"]
 
-# Markdown pages, and notebooks as committed; nothing is executed.
+# Markdown pages, and notebooks with their committed outputs; nothing is executed.
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
@@ -37,7 +37,7 @@ nb_render_markdown_format = "gfm"  # the outputs have tables
 
 # The API, from signatures and docstrings.
 autodoc_default_options = {"members": True, "show-inheritance": True}
-add_module_names = False  # the headings say them
+add_module_names = False  # they are in the headings
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"
@@ -47,11 +47,11 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False  # text before a colon is not a type
 napoleon_use_ivar = True
 nitpicky = True
-# Documented by other packages; looking it up would need the network.
+# Objects that other packages document. Looking them up would need the network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|os|pathlib|matplotlib|mx|mxnet|nd|gluon|np|numpy)\..*|Path"),
     (r"py:class", r"Batch|Forward|Indices|PathLike"),  # shorthands for types
-    (r"py:exc", r"GeneratorsInUse"),  # of a module that has no page
+    (r"py:exc", r"GeneratorsInUse"),  # its module has no page
 ]
 
 html_theme = "furo"
@@ -91,7 +91,7 @@ def part_fields(app, what, name, member, options, lines):
 
 
 def unlink_folders(app, doctree):
-    """Replace links to folders, which only work in the repository, by their text."""
+    """Replace links to folders, which only work in the repository, with their text."""
     for link in list(doctree.findall(addnodes.pending_xref)):
         if link["reftype"] == "myst":
             target = (ROOT / link["refdoc"]).parent / link["reftarget"]

@@ -4,8 +4,8 @@
     python examples/onnx_generate.py novel.onnx 'It was' --length 200
     python examples/onnx_generate.py novel.onnx 'It was' --temperature 0.8 --seed 1
 
-Without a temperature it takes the most likely character each time, and writes
-the same text as `d2l-deeprnn generate`.
+Without a temperature, the most likely character is taken each time, and the text
+is the same as that of `d2l-deeprnn generate`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import re
 
 import numpy as np
 
-# Otherwise ONNX Runtime reports to its maker which models it opens. Set it before the import.
+# Otherwise ONNX Runtime reports to Microsoft which models it opens. Set this before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # noqa: E402
 
@@ -33,7 +33,7 @@ def generate(path, prefix, length, temperature=0.0, seed=None):
     letters = np.array([len(token) == 1 for token in vocab])  # <unk> is never written
     random = np.random.default_rng(seed)
 
-    # All inputs but the first are states, (batch_size, hidden units); they start at 0.
+    # All inputs but the first are states (batch_size, hidden units). They start at 0.
     tokens, *states = session.get_inputs()
     state = {s.name: np.zeros((1, s.shape[1]), np.float32) for s in states}
     read = np.array([[index[char] for char in prefix]])

@@ -3,7 +3,7 @@
     d2l-deeprnn export runs/novel --format safetensors --output novel.safetensors
     python examples/pytorch_generate.py novel.safetensors 'It was' --length 200
 
-It takes the most likely character each time, and writes the same text as `d2l-deeprnn generate`.
+The most likely character is taken each time, and the text is that of `d2l-deeprnn generate`.
 """
 
 import argparse

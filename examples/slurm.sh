@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains on two machines with four ranks each; submit it again to resume: sbatch slurm.sh
+# Train on two machines with four ranks each: sbatch slurm.sh. Submit it again to resume.
 #
 # The environment (VENV), the text and --out must be on a file system that all machines share.
 #SBATCH --job-name=d2l-deeprnn
@@ -12,8 +12,8 @@
 
 VENV=$HOME/d2l-venv
 
-# mpiexec of the MPICH wheel starts the ranks with Slurm's srun, and passes signals on to them. `exec`
-# makes sure that Slurm's signal reaches it.
+# The MPICH wheel's mpiexec starts the ranks with Slurm's srun, and passes signals on to them. With
+# `exec`, Slurm's signal reaches mpiexec.
 exec "$VENV/bin/mpiexec" -bootstrap slurm -n "$SLURM_NTASKS" \
     "$VENV/bin/d2l-deeprnn" train --resume \
     --corpus "$HOME/texts/my_novel.txt" --num-hiddens 1024 --batch-size 256 \

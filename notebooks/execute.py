@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, resolve_auto
 
 HERE = Path(__file__).resolve().parent
-CONTROL = "deep-rnn-original"  # the library of 2019 can only read the book's file
+CONTROL = "deep-rnn-original"  # it needs the book's file, the only one that the old library reads
 FULL, QUICK = "clipping_theta = 500,", "clipping_theta = 8,"
 LOAD = "d2l.load_data_time_machine()"
 
@@ -57,7 +57,7 @@ def execute(name: str, *, quick: bool, has_book: bool) -> None:
             cell.source = cell.source.replace(FULL, QUICK)
         if not has_book:
             sample = f"d2l.load_corpus({SAMPLE_TEXT!r}, 10000)"
-            note = "\nprint('A sample text: the figures are not the book\\'s.')"
+            note = "\nprint('This is a sample text, so the values differ from the book\\'s.')"
             cell.source = cell.source.replace(LOAD, sample + note)
     NotebookClient(
         notebook,
@@ -70,7 +70,7 @@ def execute(name: str, *, quick: bool, has_book: bool) -> None:
         return
     for cell, source in zip(notebook.cells, sources):
         cell.source = source
-        cell.metadata.pop("execution", None)  # the time of day of each cell
+        cell.metadata.pop("execution", None)  # the time at which each cell was run
     nbformat.write(notebook, path)
 
 

@@ -2,11 +2,11 @@
 
     python scripts/hosted_notebook.py [PYTHON]
 
-Makes an environment with NumPy 2 and the packages that such machines have, and starts a kernel in
+Creates an environment with NumPy 2 and the packages that such machines have, and starts a kernel in
 which NumPy and matplotlib are already imported. It executes the cell, with a copy of this folder
-instead of the repository's address, and then the chapter's cells for a few epochs. Needs a package
-index, and the extra ``notebooks`` in the Python that runs the script. PYTHON makes the environment
-and needs no packages. CI runs this script.
+instead of the repository's address, and then the chapter's cells for a few epochs. This needs a
+package index, and the extra ``notebooks`` in the Python that runs the script. PYTHON creates the
+environment and needs no packages. CI runs this script.
 """
 
 from __future__ import annotations

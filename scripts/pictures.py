@@ -24,7 +24,7 @@ from d2l_deeprnn.training.runs import read_history
 from d2l_deeprnn.training.settings import from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-# Name of the rows and of the plot -> script that draws it, with its `figure` or its contest's
+# Name of the rows and of the plot -> script with a function `figure`, or with a contest
 BENCHMARKS = {
     "busy": "busy",
     "copying": "copying",
@@ -41,7 +41,7 @@ BENCHMARKS = {
 
 
 def pictures(results: Path) -> Dict[Path, Callable[[], Figure]]:
-    """Return a function that draws each plot, by its path."""
+    """Return functions that draw the plots, by the paths of the plots."""
     draw = {}
     for name, script in BENCHMARKS.items():
         rows = results / f"{name}.csv"

@@ -1,7 +1,7 @@
 """Update the generated parts of README.md and results/README.md from the files in results/.
 
     python scripts/results.py            # or: make results
-    python scripts/results.py DIRECTORY  # of a copy of the project
+    python scripts/results.py DIRECTORY  # a copy of the project
 
 The text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by the result of the
 method ``NAME`` below. Nothing is trained or measured.
@@ -46,7 +46,7 @@ MILLISECONDS = spread_of("milliseconds", 0)
 
 
 class Results:
-    """The generated parts of the pages, from the files of a directory. Each method is a part."""
+    """The generated parts of the pages, from the files in a directory. Each method returns one."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -205,7 +205,7 @@ class Results:
         return summary_table("", [title], programs, columns).markdown()
 
     def _milliseconds(self, name: str, digits: int) -> Cell:
-        """Return a function that returns the milliseconds of a minibatch."""
+        """Return a cell function for the milliseconds per minibatch."""
         scale = 1000 / self.described(name)["settings"]["minibatches"]
         return spread_of("seconds", digits, lambda seconds: scale * seconds)
 
@@ -497,7 +497,7 @@ def _machine(machine: Dict[str, Any]) -> str:
 
 
 def as_list(value: Any) -> List[Any]:
-    """Return the machines or versions of a result, which has a list if there were several."""
+    """Return machines or versions as a list, which results have only if there were several."""
     return value if isinstance(value, list) else [value]
 
 

@@ -15,8 +15,8 @@ import subprocess
 import sys
 
 DIAGNOSIS = "d2l_deeprnn/_mxnet/diagnosis.py"
-OLDEST = (3, 6)  # that can run this script
-NEWEST = (3, 14)  # for which all packages have wheels
+OLDEST = (3, 6)  # oldest Python that can run this script
+NEWEST = (3, 14)  # newest Python for which all packages have wheels
 PROGRESS = 20  # seconds between two lines of progress
 
 
@@ -26,13 +26,13 @@ def main(venv, extra=""):
     result = diagnose(python)
     if result and not capture([python, "-c", "import pip"]).returncode:
         exit_if(result[1])
-    else:  # there is none, or the creation of this one was interrupted
+    else:  # there is no environment, or its creation was interrupted
         version, base = choose()
-        print("Making %s with Python %s (%s) ..." % (venv, "%d.%d" % version, base), flush=True)
+        print("Creating %s with Python %s (%s) ..." % (venv, "%d.%d" % version, base), flush=True)
         done = capture([base, "-m", "venv", "--clear", venv])
         if done.returncode:
             last = done.stdout.strip().split("\n")[-1]
-            sys.exit("make: %s cannot make a virtual environment: %s" % (base, last))
+            sys.exit("make: %s cannot create a virtual environment: %s" % (base, last))
     os.environ.pop("PYTHONHOME", None)
     os.environ.update(PYTHONWARNINGS="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
     os.environ["PIP_ONLY_BINARY"] = ":all:"
@@ -41,10 +41,10 @@ def main(venv, extra=""):
     open(log, "w").close()
     pip = ["-m", "pip", "install"]
     for arguments in [
-        # The pip of Python 3.8 to 3.10 can take an hour to choose versions.
+        # The pip that comes with Python 3.8 to 3.10 can take an hour to choose versions.
         pip + ["--upgrade", "pip"],
         pip + ["--editable", ".[%s]" % extra if extra else "."],
-        # Not a requirement from Python 3.13 on; setup.py says why.
+        # For Python 3.13 and later, it is not among the requirements; setup.py explains why.
         pip + ["--no-deps", "mxnet==1.9.1"],
         [DIAGNOSIS, "--link"],
     ]:
@@ -62,7 +62,7 @@ def choose():
         paths = [path for f in folders for n in names for path in glob.glob(os.path.join(f, n))]
         paths.append(sys.executable)
     results = [(diagnose(path, "--venv"), path) for path in paths]
-    # Best: without problems, with wheels, newest. The first of equal ones counts.
+    # The best one has no problems, has wheels and is the newest; of equal ones, the first is taken.
     (version, problems), path = max(
         [(result, path) for result, path in results if result],
         key=lambda one: (not one[0][1], one[0][0] <= NEWEST, one[0][0]),
@@ -115,12 +115,12 @@ def run(command, log):
 
 
 def reason(output):
-    """Return in a sentence why pip failed."""
+    """Return a sentence that explains why pip failed."""
     unavailable = re.findall(r"No matching distribution found for (\S+)", output)
     if unavailable:
         return (
-            "pip found no wheel of %s for this Python. Check the network, and whether it has a\n"
-            "login page. Or name an older Python, after make clean: make PYTHON=/path/to/python3.%d"
+            "pip found no wheel of %s for this Python. Check the network, which may have a login\n"
+            "page; or run make clean and choose an older Python: make PYTHON=/path/to/python3.%d"
         ) % (unavailable[-1], NEWEST[1])
     errors = re.findall(r"^ *(?:ERROR|error):.*", output, re.MULTILINE)
     return "pip failed:\n" + "\n".join(errors[-3:])
@@ -132,7 +132,9 @@ def stop(number, frame):
 
 if __name__ == "__main__":
     if sys.version_info[:2] < OLDEST:
-        sys.exit("make: %s is too old. Name another: make PYTHON=/path/to/python3" % sys.executable)
+        sys.exit(
+            "make: %s is too old. Choose another: make PYTHON=/path/to/python3" % sys.executable
+        )
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     main(*sys.argv[1:])

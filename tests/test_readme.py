@@ -166,7 +166,7 @@ def test_the_features_are_there_or_have_a_reason_why_not():
     for line in table:
         _, feature, peer, here, _ = (cell.strip() for cell in line.split("|"))
         assert re.match(r"yes\b|no: .{40}", here), feature
-        assert "](https://" in peer or feature.startswith("texts written"), feature
+        assert "](https://" in peer or feature.startswith("samples of text"), feature
         assert set(re.findall(r"`(--[\w-]+)", here)) <= options, feature
         assert set(re.findall(r"`((?:on|should)_\w+)`", here)) <= set(functions), feature
 

@@ -22,9 +22,9 @@ from ..training import launcher
 from . import console
 from .console import BAD_INPUT, DONE, FAULT, RED, TEXT_MISSING, coloured, print_error
 
-# Command -> its module and a summary. The module has functions `add_COMMAND`, which adds options,
-# and `run_COMMAND`, which returns the exit status; the docstring of the latter is the help page.
-# The module imports MXNet, tqdm and Matplotlib only when it runs, so that help comes at once.
+# Command -> its module and a summary. In the module, `add_COMMAND` adds options, and `run_COMMAND`
+# returns the exit status; its docstring is the help page. MXNet, tqdm and Matplotlib are imported
+# only when a command runs, so that help appears at once.
 COMMANDS = {
     "reproduce": ("reproduce", "run the chapter and compare the results with the book"),
     "train": ("train", "train a model on any text, with checkpoints"),
@@ -35,7 +35,7 @@ COMMANDS = {
     "runs": ("runs", "list runs with their settings, best loss and state"),
     "export": ("export", "export the model of a run for other programs"),
     "import": ("export", "turn an exported model into a run again"),
-    "exercise": ("exercise", "answer one of the chapter's exercises"),
+    "exercise": ("exercise", "run the study of one of the chapter's exercises"),
     "corpora": ("corpora", "list the known texts, or fetch one"),
     "doctor": ("doctor", "check whether everything works on this machine"),
 }
@@ -55,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=layout, allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        # So that the error names the command, and not the program, as the place to get help.
+        # Otherwise the error would refer to the help of the program, not to that of the command.
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         line = f"{self.prog}: {coloured('error:', RED)} {message} (see {self.prog} --help)"
         print_error(line)
-        if launcher.world_rank() > 0:  # perhaps only this process got these arguments
+        if launcher.world_rank() > 0:  # this process may be the only one with these arguments
             launcher.write_stderr(f"{launcher.process_name()}: {line}")
         sys.exit(BAD_INPUT)
 
@@ -73,8 +73,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments, without the program's name; those of the process
-            if None.
+        argv: the arguments, without the program's name; None for those of the
+            process.
 
     Returns:
         Exit status: 0 done; 1 the run does not agree with the book; 2 bad
@@ -90,7 +90,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             return console.exit_status(getattr(error, "number", signal.SIGINT))
         except Exception as error:
             if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
-                return DONE  # the reader has read all that it wanted
+                return DONE  # the reader, such as `head`, needs no more
             return _fail(error)
 
 
@@ -117,7 +117,7 @@ def _run(argv: List[str]) -> int:
 
         start_mpi(timeout)
     except BaseException as error:
-        # Perhaps only this process has this error, and without MPI it cannot tell the others.
+        # This process may be the only one with this error, and without MPI it cannot tell others.
         if launcher.world_rank() > 0:
             launcher.write_stderr(
                 f"d2l-deeprnn: error: {launcher.process_name()}: {_message(error)}"
@@ -158,7 +158,7 @@ def _message(error: BaseException) -> str:
 
 
 def _parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """Return the parser, with the options of those commands that are named."""
+    """Return the parser, with options only for the commands in ``names``."""
     parser = _Parser(
         prog="d2l-deeprnn",
         description='The chapter "Deep Recurrent Neural Networks" of Dive into Deep Learning\n'

@@ -1,4 +1,4 @@
-"""The surroundings of a command: exit statuses, output streams and signals."""
+"""Exit statuses, output streams and signals of the command line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..files import printable
 
 # 1 is only for a run that does not agree with the book; 70 is EX_SOFTWARE.
 DONE, DISAGREES, BAD_INPUT, TEXT_MISSING, FAULT = 0, 1, 2, 3, 70
-# From Ctrl-C, from a batch system or `kill`, and from a terminal that closes.
+# Sent by Ctrl-C, by a batch system or `kill`, and by a terminal that closes.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A terminal and mpiexec or make may both send the signal of a single Ctrl-C.
 SAME_REQUEST_SECONDS = 1.0
-# Characters that control a terminal, with which a model or text could hide other output: C0 except
+# Characters with which a model or a text could control a terminal and hide other output: C0 except
 # tab and line feed, DEL, C1, and changes of the writing direction.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RED, YELLOW = "31", "33"
@@ -71,7 +71,7 @@ def show(text: str = "", end: str = "\n") -> None:
 
 
 def print_line(line: str = "") -> None:
-    """Print a line like ``show``, but continue if it cannot be written."""
+    """Print a line like ``show``, but ignore errors of writing."""
     with contextlib.suppress(OSError):
         show(line)
 
@@ -98,9 +98,9 @@ def exit_status(number: int) -> int:
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Let a command run with streams that are closed, lack characters or lose their reader."""
-    # Otherwise the next opened file, such as a checkpoint, would get the number of a closed stream,
-    # and MXNet would write its warnings into it.
+    """Cope with standard streams that are closed, lack characters or lose their reader."""
+    # Otherwise the next file to be opened, such as a checkpoint, would get the number of a closed
+    # stream, and MXNet would write its warnings into the file.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -154,7 +154,7 @@ def stop_on_signals(message: str, stop: Optional[StopRequest] = None) -> Iterato
         if not request.is_set():
             request.set(number)
             first = time.monotonic()
-            # Not print: the signal may interrupt another print. A terminal shows ^C on the line.
+            # Not print, which the signal may have interrupted. A terminal shows ^C on the line.
             with contextlib.suppress(OSError):
                 os.write(2, f"{chr(10) if os.isatty(2) else ''}{message}\n".encode())
         elif number == signal.SIGINT and time.monotonic() - first > SAME_REQUEST_SECONDS:
@@ -166,7 +166,7 @@ def stop_on_signals(message: str, stop: Optional[StopRequest] = None) -> Iterato
 
 @contextlib.contextmanager
 def _handled(handlers: Dict[signal.Signals, Callable[[int, Any], None]]) -> Iterator[None]:
-    """Install signal handlers, except for ignored signals, as under nohup or in the background."""
+    """Install signal handlers, but not for signals that are ignored, as under nohup."""
     before: Dict[signal.Signals, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():  # Python's condition

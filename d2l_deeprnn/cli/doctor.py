@@ -1,4 +1,4 @@
-"""``d2l-deeprnn doctor``: a check of this machine, with advice on each problem."""
+"""``d2l-deeprnn doctor``: check this machine, and give advice on each problem."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Check the system and this Python, and try MXNet in a separate process.
 
-    Print one line per problem, with what to do. If there is a problem, the exit
-    status is 2.
+    Each problem is printed with its remedy; the exit status is then 2.
 
     examples:
       d2l-deeprnn doctor

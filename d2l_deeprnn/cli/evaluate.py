@@ -23,12 +23,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--corpus",
         nargs="+",
         metavar="NAME|FILE",
-        help="known texts, files (.gz is unpacked) or directories of files to score, joined, and "
-        "cleaned like the run's text (default: the held-out parts of that text)",
+        help="known texts, files (.gz is unpacked) or directories of files to score, joined and "
+        "cleaned like the run's text (default: the held-out parts of the run's text)",
     )
     declarations = fields(TrainSettings)
     add_setting(parser, "encoding", declarations["encoding"])
-    help_text = "number of rows that are read in parallel; 1 reads the text in one go"
+    help_text = "number of rows that are read in parallel; 1 reads the text in one pass"
     add_setting(parser, "batch_size", declarations["batch_size"]._replace(help=help_text))
     add_baseline(parser)
     add_checkpoint(parser)
@@ -96,7 +96,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
         unknown = count_tokens(indices, [run.vocab.unk])
         if unknown:
             which = _unknown(arguments, run)
-            show(f"    {unknown} characters of it are not in the run's vocabulary{which}")
+            show(f"    {unknown} of its characters are not in the run's vocabulary{which}")
         if arguments.baseline:
             assert text is not None
             with ranks.working():
@@ -136,7 +136,9 @@ def baseline(text: TextParts, indices: Any, vocab_size: int) -> Tuple[int, Evalu
     from ..training.ngram import NGramModel, choose_order
 
     if not len(text.valid):
-        raise SettingsError("--baseline needs a validation part to choose its order on")
+        raise SettingsError(
+            "--baseline needs a run with a validation part, on which the order is chosen"
+        )
     order, _ = choose_order(text.train, text.valid, vocab_size)
     nats = NGramModel(text.train, order, vocab_size).loss(indices)
     return order, Evaluation(nats, len(indices) - 1)

@@ -22,22 +22,22 @@ def add_exercise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         choices=list(EXERCISES),
-        help="number of the exercise, or the chapter's remark on initialisation",
+        help="number of the exercise; `initialisation` studies the chapter's remark on it",
     )
-    add_path(parser, "--out", "directory for rows (CSV) and plots (default: they are not kept)")
+    add_path(parser, "--out", "directory for rows (CSV) and plots (default: keep none)")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="run a small version, on the sample texts (default: no)",
+        help="run a small version on the sample texts (default: no)",
     )
 
 
 def run_exercise(arguments: argparse.Namespace) -> int:
     """Run the study behind the answer to an exercise, and print its tables.
 
-    There is also a study of the chapter's remark on initialisation. A full study
-    takes from ten minutes to a day; the remaining time is shown once it can be
-    estimated. If interrupted, repeat the command with the same --out to continue.
+    A full study takes from ten minutes to a day; the remaining time is shown once
+    it can be estimated. If interrupted, repeat the command with the same --out to
+    continue.
 
     examples:
       d2l-deeprnn exercise 2 --quick

@@ -1,4 +1,4 @@
-"""``d2l-deeprnn export`` and ``import``: models as files for other programs, and back."""
+"""``d2l-deeprnn export`` and ``import``: write models for other programs, and read them again."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add(
         "--float32",
         action="store_true",
-        help="keep the parameters of an html page in single precision; otherwise they are rounded "
-        "to half precision, which halves the size of the page (default: no)",
+        help="keep the parameters of an html page in single precision, which makes it twice as "
+        "large (default: round them to half precision)",
     )
 
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write the model of a run to a file for other programs.
 
-    The file also has the vocabulary, and the way the text was cleaned. Before it
-    is written, its results are compared with the model's.
+    The file also contains the vocabulary and how the text was cleaned. Before it is
+    written, its results are compared with the model's.
 
     examples:
       d2l-deeprnn export runs/novel --format onnx --output novel.onnx

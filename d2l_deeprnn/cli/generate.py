@@ -39,16 +39,16 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="end the text after the first TEXT that is added to the prefix; may be repeated; in a "
-        "shell, a line break is $'\\n' (default: write all characters)",
+        help="end the text as soon as TEXT has been added to it; may be repeated; in a shell, a "
+        "line break is $'\\n' (default: write all characters)",
     )
     add(
         "--temperature",
         type=float,
         default=0.0,
         metavar="T",
-        help="0 takes the most likely character each time; above 0, characters are drawn, and "
-        "higher values give more variety (default: 0)",
+        help="0 takes the most likely character each time; above 0, characters are drawn at "
+        "random, and higher values give more variety (default: 0)",
     )
     add(
         "--top-k",
@@ -73,8 +73,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 def run_generate(arguments: argparse.Namespace) -> int:
     """Continue a prefix with the model of a run.
 
-    Without a temperature, the most likely character is taken each time, as in the
-    book.
+    By default, the most likely character is taken each time, as in the book.
 
     examples:
       d2l-deeprnn generate runs/novel --prefix 'It was'
@@ -140,7 +139,7 @@ def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
 
     Raises:
         SettingsError: if it is empty.
-        ValueError: if a character of it is not in the run's vocabulary.
+        ValueError: if one of its characters is not in the run's vocabulary.
     """
     from ..generation.generate import check_known
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and options from the declarations of settings."""
+"""Options that several commands share, and options generated from declarations of settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_setting(parser: Any, name: str, setting: Field) -> None:
     Args:
         parser: a parser or a group of options. If it has an ``argument_default``, the option has
             no default of its own.
-        name: the name of the setting, which the option shares.
+        name: the name of the setting, and of the option.
         setting: the declaration of the setting.
     """
     kind, flag = setting.kind, _flag(name, setting)
@@ -50,7 +50,7 @@ def add_setting(parser: Any, name: str, setting: Field) -> None:
 
 
 def from_args(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, Any]:
-    """Return the settings that were given as options; the others are missing in ``arguments``."""
+    """Return the settings that were given as options; ``arguments`` lacks the others."""
     return {name: vars(arguments)[name] for name in names if name in arguments}
 
 
@@ -102,7 +102,7 @@ def add_device(parser: Any) -> None:
         "--device",
         default=None,
         metavar="DEVICE",
-        help="cpu, gpu, or one of several GPUs such as gpu(1) (default: a GPU if MXNet can use "
+        help="cpu, gpu, or one of several GPUs, such as gpu(1) (default: a GPU if MXNet can use "
         "one)",
     )
 
@@ -131,7 +131,7 @@ def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
 
 
 def _flag(name: str, setting: Field) -> str:
-    """Return the option of a setting, in the singular if each of its numbers has its own."""
+    """Return the option of a setting, in the singular if it is repeated for each number."""
     flag = f"--{name.replace('_', '-')}"
     return flag[:-1] if setting.kind is NUMBERS else flag
 

@@ -1,1 +1,1 @@
-"""Results and how they are shown: records, statistics, plots, progress and pages of reports."""
+"""Results and their presentation: records, statistics, plots, progress and report pages."""

@@ -26,10 +26,10 @@ Curve = Tuple[Sequence[int], Sequence[float]]  # epochs, perplexities
 
 
 def _defaults() -> Any:
-    """Return a context, also a decorator, in which matplotlib has its own defaults.
+    """Return a context manager and decorator under which matplotlib uses its own defaults.
 
-    Every plot is created, drawn and saved in it, so that neither a user's style nor a matplotlibrc
-    file changes it.
+    Every plot is created, drawn and saved under it, so that neither a user's style nor a
+    matplotlibrc file changes the plot.
     """
     # Without the salt, the ids in the SVG file would differ from one file to the next.
     return matplotlib.style.context(["default", {"svg.hashsalt": "d2l_deeprnn"}])
@@ -53,7 +53,7 @@ class Plot(Figure):
 
     def _repr_png_(self) -> Tuple[bytes, Dict[str, Any]]:
         buffer = io.BytesIO()
-        # Twice as many pixels as are shown, so that lines and letters are sharp.
+        # Twice the displayed resolution, so that lines and letters are sharp.
         self.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
         return buffer.getvalue(), {"width": round(80 * self.get_figwidth()), "alt": self.alt}
 
@@ -180,7 +180,7 @@ def _course(legend: str, x: Sequence[float], y: Sequence[float]) -> str:
 class Line(NamedTuple):
     """A line of a plot, with the range of its values if there are several runs.
 
-    The style is one of matplotlib's. "none" shows points only, as between categories.
+    The style is one of matplotlib's line styles. "none" draws points only, as for categories.
     """
 
     x: Sequence[float]
@@ -193,13 +193,13 @@ class Line(NamedTuple):
     def of_runs(
         cls, x: Sequence[float], values: Sequence[Sequence[float]], style: str = "-"
     ) -> Line:
-        """Return the line of the medians of several runs, from each run's value at each x."""
+        """Return the line of the medians of several runs; ``values`` has all values at each x."""
         lows, highs = [min(v) for v in values], [max(v) for v in values]
         return cls(x, [statistics.median(v) for v in values], lows, highs, style)
 
 
 class Level(NamedTuple):
-    """A dotted line across a panel, at a value to compare with."""
+    """A dotted line across a panel, at a reference value."""
 
     y: float
 
@@ -217,8 +217,8 @@ def lines_figure(
     """Plot lines in panels side by side, two in a row, with the same vertical axis.
 
     Args:
-        panels: title -> legend -> line. Lines with the same legend look the same in all panels. The
-            first panel has all legends, or they are below it if there are many.
+        panels: title -> legend -> line. Lines with the same legend look the same in all panels. All
+            legends are in the first panel, or below it if there are many.
         xlabel: name of the horizontal axis, with its unit; or one for each panel.
         ylabel: name of the vertical axis, with its unit.
         log_x, log_y: whether the axes are logarithmic.
@@ -228,7 +228,7 @@ def lines_figure(
     rows = math.ceil(len(panels) / columns)
     lines = [(legend, line) for panel in panels.values() for legend, line in panel.items()]
     legends = dict.fromkeys(legend for legend, line in lines if isinstance(line, Line))
-    crowded = len(legends) > 5  # more than fit into a corner
+    crowded = len(legends) > 5  # too many for a corner
     height = (4 if rows == 1 else 3 * rows) + crowded
     figure = Plot(figsize=(WIDTH if columns == 1 else WIDEST, height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
@@ -278,7 +278,7 @@ def _describe_line(legend: str, line: Union[Line, Level]) -> str:
 
 
 def _draw_line(axes: Any, line: Line, colour: str, marker: str, shift: float) -> Any:
-    """Draw a line. Its markers are hollow and shifted, so that a line below another one shows.
+    """Draw a line. Its markers are hollow and shifted, so that lines below others stay visible.
 
     Args:
         shift: position of the first marker, as a fraction of the distance between two markers.
@@ -322,7 +322,7 @@ def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: s
         for place, (kind, values) in enumerate(rows.items()):
             bar = [np.median(values)] * 2, [place - 0.4, place + 0.4]
             axes.plot(*bar, color="black", linewidth=1.5)
-            # Each point has its own height, so that equal values do not hide each other.
+            # Points have different heights, so that equal values do not hide each other.
             heights = place + 0.6 * ((np.arange(len(values)) + 0.5) / len(values) - 0.5)
             axes.plot(values, heights, "o", color=colours[kind], markersize=5, markeredgecolor="w")
         axes.set_yticks(range(len(rows)), labels=list(rows))
@@ -364,7 +364,7 @@ def heat_figure(
     figure = Plot(figsize=(min(WIDEST, 1.2 + 2.9 * len(panels[0])), height), layout="constrained")
     grid = figure.subplots(len(panels), len(panels[0]), sharex=True, sharey=True, squeeze=False)
     numbers = [v for row in panels for _, values in row for v in values.ravel() if not np.isnan(v)]
-    # Colour-blind readers can read Viridis, and none of its colours looks like an empty cell.
+    # Colour-blind readers can tell Viridis's colours apart, and none looks like an empty cell.
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
     norm = Normalize(min(numbers, default=0), max(numbers, default=1))
     for y, row in enumerate(panels):
@@ -396,7 +396,7 @@ def _describe_cells(title: str, values: np.ndarray) -> str:
 
 
 def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> None:
-    """Set the numbers below an axis; ``places`` are the positions that have values."""
+    """Set the numbers below an axis; ``places`` are the positions of the values."""
     if logarithmic:
         axes.set_xscale("log")
     if logarithmic and len(places) <= 9:
@@ -413,7 +413,7 @@ def _whole_numbers(axis: Any) -> None:
 
 
 def _logarithmic_ticks(axis: Any) -> None:
-    """Set at least five numbers beside a logarithmic axis, none of them as a power."""
+    """Label a logarithmic axis with at least five numbers, written out instead of as powers."""
     low, high = axis.get_view_interval()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks: List[float] = []
@@ -435,10 +435,10 @@ def _number(value: float) -> str:
 
 
 def save_figure(figure: Figure, path: PathLike) -> None:
-    """Save a figure, in the format of the file's ending.
+    """Save a figure, in the format given by the file's extension.
 
     Raises:
-        ValueError: if matplotlib does not know the ending.
+        ValueError: if matplotlib does not support the extension.
         OSError: if the file cannot be written.
     """
     path = user_path(path)
@@ -446,18 +446,18 @@ def save_figure(figure: Figure, path: PathLike) -> None:
     known = figure.canvas.get_supported_filetypes()
     if ending not in known:
         raise ValueError(f"{path} must end in one of .{', .'.join(sorted(known))}")
-    # Without a date, the same plot is the same file.
+    # Without a date, saving the same plot again gives the same file.
     metadata = {"Date": None} if ending.startswith("svg") else None
     with atomic_file(path) as file:
         figure.savefig(file, format=ending, dpi=150, metadata=metadata)
 
 
 def to_svg(figure: Figure) -> str:
-    """Return a figure as an ``<svg>`` element, which is the same for the same plot."""
+    """Return a figure as an ``<svg>`` element; equal plots give equal elements."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue().decode("utf-8")
-    # HTML pages need the element only, without the XML declaration.
+    # HTML pages need only the element, without the XML declaration.
     return svg[svg.index("<svg") :]
 
 

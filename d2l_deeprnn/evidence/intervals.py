@@ -1,4 +1,4 @@
-"""Confidence intervals from a few runs, by Student's t, and comparisons seed by seed."""
+"""Confidence intervals from a few runs, by Student's t, and seed-by-seed comparisons."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def t_probability(t: float, degrees: int) -> float:
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """Return the value that Student's t does not exceed with some probability.
+    """Return the value that Student's t does not exceed with a given probability.
 
     Example:
         >>> from d2l_deeprnn.evidence.intervals import t_quantile
@@ -68,8 +68,8 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
 
     Args:
         values: at least two independent values.
-        comparisons: number of intervals that are judged together. Each is made so wide that all of
-            them contain their true means with a probability of 95 % (Bonferroni).
+        comparisons: number of intervals that are judged together. Each is wide enough that with a
+            probability of 95 %, all of them contain their true means (Bonferroni).
 
     Example:
         >>> from d2l_deeprnn.evidence.intervals import mean_interval
@@ -142,7 +142,7 @@ def difference_table(
     *,
     verdict: Tuple[str, str, str] = ("yes", "yes", "no"),
 ) -> Table:
-    """Return a table of differences, with what follows from each.
+    """Return a table of differences, with a verdict on each.
 
     Args:
         columns: names of the columns: one per label, and the verdict.

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List
 from .._checks import positive_number
 from .._perplexity import perplexity
 
-# Time between two lines of progress, where there is neither a plot nor a bar.
+# Time between two lines of progress if there is neither a plot nor a bar.
 SILENCE_SECONDS = 20.0
 
 
@@ -25,7 +25,7 @@ class ProgressBar:
 
     Args:
         print_line: prints a line above the bar.
-        done: the fraction that was done before, if a training is resumed.
+        done: the completed fraction, if a training is resumed.
     """
 
     # The message comes first, so that it is seen in a narrow terminal.
@@ -50,7 +50,7 @@ class ProgressBar:
         self._bar.close()
 
     def update(self, done: float, message: str) -> None:
-        """Show the fraction that is done, after a message."""
+        """Show a message and the completed fraction."""
         if not self._bar.disable:
             self._bar.set_description_str(message, refresh=False)
             self._bar.update(done - self._bar.n)
@@ -63,7 +63,7 @@ class ProgressBar:
         self._print_line(line)
 
     def time_left(self, done: float) -> str:
-        """Return the remaining time, as the end of a message; empty if it is not known."""
+        """Return the remaining time, to be appended to a message; empty if it is not known."""
         done_here = done - self._done_before
         if done_here <= 0:
             return ""
@@ -83,7 +83,7 @@ class LivePlot:
         label: the training's name in the legend.
 
     Attributes:
-        rows: the values of each epoch, by name, of the training that began last.
+        rows: one dictionary of values per epoch of the latest training.
 
     Raises:
         ValueError: if ``seconds`` is not a number above 0.
@@ -105,7 +105,7 @@ class LivePlot:
         positive_number("seconds", seconds)
         self._seconds = seconds
         self._histories: Dict[str, List[Dict[str, float]]] = {}
-        self._shell: Any = None  # the notebook's, while it will call us at the end of the cell
+        self._shell: Any = None  # the notebook's shell, from the first use in a cell to its end
         self._start_cell()
         self.begin(label)
 
@@ -163,13 +163,13 @@ class LivePlot:
             self._write(message)
 
     def _start_cell(self) -> None:
-        """Forget the outputs of the last cell; the next cell has its own."""
+        """Forget the outputs of the last cell; the next cell gets its own."""
         self._handles: Dict[str, Any] = {}
         self._due: Dict[str, float] = {}
         self._is_drawn = True  # the plot has all epochs so far
 
     def _in_notebook(self) -> bool:
-        """Return whether this is a notebook, which will then call us at the end of the cell."""
+        """Return whether this is a notebook; if so, have it call ``_finish`` after the cell."""
         shell = _notebook()
         if shell is not None and self._shell is None:
             self._shell = shell
@@ -213,7 +213,7 @@ class LivePlot:
             self._handles[output].update(content, **options)
         else:
             self._handles[output] = display(content, display_id=True, **options)
-        # Counted from the end of the drawing, so that drawing never takes most of the time.
+        # Counted from the end of the drawing, so that slow drawing leaves time for training.
         self._due[output] = time.monotonic() + self._seconds
 
 

@@ -1,7 +1,7 @@
-"""Pages of reports: Jinja templates, and values that several of them show.
+"""Report pages: Jinja templates, and the values that several of them show.
 
 Each template is in the folder of the module that fills it. Any string may be passed: markup and
-characters that cannot be shown are escaped.
+unprintable characters are escaped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..files import package_data, printable
 if TYPE_CHECKING:
     from .figures import Plot
 
-# Part of a key -> how it is shown.
+# Word of a key -> word that is shown instead.
 WORDS = {
     "corpus": "text",
     "examples": "characters read",
@@ -96,7 +96,7 @@ def format_value(value: Any) -> str:
 
 
 def provenance(config: Mapping[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
-    """Return start, machine and versions of a run, by heading."""
+    """Return a run's start, machine and versions, each under its heading."""
     begun = re.sub(r"^(\S{10})T(\d\d:\d\d)\S*$", r"\1 \2 UTC", str(config.get("begun", "")))
     device = {name: config[name] for name in ("device", "ranks") if config.get(name, 1) != 1}
     groups = [
@@ -108,12 +108,12 @@ def provenance(config: Mapping[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
 
 
 def svg(figure: Plot) -> Markup:
-    """Return a figure as an ``<svg>`` element, in a size that is readable on a phone."""
+    """Return a figure as an ``<svg>`` element that is large enough to read on a phone."""
     from .figures import to_svg
 
     figure.set_size_inches(5.2, 3.6)
     text = re.sub(r"<metadata>.*?</metadata>", "", to_svg(figure), flags=re.DOTALL).strip()
-    # Versions of matplotlib differ in this space; the style sheet selects colours by it.
+    # Only some versions of matplotlib write this space, and the style sheet's selectors need it.
     text = re.sub(r"\b(fill|stroke): ?#", r"\1: #", text)
     role = Markup('<svg role="img" aria-label="{}" ').format(figure.alt)
     return Markup(text.replace("<svg ", role, 1))

@@ -1,4 +1,4 @@
-"""Versions and machine with which a result was made."""
+"""The machine and the versions that a result comes from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def versions(*packages: str) -> Dict[str, str]:
     """Return the versions of everything that can change a result.
 
     Args:
-        packages: names of other installed packages that took part.
+        packages: names of other installed packages that were used.
     """
     return {
         "d2l_deeprnn": __version__,

@@ -1,4 +1,4 @@
-"""Results: rows in a CSV file, a JSON file that says what made them, and tables of the rows."""
+"""Results: rows in a CSV file, a JSON file about their origin, and tables of the rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Table(NamedTuple):
 
 
 def write_record(path: PathLike, rows: Sequence[Row], **made_with: Any) -> None:
-    """Write rows to a CSV file, and what they were made with to a JSON file.
+    """Write rows to a CSV file, and a description of their origin to a JSON file.
 
     Args:
         path: path of both files, without ``.csv`` or ``.json``.
@@ -70,8 +70,8 @@ def write_description(path: PathLike, **made_with: Any) -> None:
 
     Args:
         path: path of the file.
-        made_with: command, seeds, settings and whatever else it takes to repeat the work.
-            ``versions`` and ``machine`` are those of this process, unless they are given.
+        made_with: command, seeds, settings and anything else that is needed to repeat the work.
+            ``versions`` and ``machine`` default to those of this process.
     """
     for name, of_this_process in ("versions", versions), ("machine", machine):
         if name not in made_with:

@@ -1,12 +1,55 @@
 """The chapter's four exercises, and its remark on initialisation, as studies.
 
-Each module has the same names:
+A study is a module with five names. ``NOTEBOOK`` is the notebook with the written answer. ``FILES``
+has the name of the CSV file for each kind of rows. ``study`` trains networks and returns these
+rows. ``tables`` and ``figures`` show rows, whether just computed or read from the files.
 
-- ``study(quick, out, observer)`` trains networks and returns rows of results, by kind. ``quick``
-  takes two minutes, on the sample texts. ``out`` is a directory for the rows. If a study is
-  interrupted, the same call resumes it.
-- ``tables`` and ``figures`` show the rows, also those that were read from ``FILES``.
-- ``NOTEBOOK`` is the notebook with the answer, which a person wrote from the tables.
+A complete study, to start from::
+
+    from ..evidence.figures import points_figure
+    from ..evidence.records import column, group_by, spread_of, summary_table
+    from ..text.vocab import Vocab
+    from .study import Study, library, read, split
+    from .training import TrainSettings, best_epoch, new_network, settings_for, train_to_the_end
+
+    NOTEBOOK = "exercise-5-width.ipynb"
+    FILES = {"runs": "exercise_5"}  # kind of rows -> file
+
+    def study(*, quick=False, out=None, observer=None):
+        # quick: at most two minutes, on a sample text. out: directory of the rows, or None.
+        name = library(quick).first[0]
+        parts = split(read([name])[0])
+        vocab = Vocab("".join(parts))
+        train, valid, test = map(vocab.encode, parts)
+        common = {**settings_for(quick, len(train)), "lr": 0.01}
+        # Rows that were made with other settings are refused.
+        settings = {"text": name, "settings": common}
+        study = Study("5", FILES, settings, quick=quick, out=out, observer=observer)
+
+        def compute(run):
+            settings = TrainSettings(corpus=(name,), **common, **run)
+            epochs = train_to_the_end(
+                settings, new_network(settings, len(vocab)), train, valid, {"test": test},
+                on_minibatch=study.on_minibatch, file=study.network_file("exercise_5"),
+            )
+            return [best_epoch(epochs)]  # its "seconds" predict the remaining time
+
+        widths, seeds = ([16, 32], [1]) if quick else ([128, 256], [1, 2, 3])
+        runs = [{"num_hiddens": width, "seed": seed} for seed in seeds for width in widths]
+        # Rows in the files are not computed again, so the same call resumes the study.
+        return {"runs": study.collect("runs", runs, compute)}
+
+    def tables(rows):
+        widths = group_by(rows["runs"], "num_hiddens")
+        title = "Test loss in nats: median (lowest to highest) of the seeds"
+        return [summary_table(title, ["units"], widths, {"test": spread_of("test")})]
+
+    def figures(rows):  # file name -> figure
+        widths = group_by(rows["runs"], "num_hiddens").items()
+        losses = {f"{width} units": column(runs, "test") for width, runs in widths}
+        return {"exercise_5": points_figure({"test text": losses}, "nats per character")}
+
+Register the module below. CONTRIBUTING.md lists what else a study needs.
 """
 
 # Name on the command line -> module

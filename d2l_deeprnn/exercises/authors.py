@@ -30,7 +30,7 @@ FILES = {  # kind of rows -> file
     "characters": "exercise_4_characters",
     "words": "exercise_4_words",
 }
-# Private characters, which no text has: each marks a passage of its author.
+# Private-use characters, which no text contains. Each marks the passages of one author.
 MARKS = ("\ue000", "\ue001")
 PASSAGE = 500  # characters
 PREFIXES = ("the time ", "she was ")
@@ -46,9 +46,9 @@ def study(
 ) -> Rows:
     """Train on one author, the other, and both in several ways; score each network on each author.
 
-    Every network is trained to the end, by the validation parts of the authors in its text. Two
-    remedies are tried: a mark of the author before every passage, and repeating the first author's
-    text if there is only a tenth of it.
+    Every network is trained to the end, as judged by the validation parts of the authors in its
+    text. Two remedies are tried: a mark that names the author before every passage, and repeating
+    the first author's text if there is only a tenth of it.
 
     Returns:
         "runs": one row per run, of its best epoch, with samples. "characters": how often each
@@ -124,11 +124,11 @@ def study(
 
 
 def differences(rows: Rows) -> List[Difference]:
-    """Return what helps and what harms: differences of test losses, seed by seed.
+    """Return the differences of test losses, seed by seed, that show what helps and what harms.
 
-    The comparisons are half of each author with one alone, of the same length; all of both with
-    all of one; with marks and without; a tenth of the first author with none; and that tenth
-    repeated with that tenth once.
+    The comparisons are: half of each author against one alone, of the same length; all of both
+    against all of one; with marks against without; a tenth of the first author against none; and
+    that tenth repeated against that tenth once.
     """
     one, _ = authors = _authors(rows)
     runs = group_by(rows["runs"], "mixture")
@@ -147,7 +147,7 @@ def differences(rows: Rows) -> List[Difference]:
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Return test perplexities, what helps, what the authors share, and samples."""
+    """Return tables of test perplexities, of differences, of shared words, and of samples."""
     first_seed = select(rows["runs"], seed=rows["runs"][0]["seed"])
     return [
         summary_table(
@@ -216,8 +216,8 @@ def figures(rows: Rows) -> Dict[str, Any]:
 def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     """Return the training texts by name.
 
-    The authors may follow one another: the rows of a minibatch are from all parts of a text, so
-    that each minibatch has all authors in proportion to their lengths.
+    The authors simply follow one another. The rows of a minibatch come from all parts of a text,
+    so each minibatch has all authors, in proportion to their lengths.
     """
     length = min(map(len, texts.values()))
     mixtures = {}
@@ -246,7 +246,7 @@ def _mark(text: str, mark: str) -> str:
 
 
 def _samples(model: Any, vocab: Vocab, marked: bool) -> Row:
-    """Let a network continue each prefix, after its author's mark if the network knows marks."""
+    """Have a network continue each prefix, which follows its author's mark if there are marks."""
     prefixes = [mark + prefix if marked else prefix for mark, prefix in zip(MARKS, PREFIXES)]
     texts = generate(model, vocab, prefixes, SAMPLE, temperature=0.5, seed=1)
     for mark in MARKS:

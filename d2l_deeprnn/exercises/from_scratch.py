@@ -36,7 +36,8 @@ FILES = {  # kind of rows -> file
 }
 GATES, FUSED = "one layer, gates of two layers", "two layers, Gluon's"
 NETWORKS = {"one layer": 1, "two layers": 2, GATES: 1, FUSED: 2}  # name -> number of layers
-SCALE = 0.1  # of the initial parameters; with the chapter's 0.01, training starts on a plateau
+# Standard deviation of the initial weights; with the chapter's 0.01, training starts on a plateau
+SCALE = 0.1
 KINDS: Dict[str, Tuple[Callable[..., Any], Callable[..., Network]]] = {
     "plain RNN": (
         lambda width, layers: gluon.rnn.RNN(width, layers, activation="tanh"),
@@ -57,7 +58,7 @@ def study(
 
     Returns:
         "equality": largest relative differences with the same parameters. "training": one row per
-        epoch for one layer, two layers, deeper gates, and Gluon's two layers from the initial
+        epoch for one layer, two layers, deeper gates, and Gluon's two layers, which start with the
         parameters of the two layers from scratch.
     """
     name = library(quick).first[0]
@@ -125,8 +126,8 @@ def largest_differences(kind: str, num_layers: int, *, seed: int = 0) -> Row:
     """Compare a network from scratch with Gluon's fused layer on the same random parameters.
 
     Returns:
-        The largest difference relative to the largest value of the outputs, of the final states and
-        of the gradients of the inputs.
+        The largest difference, relative to the largest value, of the outputs, of the final states
+        and of the gradients of the inputs.
     """
     width, size, num_steps, batch_size = 32, 20, 12, 4
     make_layer, make_network = KINDS[kind]
@@ -136,7 +137,8 @@ def largest_differences(kind: str, num_layers: int, *, seed: int = 0) -> Row:
         block.initialize(init.Normal(0.3))
     X = nd.random.normal(shape=(num_steps, batch_size, size))
     state = [nd.random.normal(shape=s.shape) for s in layer.begin_state(batch_size=batch_size)]
-    weights = nd.random.normal(shape=(num_steps, batch_size, size))  # of the outputs in the loss
+    # The loss is the sum of the outputs with these weights.
+    weights = nd.random.normal(shape=(num_steps, batch_size, size))
 
     def compute_gluon() -> Tuple[Any, List[Any]]:
         outputs, end = layer(X, state)
@@ -170,13 +172,13 @@ def _outputs_and_gradients(
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Return the differences from Gluon's layers, and the results of training."""
+    """Return tables of the differences from Gluon's layers, and of the results of training."""
     training = rows["training"]
     last = max(column(training, "epoch"))
 
-    def epochs_to_2(found: List[Row]) -> str:
+    def epochs_to_2(ends: List[Row]) -> str:
         """Return each seed's first epoch with a perplexity of at most 2."""
-        by_seed = group_by(select(training, network=found[0]["network"]), "seed").values()
+        by_seed = group_by(select(training, network=ends[0]["network"]), "seed").values()
         firsts = [[r["epoch"] for r in run if r["perplexity"] <= 2] for run in by_seed]
         return ", ".join(str(first[0]) if first else "never" for first in firsts)
 
@@ -198,10 +200,10 @@ def tables(rows: Rows) -> List[Table]:
             ["network"],
             group_by(select(training, epoch=last), "network"),
             {
-                "parameters": lambda found: f"{found[0]['num_params']:,}",
+                "parameters": lambda ends: f"{ends[0]['num_params']:,}",
                 "training perplexity": spread_of("perplexity"),
                 "epochs to perplexity 2, each seed": epochs_to_2,
-                "seconds an epoch": lambda found: spread([r["seconds"] / last for r in found], 2),
+                "seconds an epoch": lambda ends: spread([r["seconds"] / last for r in ends], 2),
             },
         ),
     ]
@@ -210,8 +212,8 @@ def tables(rows: Rows) -> List[Table]:
 def figures(rows: Rows) -> Dict[str, Any]:
     """Plot training perplexity over epochs."""
     lines = {}
-    for network, found in group_by(rows["training"], "network").items():
-        by_epoch = group_by(found, "epoch")
+    for network, training in group_by(rows["training"], "network").items():
+        by_epoch = group_by(training, "epoch")
         values = [column(runs, "perplexity") for runs in by_epoch.values()]
         lines[network] = Line.of_runs(list(by_epoch), values, "--" if network == FUSED else "-")
     panels = {"LSTM, from scratch and Gluon's": lines}

@@ -30,11 +30,11 @@ FILES = {  # kind of rows -> file
     "recipes": "exercise_2_recipes",
     "runs": "exercise_2",
 }
-BEFORE = "GRU, reset before"  # the book's; Gluon's fused layer resets after the product
+BEFORE = "GRU, reset before"  # as in the book; Gluon's fused layer resets after the product
 CELLS = {"LSTM": "lstm", "GRU": "gru", "plain RNN": "rnn"}
 SAME_WIDTH, SAME_SIZE = "same width", "same number of parameters"
 FORMS = "two forms, no dropout"
-# The networks whose test losses are compared: comparison and kind of each.
+# Networks whose test losses are compared: comparison and kind of one, then of the other.
 PAIRS = [
     (SAME_WIDTH, "GRU", SAME_WIDTH, "LSTM"),
     (SAME_WIDTH, "plain RNN", SAME_WIDTH, "LSTM"),
@@ -51,14 +51,14 @@ def study(
 ) -> Rows:
     """Train LSTM, GRU (in both forms) and plain RNN to the end, each with several seeds.
 
-    Each network has the learning rate and dropout with the lowest loss of the validation part,
-    found with another seed. The networks are compared by their losses of a test part, by which
-    nothing was chosen. The book's form of the GRU is written from scratch and has no dropout. It is
-    compared with Gluon's GRU without dropout, at the best learning rate of Gluon's.
+    Each network has the learning rate and dropout with the lowest validation loss, found with
+    another seed. The networks are compared by their loss on a test part, which was not used for
+    any choice. The book's form of the GRU is written from scratch and has no dropout. It is
+    compared with Gluon's GRU without dropout, and uses the learning rate that is best for Gluon's.
 
     Returns:
-        "recipes": one row for each setting that was tried. "runs": one row per epoch; the rows of
-        best epochs have the test loss.
+        "recipes": one row for each setting that was tried. "runs": one row per epoch; the row of a
+        run's best epoch has the test loss.
     """
     name = library(quick).first[0]
     text = split(read([name])[0])
@@ -154,20 +154,20 @@ def differences(rows: Rows) -> List[Difference]:
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Return the settings tried, the comparison, and which differences are more than noise."""
+    """Return tables of the settings tried, of the comparison, and of the differences."""
     tried = rows["recipes"]
     recipes = sorted({(row["dropout"], row["lr"]) for row in tried})
 
-    def valid(found: List[Row], dropout: float, rate: float) -> str:
-        return f"{perplexity(select(found, dropout=dropout, lr=rate)[0]['valid']):.3f}"
+    def valid(runs: List[Row], dropout: float, rate: float) -> str:
+        return f"{perplexity(select(runs, dropout=dropout, lr=rate)[0]['valid']):.3f}"
 
     return [
         Table(
             "Validation perplexity by dropout and learning rate (seed 0)",
             ["", "network", *(f"{dropout:g}, {rate:g}" for dropout, rate in recipes)],
             [
-                [comparison, kind, *(valid(found, *recipe) for recipe in recipes)]
-                for (comparison, kind), found in group_by(tried, "comparison", "kind").items()
+                [comparison, kind, *(valid(runs, *recipe) for recipe in recipes)]
+                for (comparison, kind), runs in group_by(tried, "comparison", "kind").items()
             ],
         ),
         summary_table(
@@ -193,16 +193,16 @@ def tables(rows: Rows) -> List[Table]:
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Plot the test perplexity of each run, and the curves."""
+    """Plot the test perplexity of each run, and training and validation curves."""
     panels: Dict[str, Dict[str, List[float]]] = {}
     for (comparison, kind), runs in _best_epochs(rows).items():
         panels.setdefault(comparison, {})[kind] = [perplexity(row["test"]) for row in runs]
-    # Both comparisons are with the same LSTM.
+    # Both comparisons have the same LSTM.
     panels[SAME_SIZE] = {"LSTM": panels[SAME_WIDTH]["LSTM"], **panels[SAME_SIZE]}
     curves: Dict[str, Dict[str, Line]] = {"training, dropout acting": {}, "validation": {}}
     for kind in CELLS:
         by_epoch = group_by(select(rows["runs"], comparison=SAME_WIDTH, kind=kind), "epoch")
-        # The seeds end at different epochs; the curve ends with the first of them.
+        # Seeds end at different epochs. The curve ends where the first of them does.
         seeds = len(by_epoch[1])
         epochs = [epoch for epoch, runs in by_epoch.items() if len(runs) == seeds]
         for title, name in zip(curves, ("train", "valid")):
@@ -215,7 +215,7 @@ def figures(rows: Rows) -> Dict[str, Any]:
 
 
 def _best_epochs(rows: Rows) -> Dict[Tuple[str, str], List[Row]]:
-    """Return the rows of the best epochs, which alone have a test loss, by comparison and kind."""
+    """Return the rows of the best epochs (those with a test loss), by comparison and kind."""
     best = [row for row in rows["runs"] if row.get("test", "") != ""]
     return group_by(best, "comparison", "kind")
 
@@ -230,7 +230,7 @@ def _num_params(cell: str, width: int, vocab_size: int) -> int:
 
 
 def _width_for(size: int, cell: str, vocab_size: int, width: int) -> int:
-    """Return the width, from ``width`` on, at which a network has about ``size`` parameters."""
+    """Return the width, at least ``width``, at which a network has about ``size`` parameters."""
 
     def gap(width: int) -> int:
         return abs(_num_params(cell, width, vocab_size) - size)
@@ -241,7 +241,7 @@ def _width_for(size: int, cell: str, vocab_size: int, width: int) -> int:
 
 
 def _reset_before(settings: TrainSettings, vocab_size: int) -> ScratchModel:
-    """Return the book's GRU, with Xavier initialisation as in the other networks."""
+    """Return the book's GRU, with Xavier initialisation like the other networks."""
     set_seed(settings.seed)
     width, ctx = settings.num_hiddens, try_gpu()
     network = deep_gru(vocab_size, width, vocab_size, num_layers=settings.num_layers, ctx=ctx)

@@ -1,4 +1,4 @@
-"""The chapter's remark that initialisation requires care, measured."""
+"""A study of the chapter's remark that initialisation requires care."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = {  # kind of rows -> file
 }
 GOAL = 2.0  # training perplexity of a run that has left the plateau
 BY_HEART = 1.1  # training perplexity of a run that knows the text by heart
-HIGHEST = 60  # perplexity that a plot shows
+HIGHEST = 60  # highest perplexity that a plot shows
 BOOK = PRINTED[-1].perplexity
 INITS: Dict[str, Dict[str, Any]] = {
     "Normal(0.01)": {"init": "normal"},
@@ -60,9 +60,9 @@ def study(
 
     Returns:
         "grid": the first epoch with a training perplexity of at most 2, by learning rate, clipping,
-        initialisation, depth and seed. "plateau": the chapter's network, epoch by epoch. "fast":
-        epochs of settings that are meant to be fast, with the chapter's width and several seeds.
-        "unigram": the perplexity of the character frequencies.
+        initialisation, depth and seed. "plateau": each epoch of the chapter's network, by
+        initialisation. "fast": each epoch with settings chosen for speed, with the chapter's width
+        and several seeds. "unigram": the perplexity of the character frequencies.
     """
     name = library(quick).first[0]
     text = load_text(name, 2000 if quick else CHAPTER.num_examples)
@@ -110,7 +110,7 @@ def study(
         chosen = {name: run[name] for name in names}
         rows = train(GOAL, limit, num_hiddens=widths[0], **chosen, **INITS[run["init"]])
         perplexities = [perplexity(row["train"]) for row in rows]
-        epochs = len(rows) if perplexities[-1] <= GOAL else 0  # 0: not within the limit
+        epochs = len(rows) if perplexities[-1] <= GOAL else 0  # 0: goal not reached
         return [{"epochs": epochs, "lowest": min(perplexities), "seconds": rows[-1]["seconds"]}]
 
     def train_fast(run: Row) -> List[Row]:
@@ -153,14 +153,14 @@ def study(
 
 
 def _unigram_perplexity(indices: np.ndarray) -> float:
-    """Return the perplexity of a model that knows the frequency of each character only."""
+    """Return the perplexity of a model that knows only the frequency of each character."""
     p = np.bincount(indices) / len(indices)
     p = p[p > 0]
     return perplexity(-(p * np.log(p)).sum())
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Return which settings converge, how long the plateau is, and the fast settings."""
+    """Return tables of the settings that converge, of the plateau, and of the fast settings."""
     networks = group_by(rows["grid"], "init", "num_layers")
     unigram = rows["unigram"][0]["perplexity"]
     limits = {
@@ -279,14 +279,14 @@ def figures(rows: Rows) -> Dict[str, Any]:
 
     perplexities: Dict[str, Union[Line, Level]] = {}
     sizes = {}
-    for init, found in group_by(rows["plateau"], "init").items():
-        epochs = column(found, "epoch")
-        perplexities[init] = Line(epochs, [perplexity(row["train"]) for row in found])
-        sizes[init] = Line(epochs, column(found, "hidden"))
+    for init, run in group_by(rows["plateau"], "init").items():
+        epochs = column(run, "epoch")
+        perplexities[init] = Line(epochs, [perplexity(row["train"]) for row in run])
+        sizes[init] = Line(epochs, column(run, "hidden"))
     perplexities["character frequencies alone"] = Level(rows["unigram"][0]["perplexity"])
     fast: Dict[str, Union[Line, Level]] = {
-        setting: Line(column(found, "epoch"), [_shown(row) for row in found])
-        for setting, found in group_by(select(rows["fast"], seed=0), "setting").items()
+        setting: Line(column(run, "epoch"), [_shown(row) for row in run])
+        for setting, run in group_by(select(rows["fast"], seed=0), "setting").items()
     }
     fast[f"the book's last perplexity, {BOOK:.3f}"] = Level(BOOK)
     ylabel = "training perplexity per character"

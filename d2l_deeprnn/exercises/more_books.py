@@ -53,10 +53,10 @@ BEYOND: Dict[str, Dict[Any, Any]] = {
     "lr": {0.002: 0.001, 0.004: 0.008},
 }
 PARTS = ("a tenth of a book", "three tenths of a book", "one book")
-BOOKS = ("two books", "three books")  # the third one is by another author
+BOOKS = ("two books", "three books")  # the third book is by another author
 PREFIXES = ("the time traveller ", "it was ")
 SAMPLE = 200  # characters after the prefix
-# Ways to go further with the networks of all the books.
+# Ways to improve the networks of all the books.
 AS_TRAINED, GOING_ON = "trained on all the books", "going on with the first author"
 AVERAGED, ADAPTING = "weights averaged over epochs", "adapting while it reads"
 TOGETHER = "all seeds together"
@@ -66,17 +66,17 @@ ADAPTING_RATES = (0.01, 0.03, 0.1, 0.3)
 def study(
     *, quick: bool = False, out: Optional[Path] = None, observer: Optional[Observer] = None
 ) -> Rows:
-    """Train on a tenth of a book up to several books, each time to the end; then go lower.
+    """Train to the end on a tenth of a book, up to several books; then try to go lower.
 
-    The last fifth of the first book is always held out. Half of it chooses settings and epochs, and
-    half of it is the test part. Each amount of text has its own settings. Then the networks of all
-    the books are fine-tuned on the first author, and methods beyond a single network are tried.
+    The last fifth of the first book is always held out: half of it to choose settings and epochs,
+    half of it for the test. Each amount of text has its own settings. Then the networks of all the
+    books are fine-tuned on the first author, and methods beyond a single network are tried.
 
     Returns:
-        "ngrams": the baseline, one row per amount of text. "recipes": one row for each setting that
-        was tried, of its best epoch. "amounts": one row per epoch; the rows of best epochs have the
-        test loss and samples. "lowest": the same of the fine-tuned networks, and rows of the
-        methods beyond.
+        "ngrams": the baseline, one row per amount of text. "recipes": the best epoch of each
+        setting that was tried. "amounts": one row per epoch; the row of a run's best epoch has the
+        test loss and samples. "lowest": the same for the fine-tuned networks, and the results of
+        the other methods.
     """
     books = library(quick)
     names = books.first + books.second
@@ -117,7 +117,7 @@ def study(
             for recipe in product(*grid.values())
         ]
         chosen = best_recipes(tried(runs))
-        rate = chosen[PARTS[-1]]["lr"]  # of the larger amounts, which do not try one step beyond
+        rate = chosen[PARTS[-1]]["lr"]  # for the larger amounts, which stay within the grid
         runs += [
             {**chosen[amount], key: BEYOND[key][chosen[amount][key]], "seed": 0}
             for amount in PARTS
@@ -158,7 +158,7 @@ class _Networks:
 
     Args:
         study: the study.
-        quick: whether it is the small version.
+        quick: whether this is the small version.
         names: names of the texts.
         amounts: name -> training text.
         valid, test: the texts held out.
@@ -213,10 +213,10 @@ class _Networks:
         return rows
 
     def improved(self, way: str, runs: Sequence[Row], seed: Any) -> List[Row]:
-        """Return the rows of a way to improve the networks of all the books.
+        """Return the rows of one way to improve the networks of all the books.
 
         Args:
-            way: the way.
+            way: ``GOING_ON``, ``ADAPTING`` or ``TOGETHER``.
             runs: the runs of these networks.
             seed: seed of the network, or "all".
         """
@@ -301,8 +301,8 @@ class PowerLaw(NamedTuple):
 def power_law(rows: Rows) -> PowerLaw:
     """Fit a line to the logarithms of the amounts and of their losses.
 
-    Each amount is one point, the mean of its seeds. The seeds have most of the deviation from the
-    line in common, such as the effect of the settings.
+    Each amount is one point, the mean of its seeds, because its seeds share most of their deviation
+    from the line, such as the effect of the settings.
     """
     by_amount = _by_amount(rows)
     points = [by_amount[amount] for amount in PARTS + BOOKS[:-1]]
@@ -326,19 +326,19 @@ def ways(rows: Rows) -> Dict[str, List[Row]]:
         for r in lowest[GOING_ON]
         if r.get("averaged_test", "") != ""
     ]
-    found = {
+    all_ways = {
         AS_TRAINED: _by_amount(rows)[BOOKS[-1]],
         GOING_ON: lowest[GOING_ON],
         AVERAGED: averaged,
         ADAPTING: lowest.get(ADAPTING, []),
         TOGETHER: lowest.get(TOGETHER, []),
     }
-    return {way: runs for way, runs in found.items() if runs}
+    return {way: runs for way, runs in all_ways.items() if runs}
 
 
 def differences(rows: Rows) -> List[Difference]:
     """Return differences of test losses in nats, seed by seed."""
-    runs = {f"network, {amount}": found for amount, found in _by_amount(rows).items()}
+    runs = {f"network, {amount}": networks for amount, networks in _by_amount(rows).items()}
     pairs = []
     for ngram in rows["ngrams"]:
         pairs.append((f"network, {ngram['amount']}", f"n-gram, {ngram['amount']}"))
@@ -357,7 +357,7 @@ def differences(rows: Rows) -> List[Difference]:
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Return amounts, settings, how low it goes, power law, differences, and samples."""
+    """Return tables of amounts, settings, ways, the power law, differences and samples."""
     by_amount, all_ways = _by_amount(rows), ways(rows)
     ngrams = {row["amount"]: row for row in rows["ngrams"]}
 
@@ -408,7 +408,7 @@ def tables(rows: Rows) -> List[Table]:
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Plot perplexity by amount of text, the curves of the best network, and how low it goes."""
+    """Plot perplexity by amount of text and by way, and the curves of the best network."""
     by_amount, ngrams = _by_amount(rows), rows["ngrams"]
     thousands = [float(f"{row['characters'] / 1000:.3g}") for row in ngrams]
     panels: Dict[str, Dict[str, Union[Line, Level]]] = {}
@@ -500,7 +500,7 @@ def _recipe(row: Row) -> str:
 
 
 def _by_amount(rows: Rows) -> Dict[str, List[Row]]:
-    """Return the rows of the best epochs by amount, one row per seed."""
+    """Return the rows of the best epochs, one per seed, by amount."""
     by_amount = group_by(_best_epochs(rows["amounts"]), "amount")
     return {row["amount"]: by_amount[row["amount"]] for row in rows["ngrams"]}
 
@@ -511,9 +511,9 @@ def _best_epochs(rows: Sequence[Row]) -> List[Row]:
 
 
 def _amounts(texts: Sequence[str]) -> Dict[str, str]:
-    """Return parts of the first book, all of it, and one book more each time, by name."""
+    """Return the training texts by name: parts of the first book, all of it, then more books."""
     first = texts[0]
     parts = (first[: len(first) // 10], first[: 3 * len(first) // 10], first)
-    # The first book comes last, as the held-out text follows it.
+    # The first book comes last, since the held-out text is its continuation.
     several = (" ".join(texts[count::-1]) for count in range(1, len(texts)))
     return {**dict(zip(PARTS, parts)), **dict(zip(BOOKS, several))}

@@ -1,4 +1,4 @@
-"""Parts that all studies share: rows that are kept in files, progress reports, and texts."""
+"""Rows kept in files, progress reports, and texts: the parts that all studies share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Observer:
         """Report that a run begins.
 
         Args:
-            done, total: number of runs of this kind that are done, and of all.
+            done, total: number of completed runs of this kind, and of all runs of this kind.
             run: columns that identify the run.
             seconds_left: estimated time until all runs of this kind are done, or None.
         """
@@ -53,13 +53,13 @@ class Observer:
 class Study:
     """The rows of a study, which are written to files after each run.
 
-    If a study is interrupted and started again with the same directory, it only computes the rows
-    that are missing.
+    If an interrupted study is started again with the same directory, it only computes the missing
+    rows.
 
     Args:
         exercise: name of the study on the command line.
         files: kind of rows -> name of their files, without ``.csv`` or ``.json``.
-        settings: everything that the rows depend on besides their own columns.
+        settings: everything else that the rows depend on, besides their own columns.
         quick: whether this is the small version.
         out: directory of the files, or None to write nothing.
         observer: receives progress reports.
@@ -89,13 +89,13 @@ class Study:
         *,
         work: Callable[[Row], float] = lambda run: 1.0,
     ) -> List[Row]:
-        """Return the rows of all runs, and compute those that are missing.
+        """Return the rows of all runs, after computing those that are missing.
 
         Args:
             kind: kind of the rows, a key of ``files``.
-            runs: columns that identify each run.
-            compute: returns the other columns of a run's rows.
-            work: how long a run takes, relative to the others.
+            runs: the columns that identify each run.
+            compute: receives these columns, and returns a run's rows with all other columns.
+            work: returns how long a run takes, relative to the others.
 
         Raises:
             StudyError: if the files have other settings or are in use by another process.
@@ -119,7 +119,7 @@ class Study:
         return [row for run in runs for row in rows if matches(row, run)]
 
     def network_file(self, name: str) -> Optional[Path]:
-        """Return the file in which a training in progress is kept, or None without a directory."""
+        """Return the file that keeps a training in progress, or None if nothing is written."""
         return None if self._out is None else self._out / "networks" / name
 
     def on_minibatch(self, progress: Progress) -> None:
@@ -130,7 +130,7 @@ class Study:
 def _seconds_left(
     runs: Sequence[Row], rows: Sequence[Row], work: Callable[[Row], float]
 ) -> Optional[float]:
-    """Estimate the time of the runs without rows from the seconds of those that have some."""
+    """Estimate the time of the missing runs from the seconds of the others."""
     done = seconds = left = 0.0
     for run in runs:
         times = [row.get("seconds", 0.0) for row in rows if matches(row, run)]
@@ -143,7 +143,7 @@ def _seconds_left(
 
 @contextlib.contextmanager
 def _locked_study(name: str, out: Path) -> Iterator[None]:
-    """Lock a study's files, and remove temporary files that a killed process left."""
+    """Lock the files of a study, and remove temporary files of killed processes."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / f".{name}.lock"):
@@ -155,7 +155,7 @@ def _locked_study(name: str, out: Path) -> Iterator[None]:
 
 
 def _read_rows(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
-    """Read the rows that are already there, and check that they have the same settings."""
+    """Read the existing rows, and check that their settings are the same."""
     path, description = out / f"{name}.csv", out / f"{name}.json"
     if not path.exists():
         return []
@@ -172,7 +172,7 @@ def _read_rows(name: str, settings: Mapping[str, Any], out: Path) -> List[Row]:
 
 
 def _rounded(row: Row) -> Row:
-    """Round to six digits, so that rows read from a file equal those that were computed."""
+    """Round to six digits, so that rows read from a file equal the computed ones."""
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}
 
 
@@ -182,7 +182,7 @@ class Library(NamedTuple):
     Attributes:
         first, second: names of each author's texts.
         authors: names of the authors.
-        note: empty with the real books; otherwise says that there are samples, and why.
+        note: states that the texts are samples, and why; empty for the real books.
     """
 
     first: Tuple[str, ...]
@@ -215,7 +215,7 @@ def library(quick: bool) -> Library:
 
 
 def read(names: Sequence[str]) -> List[str]:
-    """Return texts, cleaned as in the chapter."""
+    """Return the texts with these names, cleaned as in the chapter."""
     return [load_text(name) for name in names]
 
 

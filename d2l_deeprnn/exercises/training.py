@@ -1,4 +1,4 @@
-"""All that the studies need of training. No other module of a study imports ``training``."""
+"""Training for the studies. No other module of a study imports the package ``training``."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .study import StudyError
 
 # Number of characters of the training text that are scored at the end, without dropout.
 SCORED = 100_000
-# The learning rate falls after this many minibatches without a better loss, in whole epochs.
+# The learning rate falls after this many minibatches (in whole epochs) without a better loss.
 PLATEAU = 300
-MOST_EPOCHS = 400  # never reached: training ends before
+MOST_EPOCHS = 400  # never reached, since training ends before
 NUM_STEPS = 256  # characters read at once; a larger number takes more memory, with equal results
 ADAPTING_STEPS = 20  # characters between two updates of dynamic evaluation
 
@@ -55,8 +55,8 @@ class _Report(Callback):
 def common_settings(quick: bool) -> Dict[str, Any]:
     """Return the settings of all networks that are trained to the end.
 
-    The learning rate falls to a quarter if the validation loss reaches a plateau. Training ends
-    when two falls have not helped.
+    The learning rate falls to a quarter when the validation loss reaches a plateau. Training ends
+    after two such reductions without an improvement.
     """
     common: Dict[str, Any] = {"num_layers": 2, "num_steps": 35, "init": "xavier"}
     common.update(optimizer="adam", schedule="plateau", lr_decay=0.25, warmup_epochs=0.5)
@@ -65,7 +65,7 @@ def common_settings(quick: bool) -> Dict[str, Any]:
 
 
 def settings_for(quick: bool, num_chars: int) -> Dict[str, Any]:
-    """Return ``common_settings``, with a plateau in whole epochs of a text of ``num_chars``."""
+    """Return ``common_settings`` with the plateau in epochs, for a text of ``num_chars``."""
     common = common_settings(quick)
     num_minibatches = num_chars // (common["batch_size"] * common["num_steps"])
     plateau = math.ceil(PLATEAU / max(1, num_minibatches))
@@ -73,12 +73,12 @@ def settings_for(quick: bool, num_chars: int) -> Dict[str, Any]:
 
 
 def new_network(settings: TrainSettings, vocab_size: int) -> gluon.Block:
-    """Return the initialized model of some settings."""
+    """Return an initialized model with these settings."""
     return new_model(settings, vocab_size, try_gpu())
 
 
 def num_params(settings: TrainSettings, vocab_size: int) -> int:
-    """Return the number of parameters of the model of some settings."""
+    """Return the number of parameters of a model with these settings."""
     params = build_model(settings, vocab_size).collect_params().values()
     return sum(math.prod(param.shape) for param in params)
 
@@ -96,18 +96,18 @@ def train_to_the_end(
     keep: bool = False,
     average: bool = False,
 ) -> List[Row]:
-    """Train until the settings end it; the model then has its best parameters.
+    """Train a model until the settings end the training; leave it with its best parameters.
 
     Args:
         settings: settings of the training; their texts and fractions are ignored.
         model: an initialized model.
-        train_indices, valid_indices: token indices of the text, and of the part that chooses the
-            best epoch and the end of training.
+        train_indices, valid_indices: token indices of the training text, and of the part that
+            decides which epoch is best and when training ends.
         held_out: name -> token indices of a text that is scored once, at the end.
         unscored: token indices that are read but not scored there.
         on_minibatch: called after each minibatch.
-        file: keeps the training after each epoch, so that it can resume; None for nowhere.
-        keep: leave the file at the end. Training again then only reads its rows and parameters.
+        file: file for the state after each epoch, from which training can resume; or None.
+        keep: keep the file at the end. The next call then only reads rows and parameters from it.
         average: also score the mean of the parameters after each epoch with a reduced learning
             rate, as "averaged_" and the name of the text.
 
@@ -239,7 +239,7 @@ def train_until(
     """Train until an epoch's training perplexity is at most ``goal`` or infinite.
 
     Args:
-        before_epoch: returns more columns of an epoch's row, before it is trained.
+        before_epoch: called before each epoch; returns further columns of its row.
 
     Returns:
         One row per epoch: epoch, training loss in nats per character, seconds since the start.
@@ -281,7 +281,7 @@ def ensemble_loss(predictions: Sequence[np.ndarray], indices: np.ndarray) -> flo
 
 
 def without_dropout(settings: TrainSettings, model: gluon.Block, vocab_size: int) -> gluon.Block:
-    """Return a copy of a model that was trained with dropout, without it."""
+    """Return a copy without dropout of a model that was trained with it."""
     copy = build_model(dataclasses.replace(settings, dropout=0.0), vocab_size, stacked=True)
     set_parameters(copy, as_numpy(parameters_of(model)), try_gpu())
     return copy
@@ -291,7 +291,7 @@ def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> fl
     """Return the loss of a network that learns from a text while reading it, in nats per character.
 
     After every 20 characters, which are scored first, it takes a step of gradient descent. At the
-    end, it gets its old parameters back. The model must not have dropout.
+    end, its original parameters are restored. The model must not have dropout.
 
     Source: Krause, Kahembwe, Murray and Renals, Dynamic Evaluation of Neural Sequence Models, 2018;
         here with plain gradient descent.
@@ -332,7 +332,7 @@ class _Losses(Callback):
 def ngram_losses(
     train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int
 ) -> Tuple[int, float, float]:
-    """Return the order of the n-gram model that is best on ``valid``, and its other losses."""
+    """Return the n-gram order that is best on ``valid``, and its losses on the other two."""
     order, _ = choose_order(train, valid, vocab_size)
     model = NGramModel(train, order, vocab_size)
     return order, model.loss(train), model.loss(test)

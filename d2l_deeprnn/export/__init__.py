@@ -1,8 +1,8 @@
 """Export trained models to other programs.
 
-The module of a format has the format's name, and one function, ``write(export, file)``. It writes
-the model of an ``Export`` to a binary file, or raises an ``ExportError`` if the format does not
-support the model. It imports the packages that it needs when it is called.
+Each format has a module of the same name with a function ``write(export, file)``. It writes the
+model of an ``Export`` to a binary file, or raises an ``ExportError`` if the format does not support
+the model. It imports the packages that it needs only when it is called.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "onnx": "a graph for ONNX Runtime and other programs that read ONNX",
     "safetensors": "parameters as torch.nn names them, for PyTorch and `import`",
-    "html": "a page that runs the model in a browser, without a network",
+    "html": "a page that runs the model in a browser, also offline",
 }
 
 
@@ -43,22 +43,23 @@ def export_model(
 ) -> None:
     """Write a trained model to a file for other programs.
 
-    Before anything is written, the exported network is compared with the model: scores and states,
-    on random tokens and states.
+    Before anything is written, the scores and states of the exported network are compared with the
+    model's, on random tokens and states.
 
     Args:
         model: an ``RNNModel`` around a fused layer of Gluon, a ``StackedRNN``, or cells, with
-            initialized float32 parameters. Subclasses may compute anything, and are rejected.
+            initialized float32 parameters. Subclasses are rejected, since they may compute
+            anything.
         vocab: the vocabulary that it was trained with.
         path: the file to create. It must not exist.
         format: ``"onnx"``, ``"safetensors"`` or ``"html"``.
-        lower: whether the text was converted to lower case, as the chapter's is. The file records
-            it, so that other programs can clean prefixes likewise.
-        fold_whitespace: whether runs of white space in it were replaced with single spaces, as in
-            the chapter's. The file records it too.
+        lower: whether the text was converted to lower case, as in the chapter. The file records
+            this, so that other programs can clean prefixes in the same way.
+        fold_whitespace: whether runs of white space in the text were replaced with single spaces,
+            as in the chapter. The file records this, too.
         float32: keep the parameters of a page (``html``) in single precision. Otherwise they are
             rounded to half precision, which makes the page half as large. The other formats always
-            keep them.
+            use single precision.
 
     Raises:
         ExportError: if the format does not support the model, if a parameter has no value yet, if
@@ -100,7 +101,7 @@ def export_run(
     """Write the model of a run to a file for other programs; see ``export_model``.
 
     Args:
-        directory: of a run of ``train``.
+        directory: directory of a run of ``train``.
         path: the file to create. It must not exist.
         format: ``"onnx"``, ``"safetensors"`` or ``"html"``.
         checkpoint: "best" or "last".
@@ -156,9 +157,9 @@ def missing(error: ImportError, format: str, needs: str) -> ImportError:
     """Return an error that says how to install the packages that a format needs.
 
     Args:
-        error: raised by the import.
-        format: also the name of the extra.
-        needs: names the packages.
+        error: the error of the import.
+        format: name of the format and of the extra.
+        needs: the packages, as the message names them.
     """
     return ImportError(
         f"the format {format} needs {needs} ({error}): pip install 'd2l_deeprnn[{format}]'"

@@ -1,7 +1,7 @@
-"""A page on which the model writes in a browser: one file, which loads nothing and sends nothing.
+"""Export to a web page on which the model writes: one file that loads and sends nothing.
 
-Its parts are in the folder ``page``: the network in JavaScript, the controls, and the style. It
-contains no code of other programs.
+Its parts are in the folder ``page``: the network in JavaScript, the controls, and the style. The
+page contains no third-party code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CELLS = {
 PRECISION = {"float16": "in half precision", "float32": "in single precision"}
 ABOUT_PRECISION = {
     "float16": "its parameters are rounded to half precision (16 bits each), which makes the file "
-    "half as large. So long texts can differ from those of the model itself.",
+    "half as large. After a while, a text can therefore differ from that of the model itself.",
     "float32": "its parameters have single precision (32 bits each), like the model's. At "
     "temperature 0 it writes the same as <code>d2l-deeprnn generate</code>, unless two characters "
     "are equally likely to six digits.",
@@ -58,8 +58,9 @@ def web_page(
         export: the model.
         float32: keep the parameters in single precision. Otherwise they are rounded to half
             precision, which makes the page half as large.
-        title: by default it names the text that the model was trained on, if that is known.
-        beginning: initial value of the field for the beginning of a text.
+        title: title of the page. The default names the text that the model was trained on, if
+            that is known.
+        beginning: initial content of the field in which users type the beginning of a text.
 
     Raises:
         ExportError: if a parameter is too large for half precision, or if the vocabulary has no
@@ -93,7 +94,7 @@ def _part(name: str) -> str:
 
 
 def _filled(template: str, **parts: str) -> str:
-    """Return a template with its parts filled in; a part may contain anything."""
+    """Fill in the parts of a template; a part may contain anything."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], template)
 
 
@@ -102,7 +103,7 @@ def _base64(data: bytes) -> str:
 
 
 def _source(text: str) -> str:
-    """Return the name by which the Content-Security-Policy allows a script or a style."""
+    """Return the hash by which the Content-Security-Policy allows a script or a style."""
     return f"'sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}'"
 
 
@@ -172,7 +173,7 @@ def _description(export: Export) -> str:
 
 
 def _layers(layers: List[Layer]) -> str:
-    """Describe layers, equal ones together."""
+    """Describe layers, grouping equal neighbours."""
 
     def describe(layer: Layer) -> str:
         residual = " with a residual connection" if layer.residual else ""
@@ -186,8 +187,8 @@ def _layers(layers: List[Layer]) -> str:
 
 
 def _cleaning(export: Export) -> str:
-    done = ["converted to lower case"] * export.lower
-    done += ["freed of line breaks and repeated blanks"] * export.fold_whitespace
+    done = ["upper case becomes lower case"] * export.lower
+    done += ["any run of white space becomes one space"] * export.fold_whitespace
     if not done:
-        return "A beginning is read as it was typed."
-    return f"A beginning is {' and '.join(done)}, as the model's text was."
+        return "The beginning is read as typed."
+    return f"The beginning is cleaned like the model's text: {', and '.join(done)}."

@@ -20,17 +20,17 @@ from .network import Network, compare, recurrent_parameters
 from .safetensors import Contents, read
 
 CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn"}  # mode -> cell in a run's settings
-UNKNOWN_TEXT = "unknown"  # in place of the text's name, if the file does not have it
+UNKNOWN_TEXT = "unknown"  # the text's name if the file does not have it
 
 
 class ImportedModel(NamedTuple):
     """An imported model with its vocabulary.
 
     Attributes:
-        model: around a fused layer of Gluon.
+        model: the model, around a fused layer of Gluon.
         vocab: the vocabulary that it was trained with.
         lower: whether its text was converted to lower case.
-        fold_whitespace: whether runs of white space in it were replaced with single spaces.
+        fold_whitespace: whether runs of white space in the text were replaced with single spaces.
         source: the model's origin, if the file has it.
     """
 
@@ -45,8 +45,8 @@ def import_model(path: PathLike) -> ImportedModel:
     """Read a model from a safetensors file.
 
     Args:
-        path: a file that ``export_model`` or ``export_run`` wrote, or another program with the
-            same metadata. Nothing in it is executed.
+        path: a file that ``export_model`` or ``export_run`` wrote, or that another program wrote
+            with the same metadata. Nothing in it is executed.
 
     Returns:
         The model, equal to the bit to the one that was exported, on the device of ``try_gpu``, with
@@ -87,17 +87,17 @@ def import_model(path: PathLike) -> ImportedModel:
 def import_run(path: PathLike, out: PathLike) -> None:
     """Make a run from a model in a safetensors file.
 
-    The run has the model's parameters to the bit. It can be evaluated, generate, and be exported
-    again. If the file names the text that the model was trained on, it can be trained further: with
-    a new optimizer and new random numbers, since the file does not contain their state.
+    The run has the model's parameters to the bit. It can be evaluated, generate text, and be
+    exported again. If the file names the text that the model was trained on, the run can be trained
+    further, but with a new optimizer and new random numbers: the file does not contain their state.
 
     Args:
         path: as in ``import_model``.
         out: directory of the run. It must not exist, or be empty.
 
     Raises:
-        ExportError, ImportError: as ``import_model``; an ExportError also for an RNN with relu,
-            which runs do not have.
+        ExportError, ImportError: as ``import_model``. An RNN with relu is an ExportError, too,
+            since runs do not support it.
         RunError: if the directory is not empty, or is not a directory.
         OSError: if a file cannot be written.
     """
@@ -124,7 +124,7 @@ def import_run(path: PathLike, out: PathLike) -> None:
 
 
 def _set_values(model: RNNModel, network: Network) -> None:
-    """Set the parameters of a model to a network's, and check that it computes the same."""
+    """Copy a network's parameters to a model, and check that the model computes the same."""
     model.initialize(ctx=try_gpu())
     for layer, parameters in zip(network.layers, recurrent_parameters(model.rnn)):
         for name, param in parameters.items():
@@ -139,7 +139,7 @@ def _set_values(model: RNNModel, network: Network) -> None:
 
 
 def _settings(contents: Contents) -> TrainSettings:
-    """Return the settings of the model's run, or as many as are known."""
+    """Return the settings of the model's run, or those that are known."""
     layers = contents.network.layers
     mode = layers[0].mode
     if mode not in CELLS:
@@ -167,7 +167,7 @@ def _settings(contents: Contents) -> TrainSettings:
 
 
 def _text(contents: Contents) -> Mapping[str, Any]:
-    """Return what is known of the text that the model was trained on."""
+    """Return the known facts about the text that the model was trained on."""
     if "settings" not in contents.source:
         return {"sha256": None, "vocab_size": len(contents.vocab)}
     text: Dict[str, Any] = contents.source["text"]

@@ -1,4 +1,4 @@
-"""The network that a model computes, as NumPy arrays. All formats are written from it."""
+"""The network of a model as NumPy arrays, from which all formats are written."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..training.run_directory import read_config
 from ..training.runs import LoadedRun
 from . import ExportError
 
-FORMAT_VERSION = "1"  # of the metadata
+FORMAT_VERSION = "1"  # version of the metadata
 # Largest difference from the model, relative to the largest value.
 TOLERANCE = 1e-5
-# A relative error of the parameters that changes the results of any network about ten times as much
-# as computing in float32 does.
+# Relative error of the parameters. It changes the results of any network about ten times as much as
+# computing in float32 does.
 PERTURBATION = 2.0**-17
-# Scores that are compared at a time; this limits memory.
+# Number of scores compared at a time, to limit memory.
 NUM_SCORES = 2**22
 STACKS = (gluon.rnn.SequentialRNNCell, gluon.rnn.HybridSequentialRNNCell)
 WEIGHTS = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
@@ -61,7 +61,7 @@ class Layer(NamedTuple):
 
     @property
     def num_hiddens(self) -> int:
-        """Hidden units."""
+        """Number of hidden units."""
         return int(self.h2h_weight.shape[1])
 
     @property
@@ -95,8 +95,8 @@ class Network(NamedTuple):
 
     Attributes:
         layers: recurrent layers; the first one reads the characters.
-        dense_weight: of the output layer, (vocab_size, num_hiddens).
-        dense_bias: (vocab_size,).
+        dense_weight: weight of the output layer, (vocab_size, num_hiddens).
+        dense_bias: bias of the output layer, (vocab_size,).
     """
 
     layers: List[Layer]
@@ -110,7 +110,7 @@ class Network(NamedTuple):
 
     @property
     def states(self) -> Dict[str, int]:
-        """Names of the arrays in the state, layer by layer, with their hidden units."""
+        """Names of the arrays in the state, layer by layer, with their numbers of units."""
         return {
             f"l{i}_{name}": layer.num_hiddens
             for i, layer in enumerate(self.layers)
@@ -120,7 +120,7 @@ class Network(NamedTuple):
     def forward(
         self, tokens: np.ndarray, state: Sequence[np.ndarray]
     ) -> Tuple[np.ndarray, List[np.ndarray]]:
-        """Compute what the model computes, step by step, in float64.
+        """Compute the model's results step by step, in float64.
 
         Args:
             tokens: indices, (batch_size, num_steps).
@@ -154,8 +154,8 @@ class Network(NamedTuple):
         """Return the network with errors in its parameters that exceed those of float32.
 
         The error of a weight is relative to its value. The error of a layer's bias is relative to
-        1, as that of an activation function is: ONNX Runtime's tanh is wrong by up to 1e-7, also
-        if its value is small.
+        1, like that of an activation function: ONNX Runtime's tanh is wrong by up to 1e-7, even if
+        its value is small.
         """
 
         def change(array: np.ndarray, least: float = 0.0) -> np.ndarray:
@@ -177,12 +177,12 @@ class Export(NamedTuple):
     """A model to be written in a format.
 
     Attributes:
-        model: the model itself, to compare with; see ``compare``.
+        model: the model itself, for comparisons; see ``compare``.
         network: the network that it computes.
         vocab: the vocabulary that it was trained with.
         lower: whether its text was converted to lower case.
-        fold_whitespace: whether runs of white space in it were replaced with single spaces.
-        source: the model's origin, if known; JSON values.
+        fold_whitespace: whether runs of white space in the text were replaced with single spaces.
+        source: the model's origin, if known, as JSON values.
     """
 
     model: RNNModel
@@ -206,12 +206,14 @@ class Export(NamedTuple):
         check_vocab(model, vocab)
         for token in vocab.idx_to_token:
             if not isinstance(token, str):
-                raise ExportError(f"the vocabulary must hold strings to be exported, not {token!r}")
+                raise ExportError(
+                    f"the vocabulary must contain only strings to be exported, not {token!r}"
+                )
         compare(model, network, network.forward)
         return cls(model, network, vocab, lower, fold_whitespace, dict(source or {}))
 
     def metadata(self) -> Dict[str, str]:
-        """Return what the file contains besides the parameters: names and JSON, in ASCII."""
+        """Return everything in the file but the parameters: names and JSON, in ASCII."""
         layers = [
             {
                 "cell": layer.mode,
@@ -377,18 +379,18 @@ def _sigmoid(a: np.ndarray) -> np.ndarray:
 def compare(
     model: RNNModel, network: Network, compute: Compute, what: str = "the exported network"
 ) -> None:
-    """Check on random tokens and states that a computation gives the same results as a model.
+    """Check that a computation gives the same results as a model, on random tokens and states.
 
     Every token of the vocabulary is read at least once.
 
     Args:
         model: the model.
-        network: read from it; gives the names and sizes of states.
-        compute: has the arguments and results of ``network.forward``.
-        what: names ``compute`` in the error.
+        network: the network that was read from it, with the names and sizes of its states.
+        compute: the computation, with the arguments and results of ``network.forward``.
+        what: name of the computation in the error.
 
     Raises:
-        ExportError: if the results differ by more than rounding can, in a network this sensitive.
+        ExportError: if the results differ by more than rounding can explain in this network.
     """
     random = np.random.RandomState(0)
     initial_state = _by_layer(network, model.begin_state(batch_size=2, ctx=device_of(model)))
@@ -413,7 +415,7 @@ def compare(
                 network.forward(*arguments),
                 perturbed.forward(*arguments),
             ]
-            # The perturbation shows how much rounding can change.
+            # The perturbed network shows how much rounding can change the results.
             for name, found, expected, exact, inexact in zip(
                 ["scores", *network.states], *([scores, *new] for scores, new in results)
             ):
@@ -435,7 +437,7 @@ def _call(
     ctx = device_of(model)
     arrays = [nd.array(array, ctx=ctx) for array in state]
     if not isinstance(model.rnn, gluon.rnn.RecurrentCell):
-        # One array (num_layers, ...) for H of all layers, and one for C
+        # One array (num_layers, ...) for H of all layers, and another for C
         kinds = len(network.layers[0].state_names)
         arrays = [nd.stack(*arrays[kind::kinds], axis=0) for kind in range(kinds)]
     with autograd.pause(train_mode=False):

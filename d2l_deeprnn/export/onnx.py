@@ -1,7 +1,8 @@
-"""ONNX: a graph that takes token indices and states and gives scores and states.
+"""Export to ONNX: a graph from token indices and states to scores and new states.
 
 MXNet's own exporter slices the parameters of deep LSTMs wrongly. So the graph is built here, with
-one LSTM, GRU or RNN node per layer. ONNX Runtime runs it beside the model before it is written.
+one LSTM, GRU or RNN node per layer. Before it is written, ONNX Runtime runs it, and its results are
+compared with the model's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .network import Export, Layer, Network, compare
 
 # Supported since ONNX 1.12 and ONNX Runtime 1.12.
 OPSET, IR_VERSION = 17, 8
-TOKENS, SCORES, NEW = "tokens", "scores", "new_"  # new_: prefix of an output state
+TOKENS, SCORES, NEW = "tokens", "scores", "new_"  # new_ begins the name of an output state
 # Gluon's gates in the order of ONNX: i, o, f, c in an LSTM; z, r, h in a GRU.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 OPERATORS: Dict[str, Tuple[str, Dict[str, Any]]] = {
@@ -31,7 +32,7 @@ OPERATORS: Dict[str, Tuple[str, Dict[str, Any]]] = {
 def runtime() -> Any:
     """Import ONNX Runtime without telemetry.
 
-    Unless this variable is set before the import, versions from 1.29 on report to Microsoft which
+    Unless this variable is set before the import, versions 1.29 and later report to Microsoft which
     models they open, and store a number that identifies the machine.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -41,10 +42,10 @@ def runtime() -> Any:
 
 
 def write(export: Export, file: BinaryIO) -> None:
-    """Write a model, after checking that ONNX Runtime computes the same with the graph.
+    """Write a model, after checking that ONNX Runtime computes the same from the graph.
 
     Raises:
-        ExportError: if it does not compute the same.
+        ExportError: if its results differ.
         ImportError: if onnx or onnxruntime is missing.
     """
     try:

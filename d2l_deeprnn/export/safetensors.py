@@ -1,7 +1,7 @@
-"""safetensors: parameters under the names that PyTorch gives them, without pickle.
+"""Export to safetensors: parameters under the names that PyTorch gives them, without pickle.
 
-PyTorch's ``LSTM``, ``GRU`` and ``RNN`` have the same order of gates as Gluon's, also two biases,
-and the same form of GRU. So the parameters have other names, and are the same to the bit.
+PyTorch's ``LSTM``, ``GRU`` and ``RNN`` have the same gates in the same order as Gluon's, two biases
+as well, and the same form of GRU. So only the names change; the values are the same to the bit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def write(export: Export, file: BinaryIO) -> None:
     """Write a model.
 
     Raises:
-        ExportError: if ``torch.nn`` has no such layers.
+        ExportError: if ``torch.nn`` does not have such layers.
         ImportError: if safetensors is missing.
     """
     try:
@@ -51,7 +51,7 @@ def write(export: Export, file: BinaryIO) -> None:
             arrays[f"rnn.{torch_name}{i}"] = getattr(layer, name)
     arrays["dense.weight"] = export.network.dense_weight
     arrays["dense.bias"] = export.network.dense_bias
-    # "pt" tells other programs that the names are PyTorch's.
+    # "pt" marks the names as PyTorch's.
     metadata = {"format": "pt", **export.metadata()}
     file.write(safetensors.numpy.save(arrays, metadata=metadata))
 
@@ -89,7 +89,7 @@ def read(path: Path) -> Contents:
             for name in sorted(file.keys()):
                 dtype = file.get_slice(name).get_dtype()  # NumPy does not have all types
                 if dtype != "F32":
-                    raise ValueError(f"{name} must hold 32-bit floats (F32), not {dtype}")
+                    raise ValueError(f"{name} must contain 32-bit floats (F32), not {dtype}")
                 arrays[name] = file.get_tensor(name)
         return _contents(metadata, arrays)
     # The libraries can raise almost anything on corrupt input.
@@ -139,7 +139,7 @@ def _contents(metadata: Dict[str, str], arrays: Dict[str, np.ndarray]) -> Conten
 
 
 def _shapes(layers: Sequence[Dict[str, Any]], vocab_size: int) -> Dict[str, Tuple[int, ...]]:
-    """Return names and shapes of the arrays that the file must contain."""
+    """Return the names and shapes of the arrays that the file must contain."""
     if not layers:
         raise ValueError("its metadata lists no layers")
     cell, num_hiddens = layers[0]["cell"], layers[0]["num_hiddens"]

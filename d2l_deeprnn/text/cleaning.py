@@ -1,4 +1,4 @@
-"""Cleaning of texts of any length, chunk by chunk.
+"""Clean texts of any length, chunk by chunk.
 
 Each step turns the chunks of one text into cleaned chunks. The resulting text does not depend on
 where the chunks are cut.
@@ -12,12 +12,12 @@ from typing import Iterable, Iterator
 # All limits are in characters.
 CHUNK = 2**20
 LONGEST_WORD = 2**20
-# Longest text in which Project Gutenberg's lines are looked for.
+# A longer text is not searched for Project Gutenberg's lines.
 LONGEST_BOOK = 2**24
 # Longest credits after a header, and longest closing paragraph before a footer.
 CREDITS, CLOSING = 2**16, 2**10
 
-# The lines that Project Gutenberg puts around a book. A long title may run on to the next line.
+# The lines that Project Gutenberg puts around a book. A long title may continue on the next line.
 _TITLE_TO_STARS = r"(?:[^\n]|\n(?![ \t]*\n)){0,300}?\*{3}[ \t]*$"
 _MARKER = r"^\*{3}[ \t]*%s OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b" + _TITLE_TO_STARS
 _START = re.compile(_MARKER % "START", re.IGNORECASE | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Texts as token indices: reading, cleaning and joining of known texts and files."""
+"""Read, clean and join known texts and files, and turn them into token indices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .known_texts import (
 )
 from .vocab import Vocab, count_characters
 
-# Pipes have no size that could be checked first.
+# The size of a pipe is not known before it has been read.
 PIPE_LIMIT_BYTES = 2**30
 
 Source = Union[str, "os.PathLike[str]"]
@@ -46,7 +46,7 @@ def load_data_time_machine(num_examples: Optional[int] = 10000) -> Tuple[List[in
 
     Raises:
         TextNotAvailable: If the book is not on this machine and cannot be downloaded.
-        WrongTextError: If the file has other contents than the book's.
+        WrongTextError: If the contents of the file are not the book's.
         ValueError: If ``num_examples`` is not a positive integer.
 
     Source:
@@ -76,13 +76,13 @@ def load_corpus(
             A string that is a known name means that text, even if there is such a file; a path
             object always means the file. A file whose name ends in ``.gz`` is unpacked. A directory
             stands for its files in the order of their names, followed by those of its
-            subdirectories; hidden ones (``.name``) are left out. ``"-"`` is standard input. It and
-            any other pipe is read once, into memory.
+            subdirectories; hidden ones (``.name``) are left out. ``"-"`` is standard input.
+            Standard input and other pipes are read once, into memory.
         num_examples: Number of characters to take from the beginning, after cleaning and joining;
-            None takes all. No more of the texts is read than necessary.
+            None takes all. The rest of the texts is not read.
         lower: Whether to turn the text into lower case.
         fold_whitespace: Whether to turn line breaks and runs of white space into one space.
-        encoding: Encoding of the files, by any name that Python knows; None for UTF-8. Known texts
+        encoding: Encoding of the files, by any of its names in Python; None for UTF-8. Known texts
             are in UTF-8.
 
     Returns:
@@ -116,22 +116,22 @@ def load_text(
     fold_whitespace: bool = True,
     encoding: Optional[str] = None,
 ) -> str:
-    """Read, clean and join texts: ``load_corpus`` before the characters become indices.
+    """Read, clean and join texts as ``load_corpus`` does, but return characters, not indices.
 
     Args, Raises: As ``load_corpus``.
     """
     if num_examples is not None:
-        # Differs: the original took any number; a negative one cut from the end, 0 took nothing.
+        # Differs: the original took any number. A negative one cut off the end, and 0 took nothing.
         whole_number("num_examples", num_examples)
     files = text_files(texts, encoding)
     return "".join(text_chunks(files, num_examples, lower=lower, fold_whitespace=fold_whitespace))
 
 
 def resolve_auto() -> Tuple[str, Optional[str]]:
-    """Return the text that ``auto`` stands for: the book's, or else a sample text.
+    """Return the text that ``auto`` stands for: the book's if it is available, or a sample text.
 
     Returns:
-        The name of the text, and None for the book's text, or the reason why it is another.
+        The name of the text, and the reason why it is not the book's text, or None if it is.
         Callers must say when results are not for the book's text.
 
     Raises:
@@ -151,8 +151,8 @@ class TextFile(NamedTuple):
         name: Name for messages.
         path: Path; None for standard input.
         encoding: Encoding; None for UTF-8.
-        is_pipe: Whether it can be read only once.
-        data: Bytes of a sample text of this package; None for other files.
+        is_pipe: Whether the file can be read only once.
+        data: Contents of a sample text of this package; None for other files.
     """
 
     name: str
@@ -182,8 +182,8 @@ def text_files(
         encoding = text_encoding("encoding", encoding)
         if all(map(_is_known, sources)):
             raise ValueError(
-                f"encoding {encoding!r} is for files: the encoding of {', '.join(sources)} is "
-                "known, so leave it out"
+                f"encoding {encoding!r} is only for files: the encoding of {', '.join(sources)} "
+                "is known, so leave it out"
             )
     return [file for source in sources for file in _files_of(source, encoding)]
 
@@ -253,15 +253,19 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
         return [_file(path, encoding)]
     files = [_file(name, encoding) for name in _names_in(path)]
     if not files:
-        raise CorpusError(f"{path!r} contains no files: put texts in it, or choose another")
+        raise CorpusError(
+            f"{path!r} contains no files: put texts in it, or choose another directory"
+        )
     for file in files:
         if file.is_pipe:
-            raise CorpusError(f"{file.name!r} is a pipe: a directory must contain only files")
+            raise CorpusError(
+                f"{file.name!r} is a pipe: remove it, since a directory must contain only files"
+            )
     return files
 
 
 def _names_in(directory: str) -> Iterator[str]:
-    """Return the files below a directory; those of a directory come before its subdirectories'."""
+    """Return all files below a directory; its own come before those of its subdirectories."""
 
     def fail(error: OSError) -> None:
         raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -288,7 +292,8 @@ def _read_file(file: TextFile) -> Iterator[str]:
             yield chunk
     if not is_text:
         raise CorpusError(
-            f"{file.name} contains no text: it is empty, or nothing is left after cleaning"
+            f"{file.name} contains no text (it is empty, or nothing is left after cleaning): "
+            "choose another file"
         )
 
 
@@ -316,10 +321,10 @@ def _read_pipe(pipe: BinaryIO, name: str) -> bytes:
 
 @contextlib.contextmanager
 def _naming_file(name: str) -> Iterator[None]:
-    """Turn errors of reading into a CorpusError that names the file."""
+    """Turn read errors into a CorpusError that names the file."""
     try:
         yield
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
-    except (EOFError, zlib.error) as error:  # of a compressed file
+    except (EOFError, zlib.error) as error:  # from a compressed file
         raise CorpusError(f"{name} is damaged or incomplete: {error}") from None

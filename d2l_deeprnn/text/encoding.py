@@ -13,12 +13,12 @@ from typing import BinaryIO, Iterator, Optional
 from ..errors import CorpusError
 
 CHUNK = 2**20  # characters
-# Bytes on each side of an invalid one that a guess is based on.
+# A guess is based on this many bytes on each side of an invalid byte.
 SAMPLE_BYTES = 2**15
-# Chardet is often wrong with fewer bytes outside ASCII than this, or with less confidence.
+# With fewer non-ASCII bytes or less confidence than this, chardet is often wrong.
 MIN_BYTES, MIN_CONFIDENCE = 10, 0.1
 
-# First bytes of files that are mistaken for text, as regular expressions, and advice for each.
+# First bytes of file types that users take for text, as regular expressions, with advice for each.
 _SIGNATURES = (
     (rb"\x1f\x8b", "compressed with gzip, not text: unpack it, or give it a name that ends in .gz"),
     (
@@ -51,11 +51,11 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
         name: Name of the file, for messages.
 
     Returns:
-        The text, without byte order marks at its beginning and with LF for each line break.
+        The text, with LF for each line break and without a byte order mark at the beginning.
 
     Raises:
-        CorpusError: If the file is not text in this encoding. The message says what it seems to
-            be instead.
+        CorpusError: If the file is not text in this encoding. The message names the encoding or
+            file type that it seems to have.
     """
     codec = encoding or "utf-8"
     other = _SWAPPED_MARK if codec.startswith("utf") else _C1_CONTROL
@@ -102,7 +102,10 @@ def _advice(file: BinaryIO, position: int, codec: str) -> str:
     ascii_only = re.split(rb"[\0\x1b\x80-\xff]", sample, maxsplit=1)[0]
     likely = guess(sample[max(len(ascii_only) // 4 * 4 - 32, 0) :])
     if likely == codec:
-        return f"Most of it is {codec}: it is damaged, or parts of it are in another encoding"
+        return (
+            f"Most of it is {codec}: it is damaged, or parts of it are in another encoding. Get an "
+            "undamaged copy, or convert those parts"
+        )
     if likely:
         return (
             f"It looks like {likely}: read it with --encoding {likely}, in Python "
@@ -111,8 +114,8 @@ def _advice(file: BinaryIO, position: int, codec: str) -> str:
     if b"\0" in sample:
         return "It seems to be a binary file: choose a text file"
     return (
-        "Its encoding cannot be determined from its bytes: find out its encoding, and read it "
-        "with --encoding NAME, in Python encoding=NAME"
+        "Its encoding cannot be determined from its bytes: find out which one it is, and read the "
+        "file with --encoding NAME, in Python encoding=NAME"
     )
 
 
@@ -120,15 +123,15 @@ def guess(raw: bytes) -> Optional[str]:
     """Guess the encoding of a text from a part of it that is not all ASCII.
 
     Returns:
-        Python's name of the encoding; "utf-8" also if a few bytes are damaged; None if no encoding
-        is likely. Chardet needs Python 3.10; without it, only UTF-8 and byte order marks are
+        Python's name of the encoding, or None if no encoding is likely. A few damaged bytes do not
+        prevent "utf-8". Chardet needs Python 3.10; without it, only UTF-8 and byte order marks are
         recognized.
     """
     for marked, marks in _BYTE_ORDER_MARKS.items():
         if raw.startswith(marks):
             return marked
     text = raw.decode("utf-8", "replace")
-    # Chardet takes UTF-8 for another encoding after one wrong byte.
+    # A single wrong byte is enough for chardet to take UTF-8 for another encoding.
     if text.startswith("\ufeff") or sum(c >= "\x80" for c in text) > 3 * text.count("\ufffd"):
         return "utf-8"
     # ISO-2022-JP has no bytes outside ASCII.

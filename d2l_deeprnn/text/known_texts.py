@@ -1,8 +1,8 @@
-"""Known texts: finding, downloading and verifying them.
+"""Find, download and verify known texts.
 
-A known text is looked for in the directory named by ``$D2L_DEEPRNN_DATA``, then in the user's
-cache directory, and is then downloaded into the cache. Its SHA-1 is always checked, so that no
-result is computed from another text by mistake.
+A known text is looked up in the directory named by ``$D2L_DEEPRNN_DATA`` and then in the user's
+cache directory. If it is in neither, it is downloaded into the cache. Its SHA-1 is always checked,
+so that no result is computed from the wrong text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a writable directory"
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
 # Small, because the deadline is only checked between chunks, which may come slowly.
 CHUNK_BYTES = 64
-# More than ten times the largest known text: an endless answer must not fill the memory.
+# An endless response must not fill the memory. The largest known text has less than a tenth.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
 
 _SHIPPED_DIRECTORY = Path(__file__).resolve().parent / "samples"
@@ -34,7 +34,7 @@ _GUTENBERG = "https://www.gutenberg.org/ebooks/"
 
 
 class WrongTextError(CorpusError):
-    """A file with the name of a known text has other contents."""
+    """A file has the name of a known text, but not its contents."""
 
 
 class TextNotAvailable(CorpusError):
@@ -53,7 +53,7 @@ class KnownText:
         name: Name for ``load_corpus``.
         title: Title.
         author: Author.
-        source: Origin, for people: a web page or a few words.
+        source: Origin, for the user to read: a web page or a few words.
         filename: Name of its file.
         sha1: SHA-1 of the file in hexadecimal; None for a sample text of this package.
         url: URL of the file with this checksum, or None if it is no longer available.
@@ -82,7 +82,7 @@ KNOWN_TEXTS: Dict[str, KnownText] = {
             "time_machine",
             "The Time Machine",
             "H. G. Wells",
-            "the file of the book, from the d2l data bucket",
+            "the book's own file, from the d2l data bucket",
             "timemachine.txt",
             sha1="090b5e7e70c295757f55df93cb0a180b9691891a",
             url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
@@ -131,11 +131,11 @@ def find_text(name: str) -> Path:
         name: Name of a known text.
 
     Returns:
-        Path of the file, its SHA-1 checked.
+        Path of the file, whose SHA-1 has been checked.
 
     Raises:
         TextNotAvailable: If it is not on this machine and cannot be downloaded.
-        WrongTextError: If the file has other contents.
+        WrongTextError: If the file does not have the contents of the text.
         CorpusError: If the name is unknown, or the data directory does not exist.
     """
     return locate_text(name) or _download(KNOWN_TEXTS[name])
@@ -239,7 +239,7 @@ def _download(text: KnownText) -> Path:
 
 
 def _fetch(url: str) -> bytes:
-    """Return the body of a server's answer, within the limits of time and size."""
+    """Return the body of the server's response; fail if it is too slow or too large."""
     import requests
 
     deadline = time.monotonic() + DOWNLOAD_TIMEOUT
@@ -278,7 +278,7 @@ def _verify(content: bytes, text: KnownText) -> None:
 
 
 def _not_available(text: KnownText, attempt: str) -> TextNotAvailable:
-    """Return the error that lists all places that were tried, and the remedies."""
+    """Return an error that lists the places that were tried, and the remedies."""
     data, cache = data_directory(), cache_directory()
     tried = [f"{DATA_VARIABLE} (not set)" if data is None else f"{data / text.filename} (missing)"]
     if cache is not None:

@@ -1,11 +1,11 @@
-"""Token files: indices of large texts, in files that are mapped into memory.
+"""Token files: memory-mapped files with the indices of large texts.
 
-They are in the user's cache directory. ``NAME.npy`` is an array as NumPy saves it, of
-unsigned integers of 1, 2 or 4 bytes. ``NAME.json`` describes the texts and how they were cleaned,
-with the vocabulary and a checksum. The name depends on the paths of the texts and on how they are
-cleaned. A token file is rebuilt if the size or times of a text have changed.
+They are in the user's cache directory. ``NAME.npy`` is a NumPy array of unsigned integers of 1, 2
+or 4 bytes. ``NAME.json`` describes the texts and how they were cleaned, and has the vocabulary and
+a checksum. The name depends on the paths of the texts and on how they are cleaned. A token file is
+rebuilt if the size or the times of a text have changed.
 
-Token files can be read only by their user, and are ignored if another user may have written them.
+Only their owner can read token files. They are ignored if another user may have written them.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from .vocab import Vocab, count_characters
 
 # Texts up to this number of characters are kept in memory; reading them takes less than a second.
 IN_MEMORY = 2**22
-# A file that was changed less than this before it was read may change again without new times,
-# since some file systems only store whole seconds.
+# Some file systems only store whole seconds. So a file that was changed less than this before it
+# was read may change again and keep its times.
 GRAIN_SECONDS = 2.0
 
 
@@ -53,8 +53,8 @@ class Tokens(NamedTuple):
     """A text as indices.
 
     Attributes:
-        indices: Read-only array of the index of each character. For a large text it is a map of a
-            file, of which only the parts in use are read.
+        indices: The index of each character, in a read-only array. For a large text it is a
+            memory-mapped file, of which only the parts in use are read.
         vocab: Vocabulary of the indices.
         sha256: SHA-256 of the cleaned text in UTF-8.
     """
@@ -103,7 +103,7 @@ def read_tokens(
         "lower": bool(lower),
         "fold_whitespace": bool(fold_whitespace),
         "vocab": None if vocab is None else _digest(vocab.idx_to_token),
-        # It defines upper case and white space.
+        # The version of Unicode decides what is upper case and what is white space.
         "unicode": unicodedata.unidata_version,
     }
     name, request["state"] = _digest(request)[:32], _state(files)
@@ -135,7 +135,7 @@ def read_tokens(
             reason = f"{path.parent} cannot be written to ({error.strerror or error})"
     warnings.warn(
         f"{reason}, so the text is kept in memory and read again next time: set XDG_CACHE_HOME to "
-        "a directory with room for one to four bytes per character",
+        "a directory with space for one to four bytes per character",
         stacklevel=2,
     )
     return _in_memory(chunks(), vocab)
@@ -146,7 +146,7 @@ def _digest(value: Any) -> str:
 
 
 def _state(files: Sequence[TextFile]) -> List[List[int]]:
-    """Return the size and the times of change of each file; for a sample text, a checksum."""
+    """Return the size and the modification times of each file, or a sample text's checksum."""
     state = []
     for file in files:
         if file.data is not None:
@@ -205,7 +205,7 @@ def _write(
             names = ", ".join(file.name for file in files)
             raise CorpusError(f"{names} changed while being read: wait until it is complete")
     last_change = max(max(times) for _, *times in request["state"]) / 1e9
-    if last_change >= started - GRAIN_SECONDS:  # so the text is read again at the next start
+    if last_change >= started - GRAIN_SECONDS:  # have the next start read the text again
         request = {**request, "state": None}
     description = {
         "request": request,
@@ -220,7 +220,7 @@ def _write(
 
 
 def _read(path: Path, request: Dict[str, Any], vocab: Optional[Vocab]) -> Optional[Tokens]:
-    """Map a token file; None if it is missing, damaged, of another text, or of another user."""
+    """Map a token file, or return None if it is missing, damaged, of another text or user."""
     # NumPy and json can raise almost anything for damaged files.
     with contextlib.suppress(Exception):
         for file in (path, path.with_suffix(".json")):

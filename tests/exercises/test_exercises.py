@@ -14,11 +14,11 @@ import textwrap
 import numpy as np
 import pytest
 
-from d2l_deeprnn import cli
+from d2l_deeprnn import cli, exercises
 from d2l_deeprnn._mxnet import mx, nd
 from d2l_deeprnn._perplexity import perplexity
 from d2l_deeprnn.evidence.figures import to_svg
-from d2l_deeprnn.evidence.records import RecordError, read_rows, select
+from d2l_deeprnn.evidence.records import RecordError, read_files, read_rows, select
 from d2l_deeprnn.exercises import (
     EXERCISES,
     authors,
@@ -50,6 +50,18 @@ def compute(run):
 def collect(settings, runs, compute, *, out=None, observer=None, **options):
     study = Study("1", {"rows": "study"}, settings, out=out, observer=observer)
     return study.collect("rows", runs, compute, **options)
+
+
+def test_the_template_is_a_complete_study(tmp_path):
+    code = exercises.__doc__.partition("::\n")[2].partition("\nRegister")[0]
+    template = {"__package__": "d2l_deeprnn.exercises"}
+    exec(textwrap.dedent(code), template)
+    rows = template["study"](quick=True, out=tmp_path)
+    assert read_files(template["FILES"], tmp_path) == rows
+    (table,) = template["tables"](rows)
+    assert table.rows == [[str(r["num_hiddens"]), f"{r['test']:.3f}"] for r in rows["runs"]]
+    assert [row["num_hiddens"] for row in rows["runs"]] == [16, 32]
+    assert "16 units" in template["figures"](rows)["exercise_5"].alt
 
 
 def test_rows_are_kept_and_none_is_computed_twice(tmp_path):

@@ -227,10 +227,10 @@ def test_the_title_names_the_text():
 
 def test_cleaning_is_described_and_recorded():
     for lower, fold, words in [
-        (True, True, "converted to lower case and freed of line breaks and repeated blanks"),
-        (True, False, "A beginning is converted to lower case, as the"),
-        (False, True, "A beginning is freed of line breaks and repeated blanks, as"),
-        (False, False, "A beginning is read as it was typed."),
+        (True, True, ": upper case becomes lower case, and any run of white space becomes one"),
+        (True, False, "is cleaned like the model's text: upper case becomes lower case."),
+        (False, True, "text: any run of white space becomes one space."),
+        (False, False, "The beginning is read as typed."),
     ]:
         text = html.web_page(exported(lower=lower, fold_whitespace=fold))
         assert words in text
@@ -404,7 +404,7 @@ def test_it_writes_what_generate_does(browse, tmp_path, cell):
     assert len(set(expected[100:])) > 15 and expected.count(" ") > 50
     page = browse(Export.of(run.model, run.vocab, True, True), float32=True)
     assert page.write("The\n  Time", 500) == expected
-    assert re.fullmatch(r"Wrote 500 characters at [\d,]+ a second\.", page.status)
+    assert re.fullmatch(r"Wrote 500 characters at [\d,]+ per second\.", page.status)
     assert len(page.run("return text.filter((c) => c.given)")) == len("the time")
     # in parts: the state is kept
     page.write("the time", 200)
@@ -517,9 +517,9 @@ def test_a_beginning_is_cleaned_and_unknown_characters_are_refused(browse):
     page = browse(exported())
     note = "return document.getElementById('beginning-note').textContent"
     page.set("beginning", "A \n B")
-    assert page.run(note) == "Read as “a b”, as the model's text was."
+    assert page.run(note) == "Read as “a b”, cleaned like the model's text."
     assert page.write("ab#Ü", 5) == ""
-    assert page.status == "The model's text does not have “#”, “ü”."
+    assert page.status == "The model's text does not contain “#”, “ü”."
     assert page.run("return document.activeElement.id") == "beginning"
     assert page.write("", 5)[0] == " "  # as `generate` without a prefix
     page = browse(exported(lower=False, fold_whitespace=False, vocab=d2l.Vocab("aAb \n")))
@@ -544,7 +544,7 @@ def test_stopped(browse):
     page.click("#start")
     page.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
     page.wait()
-    assert re.match(r"Stopped (after \d+ characters?|while the beginning was read)", page.status)
+    assert re.match(r"Stopped (after \d+ characters?|while reading the beginning)", page.status)
     assert len(page.text) < 1000
 
 

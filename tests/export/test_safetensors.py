@@ -232,7 +232,10 @@ LAYER = {"cell": "gru", "num_inputs": V, "num_hiddens": H, "residual": False}
         (set_json("layers", [{**LAYER, "cell": "mgu"}] * 2), "rnn_relu, not 'mgu'"),
         (set_json("layers", [{**LAYER, "num_hiddens": "6"}] * 2), ""),
         (set_array("odd", np.zeros(1, np.float32)), "odd is unexpected"),
-        (set_array("dense.bias", np.zeros(V)), "dense.bias must hold 32-bit floats (F32), not F64"),
+        (
+            set_array("dense.bias", np.zeros(V)),
+            "dense.bias must contain 32-bit floats (F32), not F64",
+        ),
         (set_array("dense.bias", np.full(V, np.nan, np.float32)), "dense.bias has values that are"),
     ],
 )

@@ -184,7 +184,7 @@ def test_encoding_is_for_files(tmp_path):
     shipped = corpora.SAMPLE_TEXT
     both = load_text([shipped, path], encoding="cp1252")
     assert both == load_text(shipped) + " " + load_text(path, encoding="cp1252")
-    with pytest.raises(ValueError, match=f"encoding .*is for files: .*{shipped}.* known"):
+    with pytest.raises(ValueError, match=f"encoding .*is only for files: .*{shipped}.* known"):
         load_text(shipped, encoding="utf-8")
 
 

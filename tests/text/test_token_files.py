@@ -359,7 +359,7 @@ def test_without_a_cache_the_text_is_kept_in_memory(path, monkeypatch, failing):
         reason = "tokens cannot be written to .(Not a directory|File exists)"
     else:
         monkeypatch.setattr(os, failing, fail)
-    message = f"{reason}.* kept in memory .*: set XDG_CACHE_HOME to a directory with room"
+    message = f"{reason}.* kept in memory .*: set XDG_CACHE_HOME to a directory with space"
     with pytest.warns(UserWarning, match=message):
         assert_is(read_tokens(path), path)
     if failing in ("fsync", "replace"):

@@ -368,7 +368,7 @@ def test_evaluate_on_another_text_counts_unknown_characters(finished, tmp_path, 
     (tmp_path / "other.txt").write_text("a @ b @ c")
     assert main(["evaluate", str(finished), "--corpus", str(tmp_path / "other.txt")]) == 0
     out = capsys.readouterr().out
-    assert "8 characters scored" in out and "2 characters of it are not in the run's" in out
+    assert "8 characters scored" in out and "2 of its characters are not in the run's" in out
 
 
 def test_generate_writes_the_same_with_the_same_seed(finished, capsys):

@@ -1,8 +1,9 @@
 // The network: its parameters, one time step, and the choice of the next character.
 //
-// Parameters and states are 32-bit floats. Sums are computed in JavaScript's 64-bit numbers and
-// rounded once; MXNet rounds each partial sum to 32 bits, in another order. The scores agree to about
-// six digits. So the most likely character is the same unless two are equally likely to six digits.
+// Parameters and states are 32-bit floats. A sum is computed in JavaScript's 64-bit numbers and
+// rounded once, whereas MXNet rounds each partial sum to 32 bits and adds in another order. The scores
+// agree to about six digits. So the most likely character is the same unless two are equally likely to
+// six digits.
 
 /** Return a 16-bit float from its bits. Infinity and NaN are never exported. */
 function half(bits) {
@@ -28,7 +29,7 @@ const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 /**
  * Write weight · x + bias to out. The weight has out.length rows of x.length numbers.
  *
- * Four rows at a time: x is read once for four independent sums.
+ * It computes four rows at a time, so that x is read once for four independent sums.
  */
 function affine(weight, x, bias, out) {
   const columns = x.length;
@@ -102,7 +103,7 @@ class Network {
     this.stateSize = 0;
     this.layers = model.layers.map((layer) => {
       const kinds = layer.cell === "lstm" ? ["h", "c"] : ["h"];
-      const begin = this.stateSize; // of the layer's units in the state, h before c
+      const begin = this.stateSize; // where the layer's units begin in the state, h before c
       this.stateSize += kinds.length * layer.num_hiddens;
       const inputBias = read(layer.i2h_bias);
       return {
@@ -128,7 +129,7 @@ class Network {
 
   /** Read one character: update the state, and return the scores of the next character. */
   step(index, state) {
-    let inputs = null; // of the first layer, a one-hot vector
+    let inputs = null; // the first layer's input is a one-hot vector
     for (const layer of this.layers) {
       const { begin, numHiddens, fromInput, fromHidden } = layer;
       const h = state.subarray(begin, begin + numHiddens);
@@ -155,7 +156,7 @@ class Network {
   }
 }
 
-/** A random number generator for 0 to below 1: a 32-bit counter whose bits are mixed. */
+/** A generator of random numbers from 0 to below 1: a 32-bit counter whose bits are mixed. */
 class Random {
   constructor(seed) {
     this.counter = Random.mixed(seed | 0);

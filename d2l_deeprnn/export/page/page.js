@@ -7,22 +7,22 @@ const tokens = model.tokens; // null for a special token
 const indices = new Map(tokens.map((token, index) => [token, index]));
 const allowed = [...tokens.keys()].filter((index) => tokens[index] !== null);
 
-const SLICE = 12; // milliseconds of computing, after which the browser may draw and hear
-const FRAME = 50; // milliseconds from one picture of a growing text to the next: they take time too
+const SLICE = 12; // milliseconds of computing before the browser may draw and handle events
+const FRAME = 50; // milliseconds between two redraws of a growing text, since drawing takes time
 const MOST_BARS = 12;
-// Bytes of states and scores that are kept to show them again.
+// Limit in bytes for the states and scores that are kept, so that they can be shown again.
 const KEPT = 64 * 2 ** 20;
 const mostKept = Math.floor(KEPT / (4 * (network.stateSize + network.vocabSize)));
 
-// The text: for each character its index, whether it was given, its element, and the network's state
-// and scores after it.
+// The text. Each character has its index, whether the user gave it, its element, and the network's
+// state and scores after it.
 const text = [];
 let state = network.beginState();
 let random = new Random(0);
-let lookedAt = -1; // position of the selected character, which the bars belong to; -1: the last
+let lookedAt = -1; // position of the selected character, for the bars; -1: the last one
 let running = null; // while the model reads or writes: an object with a stop request
 
-// Words -----------------------------------------------------------------------------------------
+// Wording ---------------------------------------------------------------------------------------
 
 const NAMES = new Map([
   [" ", ["␣", "space"]],
@@ -55,10 +55,10 @@ function beginning() {
   return {
     characters,
     problem: unknown.length
-      ? `The model's text does not have ${names}${form ? `, but has it in Unicode's form ${form}` : ""}.`
+      ? `The model's text does not contain ${names}${form ? `, but contains it in Unicode's form ${form}` : ""}.`
       : "",
-    remark: typed === "" ? `Left empty, the model starts from a ${spoken(start)}.`
-      : read !== typed ? `Read as “${Array.from(read, shown).join("").replaceAll("␣", " ")}”, as the model's text was.`
+    remark: typed === "" ? `If this is empty, the model starts from a ${spoken(start)}.`
+      : read !== typed ? `Read as “${Array.from(read, shown).join("").replaceAll("␣", " ")}”, cleaned like the model's text.`
       : "",
   };
 }
@@ -75,9 +75,9 @@ function showTemperature() {
   element("temperature-shown").textContent = temperature.toFixed(2).replace(/\.?0+$/, "");
   element("temperature-note").textContent =
     temperature === 0 ? "The most likely character each time; top k and seed are not used."
-    : temperature < 1 ? "Draws likely characters more often than the model does."
-    : temperature === 1 ? "Draws with the model's own probabilities."
-    : "Draws unlikely characters more often than the model does.";
+    : temperature < 1 ? "Likely characters are drawn more often than the model expects them."
+    : temperature === 1 ? "Characters are drawn with the model's own probabilities."
+    : "Unlikely characters are drawn more often than the model expects them.";
   element("top-k").disabled = element("seed").disabled = temperature === 0;
   showNext();
 }
@@ -139,7 +139,7 @@ async function again(count, pace, advance) {
   return true;
 }
 
-/** Run one of the jobs below, with the buttons disabled meanwhile. */
+/** Run one of the jobs below, with the buttons disabled until it ends. */
 async function during(job) {
   if (running) return;
   running = { stop: false };
@@ -179,7 +179,7 @@ function write(fromBeginning, count) {
       running.seed = startAgain();
       lookedAt = -1;
       if (!(await again(characters.length, 0, (i) => add(indices.get(characters[i]), true)))) {
-        say("Stopped while the beginning was read.");
+        say("Stopped while reading the beginning.");
         return;
       }
     }
@@ -195,7 +195,7 @@ function write(fromBeginning, count) {
     const seed = running.seed !== undefined && drawing().temperature > 0 ? `, seed ${running.seed}` : "";
     if (count > 1) {
       say(`${finished ? "Wrote" : "Stopped after"} ${counted(written)}` +
-        ` at ${rate.toLocaleString("en")} a second${seed}.`);
+        ` at ${rate.toLocaleString("en")} per second${seed}.`);
     } else {
       say(`Wrote “${shown(tokens[text[text.length - 1].index])}”.`);
     }
@@ -315,7 +315,7 @@ function chooseUnit() {
   const layer = network.layers[Number(element("layer").value)];
   const cell = element("kind").querySelector("[value='1']");
   if (cell) {
-    cell.disabled = layer.kinds.length === 1; // some stacks have cells of several kinds
+    cell.disabled = layer.kinds.length === 1; // a stack may have cells of several kinds
     if (cell.disabled && cell.selected) element("kind").value = "0";
   }
   element("unit-slider").max = element("unit").max = layer.numHiddens;
@@ -367,7 +367,8 @@ function showNext() {
   const entry = text[positionLookedAt()];
   const note = element("next-note");
   if (!entry || entry.scores === null) {
-    note.textContent = entry ? "No longer kept." : "The probabilities appear here when the model has read a character.";
+    note.textContent = entry ? "The probabilities after this character are no longer kept."
+      : "The probabilities appear here when the model has read a character.";
     element("bars").replaceChildren();
     return;
   }
