@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import math
 import shlex
@@ -214,48 +215,18 @@ def train(
         config = ranks.on_root(lock_directory)
         if config is not None:
             settings = _resume_settings(config, settings, out)
-            init_from = _recorded_origin(config, init_from, out)
+            _check_origin(config, init_from, out)
         if settings is None:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
         chosen = settings
         text = ranks.root_first(lambda: read_text_of(chosen))
         ranks.check_same(_must_be_equal(chosen, text))
-        if config is not None:
-            check_text(config, text.sha256, chosen.corpus, out)
         device = ctx or ranks.device()
-        arrays: Dict[str, np.ndarray] = {}
-        data = None
-        if config is not None:
-            data = ranks.on_root(lambda: _load(directory, chosen, text.vocab, arrays))
-            if data is not None:
-                init_from = None  # the checkpoint has the run's own weights
-        model = new_model(chosen, len(text.vocab), device, stacked=_is_stacked(config))
-        origin = None
-        if init_from is not None:
-            origin = ranks.on_root(
-                lambda: _initialize(init_from, model, chosen, text.vocab, device)
-            )
-        learner = Learner(chosen, model, text.train, text.valid, device, ranks=ranks)
         if config is None:
-            more = {"init_from": origin} if origin else {}
-            new = _config(
-                chosen, _describe(chosen, text), device=str(device), ranks=ranks.size, **more
-            )
-            ranks.on_root(lambda: directory.begin(new))
+            learner = _start(directory, chosen, text, init_from, device, ranks)
         else:
-            if data is not None:
-                # Runs of `reproduce` up to 0.3 did not store the state of plain SGD.
-                new_optimizer = {"optimizer": learner.state_dict()[1]["optimizer"]}
-                state = {**new_optimizer, **data["learner"]}
-                with checkpoint_errors(out / LAST):
-                    learner.load_state_dict(ranks.broadcast_arrays(arrays), state)
-                arrays.clear()
-            elif origin is not None and origin != config["init_from"]:
-                raise RunError(
-                    f"the run in {out} has no checkpoint yet, and the run in {init_from}, whose "
-                    "weights it starts with, has changed: start a new run in another directory"
-                )
-            ranks.on_root(lambda: _complete_files(directory, learner))
+            check_text(config, text.sha256, chosen.corpus, out)
+            learner = _resume(out, directory, config, chosen, text, device, ranks)
         session = _Session(
             directory, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
             checkpoint_minutes,
@@ -273,6 +244,66 @@ def train(
             raise Diverged(f"{error}, {advice}") from None
         finished = learner.finished
         return Result(learner.history, finished or reason, stopped=finished is None)
+
+
+def _start(
+    directory: Any,
+    settings: TrainSettings,
+    text: TextParts,
+    init_from: Optional[PathLike],
+    ctx: mx.Context,
+    ranks: Ranks,
+) -> Learner:
+    """Return the learner of a new run, and write the run's configuration."""
+    model = new_model(settings, len(text.vocab), ctx)
+    origin = {}
+    if init_from is not None:
+        initialize = functools.partial(_initialize, init_from, model, settings, text.vocab, ctx)
+        origin = {"init_from": ranks.on_root(initialize)}
+    learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
+    facts = _describe(settings, text)
+    config = _config(settings, facts, device=str(ctx), ranks=ranks.size, **origin)
+    ranks.on_root(lambda: directory.begin(config))
+    return learner
+
+
+def _resume(
+    out: Path,
+    directory: Any,
+    config: Dict[str, Any],
+    settings: TrainSettings,
+    text: TextParts,
+    ctx: mx.Context,
+    ranks: Ranks,
+) -> Learner:
+    """Return the learner of a run in the state of its last checkpoint."""
+    loaded: Optional[Checkpoint] = None
+
+    def load() -> Optional[Dict[str, Any]]:
+        nonlocal loaded
+        loaded = _load(directory, settings, text.vocab)
+        return None if loaded is None else loaded.data["learner"]
+
+    state = ranks.on_root(load)
+    model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
+    if state is None and "init_from" in config:
+        origin = config["init_from"]
+        path = origin["directory"]
+        initialize = functools.partial(_initialize, path, model, settings, text.vocab, ctx)
+        if ranks.on_root(initialize) != origin:
+            raise RunError(
+                f"the run in {out} has no checkpoint yet, and the run in {path}, whose weights it "
+                "starts with, has changed: start a new run in another directory"
+            )
+    learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
+    if state is not None:
+        arrays = ranks.broadcast_arrays({} if loaded is None else loaded.arrays)
+        # Runs of `reproduce` up to 0.3 did not store the state of plain SGD.
+        new_optimizer = {"optimizer": learner.state_dict()[1]["optimizer"]}
+        with checkpoint_errors(out / LAST):
+            learner.load_state_dict(arrays, {**new_optimizer, **state})
+    ranks.on_root(lambda: _complete_files(directory, learner))
+    return learner
 
 
 class _Session(Callback):
@@ -358,16 +389,11 @@ class _Session(Callback):
             self._directory.save(last, best, _metrics(history))
 
 
-def _load(
-    directory: RunDirectory, settings: TrainSettings, vocab: Vocab, arrays: Dict[str, np.ndarray]
-) -> Optional[Dict[str, Any]]:
-    """Load the last checkpoint of a run, if there is one and it fits the settings and the text.
-
-    Args:
-        arrays: filled with the checkpoint's arrays.
+def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Optional[Checkpoint]:
+    """Load the last checkpoint of a run, and check that it fits the settings and the text.
 
     Returns:
-        The checkpoint's JSON values; None if the run was killed before its first checkpoint.
+        The checkpoint; None if the run was killed before its first one.
     """
     if not directory.has(LAST):
         directory.warn_restart()
@@ -378,8 +404,7 @@ def _load(
         # Before a model is created: settings from a stranger may declare a huge one.
         model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))
         check_parameters(model, without_prefix("params", loaded.arrays))
-    arrays.update(loaded.arrays)
-    return loaded.data
+    return loaded
 
 
 def _complete_files(directory: RunDirectory, learner: Learner) -> None:
@@ -591,17 +616,14 @@ def _no_best(directory: Path) -> str:
     )
 
 
-def _recorded_origin(
-    config: Dict[str, Any], init_from: Optional[PathLike], out: Path
-) -> Optional[PathLike]:
-    """Return the run whose weights a resumed run started with, if there is one."""
+def _check_origin(config: Dict[str, Any], init_from: Optional[PathLike], out: Path) -> None:
+    """Raise a SettingsError if a resumed run did not start with the weights of ``init_from``."""
     recorded = config.get("init_from", {}).get("directory")
     if init_from is not None and str(user_path(init_from).absolute()) != recorded:
         raise SettingsError(
             f"the run in {out} has already started, so its weights cannot be replaced: leave out "
             "init_from, or start a new run in another directory"
         )
-    return None if recorded is None else str(recorded)
 
 
 def _resume_settings(
