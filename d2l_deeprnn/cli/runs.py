@@ -81,7 +81,7 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
         if not any((path / file).exists() for file in (LOCK, METRICS)):
             return None
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        state = printable(reason.replace(f"{path}/", ""))
+        state, settings_column = "unusable", printable(reason.replace(f"{path}/", ""))
     return [name, epochs, best, state, settings_column]
 
 

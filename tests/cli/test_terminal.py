@@ -224,8 +224,8 @@ def test_the_state_of_a_run(tmp_path, capsys):
     (tmp_path / "gone" / "last.zip").unlink()
     shown = {row.split()[0]: row for row in lines_of(capsys, "runs", tmp_path)[3:]}
     assert re.match("early +[0-9]+/200 +[0-9.]+ +stopped early ", shown["early"])
-    assert "  metrics.csv cannot be read: " in shown["semicolons"]
-    assert "  config.json cannot be used: Expecting property name" in shown["slip"]
+    assert re.search("unusable +metrics.csv cannot be read: ", shown["semicolons"])
+    assert re.search("unusable +config.json cannot be used: Expecting property", shown["slip"])
     assert "  last.zip is missing  " in shown["gone"]
 
 
