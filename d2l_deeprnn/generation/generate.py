@@ -103,8 +103,8 @@ def generate(
         scores, state = step(current, state)
         if scores.shape != (len(prefixes), len(vocab)):
             raise ValueError(
-                f"the model gives scores of shape {scores.shape} for {len(prefixes)} characters, "
-                f"but the vocabulary has {len(vocab)}: it must give one score per character"
+                f"the model returns scores of shape {scores.shape} for {len(prefixes)} characters, "
+                f"but the vocabulary has {len(vocab)}: it must return one score per character"
             )
         reads = i < starts  # the other rows write
         if temperature == 0:

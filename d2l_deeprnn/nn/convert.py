@@ -173,7 +173,7 @@ def _form(rnn_layer: Any, dense: Any) -> _Form:
         (dense.act is not None, "dense has an activation"),
     ]:
         if is_there:
-            raise ValueError(f"{name}: the networks from scratch have nothing like it")
+            raise ValueError(f"{name}: the networks from scratch do not support this")
     if dense.bias is None:
         raise ValueError("dense has no bias: make it with use_bias=True")
     if dense.weight.shape[1] not in (0, described.num_hiddens):  # 0: not known yet
