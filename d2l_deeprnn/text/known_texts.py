@@ -26,7 +26,7 @@ SET_CACHE = "set XDG_CACHE_HOME to the absolute path of a writable directory"
 CONNECT_TIMEOUT, READ_TIMEOUT, DOWNLOAD_TIMEOUT = 10.0, 20.0, 300.0
 # Small, because the deadline is only checked between chunks, which may come slowly.
 CHUNK_BYTES = 64
-# An endless response must not fill the memory. The largest known text has less than a tenth.
+# An endless response must not fill the memory. Known texts have less than a tenth of this.
 DOWNLOAD_LIMIT_BYTES = 16 * 2**20
 
 _SHIPPED_DIRECTORY = Path(__file__).resolve().parent / "samples"
