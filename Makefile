@@ -49,10 +49,10 @@ install: $(VENV)/installed-base
 	@echo 'make: the command is $(VENV)/bin/d2l-deeprnn; try $(VENV)/bin/d2l-deeprnn --help'
 
 test: $(VENV)/installed-test
-	$(VENV_PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
+	$(VENV_PYTHON) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/installed-test
-	$(VENV_PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)
+	$(VENV_PYTHON) -m pytest -n auto --dist worksteal -m 'slow and not gpu' $(ARGS)
 
 results: $(VENV)/installed-test
 	$(VENV_PYTHON) scripts/results.py
