@@ -135,35 +135,18 @@ def test_all_data_files_are_packaged(metadata):
     assert "recursive-include d2l_deeprnn/text/samples *.txt" in manifest
 
 
+# What commands and tools have left in this checkout, and .gitignore names.
+LEFTOVERS = shutil.ignore_patterns(
+    ".git", ".venv*", "venv", "build", "dist", "reproduction", "*.egg-info", "__pycache__",
+    ".*_cache", ".hypothesis", ".ipynb_checkpoints", "networks", ".*.lock", "exercise_*.svg",
+    "initialisation_*.svg",
+)  # fmt: skip
+
+
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the project in a folder called as the package is, as a clone would be.
-
-    Without what commands and tools have left in this one: what .gitignore names.
-    """
-    folder = tmp_path / "d2l_deeprnn"
-    shutil.copytree(
-        str(ROOT),
-        str(folder),
-        ignore=shutil.ignore_patterns(
-            ".git",
-            ".venv*",
-            "venv",
-            "build",
-            "dist",
-            "reproduction",
-            "*.egg-info",
-            "__pycache__",
-            ".*_cache",
-            ".hypothesis",
-            ".ipynb_checkpoints",
-            "networks",
-            ".*.lock",
-            "exercise_*.svg",
-            "initialisation_*.svg",
-        ),
-    )
-    return folder
+    """A copy of the project in a folder called as the package is, as a clone would be."""
+    return Path(shutil.copytree(ROOT, tmp_path / "d2l_deeprnn", ignore=LEFTOVERS))
 
 
 def build(folder, *words):
@@ -173,14 +156,18 @@ def build(folder, *words):
     subprocess.run(command, cwd=str(folder), check=True, capture_output=True)
 
 
-@pytest.fixture
-def sdist(checkout, tmp_path):
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
     """The unpacked source distribution."""
-    build(checkout, "sdist", "--formats", "zip", "--dist-dir", tmp_path)
-    (archive,) = tmp_path.glob("*.zip")
-    shutil.unpack_archive(str(archive), str(tmp_path / "unpacked"))
-    (folder,) = (tmp_path / "unpacked").iterdir()
-    return folder
+    folder = tmp_path_factory.mktemp("sdist")
+    build(
+        shutil.copytree(ROOT, folder / "clone", ignore=LEFTOVERS),
+        *("sdist", "--formats", "zip", "--dist-dir", folder),
+    )
+    (archive,) = folder.glob("*.zip")
+    shutil.unpack_archive(str(archive), str(folder / "unpacked"))
+    (unpacked,) = (folder / "unpacked").iterdir()
+    return unpacked
 
 
 def test_all_that_the_makefile_and_ci_call_is_in_the_sdist(checkout, sdist):

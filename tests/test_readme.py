@@ -258,7 +258,7 @@ def shortened(words):
     elif not resume:
         words = [*words, f"--num-epochs={most}"]
     # Of an option that stands twice, the last counts.
-    return [*words, "--num-examples=4000", *SMALL] if command == "train" and not resume else words
+    return [*words, "--num-examples=1500", *SMALL] if command == "train" and not resume else words
 
 
 def run_command(words):
@@ -318,7 +318,7 @@ def test_its_cells_work_one_after_the_other(elsewhere, capsys):
             continue
         trainings += "train_and_predict_rnn" in cell
         short = re.sub(r"\b500\b", "1", re.sub(r"\b256\b", "8", cell))
-        small = "TrainSettings(num_epochs=1, num_hiddens=8, num_examples=9000, "
+        small = "TrainSettings(num_epochs=1, num_hiddens=8, num_examples=2000, "
         exec(short.replace("TrainSettings(", small), names)
     printed = capsys.readouterr().out
     assert (

@@ -199,7 +199,7 @@ def test_a_network_from_scratch(compare, text, network, is_random_iter):
         d2l.train_and_predict_rnn(
             forward, keep_params, init_state, num_hiddens, corpus_indices, vocab, ctx,
             is_random_iter, num_epochs, num_steps, lr, clipping_theta, batch_size,
-            ["traveller", "time traveller"],
+            ["traveller"],
         )  # fmt: skip
         (params,) = made
         print(d2l.predict_rnn("the", 10, forward, params, init_state, num_hiddens, vocab, ctx))
@@ -308,7 +308,7 @@ def test_a_layer_by_itself_then_a_model_before_and_after_training(compare, text)
         num_epochs, batch_size, lr, clipping_theta = 4, 8, 1e2, 1e-2
         d2l.train_and_predict_rnn_gluon(
             model, num_hiddens, corpus_indices, vocab, ctx, num_epochs, num_steps, lr,
-            clipping_theta, batch_size, ["traveller", "time traveller"],
+            clipping_theta, batch_size, ["traveller"],
         )  # fmt: skip
         print(d2l.predict_rnn_gluon("the", 10, model, vocab, ctx))
         return [param.data() for param in model.collect_params().values()]
@@ -333,19 +333,24 @@ class WrittenOut(gluon.Block):
         return self.layer.begin_state(*args, **kwargs)
 
 
-@pytest.mark.parametrize("how", ["library", "written out", "subclass"])
+LAYERS = {
+    "RNN": lambda n: rnn.RNN(n),
+    "GRU": lambda n: rnn.GRU(n),
+    "LSTM": lambda n: rnn.LSTM(n),
+    "deep LSTM": lambda n: rnn.LSTM(hidden_size=n, num_layers=2),
+    "deep GRU": lambda n: rnn.GRU(n, num_layers=3),
+}
+
+
 @pytest.mark.parametrize(
-    "make_layer",
+    "how, layer",
     [
-        lambda n: rnn.RNN(n),
-        lambda n: rnn.GRU(n),
-        lambda n: rnn.LSTM(n),
-        lambda n: rnn.LSTM(hidden_size=n, num_layers=2),
-        lambda n: rnn.GRU(n, num_layers=3),
+        *(("library", layer) for layer in LAYERS),
+        ("written out", "RNN"), ("written out", "deep LSTM"),
+        ("subclass", "LSTM"), ("subclass", "deep GRU"),
     ],
-    ids=["RNN", "GRU", "LSTM", "deep LSTM", "deep GRU"],
-)
-def test_concise_recipes(compare, text, how, make_layer):
+)  # fmt: skip
+def test_concise_recipes(compare, text, how, layer):
     corpus_indices, vocab = text
 
     def program(d2l):
@@ -357,10 +362,10 @@ def test_concise_recipes(compare, text, how, make_layer):
         kinds = {"library": d2l.RNNModel, "written out": WrittenOut, "subclass": Subclass}
         num_hiddens, ctx = 16, d2l.try_gpu()
         num_epochs, num_steps, batch_size, lr, clipping_theta = 4, 7, 8, 10, 0.1
-        model = kinds[how](make_layer(num_hiddens), len(vocab))
+        model = kinds[how](LAYERS[layer](num_hiddens), len(vocab))
         d2l.train_and_predict_rnn_gluon(
             model, num_hiddens, corpus_indices, vocab, ctx, num_epochs, num_steps, lr,
-            clipping_theta, batch_size, ["traveller", "time traveller"],
+            clipping_theta, batch_size, ["traveller"],
         )  # fmt: skip
         return [param.data() for param in model.collect_params().values()]
 
@@ -380,7 +385,7 @@ def test_a_bidirectional_network(compare, text, num_layers):
         assert len(caught) == (d2l is d2l_deeprnn)
         d2l.train_and_predict_rnn_gluon(
             *(model, 12, corpus_indices, vocab, d2l.try_gpu(), 4, 7, 10, 0.1, 8),
-            ["traveller", "time traveller"],
+            ["traveller"],
         )
         print([s.shape for s in model.begin_state(batch_size=3)], model.dense.weight.shape)
         return [param.data() for param in model.collect_params().values()]

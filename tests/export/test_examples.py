@@ -37,6 +37,8 @@ def test_with_onnx_runtime(mode, tmp_path):
     d2l.export_model(model, VOCAB, path, format="onnx")
     (expected,) = generate(model, VOCAB, ["the quick fox"], 40)
     assert wrote("onnx_generate.py", path, PREFIX, "--length=40") == f"{expected}\n"
+    if mode != "lstm":
+        return
     # At this temperature, all characters are about equally likely.
     draws = ["--length=40", "--temperature=1e6", "--seed=3"]
     drawn = [wrote("onnx_generate.py", path, PREFIX, *draws) for _ in range(2)]

@@ -47,13 +47,21 @@ def trained(request, tmp_path_factory):
     return run, file, again
 
 
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    """A run of one epoch and its safetensors file; do not change them."""
+    folder = tmp_path_factory.mktemp("short")
+    assert main([*TRAIN, "--num-epochs=1", "--out", str(folder / "run")]) == 0
+    words = ["--format=safetensors", f"--output={folder / 'model.safetensors'}"]
+    assert main(["export", str(folder / "run"), *words]) == 0
+    return folder
+
+
 @pytest.fixture
-def exported(tmp_path):
-    """A run of one epoch and its safetensors file."""
-    run, file = tmp_path / "run", tmp_path / "model.safetensors"
-    assert main([*TRAIN, "--num-epochs=1", "--out", str(run)]) == 0
-    assert main(["export", str(run), "--format=safetensors", f"--output={file}"]) == 0
-    return run, file
+def exported(short_run, tmp_path):
+    """A copy of them."""
+    file = Path(shutil.copy(short_run / "model.safetensors", tmp_path))
+    return Path(shutil.copytree(short_run / "run", tmp_path / "run")), file
 
 
 def printed(capsys, *words):
@@ -100,7 +108,8 @@ def test_an_imported_run_is_the_run(trained, capsys):
 
 
 def test_paths_may_be_strings(tmp_path):
-    settings = d2l.TrainSettings([SAMPLE_TEXT], num_examples=3000, num_hiddens=8, num_epochs=1)
+    small = {"num_examples": 3000, "num_hiddens": 8, "num_epochs": 1, "batch_size": 8}
+    settings = d2l.TrainSettings([SAMPLE_TEXT], **small)
     names = ("run", "model.safetensors", "again", "page.html")
     run, file, again, page = (str(tmp_path / name) for name in names)
     history = train(settings, run).history

@@ -286,12 +286,12 @@ def text():
     return d2l.load_corpus(SAMPLE_TEXT, 250)
 
 
-def train_scratch(library, text, network, *, seed, get_params=None, is_random_iter=False):
-    indices, vocab = text
-    d2l.set_seed(seed)
-    return library.train_and_predict_rnn(
-        network.forward, get_params or network.get_params, network.init_state, 16, indices, vocab,
-        CTX, is_random_iter, 4, 5, 20, 0.05, 4, ["time traveller"],
+def train_scratch(library, text, network, is_random_iter, prefixes):
+    indices, vocab = text[0][:150], text[1]
+    d2l.set_seed(1)
+    library.train_and_predict_rnn(
+        network.forward, network.get_params, network.init_state, 16, indices, vocab,
+        CTX, is_random_iter, 4, 5, 20, 0.05, 4, prefixes,
     )  # fmt: skip
 
 
@@ -302,13 +302,14 @@ def test_fits_the_train_functions_of_today_and_of_2019(
     original, text, minibatch_losses, capsys, name, is_random_iter
 ):
     network = make(name, len(text[1]), 16, len(text[1]), 2)
-    train_scratch(original, text, network, seed=1, is_random_iter=is_random_iter)
+    prefixes = ["time"] if is_random_iter else []
+    train_scratch(original, text, network, is_random_iter, prefixes)
     theirs, their_lines = minibatch_losses(), capsys.readouterr().out
-    train_scratch(d2l, text, network, seed=1, is_random_iter=is_random_iter)
+    train_scratch(d2l, text, network, is_random_iter, prefixes)
     ours, our_lines = minibatch_losses(), capsys.readouterr().out
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert ours[-10:].mean() < ours[0] - 0.1  # something was learned
-    assert " - time traveller" in our_lines and " - time traveller" in their_lines
+    assert (" - time" in our_lines) == (" - time" in their_lines) == is_random_iter
 
 
 # Both have two biases for a gate. With the book's one, the loss after 50 minibatches of the

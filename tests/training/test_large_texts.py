@@ -111,7 +111,7 @@ class Sure:
 def test_scoring_takes_no_memory_for_the_length_of_the_text(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 1000)
     monkeypatch.setattr(_checks, "_CHUNK", 1000)
-    text = np.random.randint(0, 9, 4_000_000).astype(np.uint8)
+    text = np.random.randint(0, 9, 2_000_000).astype(np.uint8)
     evaluate(Sure(), text[:20_000], unscored=[3])
     tracemalloc.start()
     try:

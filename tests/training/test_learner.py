@@ -179,8 +179,8 @@ def test_parameters_that_are_not_attributes_are_saved(make, text):
     models = [make(len(vocab)) for _ in range(2)]
     learners = []
     for model in models:
-        settings = TrainSettings(**{**SMALL, "num_epochs": 4})
-        learners.append(Learner(settings, model, indices[:1500], indices[1500:], mx.cpu()))
+        settings = TrainSettings(**SMALL)
+        learners.append(Learner(settings, model, indices[:800], indices[800:900], mx.cpu()))
     here, there = learners
     here.train_epoch()
     arrays, data = capture(here)
@@ -484,7 +484,7 @@ def own_learner(text, kind):
     d2l.set_seed(1)
     model = kind(len(vocab))
     model.initialize()
-    return Learner(TrainSettings(**SMALL), model, indices[:1500], indices[1500:], mx.cpu())
+    return Learner(TrainSettings(**SMALL), model, indices[:600], indices[600:700], mx.cpu())
 
 
 def stopped_in_the_second_epoch(its):
@@ -646,7 +646,8 @@ def test_double_precision_is_kept_by_a_checkpoint(text):
 
 def test_a_training_in_another_thread_is_refused(text, tmp_path):
     """Both would use the same generators. The first training is not affected."""
-    settings = TrainSettings(**{**SMALL, "sampling": "random", "dropout": 0.3})
+    changed = {"num_examples": 3000, "sampling": "random", "dropout": 0.3}
+    settings = TrainSettings(**{**SMALL, **changed})
     alone = runs.train(settings, tmp_path / "alone").history
     messages = []
 

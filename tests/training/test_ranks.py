@@ -111,8 +111,6 @@ def test_each_rank_takes_a_gpu_of_its_own():
 SGD, ADAM = {"optimizer": "sgd", "lr": 5}, {"optimizer": "adam", "lr": 0.01}
 CASES = {
     "lstm, adjacent": {"batch_size": 4, **SGD},
-    "lstm, adam": {"batch_size": 4, **ADAM},
-    "gru, random": {"cell": "gru", "sampling": "random", "batch_size": 4, **SGD},
     "gru, random, adam": {"cell": "gru", "sampling": "random", "batch_size": 4, **ADAM},
     "rows that do not divide": {"batch_size": 5, **SGD},
     "rows that do not divide, adam": {"batch_size": 7, "sampling": "random", **ADAM},
@@ -122,9 +120,7 @@ CASES = {
 
 
 @needs_mpi
-@pytest.mark.parametrize(
-    "number", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_losses_do_not_depend_on_the_number_of_ranks(number):
     code = """
     import json, sys
@@ -160,7 +156,7 @@ def history(out):
 def two(tmp_path_factory):
     """A directory with runs of two ranks, and the output of each command."""
     folder = tmp_path_factory.mktemp("ranks")
-    train_until(folder / "1 then 2", 70)
+    train_until(folder / "1 then 2", 28)
     code = f"""
     import os, sys
     from mpi import WORDS, commands, train_until
@@ -174,9 +170,9 @@ def two(tmp_path_factory):
         ["train", *WORDS, "--num-epochs=1", "--checkpoint-minutes=1e-6", "--out=resumed"],
         ["train", "--resume", "--num-epochs=3", "--out=resumed"],
     )
-    train_until("2 then 2", 70)
+    train_until("2 then 2", 28)
     train_until("2 then 2", 0)
-    train_until("2 then 1", 70)
+    train_until("2 then 1", 28)
     train_until("1 then 2", 0)
     """
     return folder, mpiexec(2, code, folder).split("== 0\n")
@@ -444,7 +440,9 @@ def test_each_process_may_work_alone(tmp_path, monkeypatch, capsys):
 
 @linux
 @needs_mpi
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_mpiexec_leaves_a_checkpoint(number, tmp_path):
     out = tmp_path / "run"
     job = Job(2, COMMAND, "train", "--out", out, *WORDS, "--num-epochs=1000")
@@ -461,7 +459,7 @@ def test_a_signal_to_mpiexec_leaves_a_checkpoint(number, tmp_path):
 @linux
 @needs_mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_killed_rank_ends_all_and_loses_nothing(seed, tmp_path):
     random = np.random.RandomState(seed)
     out = tmp_path / "run"
@@ -472,7 +470,7 @@ def test_a_killed_rank_ends_all_and_loses_nothing(seed, tmp_path):
         wait_for_checkpoint(job, out)
     while not job.ranks():
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 3))
+    time.sleep(random.uniform(0, 2))
     os.kill(job.ranks()[random.randint(len(job.ranks()))], signal.SIGKILL)
     status, _, _ = job.wait()
     assert status != 0
