@@ -241,7 +241,8 @@ def train_and_predict_rnn_gluon(
     printer = Printer(predict, num_epochs, prefixes, on_epoch, log, history)
     while len(printer.history) < num_epochs:
         printer.after_epoch(trainer.train_epoch())
-        if on_epoch is not None and not parameters.belongs_to(model):  # on_epoch changed it
+        # on_epoch may have changed the model.
+        if on_epoch is not None and not parameters.is_current():
             trainer.parameters = parameters = trainable()
     return printer.history
 

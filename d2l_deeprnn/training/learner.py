@@ -160,7 +160,7 @@ class Learner(Trainer):
             Diverged: if a loss or a parameter is not finite.
             ValueError: if the model has other parameters than when the learner was made.
         """
-        if not self._trainable.belongs_to(self.model):
+        if not self._trainable.is_current():
             raise ValueError(
                 "the model has other parameters than when the learner was made, and they would not "
                 "be trained: make a new learner"

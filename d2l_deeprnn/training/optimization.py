@@ -41,9 +41,9 @@ class TrainableModel:
     def learning_rate(self, rate: float) -> None:
         self._optimizer.set_learning_rate(rate)
 
-    def belongs_to(self, model: gluon.Block) -> bool:
-        """Return whether a model has exactly the parameters that it had at the beginning."""
-        present = model.collect_params().values()
+    def is_current(self) -> bool:
+        """Return whether the model still has the parameters that the optimizer updates."""
+        present = self._model.collect_params().values()
         return set(map(id, present)) == set(map(id, self._params))
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:

@@ -758,6 +758,23 @@ def test_dropout_may_be_changed_between_epochs(change, text, minibatch_losses):
     assert np.abs(before[3] - after[3]).max() > 1e-3
 
 
+def test_a_layer_that_is_replaced_between_epochs_is_trained(text):
+    indices, vocab = text
+    model = d2l.RNNModel(lstm(), len(vocab))
+
+    def replace(record):
+        if record.epoch == 1:
+            model.dense = nn.Dense(len(vocab), in_units=H)
+            model.dense.initialize(mx.init.Constant(0.1))
+
+    d2l.train_and_predict_rnn_gluon(
+        *(model, H, indices, vocab, CTX, 2, 5, 4, 0.5, 4, []),
+        on_epoch=replace,
+        log=lambda line: None,
+    )
+    assert (model.dense.weight.data() != np.float32(0.1)).asnumpy().mean() > 0.5
+
+
 def test_training_leaves_the_model_as_it_is(text):
     indices, vocab = text
     model = d2l.RNNModel(lstm(), len(vocab))
