@@ -70,9 +70,12 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
 
     Raises:
         Moved: If ``path`` is below a locked directory that was moved or replaced.
-        OSError: If the file cannot be written. The error names ``path``.
+        OSError: If the file cannot be written, or is a device or a pipe, which would be replaced.
+            The error names ``path``.
     """
     check_in_place(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     temporary = _temporary(path)
     with _naming(path, temporary):
         try:

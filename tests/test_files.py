@@ -219,3 +219,13 @@ def test_user_path(tmp_path, monkeypatch, given, expected):
     path = files.user_path(given)
     assert str(path) == expected.format(home=tmp_path / "home", here=tmp_path)
     assert files.user_path(path) == path
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(os.devnull)
+    for path in pipe, tmp_path / "link":
+        with pytest.raises(OSError, match="it is not a regular file"):
+            files.write_text(path, "text")
+    assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 2

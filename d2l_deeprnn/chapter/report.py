@@ -11,7 +11,7 @@ from ..evidence.records import Table
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
-from ..files import PathLike, remove, user_path, write_text
+from ..files import PathLike, remove, remove_leftovers, user_path, write_text
 from ..training.run_directory import read_config
 from ..training.runs import load_run
 from . import book
@@ -164,6 +164,8 @@ def save(run: Run, out: PathLike, ctx: Optional[mx.Context] = None) -> None:
     from ..evidence.figures import to_svg
 
     out = user_path(out)
+    for name in (PICTURE, REPORT, PAGE):
+        remove_leftovers(out / name)
     page, page_error = PAGE, ""
     loaded = load_run(out, checkpoint="last", ctx=ctx)
     try:

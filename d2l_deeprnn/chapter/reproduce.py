@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from .._mxnet import mx
 from .._mxnet.library import check_ctx
 from .._perplexity import perplexity
-from ..files import PathLike, printable, read_text, user_path, write_text
+from ..files import PathLike, printable, read_text, remove_leftovers, user_path, write_text
 from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, SAMPLE_TEXT, resolve_auto
 from ..training import runs
 from ..training.learner import Learner
@@ -150,6 +150,7 @@ def reproduce(
 
         run.history[:] = _epoch_records(learner.history, predictions)
         printer = Printer(predict, settings.num_epochs, prefixes, record_epoch, log, run.history)
+        remove_leftovers(out / PREDICTIONS)
         _write_predictions(out, prefixes, predictions)
         on_start(run)
         if run.history and not run.history[-1].predictions and not learner.position:

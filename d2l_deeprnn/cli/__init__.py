@@ -123,7 +123,8 @@ def _run(argv: List[str]) -> int:
                 f"d2l-deeprnn: error: {launcher.process_name()}: {_message(error)}"
             )
         raise
-    with distributed(timeout):
+    with distributed(timeout) as ranks:
+        ranks.check_same({"command": arguments.command})
         return arguments.run(arguments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable
@@ -85,11 +86,14 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             )
         )
         parts = [(" + ".join(arguments.corpus), corpus.indices)]
+        sha256 = corpus.sha256
     else:
         assert text is not None
+        sha256 = text.sha256
         parts = list(runs.held_out_parts(text))
         if not parts:
             raise SettingsError("the run has no held-out text: give a text with --corpus")
+    check_same(ranks, arguments, run, **{"text (by its SHA-256)": sha256})
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
         show(f"{printable(name)}: {_scores(result)}")
@@ -102,6 +106,30 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             with ranks.working():
                 order, counted = baseline(text, indices, len(run.vocab))
             show(f"    n-gram of order {order}: {_scores(counted)}")
+
+
+def check_same(ranks: Ranks, arguments: argparse.Namespace, run: LoadedRun, **values: Any) -> None:
+    """Check that all ranks have the same options, model and other values.
+
+    On machines without a shared disk, the run or the text of one may be an older copy.
+
+    Raises:
+        RanksError: if they have not.
+    """
+    from ..training.optimization import parameters_of
+
+    if ranks.size == 1:
+        return
+    model = hashlib.sha256(repr(run.vocab.idx_to_token).encode())
+    for array in parameters_of(run.model).values():
+        model.update(array.asnumpy().tobytes())
+    of_machine = ("run", "directory", "corpus", "encoding", "device")  # may differ
+    options = {
+        f"--{name.replace('_', '-')}": repr(value)
+        for name, value in vars(arguments).items()
+        if name not in of_machine
+    }
+    ranks.check_same({**options, "model (by its SHA-256)": model.hexdigest(), **values})
 
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:

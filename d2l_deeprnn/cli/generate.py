@@ -82,6 +82,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     """
     from ..training.ranks import distributed
     from ..training.runs import load_run
+    from .evaluate import check_same
 
     with distributed() as ranks:
         run = load_run(
@@ -91,6 +92,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
         )
         given = arguments.prefix or [default_prefix(run.vocab)]
         prefixes = [clean_prefix(prefix, run.settings, run.vocab) for prefix in given]
+        check_same(ranks, arguments, run)
         _continue(prefixes, run, arguments, ranks)
     return DONE
 

@@ -59,10 +59,14 @@ def run_plot(arguments: argparse.Namespace) -> int:
     from ..chapter.book import MARKS
     from ..chapter.reproduce import is_chapter_run
     from ..evidence.figures import save_figure, training_figure
+    from ..training.run_directory import RunError
     from ..training.runs import read_history
 
     _check_output(arguments.output)
     histories = {str(path): read_history(path) for path in arguments.directories}
+    for path, history in histories.items():
+        if not history:
+            raise RunError(f"the run in {path} has no finished epoch yet, so there is no curve")
     marks = MARKS if any(map(is_chapter_run, arguments.directories)) else None
     save_figure(training_figure(histories, marks=marks), arguments.output)
     print_line(f"Written: {arguments.output}")

@@ -515,20 +515,23 @@ def load_run(
 def read_history(directory: PathLike) -> List[Dict[str, float]]:
     """Return the rows of a run's ``metrics.csv`` as dictionaries of numbers by column.
 
+    There are none before the first epoch is finished.
+
     Raises:
         RunError: if the file is missing, or is not a table of numbers.
     """
     directory = user_path(directory)
     path = directory / METRICS
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
+        rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
         history = [
             {name: float(row[name]) for name in row if row[name] and "prediction" not in name}
             for row in rows
         ]
         if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
             raise ValueError("it has an epoch that is not a whole number above 0")
-        if not history or not all("epoch" in r and r.keys() & COLUMNS for r in history):
+        columns = [set(rows.fieldnames or ()), *history]
+        if not all("epoch" in names and COLUMNS & set(names) for names in columns):
             raise ValueError(
                 f"it has no rows with the columns epoch and {' or '.join(sorted(COLUMNS))}"
             )

@@ -21,6 +21,8 @@ from d2l_deeprnn.cli import console, main, train
 from d2l_deeprnn.evidence import live
 from d2l_deeprnn.files import locked
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.training import runs
+from d2l_deeprnn.training.settings import TrainSettings
 from d2l_deeprnn.training.trainer import TrainRecord
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
@@ -227,6 +229,21 @@ def test_the_state_of_a_run(tmp_path, capsys):
     assert re.search("unusable +metrics.csv cannot be read: ", shown["semicolons"])
     assert re.search("unusable +config.json cannot be used: Expecting property", shown["slip"])
     assert "  last.zip is missing  " in shown["gone"]
+
+
+def test_a_run_is_in_its_first_epoch(tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = TrainSettings(
+        (SAMPLE_TEXT,), num_hiddens=8, batch_size=8, num_steps=10, num_examples=2000
+    )
+    stop = [False, False, True, True]
+    runs.train(settings, out, should_stop=lambda: stop.pop(0))
+    row = lines_of(capsys, "runs", tmp_path)[-1]
+    assert re.match("run +0/50 +can be resumed ", row)
+    assert main(["plot", str(out), "--output", str(tmp_path / "curves.svg")]) == 2
+    assert "has no finished epoch yet" in capsys.readouterr().err
+    with locked(out / ".lock"):
+        assert "  training  " in lines_of(capsys, "runs", tmp_path)[-1]
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,36 @@ def test_rank_0_prints_and_writes_for_all(two):
     assert json.loads((folder / "two" / "config.json").read_text())["ranks"] == 2
 
 
+def test_evaluate_and_generate_compare_options_models_and_texts(tmp_path, monkeypatch):
+    """A second machine without a shared disk may have an older copy of the run or the text."""
+    seen = []
+    for seed in "01":
+        words = [*WORDS, f"--seed={seed}", "--num-epochs=1", "--out", str(tmp_path / seed)]
+        assert main(["train", *words]) == 0
+
+    class Noting(Ranks):
+        size = 2
+
+        def check_same(self, values):
+            seen.append(values)
+
+    monkeypatch.setattr(ranks, "distributed", lambda: contextlib.nullcontext(Noting()))
+
+    def values(command, run, *words):
+        assert main([command, str(tmp_path / run), *words]) == 0
+        return seen[-1]
+
+    for command, *others in [
+        ("evaluate", ["--batch-size=2"], ["--baseline=ngram"], ["--corpus", "the_tide_tables"]),
+        ("generate", ["--temperature=1", "--length=1"], ["--prefix=a"], ["--stop=."]),
+    ]:
+        same = values(command, "0")
+        assert values(command, "0") == same
+        assert values(command, "1") != same
+        for words in others:
+            assert values(command, "0", *words) != same
+
+
 @needs_mpi
 def test_evaluate_and_generate_share_their_rows(two, capsys):
     folder, (_, *printed) = two
