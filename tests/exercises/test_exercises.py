@@ -215,8 +215,8 @@ def short_studies(monkeypatch):
         monkeypatch.setattr(module, "TrainSettings", two_epochs)
     # Only the first of more books is divided into parts.
     for module, first, others in [
-        (authors, 2000, 2000),
-        (gru, 1200, 1200),
+        (authors, 1000, 1000),
+        (gru, 500, 500),
         (more_books, 4100, 500),
     ]:
 

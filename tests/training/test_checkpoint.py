@@ -99,6 +99,7 @@ def test_numpy_and_unzip_can_open_it(path):
     assert np.array_equal(np.load(path)["params/a.weight"], ARRAYS["params/a.weight"])
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
+        assert archive.comment == path.read_bytes()[-64:]  # nothing lies behind the checksum
 
 
 def test_a_file_that_is_cut_short_or_longer_is_refused(path):

@@ -17,7 +17,7 @@ from d2l_deeprnn.training.learner import Learner
 
 CTX = mx.cpu()
 H = 8
-EPOCHS, STEPS, LR, THETA, ROWS = 3, 5, 2.0, 0.5, 4
+EPOCHS, STEPS, LR, THETA, ROWS = 2, 5, 2.0, 0.5, 4
 rnn, nn = gluon.rnn, gluon.nn
 
 FLAGS = {
