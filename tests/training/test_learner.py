@@ -6,6 +6,7 @@ import math
 import os
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -295,6 +296,13 @@ def test_the_validation_loss_is_that_of_the_model_after_the_epoch(text):
     record = here.train_epoch()
     assert record.valid_loss == evaluate(here.model, text[1][1500:]).nats
     assert 0 < record.valid_loss < math.log(len(text[0])) + 0.1
+
+
+def test_training_takes_at_most_the_time_that_passed(text):
+    here, started = learner(text), time.perf_counter()
+    first, second = here.train_epoch(), here.train_epoch()
+    passed = time.perf_counter() - started
+    assert 0 < first.seconds < second.seconds <= passed
 
 
 def test_training_stops_early_when_nothing_gets_better(text):
