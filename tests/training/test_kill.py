@@ -16,14 +16,8 @@ from d2l_deeprnn import cli
 from d2l_deeprnn.training.checkpoint import load_checkpoint
 from d2l_deeprnn.training.runs import BEST, LAST, read_history
 
-KILLS, NUM_EPOCHS = 12, 24
-WORDS = [
-    "--corpus=the_tide_tables",
-    "--num-examples=12000",
-    "--num-hiddens=16",
-    "--dropout=0.3",
-    "--optimizer=adam",
-]
+KILLS, NUM_EPOCHS = 15, 24
+WORDS = ["--corpus=the_tide_tables", "--num-hiddens=32", "--dropout=0.3", "--optimizer=adam"]
 WORDS += ["--lr=0.01", "--schedule=cosine", "--warmup-epochs=1", "--test-fraction=0.1"]
 WORDS += ["--batch-size=8", "--num-steps=20", f"--num-epochs={NUM_EPOCHS}"]
 
