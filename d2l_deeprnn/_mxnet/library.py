@@ -16,7 +16,7 @@ import random
 import re
 import threading
 import warnings
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -314,18 +314,14 @@ def exclusive_generators() -> Iterator[None]:
         lock.release()
 
 
-def random_state(python: Optional[Tuple[Any, ...]] = None) -> Dict[str, Any]:
+def random_state() -> Dict[str, Any]:
     """Return the state of Python's and NumPy's random generators as JSON values.
 
     MXNet's cannot be read.
-
-    Args:
-        python: an earlier result of ``random.getstate``, to use in place of the present state.
     """
-    version, internal, gauss = random.getstate() if python is None else python
     state = np.random.get_state(legacy=False)
     state["state"]["key"] = state["state"]["key"].tolist()
-    return {"python": [version, list(internal), gauss], "numpy": state}
+    return {"python": list(random.getstate()), "numpy": state}
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
@@ -334,9 +330,22 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     Raises:
         KeyError, TypeError, ValueError: if it is not such a state.
     """
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate(python_state(state["python"]))
+    if not 0 <= state["numpy"]["state"]["pos"] <= 624:  # NumPy would read beyond its table
+        raise ValueError("the state of NumPy's random generator is not valid")
     np.random.set_state(state["numpy"])
+
+
+def python_state(stored: Sequence[Any]) -> Tuple[Any, ...]:
+    """Return a state for ``random.setstate`` that was stored as JSON values.
+
+    Raises:
+        TypeError, ValueError: if it is not such a state.
+    """
+    version, internal, gauss = stored
+    state = (version, tuple(internal), gauss)
+    random.Random().setstate(state)  # checks it
+    return state
 
 
 # Held while operations on a model's parameters are queued. MXNet 1.9.1 can deadlock if two threads

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Mapping, NamedTuple
 
 from .._mxnet import gluon, nd
 from .._mxnet.library import set_value, try_gpu
@@ -14,7 +13,7 @@ from ..training.learner import build_model
 from ..training.run_directory import RunError
 from ..training.runs import write_run
 from ..training.settings import SettingsError, TrainSettings, from_dict
-from ..training.trainer import TrainRecord
+from ..training.trainer import history_in
 from . import ExportError
 from .network import Network, compare, recurrent_parameters
 from .safetensors import Contents, read
@@ -108,7 +107,7 @@ def import_run(path: PathLike, out: PathLike) -> None:
     try:
         settings = _settings(contents)
         text = _text(contents)
-        history = _history(contents.source)
+        history = history_in({"history": [], **contents.source})
         model = build_model(settings, len(contents.vocab))
         _set_values(model, contents.network)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -175,12 +174,3 @@ def _text(contents: Contents) -> Mapping[str, Any]:
     if sha256 is not None and not isinstance(sha256, str):
         raise ValueError(f"the sha256 of its text must be a string, not {sha256!r}")
     return text
-
-
-def _history(source: Mapping[str, Any]) -> List[TrainRecord]:
-    history = [TrainRecord(*record) for record in source.get("history", [])]
-    for number, record in enumerate(history, start=1):
-        values: List[Optional[Any]] = [v for v in record if v is not None]
-        if record.epoch != number or not all(isinstance(v, numbers.Real) for v in values):
-            raise ValueError(f"its history has an invalid record of epoch {number}: {list(record)}")
-    return history

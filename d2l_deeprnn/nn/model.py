@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import reprlib
 import warnings
-from typing import Any, List, Sized, Tuple
+from typing import Any, List, Mapping, Optional, Sized, Tuple
 
 from .._checks import whole_number
 from .._mxnet import gluon, nd
@@ -92,19 +92,25 @@ class RNNModel(gluon.Block):
             self.rnn.hybridize(False)
 
 
+def declared_vocab_size(model: Any) -> Optional[int]:
+    """Return the vocabulary size that a model declares in ``vocab_size``, or None."""
+    size = getattr(model, "vocab_size", None)
+    return int(size) if isinstance(size, numbers.Integral) else None
+
+
 def check_vocab(model: Any, vocab: Sized) -> None:
     """Raise a ValueError if the model declares a different vocabulary size.
 
     Raise a TypeError if ``vocab`` is not a vocabulary.
     """
     # Differs: the original did not compare the two.
-    if not hasattr(vocab, "idx_to_token"):
+    if isinstance(vocab, (str, Mapping)) or not hasattr(vocab, "__len__"):
         raise TypeError(f"vocab must be a Vocab, not {reprlib.repr(vocab)}")
-    size = getattr(model, "vocab_size", None)
-    if not isinstance(size, numbers.Integral):
+    size = declared_vocab_size(model)
+    if size is None:
         return
     # A model of another kind may have more outputs than there are tokens.
-    if int(size) < len(vocab) or (int(size) > len(vocab) and isinstance(model, RNNModel)):
+    if size < len(vocab) or (size > len(vocab) and isinstance(model, RNNModel)):
         raise ValueError(
             f"the model was made for {size} characters, but the vocabulary has {len(vocab)}"
         )

@@ -12,6 +12,7 @@ from .._checks import token_indices, whole_number
 from .._mxnet import at_least_float32, mx, nd
 from .._mxnet.library import check_ctx, device_of, queueing
 from .._perplexity import perplexity
+from ..nn.model import declared_vocab_size
 from .ranks import SINGLE_PROCESS, Ranks
 
 # Characters that each row except the first reads, unscored, before its own part.
@@ -99,7 +100,7 @@ def evaluate(
     state = model.begin_state(batch_size=len(part), ctx=ctx) if part else None
     sums: List[nd.NDArray] = []
     losses = array("d")
-    vocab_size = getattr(model, "vocab_size", None)
+    vocab_size = declared_vocab_size(model)
     step, end = 0, warm_up + length if part else 0
     with ranks.working():
         while step < end:

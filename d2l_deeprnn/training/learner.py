@@ -16,6 +16,7 @@ from .._mxnet.library import (
     exclusive_generators,
     learn_shapes,
     named_parameters,
+    python_state,
     random_state,
     set_random_state,
     set_seed,
@@ -24,7 +25,7 @@ from ..errors import D2LError
 from ..evidence.provenance import physical_memory
 from ..nn.fast import draws_nothing
 from ..nn.initialize import initialize
-from ..nn.model import RNNModel
+from ..nn.model import RNNModel, declared_vocab_size
 from ..nn.stacked import LAYERS, StackedRNN
 from ..text.minibatches import Minibatches, check_length, data_iter_consecutive, data_iter_random
 from .evaluate import evaluate
@@ -97,7 +98,7 @@ class Learner(Trainer):
                 f"batch_size {batch_size} is too small for {ranks.size} ranks, which need a row "
                 "each: start fewer, or increase batch_size"
             )
-        size = getattr(model, "vocab_size", None)
+        size = declared_vocab_size(model)
         train_indices = token_indices("train_indices", train_indices, size)
         valid_indices = token_indices("valid_indices", valid_indices, size)
         adjacent = settings.sampling == "adjacent"
@@ -113,17 +114,18 @@ class Learner(Trainer):
         self.settings, self.model, self.ctx = settings, model, ctx
         self._rows, self._valid_indices = rows, valid_indices
         self._trainable = TrainableModel(model, ctx, _optimizer(model, settings))
-        # Python's generator draws an epoch's minibatches. Its state before each epoch is kept, so
-        # that an interrupted epoch has the same ones, whatever callbacks draw.
+        # Python's generator draws an epoch's minibatches, from a state that is kept, so that an
+        # interrupted epoch has the same ones, whatever the model and callbacks draw.
         self._states_before = {1: random.getstate()}
         self._num_minibatches = 1  # per epoch; known when one has begun
         self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
 
         def draw_minibatches() -> Minibatches:
-            before = self._states_before[self.epoch]
+            others, before = random.getstate(), self._states_before[self.epoch]
             random.setstate(before)
             drawn = data_iter(train_indices, batch_size, num_steps, ctx, rows=rows)
             self._states_before = {self.epoch: before, self.epoch + 1: random.getstate()}
+            random.setstate(others)  # for a model or a callback that draws from it
             self._num_minibatches = len(drawn)
             return drawn
 
@@ -212,7 +214,8 @@ class Learner(Trainer):
             "position": self.position,
             "losses": list(self.losses),
             "seconds": self.seconds,
-            "random": random_state(self._states_before[self.epoch]),
+            "random": random_state(),
+            "minibatches": list(self._states_before[self.epoch]),
         }
         return arrays, data
 
@@ -226,14 +229,19 @@ class Learner(Trainer):
         """
         self._trainable.load_state_dict(arrays, data["optimizer"])
         self.history = history_in(data)
-        self.position, self.seconds = int(data["position"]), float(data["seconds"])
+        self.position, self.seconds = data["position"], float(data["seconds"])
         self.losses = [float(loss) for loss in data["losses"]]
+        if self.position is True or self.position != len(self.losses):
+            raise ValueError(f"its position {self.position!r} is not its number of losses")
+        if not all(map(math.isfinite, [self.seconds, *self.losses])):
+            raise ValueError("a loss or its number of seconds is not finite")
         self._unread_losses.clear()
         self.state = None
         if self.position and self.settings.sampling == "adjacent":
             self.state = self._scatter_hidden_state(without_prefix("state", arrays))
         set_random_state(data["random"])
-        self._states_before = {self.epoch: random.getstate()}
+        before = data.get("minibatches", data["random"]["python"])  # up to 0.3, one for both
+        self._states_before = {self.epoch: python_state(before)}
 
     def _gather_hidden_state(self) -> List[np.ndarray]:
         """Return the hidden state of all rows on rank 0, and of this rank's rows elsewhere."""

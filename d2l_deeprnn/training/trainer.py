@@ -53,7 +53,10 @@ def history_in(data: Mapping[str, Any]) -> List[TrainRecord]:
         if epoch != number:
             raise ValueError(f"its record of epoch {number} has the number {epoch!r}")
         valid = None if valid is None else float(valid)
-        history.append(TrainRecord(number, float(train), valid, float(lr), float(seconds)))
+        record = TrainRecord(number, float(train), valid, float(lr), float(seconds))
+        if not all(math.isfinite(value) for value in record if value is not None):
+            raise ValueError(f"its record of epoch {number} has a number that is not finite")
+        history.append(record)
     return history
 
 

@@ -251,7 +251,11 @@ def test_a_cell_that_runs_do_not_have(tmp_path):
         (lambda source: source["text"].update(sha256=8), "its text must be a string, not 8"),
         (lambda source: source.update(text=[]), ""),
         (lambda source: source.update(history=[[1, 2]]), ""),
-        (lambda source: source.update(history=[[1, "x", 1, 1, 1]]), "invalid record of epoch 1"),
+        (lambda source: source.update(history=[[1, "x", 1, 1, 1]]), "could not convert string"),
+        (
+            lambda source: source.update(history=[[1, 1, float("nan"), 1, 1]]),
+            "its record of epoch 1 has a number that is not finite",
+        ),
     ],
 )
 def test_metadata_that_does_not_fit(exported, capsys, tmp_path, change, message):

@@ -609,6 +609,95 @@ def test_callbacks_may_draw_random_numbers(text):
         assert_same(one, expected)
 
 
+def test_a_model_may_draw_from_pythons_generator(text):
+    """As stochastic depth does: new numbers in each epoch, and the same ones after a resume."""
+    drawn = []
+
+    class Noisy(d2l.RNNModel):
+        def forward(self, inputs, state):
+            drawn.append(random.random())
+            outputs, state = super().forward(inputs, state)
+            return outputs * (0.5 + drawn[-1]), state
+
+    vocab, indices = text
+
+    def new():
+        d2l.set_seed(1)
+        model = Noisy(gluon.rnn.GRU(8), len(vocab))
+        model.initialize()
+        settings = TrainSettings(**SMALL, sampling="random")
+        return Learner(settings, model, indices, indices[:0], d2l.try_gpu())
+
+    expected = new()
+    expected.fit(2)
+    draws = [x for x in drawn if drawn.count(x) == 1]
+    assert len(draws) > len(drawn) / 2 and len(drawn) > 10
+    its, resumed = new(), new()
+    with pytest.raises(Stopped):
+        its.train_epoch([StopIf(lambda: its.position == 5)])
+    resumed.load_state_dict(*its.state_dict())
+    resumed.fit(2)
+    assert_same(resumed, expected)
+
+
+def test_going_back_after_an_interruption(text):
+    its = learner(text)
+    its.train_epoch()
+    saved = its.state_dict()
+    expected = its.train_epoch()
+    its.load_state_dict(*saved)
+    with pytest.raises(Stopped):
+        its.train_epoch([StopIf(lambda: its.position == 6)])
+    its.load_state_dict(*saved)
+    assert its.train_epoch()[:4] == expected[:4]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"position": 10**9},
+        {"position": -3},
+        {"losses": [float("nan")], "position": 1},
+        {"seconds": float("nan")},
+        {"history": [[1, float("nan"), None, 0.01, 1.0]]},
+        {"random": "pos"},
+    ],
+    ids=str,
+)
+def test_a_forged_state_is_refused(text, forged):
+    its = learner(text)
+    arrays, data = its.state_dict()
+    if forged == {"random": "pos"}:  # NumPy would read far beyond its table
+        data["random"]["numpy"]["state"]["pos"] = 10**9
+    else:
+        data.update(forged)
+    with pytest.raises(ValueError, match="position|not finite|not valid"):
+        its.load_state_dict(arrays, data)
+
+
+def test_a_model_may_have_a_method_called_vocab_size(text):
+    vocab, indices = text
+    model = d2l.RNNModel(gluon.rnn.GRU(8), len(vocab))
+    model.initialize()
+
+    class Renamed(gluon.Block):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def vocab_size(self):
+            return self.model.vocab_size
+
+        def forward(self, inputs, state):
+            return self.model(inputs, state)
+
+        def begin_state(self, **how):
+            return self.model.begin_state(**how)
+
+    its = Learner(TrainSettings(**SMALL), Renamed(model), indices, indices[:100], d2l.try_gpu())
+    assert its.train_epoch().valid_loss == evaluate(Renamed(model), indices[:100], mx.cpu()).nats
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_epoch_that_a_callback_interrupted_can_be_finished(text, error):
     class Interrupt(Callback):
