@@ -66,7 +66,7 @@ def fake_training(monkeypatch):
                 for epoch in range(len(history) + 1, settings.num_epochs + 1):
                     if epoch == told.get("interrupt"):
                         raise KeyboardInterrupt
-                    loss = math.log(told.get(epoch, printed.get(epoch, 10.0)))
+                    loss = math.log(told.get(epoch, printed.get(epoch, 12.0)))
                     history.append(TrainRecord(epoch, loss, None, 5.0, epoch / 10))
                     on_epoch(history[-1])
             finally:
