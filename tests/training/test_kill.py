@@ -109,10 +109,12 @@ def test_killed_at_many_moments(start, whole, tmp_path, seeded):
             if kills % 3 == 2:
                 wait_for(lambda: is_writing(out), process)
         process.send_signal(signal.SIGKILL)
-        if ended(process) == -signal.SIGKILL:
+        status = ended(process)
+        if status == -signal.SIGKILL:
             kills += 1
             writing += is_writing(out)
         else:  # it finished before the kill: start another run
+            assert status == 0
             assert_same_run(out, whole)
             for path in out.iterdir():
                 path.unlink()
