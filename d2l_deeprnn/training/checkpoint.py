@@ -15,7 +15,7 @@ import json
 import math
 import os
 import zipfile
-from typing import Any, Dict, Mapping, NamedTuple
+from typing import Any, BinaryIO, Dict, Mapping, NamedTuple
 
 import numpy as np
 
@@ -72,11 +72,20 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
             archive.comment = bytes(_SUM_BYTES)  # the checksum covers its length
         file.seek(-_SUM_BYTES, os.SEEK_END)
         file.truncate()
-        file.seek(0)
-        digest = hashlib.sha256()
-        for chunk in iter(lambda: file.read(2**20), b""):
-            digest.update(chunk)
-        file.write(digest.hexdigest().encode())
+        file.write(_sha256(file, file.tell()).encode())
+
+
+def _sha256(file: BinaryIO, size: int) -> str:
+    """Read bytes from the beginning of a file; return their SHA-256."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while size > 0:
+        chunk = file.read(min(size, 2**20))
+        if not chunk:
+            break
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: PathLike) -> Checkpoint:
@@ -90,7 +99,8 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is not a regular file")
-        return _parse(path.read_bytes())
+        with path.open("rb") as file:
+            return _parse(file)
     except Exception as error:  # zipfile, json and NumPy can raise almost anything on forged input
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         # One line, even if the reason quotes much of a forged file.
@@ -100,15 +110,17 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
         ) from error
 
 
-def _parse(raw: bytes) -> Checkpoint:
-    if not raw:
+def _parse(file: BinaryIO) -> Checkpoint:
+    size = os.fstat(file.fileno()).st_size
+    if not size:
         raise ValueError("it is empty")
-    actual = hashlib.sha256(memoryview(raw)[:-_SUM_BYTES]).hexdigest()
-    if raw[-_SUM_BYTES:] != actual.encode():
+    # Checked before anything of the file's size is in memory: a stranger's file may be huge.
+    digest = _sha256(file, size - _SUM_BYTES)
+    if file.read(_SUM_BYTES + 1) != digest.encode():
         raise ValueError("it is damaged or cut short (its SHA-256 is wrong), or not a checkpoint")
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+    with zipfile.ZipFile(file) as archive:
         # Forged parts could overlap, or be compressed a thousandfold.
-        if sum(part.file_size for part in archive.infolist()) > len(raw):
+        if sum(part.file_size for part in archive.infolist()) > size:
             raise ValueError("its parts have more bytes than the file")
         data = _data(archive.read(_MANIFEST))
         parts = [part for part in archive.namelist() if part != _MANIFEST]
