@@ -228,7 +228,7 @@ def test_an_editable_install_puts_the_clone_on_the_path(checkout, tmp_path):
 def tracked_files():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("needs git and a checkout")
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", "ls-files", "-z"]
     listing = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout
     paths = [ROOT / name for name in listing.decode().split("\0") if name]
     return [path for path in paths if path.is_file()]

@@ -128,6 +128,9 @@ def read_tokens(
             with locked(path.with_suffix(".lock"), mode=0o600, wait=True):
                 tokens = _read(path, request, vocab)
                 if tokens is None:
+                    for place in (path, path.with_suffix(".json")):
+                        if place.exists() and not place.is_file():  # a pipe, for instance
+                            place.unlink()
                     remove_leftovers(path)
                     tokens = _write(path, request, files, started, chunks, vocab)
                 return tokens
