@@ -14,6 +14,7 @@ from ..export.network import Export
 from ..files import PathLike, remove, remove_leftovers, user_path, write_text
 from ..training.run_directory import read_config
 from ..training.runs import load_run
+from ..training.settings import base_rate
 from . import book
 from .reproduce import Run
 
@@ -215,8 +216,8 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         page_error=page_error,
         command=shlex.join(command),
         settings={
-            **vars(book.CHAPTER),
-            "num_epochs": settings.num_epochs,
+            **{name: getattr(settings, name, value) for name, value in vars(book.CHAPTER).items()},
+            "lr": base_rate(settings),
             "seed": settings.seed,
         },
         config=config,

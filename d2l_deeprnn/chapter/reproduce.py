@@ -18,7 +18,7 @@ from ..files import PathLike, printable, read_text, remove_leftovers, user_path,
 from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, SAMPLE_TEXT, resolve_auto
 from ..training import runs
 from ..training.learner import Learner
-from ..training.run_directory import METRICS, RunError, read_config
+from ..training.run_directory import METRICS, PREDICTIONS, RunError, read_config
 from ..training.settings import TrainSettings, differences, from_dict
 from ..training.trainer import TrainRecord
 from . import book
@@ -26,7 +26,6 @@ from .predict import predict_rnn_gluon
 from .train import PREDICTED_CHARS, EpochRecord, Printer
 
 AUTO = "auto"  # the book's text if it is available, else a sample
-PREDICTIONS = "predictions.csv"
 _COLUMNS = ["epoch", "prefix", "prediction"]
 
 
@@ -150,9 +149,9 @@ def reproduce(
 
         run.history[:] = _epoch_records(learner.history, predictions)
         printer = Printer(predict, settings.num_epochs, prefixes, record_epoch, log, run.history)
+        on_start(run)
         remove_leftovers(out / PREDICTIONS)
         _write_predictions(out, prefixes, predictions)
-        on_start(run)
         if run.history and not run.history[-1].predictions and not learner.position:
             # The run may have been killed between an epoch's checkpoint and its predictions.
             last = run.history[-1]
@@ -179,7 +178,7 @@ def _settings(
 ) -> Tuple[TrainSettings, Optional[str]]:
     """Return the settings of a new or resumed run, and why a sample replaces the book's text."""
     config = read_config(out) if resume else None
-    # A resumed run keeps its text, unless its sample was chosen automatically.
+    # A resumed run keeps its text, unless another one is requested.
     name, missing = (AUTO if config is None else None) if corpus is None else corpus, None
     if config is None:
         if name == AUTO:
@@ -188,22 +187,22 @@ def _settings(
         return replace(book.train_settings(), corpus=(name,), **requested), missing
     own = runs.settings_of(config)
     kept = {key: getattr(own, key) for key in ("corpus", "num_epochs", "seed", "encoding")}
-    others = differences(own, replace(book.train_settings(), **kept))
+    others = list(differences(own, replace(book.train_settings(), **kept)))
+    others += ["corpus"] if len(own.corpus) > 1 else []
     if others:
         raise RunError(
             f"the run in {out} has other settings than the chapter's ({', '.join(others)}): resume "
             "it with `train`, or choose another directory"
         )
-    if name == AUTO:
-        name = None
-        if from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
-            name, missing = resolve_auto()
-            if missing is None:
-                raise RunError(
-                    f"the run in {out} uses a sample text, {SAMPLE_TEXT}, but the book's text is "
-                    "available: start a new run in another directory, or resume with the sample "
-                    f"(--corpus {SAMPLE_TEXT})"
-                )
+    if name in (None, AUTO) and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
+        _, missing = resolve_auto()
+        if name == AUTO and missing is None:
+            raise RunError(
+                f"the run in {out} uses a sample text, {SAMPLE_TEXT}, but the book's text is "
+                "available: start a new run in another directory, or resume with the sample "
+                f"(--corpus {SAMPLE_TEXT})"
+            )
+    name = None if name == AUTO else name
     corpora = own.corpus if name is None else (name,)
     return replace(own, corpus=corpora, **requested), missing
 

@@ -71,8 +71,8 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
       d2l-deeprnn reproduce --corpus my_novel.txt --seed 1
     """
     from ..chapter import report
-    from ..chapter.reproduce import reproduce
-    from ..training.run_directory import RunError, nothing_to_resume, read_config
+    from ..chapter.reproduce import load, reproduce
+    from ..training.run_directory import LAST, RunError, nothing_to_resume, read_config
 
     out = arguments.out
     if arguments.resume:
@@ -100,6 +100,9 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
             if display.run is None:
                 raise
             stop.set()
+            # Later epochs may be lost if the signal interrupted a checkpoint.
+            saved = (Path(directory) / LAST).exists()
+            display.run.history[:] = load(directory).history if saved else []
     run = display.run
     assert run is not None
     status = _finish(run, out, stop)

@@ -322,23 +322,27 @@ class _Display:
     def minibatch(self, progress: Progress) -> None:
         done = progress.epoch - 1 + progress.minibatch / progress.num_minibatches
         done /= self._learner.settings.num_epochs
+        bar = self._open_bar(done)
+        self._chars += self._minibatch_chars
+        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        bar.update(done, f"epoch {self._of(progress.epoch)}{loss}{bar.time_left(done)}")
+
+    def _open_bar(self, done: float) -> ProgressBar:
+        """Return the progress bar; show it and the header above it when there is progress."""
         if self._bar is None:
             header = "epoch", "training loss", "held-out loss", "perplexity", "chars/s", "time"
             print_line(self.ROW.format(*header))
             self._bar = self._stack.enter_context(ProgressBar(print_line, done))
-        self._chars += self._minibatch_chars
-        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
-        message = f"epoch {self._of(progress.epoch)}{loss}{self._bar.time_left(done)}"
-        self._bar.update(done, message)
+        return self._bar
 
     def epoch(self, record: TrainRecord) -> None:
         held_out = "" if record.valid_loss is None else f"{record.valid_loss:.4f}"
         best = "*" if record.loss < self._best else " "
         self._best = min(record.loss, self._best)
         # The mean of this call, because the device receives minibatches in bursts.
+        # A run that was killed while it was scored has no minibatch left in its epoch.
         speed = _thousands(self._chars / (time.perf_counter() - self._began))
-        assert self._bar is not None
-        self._bar.line(
+        self._open_bar(record.epoch / self._learner.settings.num_epochs).line(
             self.ROW.format(
                 self._of(record.epoch), f"{record.train_loss:.4f}", held_out,
                 f"{perplexity(record.loss):#.4g}{best}", speed, duration(record.seconds),

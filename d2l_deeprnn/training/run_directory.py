@@ -40,6 +40,7 @@ from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_check
 from .settings import SGD_LR
 
 CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
+PREDICTIONS = "predictions.csv"  # only in runs of `reproduce`
 TRAIN = "train"  # the command in a configuration; versions up to 0.3 also had "reproduce"
 # Types of the optional parts of a configuration, besides the settings and the text.
 _TYPES = {
@@ -200,6 +201,8 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
                 f"the run in {path} is from a version that could not resume such runs: start a "
                 "new one in another directory"
             )
+        if config is not None:
+            _keep_predictions(path)
         try:
             yield RunDirectory(path, config)
         except Moved as error:
@@ -208,6 +211,19 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
                 f"{path} was moved, removed or replaced during the run, so nothing more was "
                 f"written there. The last checkpoint is {where}; resume the run in that directory"
             ) from error
+
+
+def _keep_predictions(path: Path) -> None:
+    """Copy the predictions of a run of ``reproduce`` of a version up to 0.3.
+
+    They are in the history, which is written again without them.
+    """
+    metrics, predictions = path / METRICS, path / PREDICTIONS
+    if metrics.is_file() and not predictions.exists():
+        with contextlib.suppress(OSError, ValueError):  # read_history says what is wrong
+            history = read_text(metrics)
+            if "prediction_1" in history.partition("\n")[0]:
+                write_text(predictions, history)
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:

@@ -227,8 +227,9 @@ def train(
         else:
             check_text(config, text.sha256, chosen.corpus, out)
             learner = _resume(out, directory, config, chosen, text, device, ranks)
+        is_new = config is None
         session = _Session(
-            directory, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
+            directory, is_new, text, ranks, on_start, on_minibatch, on_epoch, should_stop,
             checkpoint_minutes,
         )  # fmt: skip
         try:
@@ -312,6 +313,7 @@ class _Session(Callback):
     def __init__(
         self,
         directory: Optional[RunDirectory],
+        is_new: bool,
         text: TextParts,
         ranks: Ranks,
         on_start: Callable[[Learner, TextParts], Any],
@@ -320,7 +322,7 @@ class _Session(Callback):
         should_stop: Callable[[], bool],
         checkpoint_minutes: Optional[float],
     ) -> None:
-        self._directory, self._text, self._ranks = directory, text, ranks
+        self._directory, self._is_new, self._text, self._ranks = directory, is_new, text, ranks
         self._on_start, self._on_minibatch, self._on_epoch = on_start, on_minibatch, on_epoch
         self._should_stop = should_stop
         self._seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
@@ -335,8 +337,7 @@ class _Session(Callback):
         try:
             self._on_start(learner, self._text)
         except Exception:
-            # Let a corrected command start a new run here.
-            if not self._directory.has(LAST):
+            if self._is_new:  # let a corrected command start a new run here
                 self._directory.discard()
             raise
 
@@ -614,7 +615,7 @@ def _no_best(directory: Path) -> str:
     if not (directory / LAST).exists():
         return f"the run in {directory} has no checkpoint yet: resume it ({resume})"
     return (
-        f"the run in {directory} has no {BEST} until its first epoch is finished: use "
+        f"the run in {directory} has no {BEST}, which the first finished epoch writes: use "
         f"--checkpoint last, or resume the run ({resume})"
     )
 

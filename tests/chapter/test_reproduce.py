@@ -582,14 +582,14 @@ def test_a_sample_run_is_not_resumed_when_the_book_is_available(
     with monkeypatch.context() as offline:
         offline.setattr(known_texts, "_download", missing)
         assert cli.main(["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]) == 3
-        assert cli.main([*resume, "--corpus", "auto"]) == 3
+        assert cli.main([*resume, "--corpus", "auto"]) == cli.main(resume) == 3
     sample = corpora.find_text(corpora.SAMPLE_TEXT)
     monkeypatch.setattr(corpora, "find_text", lambda name: sample)
     capsys.readouterr()
     assert cli.main([*resume, "--corpus", "auto"]) == 2  # as `make reproduce`
     assert "uses a sample text, the_clockmakers_guest" in capsys.readouterr().err
     assert cli.main([*resume, "--corpus", corpora.SAMPLE_TEXT]) == 0
-    assert cli.main(resume) == 0
+    assert cli.main(resume) == 0  # with its own text
     assert "The text is The Clockmaker's Guest" in capsys.readouterr().out
 
 
@@ -629,6 +629,23 @@ def test_an_unknown_device_is_refused(capsys, tmp_path):
     with pytest.raises(TypeError, match="ctx must be a single device, not the list"):
         reproduce.reproduce(tmp_path / "run", corpora.SAMPLE_TEXT, ctx=[mx.cpu()])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_callback_that_raises_leaves_no_run(small_chapter, tmp_path):
+    def refuse(run):
+        raise ValueError("no")
+
+    how = {"corpus": corpora.SAMPLE_TEXT, "num_epochs": 1, "log": lambda line: None}
+    with pytest.raises(ValueError, match="no"):
+        reproduce.reproduce(tmp_path, **how, on_start=refuse)
+    assert len(reproduce.reproduce(tmp_path, **how).history) == 1
+
+
+def test_a_run_of_several_texts_is_not_the_chapters(small_chapter, tmp_path, capsys):
+    words = ["--preset=chapter", "--num-epochs=1", "--out", str(tmp_path)]
+    assert cli.main(["train", *words, "--corpus", corpora.SAMPLE_TEXT, "the_tide_tables"]) == 0
+    assert cli.main(["reproduce", "--resume", "--out", str(tmp_path)]) == 2
+    assert "has other settings than the chapter's (corpus)" in capsys.readouterr().err
 
 
 def test_resume_needs_a_directory(capsys):

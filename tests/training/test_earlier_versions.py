@@ -82,6 +82,14 @@ def test_a_reproduction_resumes(files, monkeypatch):
     assert main(["generate", str(run), "--length=10"]) == 0
 
 
+def test_a_reproduction_that_train_resumes_keeps_its_predictions(files):
+    run = files / "reproduced"
+    predictions = read_predictions(run)
+    assert main(["train", "--resume", "--num-epochs=4", "--out", str(run)]) == 0
+    assert predictions and read_predictions(run) == predictions
+    assert len(read_history(run)) == 4
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_safetensors_are_imported(name, files, capsys):
     pytest.importorskip("safetensors", reason="needs the extra 'safetensors'")

@@ -25,7 +25,7 @@ from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text
 from d2l_deeprnn.training import learner, runs
 from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from d2l_deeprnn.training.evaluate import evaluate
-from d2l_deeprnn.training.learner import Diverged
+from d2l_deeprnn.training.learner import Diverged, Learner
 from d2l_deeprnn.training.ngram import NGramModel, choose_order
 from d2l_deeprnn.training.runs import RunError
 from d2l_deeprnn.training.settings import TrainSettings
@@ -262,6 +262,43 @@ def test_epochs_without_a_checkpoint_of_their_own(run, tmp_path, monkeypatch):
         assert_same_arrays(found.arrays, expected.arrays)
     best = min(result.history, key=lambda record: record.loss)
     assert len(load_checkpoint(out / runs.BEST).data["learner"]["history"]) == best.epoch
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_killed_while_it_was_scored_it_resumes(run, tmp_path, monkeypatch, capsys, epoch):
+    out, killed = tmp_path / "out", tmp_path / "killed"
+    words = [*WORDS, "--num-epochs=2", "--sample-every=1"]
+    monkeypatch.setattr(runs, "SAVE_SECONDS", 0.0)
+    score = Learner._score
+
+    def copy(learner):
+        if learner.epoch == epoch:
+            shutil.copytree(out, killed)
+        return score(learner)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "_score", copy)
+        assert main(["train", *words, "--out", str(out)]) == 0
+    (killed / ".lock").unlink()
+    state = load_checkpoint(killed / runs.LAST).data["learner"]
+    assert state["position"] and len(state["history"]) == epoch - 1
+    capsys.readouterr()
+    assert main(["train", "--resume", "--sample-every=1", "--out", str(killed)]) == 0
+    assert re.search("^ +2/2 ", capsys.readouterr().out, re.M)
+    for name in (runs.LAST, runs.BEST):
+        assert_same_arrays(arrays(killed, name), arrays(out, name))
+
+
+def test_an_error_at_the_start_of_a_resumed_run_keeps_its_settings(run, tmp_path, capsys):
+    begun = tmp_path / "begun"  # killed before its first checkpoint
+    begun.mkdir()
+    shutil.copy(run / "config.json", begun)
+    words = ["train", "--resume", "--sample-every=1", "--out", str(begun)]
+    with pytest.warns(UserWarning, match="has no checkpoint yet"):
+        assert main([*words, "--prefix", "\u00a7"]) == 2
+    assert "not in the vocabulary" in one_error_line(capsys)
+    with pytest.warns(UserWarning, match="has no checkpoint yet"):
+        assert main([*words, "--prefix", "the "]) == 0
 
 
 def test_two_processes_do_not_train_in_one_directory(run):
