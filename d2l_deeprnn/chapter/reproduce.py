@@ -194,9 +194,9 @@ def _settings(
             f"the run in {out} has other settings than the chapter's ({', '.join(others)}): resume "
             "it with `train`, or choose another directory"
         )
-    if name in (None, AUTO) and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
+    if name == AUTO and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
         _, missing = resolve_auto()
-        if name == AUTO and missing is None:
+        if missing is None:
             raise RunError(
                 f"the run in {out} uses a sample text, {SAMPLE_TEXT}, but the book's text is "
                 "available: start a new run in another directory, or resume with the sample "

@@ -582,7 +582,7 @@ def test_a_sample_run_is_not_resumed_when_the_book_is_available(
     with monkeypatch.context() as offline:
         offline.setattr(known_texts, "_download", missing)
         assert cli.main(["reproduce", "--num-epochs", "2", "--out", str(tmp_path)]) == 3
-        assert cli.main([*resume, "--corpus", "auto"]) == cli.main(resume) == 3
+        assert cli.main([*resume, "--corpus", "auto"]) == 3
     sample = corpora.find_text(corpora.SAMPLE_TEXT)
     monkeypatch.setattr(corpora, "find_text", lambda name: sample)
     capsys.readouterr()
