@@ -135,7 +135,7 @@ def test_all_data_files_are_packaged(metadata):
     assert "recursive-include d2l_deeprnn/text/samples *.txt" in manifest
 
 
-# What commands and tools have left in this checkout, and .gitignore names.
+# Files that commands and tools left in this checkout; .gitignore names them.
 LEFTOVERS = shutil.ignore_patterns(
     ".git", ".venv*", "venv", "build", "dist", "reproduction", "*.egg-info", "__pycache__",
     ".*_cache", ".hypothesis", ".ipynb_checkpoints", "networks", ".*.lock", "exercise_*.svg",

@@ -178,12 +178,11 @@ def _settings(
 ) -> Tuple[TrainSettings, Optional[str]]:
     """Return the settings of a new or resumed run, and why a sample replaces the book's text."""
     config = read_config(out) if resume else None
-    # A resumed run keeps its text, unless another one is requested.
-    name, missing = (AUTO if config is None else None) if corpus is None else corpus, None
+    missing = None
     if config is None:
+        name = AUTO if corpus is None else corpus
         if name == AUTO:
             name, missing = resolve_auto()
-        assert name is not None
         return replace(book.train_settings(), corpus=(name,), **requested), missing
     own = runs.settings_of(config)
     kept = {key: getattr(own, key) for key in ("corpus", "num_epochs", "seed", "encoding")}
@@ -194,7 +193,7 @@ def _settings(
             f"the run in {out} has other settings than the chapter's ({', '.join(others)}): resume "
             "it with `train`, or choose another directory"
         )
-    if name == AUTO and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
+    if corpus == AUTO and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
         _, missing = resolve_auto()
         if missing is None:
             raise RunError(
@@ -202,8 +201,7 @@ def _settings(
                 "available: start a new run in another directory, or resume with the sample "
                 f"(--corpus {SAMPLE_TEXT})"
             )
-    name = None if name == AUTO else name
-    corpora = own.corpus if name is None else (name,)
+    corpora = own.corpus if corpus is None or corpus == AUTO else (corpus,)
     return replace(own, corpus=corpora, **requested), missing
 
 
@@ -234,8 +232,8 @@ def _epoch_records(
 
 
 def is_reproduction(directory: PathLike) -> bool:
-    """Return whether a directory has the predictions of a run of ``reproduce``."""
-    return (user_path(directory) / PREDICTIONS).exists()
+    """Return whether a directory has a run of ``reproduce``, perhaps before its predictions."""
+    return (user_path(directory) / PREDICTIONS).exists() or bool(read_predictions(directory))
 
 
 def read_predictions(directory: PathLike) -> Dict[int, Tuple[str, ...]]:
@@ -246,7 +244,8 @@ def read_predictions(directory: PathLike) -> Dict[int, Tuple[str, ...]]:
     """
     predictions: Dict[int, Tuple[str, ...]] = {}
     # Versions up to 0.3 had them in the history, in a column for each prefix.
-    path = user_path(directory) / (PREDICTIONS if is_reproduction(directory) else METRICS)
+    path = user_path(directory) / PREDICTIONS
+    path = path if path.exists() else path.with_name(METRICS)
     try:
         for row in csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True):
             texts = [text for name, text in row.items() if "prediction" in (name or "") and text]

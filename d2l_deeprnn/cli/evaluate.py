@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from typing import TYPE_CHECKING, Any, Tuple
 
 from ..files import printable
@@ -117,19 +116,21 @@ def check_same(ranks: Ranks, arguments: argparse.Namespace, run: LoadedRun, **va
         RanksError: if they have not.
     """
     from ..training.optimization import parameters_of
+    from ..training.ranks import digest_of
 
     if ranks.size == 1:
         return
-    model = hashlib.sha256(repr(run.vocab.idx_to_token).encode())
-    for array in parameters_of(run.model).values():
-        model.update(array.asnumpy().tobytes())
     of_machine = ("run", "directory", "corpus", "encoding", "device")  # may differ
     options = {
         f"--{name.replace('_', '-')}": repr(value)
         for name, value in vars(arguments).items()
         if name not in of_machine
     }
-    ranks.check_same({**options, "model (by its SHA-256)": model.hexdigest(), **values})
+    model = {
+        "model (by its hash)": digest_of(parameters_of(run.model)),
+        "vocabulary": run.vocab.idx_to_token,
+    }
+    ranks.check_same({**options, **model, **values})
 
 
 def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:

@@ -111,7 +111,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     if config is None:
         raise no_run(directory)
     _check_output(output)
-    if reproduce.read_predictions(directory) or reproduce.is_reproduction(directory):
+    if reproduce.is_reproduction(directory):
         _compare_with_the_book(arguments, config, output)
     else:
         write_text(output, _page(arguments, config))

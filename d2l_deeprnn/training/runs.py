@@ -299,10 +299,10 @@ def _resume(
     learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
     if state is not None:
         arrays = ranks.broadcast_arrays({} if loaded is None else loaded.arrays)
-        # Runs of `reproduce` up to 0.3 did not store the state of plain SGD.
-        new_optimizer = {"optimizer": learner.state_dict()[1]["optimizer"]}
+        if "optimizer" not in state:  # runs of `reproduce` up to 0.3, with plain SGD
+            state["optimizer"] = learner.state_dict()[1]["optimizer"]
         with checkpoint_errors(out / LAST):
-            learner.load_state_dict(arrays, {**new_optimizer, **state})
+            learner.load_state_dict(arrays, state)
     ranks.on_root(lambda: _complete_files(directory, learner))
     return learner
 
