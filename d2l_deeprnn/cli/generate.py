@@ -151,7 +151,7 @@ def clean_prefix(prefix: str, settings: TrainSettings, vocab: Vocab) -> str:
     if not settings.keep_case:
         cleaned = cleaned.lower()
     if cleaned != prefix:
-        print_error(f"{prefix!r} is read as {cleaned!r}, cleaned like the run's text")
+        print_error(f"the prefix {prefix!r} is cleaned like the run's text: {cleaned!r}")
     if not cleaned:
         raise SettingsError("a prefix is empty: give at least one character to start from")
     check_known("prefix", cleaned, vocab)

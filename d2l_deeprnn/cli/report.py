@@ -92,7 +92,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    """Write a report of a run as one HTML file that needs no network.
+    """Write a report of a run as one HTML file, which can be read without a network.
 
     It has curves, held-out loss, generated texts, settings, machine, versions and
     command. For a run of `reproduce`, it is the comparison with the book.

@@ -79,7 +79,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
         if out is None:
             raise RunError("--resume needs --out DIR, the directory of the run to resume")
         if read_config(out) is None:
-            print_line(f"{nothing_to_resume(out)}: starting a new one")
+            print_line(f"{nothing_to_resume(out)}, so a new one starts")
     options = from_args(arguments, ("corpus", *SHARED))
     ctx, stop = device(arguments), StopRequest()
     with contextlib.ExitStack() as stack:

@@ -235,7 +235,7 @@ def _settings(
             return dataclasses.replace(settings_of(config), **chosen) if chosen else None
         if "corpus" not in chosen:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its text with --corpus")
-        print_line(f"{nothing_to_resume(out)}: starting a new one")
+        print_line(f"{nothing_to_resume(out)}, so a new one starts")
     if "corpus" not in chosen:
         raise SettingsError("--corpus is missing: give a known name or a file")
     return TrainSettings(**chosen)

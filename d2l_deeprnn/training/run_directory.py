@@ -265,7 +265,7 @@ def no_run(directory: Path) -> RunError:
 
 def nothing_to_resume(directory: Path) -> str:
     """Return the message that a directory contains no run to resume."""
-    return f"there is no run to resume in {directory}{similar(directory)}"
+    return f"{directory} has no run to resume{similar(directory)}"
 
 
 def similar(directory: Path) -> str:

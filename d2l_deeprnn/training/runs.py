@@ -644,8 +644,8 @@ def _resume_settings(
     ]
     if refused:
         raise SettingsError(
-            f"the run in {out} has other settings ({'; '.join(refused)}): resume it with those, or "
-            "start a new run in another directory"
+            f"the run in {out} has other settings ({'; '.join(refused)}): leave these out to "
+            "resume it, or start a new run in another directory"
         )
     if settings.corpus == from_dict(config["settings"]).corpus:
         settings = dataclasses.replace(settings, corpus=own.corpus)

@@ -445,7 +445,7 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
             training.
     """
     if len(losses) >= settings.num_epochs:
-        return f"all {settings.num_epochs} epochs are done"
+        return "all epochs are done"
     if settings.patience is not None and losses:
         waited = len(losses) - 1 - losses.index(min(losses))
         if waited >= settings.patience:

@@ -179,7 +179,7 @@ class Trainer:
                 self.train_epoch(callbacks)
         except Stopped as stopped:
             return str(stopped)
-        return f"all {num_epochs} epochs are done"
+        return "all epochs are done"
 
     def train_epoch(self, callbacks: Sequence[Callback] = ()) -> TrainRecord:
         """Train to the end of the current epoch.

@@ -168,7 +168,7 @@ def test_training_resumes(trained, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(again, out)
     imported = d2l.load_run(again).history  # up to the best epoch
-    assert "all 3 epochs are done" in printed(capsys, "train", "--resume", "--out", out)
+    assert "all epochs are done" in printed(capsys, "train", "--resume", "--out", out)
     assert main(["train", "--resume", "--num-epochs=5", "--out", str(out)]) == 0
     history = d2l.load_run(out, checkpoint="last").history
     assert [record.epoch for record in history] == [1, 2, 3, 4, 5]

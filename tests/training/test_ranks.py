@@ -181,7 +181,7 @@ def two(tmp_path_factory):
 @needs_mpi
 def test_rank_0_prints_and_writes_for_all(two):
     folder, (printed, *_) = two
-    assert printed.count("  1/3  ") == printed.count("Ended: all 3 epochs are done") == 1
+    assert printed.count("  1/3  ") == printed.count("Ended: all epochs are done") == 1
     assert sorted(p.name for p in (folder / "two").iterdir()) == [
         ".lock", "best.zip", "config.json", "last.zip", "metrics.csv",
     ]  # fmt: skip
@@ -439,7 +439,7 @@ def test_only_the_first_host_needs_the_directory_to_train(tmp_path):
     sys.exit(main(["evaluate", "run"]))
     """
     status, output, errors = Job(2, code, tmp_path).wait()
-    assert "Ended: all 2 epochs are done" in output and status == 2
+    assert "Ended: all epochs are done" in output and status == 2
     (line,) = our_lines(errors)
     assert "rank 1 on" in line and "run is not a run: it has no config.json" in line
 
@@ -461,7 +461,7 @@ def test_each_process_may_work_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "1")
     assert main(["train", *WORDS, "--num-epochs=1", "--out", str(tmp_path / "run")]) == 0
-    assert "Ended: all 1 epochs are done" in capsys.readouterr().out
+    assert "Ended: all epochs are done" in capsys.readouterr().out
     assert main(["runs", str(tmp_path)]) == 0
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "4")
     assert main(["runs", str(tmp_path)]) == 2

@@ -666,7 +666,7 @@ def test_a_prefix_is_cleaned_as_the_runs_text_was(finished, tmp_path, capsys):
         assert main(["generate", str(finished), "--prefix", prefix, "--length=20"]) == 0
         out, err = capsys.readouterr()
         texts.append(out)
-        said = "'It\\n  WAS ' is read as 'it was ', cleaned like the run's text"
+        said = "the prefix 'It\\n  WAS ' is cleaned like the run's text: 'it was '"
         assert (said in err) == (prefix != "it was ")
     assert texts[0] == texts[1]
     kept = tmp_path / "kept"
