@@ -82,13 +82,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         compared; 130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP; 70
         a bug in this package. ``$D2L_DEEPRNN_DEBUG`` shows the traceback.
     """
-    with console.standard_streams(), console.interruptions():
+    with console.standard_streams(), console.interruptions() as interruption:
         try:
             return _run(sys.argv[1:] if argv is None else argv)
-        except KeyboardInterrupt as error:
-            print_error("d2l-deeprnn: interrupted")
-            return console.exit_status(getattr(error, "number", signal.SIGINT))
-        except Exception as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if isinstance(error, KeyboardInterrupt):
+                interruption.set(getattr(error, "number", signal.SIGINT))
+            if interruption.number is not None:
+                print_error("d2l-deeprnn: interrupted")
+                return console.exit_status(interruption.number)
             if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
                 return DONE  # the reader, such as `head`, needs no more
             return _fail(error)

@@ -128,14 +128,32 @@ def _one_line(message: Any, *args: Any, **kwargs: Any) -> str:
 
 
 @contextlib.contextmanager
-def interruptions() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that clean-up code runs."""
+def interruptions() -> Iterator[StopRequest]:
+    """Make SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that clean-up code runs.
+
+    Yields:
+        A request with the number of the first signal. It is set even if other code, such as that of
+        an extension module, turns the exception into one of its own.
+    """
+    request = StopRequest()
 
     def interrupt(number: int, frame: Any) -> None:
+        request.set(number)
+        if number != signal.SIGINT and _is_importing(frame):
+            # Imports may swallow the exception, and have nothing to clean up.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         raise Interrupted(number)
 
-    with _handled({number: interrupt for number in SIGNALS if number != signal.SIGINT}):
-        yield
+    with _handled({number: interrupt for number in SIGNALS}):
+        yield request
+
+
+def _is_importing(frame: Any) -> bool:
+    """Return whether a frame is part of an import."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextlib.contextmanager

@@ -186,14 +186,43 @@ def test_the_status_of_an_error(monkeypatch, capsys, error, status, words):
     assert "Traceback" in err and "in fail" in err and words in err
 
 
-def test_a_signal_while_a_command_is_imported(monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_exception_other_code_replaces(monkeypatch, capsys, number):
     def load(given):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise RuntimeError("something else") from None
 
     monkeypatch.setattr(cli, "_parser", load)
-    assert main(["runs"]) == 143
+    assert main(["runs"]) == 128 + number
     assert capsys.readouterr().err == "d2l-deeprnn: interrupted\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_an_import_that_ignores_exceptions(tmp_path, number):
+    (tmp_path / "ignoring.py").write_text(
+        "import os, time\n"
+        "try:\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    time.sleep(10)\n"
+        "except BaseException:\n"
+        "    pass\n"
+    )
+    program = """\
+from d2l_deeprnn import cli
+def load(names):
+    import ignoring
+    print("ran on")
+cli._parser = load
+cli.main(["runs"])
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == -number and done.stdout == done.stderr == ""
 
 
 def test_a_signal_while_a_text_is_read_ends_train_at_once(monkeypatch, capsys, tmp_path):
