@@ -26,13 +26,14 @@ help:
 	@echo 'make test        run the tests; tests that need real books look in $$D2L_DEEPRNN_DATA'
 	@echo 'make test-slow   run the tests that take minutes'
 	@echo 'make notebooks   execute the notebooks in place (ARGS=--quick: a few epochs, nothing saved)'
+	@echo 'make lab         open the notebooks in JupyterLab (ARGS=--no-browser: only print the address)'
 	@echo 'make results     update the numbers in README.md and results/README.md, and the plots'
 	@echo 'make site        build the documentation in build/site (Python 3.11 or later)'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      fix what can be fixed automatically'
 	@echo 'make clean       remove .venv, reproduction/ and the files of tools'
 	@echo 'PYTHON=...       Python for .venv, 3.8 or later (default: the newest that works)'
-	@echo 'ARGS=...         further arguments for reproduce, pytest or the notebooks'
+	@echo 'ARGS=...         further arguments for reproduce, pytest, the notebooks or JupyterLab'
 
 # Status 3 (the book's text is not available, so nothing was compared) is not an error for make.
 reproduce: $(VENV)/installed-base
@@ -60,6 +61,10 @@ results: $(VENV)/installed-test
 
 notebooks: $(VENV)/installed-notebooks
 	$(VENV_PYTHON) notebooks/execute.py $(ARGS)
+
+lab: $(VENV)/installed-notebooks
+	$(VENV_PYTHON) -m jupyterlab --ServerApp.root_dir=. \
+	    --LabApp.default_url=/lab/tree/notebooks/deep-rnn.ipynb $(ARGS)
 
 # Write all pages, since Sphinx repeats the warnings about a page only when it writes that page.
 site: $(VENV)/installed-site
@@ -106,4 +111,4 @@ $(VENV)/installed-site: $(METADATA)
 	    { echo 'make: the site needs Python 3.11 or later' >&2; exit 1; }
 	@touch $@ $(VENV)/installed-base
 
-.PHONY: help install requirements-tested.txt reproduce test test-slow results notebooks site lint format clean
+.PHONY: help install requirements-tested.txt reproduce test test-slow results notebooks lab site lint format clean

@@ -4,6 +4,7 @@
 """
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -19,14 +20,21 @@ def version():
     return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
-class FreshBuild(build_py):
-    """A build that first empties build/, so that the wheel contains no old files."""
+class Build(build_py):
+    """A build with the notebooks. It first empties build/, so that the wheel has no old files."""
 
     def run(self):
-        if not getattr(self, "editable_mode", False):
-            for folder in [self.build_lib, self.get_finalized_command("bdist").bdist_base]:
-                shutil.rmtree(folder, ignore_errors=True)
+        if getattr(self, "editable_mode", False):  # the notebooks of the clone are used
+            super().run()
+            return
+        for folder in [self.build_lib, self.get_finalized_command("bdist").bdist_base]:
+            shutil.rmtree(folder, ignore_errors=True)
         super().run()
+        notebooks = runpy.run_path(str(HERE / "d2l_deeprnn" / "cli" / "notebook_files.py"))
+        for name in notebooks["notebook_files"](HERE):
+            target = Path(self.build_lib, "d2l_deeprnn", notebooks["FOLDER"], name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(HERE / name, target)
 
 
 BASE = [
@@ -125,7 +133,7 @@ setup(
         "d2l_deeprnn": ["py.typed", "*/*.css", "*/*.html", "export/page/*", "text/samples/*.txt"]
     },
     zip_safe=False,
-    cmdclass={"build_py": FreshBuild},
+    cmdclass={"build_py": Build},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["d2l-deeprnn = d2l_deeprnn.cli:main"]},

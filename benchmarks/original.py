@@ -12,11 +12,10 @@ import runpy
 import shutil
 import tempfile
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Tuple
-
-OLD_NUMPY = Path(__file__).resolve().parents[1] / "d2l_deeprnn" / "_mxnet" / "old_numpy.py"
 
 
 def repair() -> None:
@@ -25,7 +24,8 @@ def repair() -> None:
     from IPython import display
 
     # Not imported: importing the package would change the environment, too.
-    vars(numpy).update(runpy.run_path(str(OLD_NUMPY))["missing"]())
+    package = Path(find_spec("d2l_deeprnn").origin).parent
+    vars(numpy).update(runpy.run_path(str(package / "_mxnet" / "old_numpy.py"))["missing"]())
     display.set_matplotlib_formats = lambda *formats, **settings: None  # removed from IPython
 
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "export": ("export", "export the model of a run for other programs"),
     "import": ("export", "turn an exported model into a run again"),
     "exercise": ("exercise", "run the study of one of the chapter's exercises"),
+    "notebooks": ("notebooks", "copy the notebooks into a directory, and open them"),
     "corpora": ("corpora", "list the known texts, or fetch one"),
     "doctor": ("doctor", "check whether everything works on this machine"),
 }
