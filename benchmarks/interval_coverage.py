@@ -22,12 +22,12 @@ from typing import Callable, Sequence, Tuple
 import numpy as np
 from turns import RESULTS, parser, write
 
-from d2l_deeprnn.chapter.book import PRINTED
+from d2l_deeprnn.chapter.book import BOOK
 from d2l_deeprnn.evidence.intervals import t_quantile
 from d2l_deeprnn.evidence.records import read_rows
 
 DRAWS = 400_000
-BOOKS_EPOCHS = tuple(line.epoch for line in PRINTED)
+BOOKS_EPOCHS = tuple(line.epoch for line in BOOK.printed)
 # Around the book's first value, and when the text is known by heart
 RANGES = ((100, 150), (250, 500))
 Interval = Tuple[np.ndarray, np.ndarray]

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Callable, Dict
 
-from d2l_deeprnn.chapter import report
+from d2l_deeprnn.chapter import book, report
 from d2l_deeprnn.chapter.reproduce import Run
 from d2l_deeprnn.chapter.train import EpochRecord
-from d2l_deeprnn.evidence.figures import Figure, save_figure, training_figure
-from d2l_deeprnn.evidence.records import read_rows
+from d2l_deeprnn.evidence.figures import Figure, perplexity_figure, save_figure, training_figure
+from d2l_deeprnn.evidence.records import column, group_by, read_rows
 from d2l_deeprnn.training.run_directory import read_config
 from d2l_deeprnn.training.runs import read_history
 from d2l_deeprnn.training.settings import from_dict
@@ -48,6 +48,8 @@ def pictures(results: Path) -> Dict[Path, Callable[[], Figure]]:
         if rows.exists():
             draw[rows.with_suffix(".svg")] = functools.partial(benchmark, script, rows)
     draw[results / "chapter" / "perplexity.svg"] = functools.partial(chapter, results / "chapter")
+    if (results / "lecture_curves.csv").exists():
+        draw[results / "lecture.svg"] = functools.partial(lecture, results)
     draw[results / "tinyshakespeare.svg"] = functools.partial(tinyshakespeare, results)
     return draw
 
@@ -69,6 +71,16 @@ def chapter(directory: Path) -> Figure:
         for row in read_history(directory)
     ]
     return report.figure(Run(from_dict(config["settings"]), history))
+
+
+def lecture(results: Path) -> Figure:
+    """Draw the runs over seeds with the lecture's settings, with the printed points."""
+    seeds = group_by(read_rows(results / "lecture_curves.csv"), "seed")
+    curves = {
+        f"seed {seed}": (column(rows, "epoch"), column(rows, "perplexity"))
+        for seed, rows in seeds.items()
+    }
+    return perplexity_figure(curves, marks=book.LECTURE.marks)
 
 
 def tinyshakespeare(results: Path) -> Figure:

@@ -1,15 +1,17 @@
-"""Update the generated parts of README.md and results/README.md from the files in results/.
+"""Update the generated parts of README.md, results/README.md and d2l_deeprnn/chapter/bands.py.
 
     python scripts/results.py            # or: make results
     python scripts/results.py DIRECTORY  # a copy of the project
 
-The text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by the result of the
-method ``NAME`` below. Nothing is trained or measured.
+They follow from the files in results/. In the pages, the text between ``<!-- begin NAME -->`` and
+``<!-- end NAME -->`` is replaced by the result of the method ``NAME`` below. Nothing is trained or
+measured.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from d2l_deeprnn.chapter import book
+from d2l_deeprnn.evidence.intervals import t_quantile
 from d2l_deeprnn.evidence.records import (
     Cell,
     Row,
@@ -33,6 +36,12 @@ from d2l_deeprnn.evidence.records import (
 from d2l_deeprnn.files import write_text
 
 PAGES = ("README.md", "results/README.md")
+BANDS = "d2l_deeprnn/chapter/bands.py"
+# Printed training -> its tables over seeds, with this package and with the original library
+OVER_SEEDS = {
+    "chapter": ("chapter_seeds", "original_seeds"),
+    "lecture": ("lecture_seeds", "lecture_original_seeds"),
+}
 OURS = "d2l_deeprnn"
 # Runs on tinyshakespeare, with the seeds 0, 1 and 2 if there are several
 TINYSHAKESPEARE = {
@@ -57,44 +66,90 @@ class Results:
     def described(self, name: str) -> Dict[str, Any]:
         return dict(json.loads((self.directory / f"{name}.json").read_text(encoding="utf-8")))
 
+    def over_seeds(self, training: book.PrintedTraining) -> List[List[Row]]:
+        """Return our rows over seeds and the original's; none if they have not been measured."""
+        names = OVER_SEEDS[training.name]
+        return [
+            self.rows(name) if (self.directory / f"{name}.csv").exists() else [] for name in names
+        ]
+
     # The chapter's results over seeds ----------------------------------------------------------
 
     def seeds(self) -> str:
+        return self._seeds(book.BOOK)
+
+    def _seeds(self, training: book.PrintedTraining) -> str:
+        """Return the table of the printed values beside those of both libraries over seeds."""
+        tables = dict(zip(("ours", "original"), self.over_seeds(training)))
+        bands = bands_of(tables["ours"])
+        shown = f"{{:.{training.digits}f}}".format
+        columns = ["epoch", training.source]
+        for library, found in tables.items():
+            columns += [f"{library}: lowest", "median", "highest"] if found else []
+        columns += ["expected of one run"] if bands else []
         rows = []
-        for line in book.PRINTED:
-            cells = [str(line.epoch), f"{line.perplexity:.3f}"]
-            for name in "chapter_seeds", "original_seeds":
-                values = column(select(self.rows(name), epoch=line.epoch), "perplexity")
-                cells += [f"{f(values):.3f}" for f in (min, statistics.median, max)]
-            band = book.BANDS[line.epoch]
-            rows.append([*cells, f"{band.low:.3f} to {band.high:.3f}"])
-        ours, originals = ("ours: lowest", "median", "highest"), ("original: lowest", "median")
-        columns = ["epoch", "book", *ours, *originals, "highest", "expected of one run"]
+        for line in training.printed:
+            cells = [str(line.epoch), shown(line.perplexity)]
+            for found in filter(None, tables.values()):
+                values = column(select(found, epoch=line.epoch), "perplexity")
+                cells += [shown(f(values)) for f in (min, statistics.median, max)]
+            if bands:
+                cells.append(" to ".join(map(shown, bands[line.epoch])))
+            rows.append(cells)
         return table(columns, rows)
 
     def seeds_text(self) -> str:
         ours, originals = (
-            {e: column(rows, "perplexity") for e, rows in group_by(self.rows(n), "epoch").items()}
-            for n in ("chapter_seeds", "original_seeds")
+            {e: column(rows, "perplexity") for e, rows in group_by(found, "epoch").items()}
+            for found in self.over_seeds(book.BOOK)
         )
         n = len(ours[500])
-        below = [sum(p < line.perplexity for p in ours[line.epoch]) for line in book.PRINTED]
-        late = [e for e in book.BANDS if e > 125]
+        late = [line.epoch for line in book.BOOK.printed if line.epoch > 125]
         within = [[sum(p <= 1.06 for p in runs[e]) for e in late] for runs in (ours, originals)]
-        predictions = [
-            row[f"prediction_{i}"]
-            for row in self.rows("chapter_seeds")
-            if row["epoch"] in book.PREDICTIONS
-            for i in (1, 2)
-        ]
-        books = sum(text in book.PREDICTIONS[500] for text in predictions)
         return paragraph(
-            f"Of our {n} runs, {listed(below)} are below the book's value at epochs "
-            f"{listed(book.BANDS)}. The book stayed below 1.06 from epoch 250 on; "
+            f"{self._below(book.BOOK)} The book stayed below 1.06 from epoch 250 on; "
             f"at epochs {listed(late)}, {listed(within[0])} of our {n} runs did, and "
-            f"{listed(within[1])} of the original's {len(originals[500])}. Of our "
-            f"{len(predictions)} predictions, {books} are the book's own sentence."
+            f"{listed(within[1])} of the original's {len(originals[500])}. "
+            f"{self._sentences(book.BOOK)}"
         )
+
+    def lecture(self) -> str:
+        return self._seeds(book.LECTURE)
+
+    def lecture_text(self) -> str:
+        if not all(self.over_seeds(book.LECTURE)):
+            return paragraph(
+                "How much runs with these settings vary has not been measured yet, so there are no "
+                "expected ranges: `d2l-deeprnn reproduce --settings lecture` shows a run's values "
+                "beside the authors', without a verdict. `python benchmarks/seeds.py --settings "
+                "lecture`, then `make results`, adds the ranges."
+            )
+        words = f"{self._below(book.LECTURE)} {self._sentences(book.LECTURE)}"
+        picture = "![The curves of our runs, with the lecture's six values](lecture.svg)"
+        return f"{paragraph(words)}\n\n{picture}"
+
+    def _below(self, training: book.PrintedTraining) -> str:
+        """Count our runs that are below the printed values."""
+        ours, _ = self.over_seeds(training)
+        runs = {e: column(rows, "perplexity") for e, rows in group_by(ours, "epoch").items()}
+        below = [sum(p < line.perplexity for p in runs[line.epoch]) for line in training.printed]
+        epochs = listed(runs)
+        return (
+            f"Of our {len(set(column(ours, 'seed')))} runs, {listed(below)} are below the "
+            f"{training.source}'s value at epochs {epochs}."
+        )
+
+    def _sentences(self, training: book.PrintedTraining) -> str:
+        """Count our predictions that are the printed ones."""
+        ours, _ = self.over_seeds(training)
+        predictions = [
+            (row[f"prediction_{i + 1}"], printed)
+            for row in ours
+            for i, printed in enumerate(training.predictions.get(row["epoch"], ()))
+        ]
+        same = sum(text == printed for text, printed in predictions)
+        source = training.source
+        return f"Of our {len(predictions)} predictions, {same} are the {source}'s own sentence."
 
     def coverage(self) -> str:
         rows = self.rows("interval_coverage")
@@ -224,7 +279,7 @@ class Results:
             f"The {last['epoch']} epochs of the run in [the plot](chapter/perplexity.svg) took "
             f"{last['seconds']:.0f} seconds on the same machine (`d2l-deeprnn reproduce --seed 0 "
             "--out results/chapter`). The book's authors had a GPU, and needed "
-            f"{sum(line.seconds for line in book.PRINTED):.1f} seconds."
+            f"{sum(line.seconds for line in book.BOOK.printed):.1f} seconds."
         )
 
     def minibatch(self) -> str:
@@ -489,6 +544,41 @@ class Results:
         return table(["file", "command", "machine", "other libraries"], rows)
 
 
+def bands_of(rows: Sequence[Row]) -> Dict[int, Tuple[float, float]]:
+    """Return 99.9 % prediction intervals for one more run, by epoch, from one row per seed.
+
+    They assume that log(loss), where the loss is log(perplexity), is normally distributed. There
+    are none for fewer than ten seeds.
+    """
+    bands: Dict[int, Tuple[float, float]] = {}
+    if len(set(column(rows, "seed"))) < 10:
+        return bands
+    for epoch, runs in group_by(rows, "epoch").items():
+        logs = [math.log(math.log(perplexity)) for perplexity in column(runs, "judged")]
+        middle, n = statistics.mean(logs), len(logs)
+        margin = t_quantile(0.9995, n - 1) * statistics.stdev(logs) * math.sqrt(1 + 1 / n)
+        low, high = (math.exp(math.exp(middle + side * margin)) for side in (-1, 1))
+        bands[epoch] = low, high
+    return bands
+
+
+def write_bands(module: Path, results: Results) -> None:
+    """Write the intervals into the module ``d2l_deeprnn.chapter.bands``."""
+    lines = []
+    for training in book.TRAININGS.values():
+        ours, _ = results.over_seeds(training)
+        bands = bands_of(ours)
+        lines.append(f'    "{training.name}": {{' + ("" if bands else "},"))
+        for epoch, ends in bands.items():
+            low, high = (f"{end:.{training.digits}f}" for end in ends)
+            lines.append(f"        {epoch}: Band({low}, {high}),")
+        lines += ["    },"] if bands else []
+    text = module.read_text(encoding="utf-8")
+    before, after = text.index("    # begin\n"), text.index("    # end\n")
+    written = "".join(f"{line}\n" for line in ["    # begin", *lines])
+    write_text(module, text[:before] + written + text[after:])
+
+
 def _machine(machine: Dict[str, Any]) -> str:
     if not machine:
         return ""
@@ -538,7 +628,8 @@ def characters_a_second(rows: List[Row]) -> str:
 def parts(results: Results) -> Dict[str, Callable[[], str]]:
     """Return the method that writes each part, by name."""
     names = [name for name in vars(Results) if not name.startswith("_")]
-    return {name: getattr(results, name) for name in names if name not in ("rows", "described")}
+    helpers = ("rows", "described", "over_seeds")
+    return {name: getattr(results, name) for name in names if name not in helpers}
 
 
 def rewrite(text: str, writers: Dict[str, Callable[[], str]]) -> str:
@@ -562,7 +653,9 @@ def rewrite(text: str, writers: Dict[str, Callable[[], str]]) -> str:
 
 def main() -> None:
     root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).resolve().parents[1])
-    writers = parts(Results(root / "results"))
+    results = Results(root / "results")
+    write_bands(root / BANDS, results)
+    writers = parts(results)
     for name in PAGES:
         page = root / name
         write_text(page, rewrite(page.read_text(encoding="utf-8"), writers))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from interpreter import python
 
+import d2l_deeprnn as d2l
+from d2l_deeprnn.chapter import book
 from d2l_deeprnn.evidence.records import read_rows
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -113,6 +118,38 @@ def test_every_script_can_be_imported_and_says_how_it_is_run(name):
     if hasattr(module, "CONTEST"):
         assert set(module.CONTEST.variables) <= set(module.CONTEST.contestants)
         assert Path(module.CONTEST.script).stem == name
+
+
+def test_trainings_over_seeds_are_stored_as_they_are_printed(capsys):
+    seeds = importlib.import_module("seeds")
+    settings = replace(
+        book.CHAPTER, num_epochs=6, num_hiddens=8, num_steps=5, batch_size=4, prefixes=("the",)
+    )
+    printed = replace(
+        book.LECTURE,
+        settings=settings,
+        printed=tuple(book.PrintedLine(epoch, 1.0) for epoch in (2, 4, 6)),
+        predictions={epoch: ("the",) for epoch in (2, 4, 6)},
+        period=2,
+    )
+    indices, vocab = d2l.load_corpus("the_tide_tables", 400)
+    seeds.train(d2l, indices, vocab, 0, settings.num_epochs, printed)
+    output = capsys.readouterr().out
+    assert re.findall(r"^(epoch \d+| - the)", output, re.M) == [
+        "epoch 2", " - the", "epoch 4", " - the", "epoch 6", " - the",
+    ]  # fmt: skip
+    stored = {"seed": 3, "num_epochs": 6, "predictions": ["a", "b", "c"]}
+    losses = [0.0] * 8 + [1.0] * 8 + [0.5] * 32
+    for per_loss, stored_losses in [(1, losses), (8, [0.0, 1.0, 0.5, 0.5, 0.5, 0.5])]:
+        training = {**stored, "losses": stored_losses, "minibatches_per_loss": per_loss}
+        rows = seeds.at_printed_epochs([training, {**training, "num_epochs": 5}], printed)
+        assert [row["prediction_1"] for row in rows] == ["a", "b", "c"]
+        assert [(row["seed"], row["epoch"]) for row in rows] == [(3, 2), (3, 4), (3, 6)]
+        assert [row["perplexity"] for row in rows] == pytest.approx(
+            [math.e, math.e**0.5, math.e**0.5]
+        )
+        curve = seeds.curves([training], printed, every=2)
+        assert [row["perplexity"] for row in curve] == ["2.718282", "1.648721", "1.648721"]
 
 
 def test_exported_models_are_scored_in_each_library(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 import runpy
 import shlex
@@ -18,7 +19,8 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
-from d2l_deeprnn.evidence.records import read_files
+from d2l_deeprnn.chapter import book
+from d2l_deeprnn.evidence.records import read_files, write_record
 from d2l_deeprnn.exercises import EXERCISES
 from d2l_deeprnn.text import corpora, known_texts
 from d2l_deeprnn.training import runs
@@ -45,6 +47,8 @@ def generate(script, monkeypatch, tmp_path):
     """A copy of the pages and results, and what writes the figures anew in it."""
     shutil.copytree(ROOT / "results", tmp_path / "results")
     shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / script["BANDS"]).parent.mkdir(parents=True)
+    shutil.copy(ROOT / script["BANDS"], tmp_path / script["BANDS"])
     monkeypatch.setattr("sys.argv", ["results.py", str(tmp_path)])
     return tmp_path, script["main"]
 
@@ -52,8 +56,9 @@ def generate(script, monkeypatch, tmp_path):
 def test_generating_the_figures_changes_nothing(script, generate):
     copy, main = generate
     main()
-    for name in script["PAGES"]:
-        assert (copy / name).read_text(encoding="utf-8") == TEXTS[name], "run: make results"
+    for name in (*script["PAGES"], script["BANDS"]):
+        there = (ROOT / name).read_text(encoding="utf-8")
+        assert (copy / name).read_text(encoding="utf-8") == there, "run: make results"
 
 
 def test_figures_follow_their_files(generate):
@@ -67,6 +72,39 @@ def test_figures_follow_their_files(generate):
     page = (copy / "results" / "README.md").read_text(encoding="utf-8")
     assert "| d2l_deeprnn | 100.0 (100.0 to 100.0) | 1 |" in page
     assert "with one thread on the seed 1 " in page
+
+
+def test_ranges_follow_from_ten_seeds(script, generate):
+    copy, main = generate
+    for name, seeds in [("lecture_seeds", 9), ("lecture_original_seeds", 9), ("lecture_seeds", 10)]:
+        write_record(
+            copy / "results" / name,
+            [
+                {
+                    "seed": seed,
+                    "epoch": epoch,
+                    "perplexity": 1.04,
+                    "judged": 1.02 + seed / 1000,
+                    "prediction_1": "traveller",
+                    "prediction_2": book.LECTURE.predictions[epoch][1],
+                }
+                for seed in range(seeds)
+                for epoch in range(500, 3001, 500)
+            ],
+            command="made up",
+        )
+        main()
+        page = (copy / "results" / "README.md").read_text(encoding="utf-8")
+        table = page[page.index("begin lecture -->") : page.index("end lecture -->")]
+        bands = runpy.run_path(str(copy / script["BANDS"]))["BANDS"]
+        assert ("expected of one run" in table) == bool(bands["lecture"]) == (seeds == 10)
+    # of log(log(x)) for x = 1.020, 1.021, ..., 1.029: mean -3.72816, deviation 0.12329
+    ends = [math.exp(math.exp(-3.72816 + side * 4.781 * 0.12329 * 1.1**0.5)) for side in (-1, 1)]
+    assert bands["lecture"][3000] == pytest.approx(ends, abs=0.0002)
+    assert bands["chapter"] == book.BOOK.bands
+    assert "{:.4f} to {:.4f} |".format(*bands["lecture"][3000]) in table
+    assert "Of our 120 predictions, 60 are the lecture's own sentence." in page
+    assert "lecture.svg" in page and "has not been measured" not in page
 
 
 def test_every_part_is_shown(script):

@@ -1,21 +1,24 @@
-"""The chapter as data: its settings, its printed results, and a comparison with them.
+"""Trainings whose results the authors printed: settings, results, and a comparison with them.
 
-Source: Dive into Deep Learning, "Deep Recurrent Neural Networks", MXNet edition of spring 2019.
+Sources: Dive into Deep Learning, "Deep Recurrent Neural Networks", MXNet edition of spring 2019;
+and the authors' lecture of 16 April 2019 (github.com/d2l-ai/berkeley-stat-157, slides/4_16), which
+runs the settings that the chapter's prose names.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._perplexity import perplexity
-from ..training.settings import TrainSettings
+from ..training.settings import TrainSettings, differences, user_set
+from .bands import BANDS, Band
 
 
 @dataclass(frozen=True)
 class ChapterSettings:
-    """The settings of the chapter's run."""
+    """The settings of a training; the defaults are those of the chapter's cells."""
 
     num_hiddens: int = 256
     num_layers: int = 2
@@ -32,55 +35,6 @@ CHAPTER = ChapterSettings()
 VOCAB_SIZE = 44  # of the first 10,000 characters, including <unk>
 MINIBATCHES = 8  # per epoch, at any starting position
 
-
-def train_settings() -> TrainSettings:
-    """Return the settings with which ``d2l-deeprnn train`` repeats the chapter's run."""
-    from ..text.corpora import BOOK_TEXT  # imports MXNet, which --help does not need
-
-    settings = asdict(CHAPTER)
-    del settings["prefixes"], settings["lr"]  # the default rate is the chapter's
-    return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **settings)
-
-
-class PrintedLine(NamedTuple):
-    """A line printed in the book; the seconds are those since the line before, on a GPU."""
-
-    epoch: int
-    perplexity: float
-    seconds: float
-
-
-PRINTED = (
-    PrintedLine(125, 9.005890, 8.14),
-    PrintedLine(250, 1.046033, 7.10),
-    PrintedLine(375, 1.024058, 6.68),
-    PrintedLine(500, 1.036108, 6.71),
-)
-
-# The same as points of a plot: legend -> (epochs, perplexities).
-MARKS = {"printed in the book": ([x.epoch for x in PRINTED], [x.perplexity for x in PRINTED])}
-
-# Epoch -> the texts that the book predicted, one per prefix.
-PREDICTIONS: Dict[int, Tuple[str, ...]] = {
-    epoch: (
-        "traveller smiled. 'are you sure we can move freely in space",
-        "time traveller smiled. 'are you sure we can move freely in space",
-    )
-    for epoch in (250, 500)
-}
-
-
-class Band(NamedTuple):
-    """A prediction interval for the comparable perplexity of one more run; see ``EXPECTED``."""
-
-    low: float
-    high: float
-
-    def contains(self, perplexity: float) -> bool:
-        """Return whether a perplexity lies within the band."""
-        return self.low <= perplexity <= self.high
-
-
 # The lowest perplexity of a network that knows only character frequencies: the minimum over the 35
 # positions at which an epoch may start. Every run begins with a plateau slightly above it.
 UNIGRAM_PERPLEXITY = 19.659
@@ -90,36 +44,188 @@ UNIGRAM_PERPLEXITY = 19.659
 # the run is judged by the median of this many epochs ending there.
 JUMPS_FROM, AROUND_A_JUMP = 250, 15
 
-# 99.9 % prediction intervals for one more run, computed from results/chapter_seeds.csv. They assume
-# that log(loss), where the loss is log(perplexity), is normally distributed from seed to seed.
-BANDS = {
-    125: Band(4.707, 19.598),
-    250: Band(1.030, 1.115),
-    375: Band(1.014, 1.070),
-    500: Band(1.009, 1.045),
-}
-
-# Shown beside every band. The coverage is in results/interval_coverage.csv.
-EXPECTED = (
+_RANGE = (
     "Expected: a range that contains one more run with a probability of 99.9 %, if the logarithm "
-    "of the loss is normally distributed from seed to seed. It is skewed: in simulations with the "
-    "skewness of the ten seeds, the ranges contain 97.9 to 99.9 % of further runs. The range at "
-    f"epoch 125 ends just below {UNIGRAM_PERPLEXITY}, the perplexity of a network that knows only "
-    "character frequencies. So epoch 125 shows only whether a run has left the initial plateau; "
-    "the later epochs show how well it learns. After epoch 250, eight or nine trainings in ten "
-    "jump once, to a perplexity of 2 to 4.4 for 3 to 6 epochs. A value above twice the usual loss "
-    f"is replaced by the median of the {AROUND_A_JUMP} epochs that end there."
+    "of the loss is normally distributed from seed to seed."
+)
+_ON_A_JUMP = (
+    "A value above twice the usual loss is replaced by the median of the "
+    f"{AROUND_A_JUMP} epochs that end there."
 )
 
 
-def perplexities_of_epochs(losses: Sequence[float]) -> Dict[int, float]:
+class PrintedLine(NamedTuple):
+    """A line that the authors printed.
+
+    The seconds are those since the line before, on a GPU; None if they are not known.
+    """
+
+    epoch: int
+    perplexity: float
+    seconds: Optional[float] = None
+
+
+class Row(NamedTuple):
+    """A printed line beside the values of a run.
+
+    ``band`` and ``agrees`` are None if there are no expected ranges for the run's settings.
+    """
+
+    epoch: int
+    printed: PrintedLine
+    perplexity: float
+    seconds: float
+    comparable: float
+    band: Optional[Band]
+    agrees: Optional[bool]
+
+
+@dataclass(frozen=True)
+class PrintedTraining:
+    """A training of the authors: its settings, and the results that they printed.
+
+    Attributes:
+        name: Name of the settings on the command line.
+        source: Where the results were printed, as in "the book".
+        settings: The settings of the training.
+        printed: The printed perplexities.
+        predictions: Epoch -> the printed predictions, one per prefix.
+        bands: Epoch -> the range of one more run; empty if it has not been measured.
+        expected: Explanation of the ranges, to show beside them.
+        period: Number of epochs between two printed results. By default, a run prints its
+            perplexity after every quarter and its predictions after every half.
+        digits: Number of decimals of a band.
+    """
+
+    name: str
+    source: str
+    settings: ChapterSettings
+    printed: Tuple[PrintedLine, ...]
+    predictions: Mapping[int, Tuple[str, ...]]
+    bands: Mapping[int, Band]
+    expected: str
+    period: Optional[int] = None
+    digits: int = 3
+
+    @property
+    def marks(self) -> Dict[str, Tuple[List[int], List[float]]]:
+        """The perplexities as points of a plot: legend -> (epochs, perplexities)."""
+        epochs, perplexities = zip(*(line[:2] for line in self.printed))
+        return {f"printed in the {self.source}": (list(epochs), list(perplexities))}
+
+    def train_settings(self) -> TrainSettings:
+        """Return the settings with which ``d2l-deeprnn train`` repeats the training."""
+        from ..text.corpora import BOOK_TEXT  # imports MXNet, which --help does not need
+
+        values = asdict(self.settings)
+        del values["prefixes"]
+        return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **user_set(values))
+
+    def other_settings(self, settings: TrainSettings) -> List[str]:
+        """Return the names of the settings that differ from this training's.
+
+        The text, its encoding, the seed and the number of epochs may differ.
+        """
+        kept = {key: getattr(settings, key) for key in ("corpus", "num_epochs", "seed", "encoding")}
+        return list(differences(settings, replace(self.train_settings(), **kept)))
+
+    def compare(self, perplexities: Mapping[int, float], seconds: Mapping[int, float]) -> List[Row]:
+        """Compare a run with the printed lines at each of their epochs that the run reached.
+
+        Args:
+            perplexities: epoch -> perplexity, for all epochs of the run.
+            seconds: epoch -> seconds since the start of training.
+
+        Returns:
+            One row per printed epoch. A row agrees if its comparable perplexity lies within its
+            band; ``expected`` explains how reliable that is.
+        """
+        rows: List[Row] = []
+        since = 0.0
+        for line in self.printed:
+            if line.epoch in perplexities:
+                measured, band = perplexities[line.epoch], self.bands.get(line.epoch)
+                value = comparable_perplexity(perplexities, line.epoch)
+                elapsed, since = seconds[line.epoch] - since, seconds[line.epoch]
+                agrees = band.contains(value) if band else None
+                rows.append(Row(line.epoch, line, measured, elapsed, value, band, agrees))
+        return rows
+
+
+# The coverage is in results/interval_coverage.csv.
+BOOK = PrintedTraining(
+    name="chapter",
+    source="book",
+    settings=CHAPTER,
+    printed=(
+        PrintedLine(125, 9.005890, 8.14),
+        PrintedLine(250, 1.046033, 7.10),
+        PrintedLine(375, 1.024058, 6.68),
+        PrintedLine(500, 1.036108, 6.71),
+    ),
+    predictions={
+        epoch: (
+            "traveller smiled. 'are you sure we can move freely in space",
+            "time traveller smiled. 'are you sure we can move freely in space",
+        )
+        for epoch in (250, 500)
+    },
+    bands=BANDS["chapter"],
+    expected=(
+        f"{_RANGE} It is skewed: in simulations with the skewness of the ten seeds, the ranges "
+        "contain 97.9 to 99.9 % of further runs. The range at epoch 125 ends just below "
+        f"{UNIGRAM_PERPLEXITY}, the perplexity of a network that knows only character frequencies. "
+        "So epoch 125 shows only whether a run has left the initial plateau; the later epochs show "
+        "how well it learns. After epoch 250, eight or nine trainings in ten jump once, to a "
+        f"perplexity of 2 to 4.4 for 3 to 6 epochs. {_ON_A_JUMP}"
+    ),
+)
+LECTURE = PrintedTraining(
+    name="lecture",
+    source="lecture",
+    settings=replace(CHAPTER, num_epochs=3000, lr=100, clipping_theta=1e-2),
+    printed=(
+        PrintedLine(500, 1.028183),
+        PrintedLine(1000, 1.020994),
+        PrintedLine(1500, 1.015552),
+        PrintedLine(2000, 1.014056),
+        PrintedLine(2500, 1.014954),
+        PrintedLine(3000, 1.017568),
+    ),
+    predictions={
+        epoch: (
+            "traveller. 'but now you begin to see the object of my inves",
+            "time traveller. 'but now you begin to see the object of my inves",
+        )
+        for epoch in range(500, 3001, 500)
+    },
+    bands=BANDS["lecture"],
+    expected=f"{_RANGE} {_ON_A_JUMP}",
+    period=500,
+    digits=4,
+)
+TRAININGS = {training.name: training for training in (BOOK, LECTURE)}
+
+
+def training_with(settings: TrainSettings) -> Optional[PrintedTraining]:
+    """Return the printed training with these settings, or None; see ``other_settings``."""
+    for training in TRAININGS.values():
+        if not training.other_settings(settings):
+            return training
+    return None
+
+
+def perplexities_of_epochs(
+    losses: Sequence[float], per_epoch: int = MINIBATCHES
+) -> Dict[int, float]:
     """Return the perplexity of each epoch, numbered from 1.
 
     Args:
-        losses: the mean loss of each minibatch of a chapter run, in nats per character.
+        losses: mean losses in nats per character, such as those of each minibatch of a run.
+        per_epoch: number of losses per epoch.
     """
-    starts = range(0, len(losses), MINIBATCHES)
-    means = [fmean(losses[start : start + MINIBATCHES]) for start in starts]
+    starts = range(0, len(losses), per_epoch)
+    means = [fmean(losses[start : start + per_epoch]) for start in starts]
     return {epoch: perplexity(mean) for epoch, mean in enumerate(means, start=1)}
 
 
@@ -135,37 +241,3 @@ def comparable_perplexity(perplexities: Mapping[int, float], epoch: int) -> floa
     usual = median(perplexities[e] for e in before if e in perplexities)
     # The loss is the logarithm of the perplexity, so this is twice the usual loss.
     return usual if epoch >= JUMPS_FROM and value > usual * usual else value
-
-
-class Row(NamedTuple):
-    """A line of the book beside the values of a run."""
-
-    epoch: int
-    book: PrintedLine
-    perplexity: float
-    seconds: float
-    comparable: float
-    band: Band
-    agrees: bool
-
-
-def compare(perplexities: Mapping[int, float], seconds: Mapping[int, float]) -> List[Row]:
-    """Compare a run with the book at each printed epoch that the run reached.
-
-    Args:
-        perplexities: epoch -> perplexity, for all epochs of the run.
-        seconds: epoch -> seconds since the start of training.
-
-    Returns:
-        One row per printed epoch. A row agrees if its comparable perplexity lies within its band;
-        ``EXPECTED`` explains how reliable that is.
-    """
-    rows: List[Row] = []
-    since = 0.0
-    for line in PRINTED:
-        if line.epoch in perplexities:
-            measured, band = perplexities[line.epoch], BANDS[line.epoch]
-            value = comparable_perplexity(perplexities, line.epoch)
-            elapsed, since = seconds[line.epoch] - since, seconds[line.epoch]
-            rows.append(Row(line.epoch, line, measured, elapsed, value, band, band.contains(value)))
-    return rows

@@ -1,10 +1,10 @@
-"""Reports that compare a run with the book: in the terminal and as a web page."""
+"""Reports that compare a run with the printed results: in the terminal and as a web page."""
 
 from __future__ import annotations
 
 import shlex
 import textwrap
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, NamedTuple, Optional
 
 from ..evidence import pages
 from ..evidence.records import Table
@@ -26,10 +26,11 @@ PICTURE, REPORT, PAGE = "perplexity.svg", "report.html", "model.html"
 
 
 class Verdict(NamedTuple):
-    """The result of a comparison with the book.
+    """The result of a comparison with the printed results.
 
     Attributes:
-        agrees: whether all values lie within their bands; None if nothing was compared.
+        agrees: whether all values lie within their bands; None if nothing was compared, or there
+            are no bands.
         text: the result in one or two sentences.
     """
 
@@ -38,49 +39,56 @@ class Verdict(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A text that a run predicted, and the book's; ``book`` is empty if the book has none."""
+    """A text that a run predicted, and the printed one; ``printed`` is empty if there is none."""
 
     epoch: int
     text: str
-    book: str
+    printed: str
     verbatim: bool
 
 
 def verdict(run: Run) -> Verdict:
-    """Compare a run with the book.
+    """Compare a run with the printed results.
 
-    A run agrees if every value lies within its band in ``book.BANDS``. ``book.EXPECTED`` explains
-    how reliable that is.
+    A run agrees if every value lies within its band in ``PrintedTraining.bands``. ``expected``
+    explains how reliable that is.
     """
+    training, source = run.training, run.training.source
     if not run.is_books_text:
-        return Verdict(None, f"Nothing was compared: the text was {run.title}, not the book's.")
+        return Verdict(None, f"Nothing was compared: the text was {run.title}, not the {source}'s.")
     rows = run.rows()
     if not rows:
         return Verdict(
             None,
-            f"Nothing was compared: the book's first value is for epoch {book.PRINTED[0].epoch}, "
-            f"and this run ended at epoch {len(run.history)}.",
+            f"Nothing was compared: the {source}'s first value is for epoch "
+            f"{training.printed[0].epoch}, and this run ended at epoch {len(run.history)}.",
+        )
+    if not training.bands:
+        return Verdict(
+            None,
+            f"There is no verdict: how much runs with the {source}'s settings vary has not been "
+            "measured, so there are no expected ranges.",
         )
     outside = [
-        f"{row.comparable:.6f} at epoch {row.epoch} is outside {_range(row.band)}"
+        f"{row.comparable:.6f} at epoch {row.epoch} is outside {_range(row.band, training)}"
         for row in rows
-        if not row.agrees
+        if row.band and not row.agrees
     ]
     if outside:
-        text = f"This run does not agree with the book: {'; '.join(outside)}."
+        text = f"This run does not agree with the {source}: {'; '.join(outside)}."
         if rows[-1].perplexity >= book.UNIGRAM_PERPLEXITY:
             text += " It has learnt no more than character frequencies."
         return Verdict(False, text)
-    text = f"This run agrees with the book: {len(rows)} of {len(rows)} values in their bands."
-    if len(rows) == 1:
+    text = f"This run agrees with the {source}: {len(rows)} of {len(rows)} values in their bands."
+    if rows[-1].epoch < book.JUMPS_FROM:
         text += " At this epoch, that shows only that it has started to learn."
     return Verdict(True, text)
 
 
 def predictions(run: Run) -> Iterator[Prediction]:
-    """Yield the texts that a run predicted, beside the book's."""
+    """Yield the texts that a run predicted, beside the printed ones."""
     for record in run.history:
-        printed = book.PREDICTIONS.get(record.epoch, ()) if run.is_books_text else ()
+        printed = run.training.predictions.get(record.epoch, ()) if run.is_books_text else ()
         for i, text in enumerate(record.predictions):
             yield Prediction(
                 record.epoch, text, printed[i] if printed else "", run.is_verbatim(text)
@@ -92,53 +100,64 @@ def lines(run: Run) -> Iterator[str]:
     table = _table(run)
     if table.rows:
         yield str(table)
-        if run.is_books_text:
+        if _expected(run):
             yield ""
-            yield from textwrap.wrap(book.EXPECTED, 80)
+            yield from textwrap.wrap(_expected(run), 80)
+    source = run.training.source
     for prediction in predictions(run):
         yield ""
         how = "word for word" if prediction.verbatim else "not word for word"
         yield f"after epoch {prediction.epoch}, {how} in the text:"
-        if prediction.book:
-            yield f"  book  {prediction.book}"
-        yield f"  run   {prediction.text}"
+        if prediction.printed:
+            yield f"  {source}  {prediction.printed}"
+        yield f"  {'run':{len(source)}}  {prediction.text}"
     yield ""
     yield verdict(run).text
 
 
 def _table(run: Run) -> Table:
-    """Return the values of a run, beside the book's if it has the book's text."""
-    title = "Training perplexity"
+    """Return the values of a run, beside the printed ones if it has the book's text."""
+    title, training = "Training perplexity", run.training
     if run.is_books_text:
-        columns = ["epoch", "book", "this run", "compared", "expected", "agrees", "seconds"]
+        columns = ["epoch", training.source, "this run"]
+        columns += ["compared", "expected", "agrees"] if training.bands else ["difference"]
         rows = [
             [
                 str(row.epoch),
-                f"{row.book.perplexity:.6f}",
+                f"{row.printed.perplexity:.6f}",
                 f"{row.perplexity:.6f}",
-                f"{row.comparable:.6f}",
-                _range(row.band),
-                "yes" if row.agrees else "NO",
+                *_compared(row, training),
                 f"{row.seconds:.2f}",
             ]
             for row in run.rows()
         ]
-        return Table(title, columns, rows)
-    quarter = max(1, run.settings.num_epochs // 4)
+        return Table(title, [*columns, "seconds"], rows)
+    period = training.period or max(1, run.settings.num_epochs // 4)
     rows = [
         [str(record.epoch), f"{record.perplexity:.6f}", f"{record.seconds:.2f}"]
         for record in run.history
-        if record.epoch % quarter == 0
+        if record.epoch % period == 0
     ]
     return Table(title, ["epoch", "perplexity", "seconds so far"], rows)
 
 
-def _range(band: book.Band) -> str:
-    return f"{band.low:.3f} to {band.high:.3f}"
+def _compared(row: book.Row, training: book.PrintedTraining) -> List[str]:
+    if row.band is None:
+        return [f"{row.perplexity - row.printed.perplexity:+.6f}"]
+    return [f"{row.comparable:.6f}", _range(row.band, training), "yes" if row.agrees else "NO"]
+
+
+def _range(band: book.Band, training: book.PrintedTraining) -> str:
+    return f"{band.low:.{training.digits}f} to {band.high:.{training.digits}f}"
+
+
+def _expected(run: Run) -> str:
+    """Return the explanation of the ranges in the table, or "" if it has none."""
+    return run.training.expected if run.rows() and run.training.bands else ""
 
 
 def figure(run: Run) -> Plot:
-    """Plot the perplexity of a run, with the book's points if the run reached the first one."""
+    """Plot the perplexity of a run, with the printed points if the run reached the first one."""
     from ..evidence.figures import perplexity_figure
 
     label = f"this run (seed {run.settings.seed})"
@@ -146,7 +165,8 @@ def figure(run: Run) -> Plot:
     title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
     if not run.is_books_text:
         title += " (not the book's text)"
-    return perplexity_figure({label: curve}, marks=book.MARKS if run.rows() else None, title=title)
+    marks = run.training.marks if run.rows() else None
+    return perplexity_figure({label: curve}, marks=marks, title=title)
 
 
 def save(run: Run, out: PathLike, ctx: Optional[mx.Context] = None) -> None:
@@ -172,7 +192,7 @@ def save(run: Run, out: PathLike, ctx: Optional[mx.Context] = None) -> None:
     try:
         export = Export.of(loaded.model, loaded.vocab, lower=True, fold_whitespace=True)
         title = f"A recurrent network trained on {run.title}"
-        prefix = book.CHAPTER.prefixes[0]
+        prefix = run.training.settings.prefixes[0]
         write_text(out / PAGE, web_page(export, title=title, beginning=prefix))
     except ExportError as error:
         remove(out / PAGE)  # from an earlier epoch
@@ -196,6 +216,7 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
     if settings.encoding is not None:
         command += ["--encoding", settings.encoding]
     command += ["--num-epochs", str(settings.num_epochs), "--seed", str(settings.seed)]
+    command += ["--settings", run.training.name]
     result = verdict(run)
     return pages.render(
         "chapter/report.html",
@@ -204,19 +225,25 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         verdict=result.text,
         kind={None: "open", False: "disagrees", True: "agrees"}[result.agrees],
         table=_table(run),
-        expected=book.EXPECTED if run.rows() else "",
+        expected=_expected(run),
         plot=pages.svg(figure(run)),
         predictions=[
             (str(prediction.epoch), who, text)
             for prediction in predictions(run)
-            for who, text in [("book", prediction.book), (_who(prediction), prediction.text)]
+            for who, text in [
+                (run.training.source, prediction.printed),
+                (_who(prediction), prediction.text),
+            ]
             if text
         ],
         page=page,
         page_error=page_error,
         command=shlex.join(command),
         settings={
-            **{name: getattr(settings, name, value) for name, value in vars(book.CHAPTER).items()},
+            **{
+                name: getattr(settings, name, value)
+                for name, value in vars(run.training.settings).items()
+            },
             "lr": base_rate(settings),
             "seed": settings.seed,
         },

@@ -1,4 +1,4 @@
-"""Run the chapter: a run of ``train`` with the chapter's settings, and its predictions.
+"""Repeat a printed training: a run of ``train`` with its settings, and its predictions.
 
 A directory of such a run has one file more than other runs, ``predictions.csv``.
 """
@@ -19,7 +19,7 @@ from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, SAMPLE_TEXT, resolve_auto
 from ..training import runs
 from ..training.learner import Learner
 from ..training.run_directory import METRICS, PREDICTIONS, RunError, read_config
-from ..training.settings import TrainSettings, differences, from_dict
+from ..training.settings import TrainSettings, from_dict
 from ..training.trainer import TrainRecord
 from . import book
 from .predict import predict_rnn_gluon
@@ -31,10 +31,10 @@ _COLUMNS = ["epoch", "prefix", "prediction"]
 
 @dataclass
 class Run:
-    """A run of the chapter, to be compared with the book.
+    """A run with the settings of a printed training, to be compared with it.
 
     Attributes:
-        settings: The chapter's, with this run's text, seed and number of epochs.
+        settings: The training's, with this run's text, seed and number of epochs.
         history: One record per finished epoch.
         text: The characters that the run was trained on.
         missing: Why the book's text is not available, if a sample replaces it.
@@ -44,6 +44,13 @@ class Run:
     history: List[EpochRecord] = field(default_factory=list)
     text: str = ""
     missing: Optional[str] = None
+
+    @property
+    def training(self) -> book.PrintedTraining:
+        """The printed training that has the run's settings."""
+        training = book.training_with(self.settings)
+        assert training is not None  # `reproduce` and `load` refuse other settings
+        return training
 
     @property
     def title(self) -> str:
@@ -61,13 +68,14 @@ class Run:
         """A warning to show before the results of a run on another text, else empty."""
         if self.is_books_text:
             return ""
-        return f"The text is {self.title}, so these results cannot be compared with the book's."
+        source = self.training.source
+        return f"The text is {self.title}, so these results cannot be compared with the {source}'s."
 
     def rows(self) -> List[book.Row]:
-        """Compare the run with the book's printed lines; return none for another text."""
+        """Compare the run with the printed lines; return none for another text."""
         if not self.is_books_text:
             return []
-        return book.compare(
+        return self.training.compare(
             {record.epoch: record.perplexity for record in self.history},
             {record.epoch: record.seconds for record in self.history},
         )
@@ -83,6 +91,7 @@ def reproduce(
     num_epochs: Optional[int] = None,
     seed: Optional[int] = None,
     *,
+    settings: Optional[str] = None,
     encoding: Optional[str] = None,
     resume: bool = False,
     on_start: Callable[[Run], Any] = lambda run: None,
@@ -91,18 +100,20 @@ def reproduce(
     should_stop: Callable[[], bool] = lambda: False,
     ctx: Optional[mx.Context] = None,
 ) -> Run:
-    """Train as the chapter does, and print its lines and predictions.
+    """Train as the authors did, and print the lines and predictions that they printed.
 
     Checkpoints, and the exact result of an interrupted and resumed run, are those of
     ``training.runs.train``.
 
     Args:
         out: The run's directory. It is created if missing. It must be empty or, to resume, contain
-            a run with the chapter's settings.
+            a run with the settings of a printed training.
         corpus: A known name, a path, or ``"auto"`` for the book's text if it is available, else a
             sample. The default is ``"auto"`` or, to resume, the run's own text.
-        num_epochs, seed, encoding: As in ``TrainSettings``. The defaults are the chapter's or, to
-            resume, the run's own.
+        num_epochs, seed, encoding: As in ``TrainSettings``. The defaults are those of the settings
+            or, to resume, the run's own.
+        settings: ``"chapter"`` or ``"lecture"``, a name in ``book.TRAININGS``. The default is
+            ``"chapter"`` or, to resume, the run's own.
         resume: Resume the run in ``out``, or start it if there is none.
         on_start: Called with the run before its first minibatch.
         on_epoch: Called with the record of each epoch.
@@ -113,21 +124,26 @@ def reproduce(
 
     Raises:
         CorpusError: If the text is not available or not usable.
+        ValueError: If the name of the settings is unknown.
         RunError, SettingsError, CheckpointError, Diverged, OSError, GeneratorsInUse, TypeError: As
             in ``training.runs.train``.
     """
     check_ctx(ctx)
+    if settings is not None and settings not in book.TRAININGS:
+        names = ", ".join(book.TRAININGS)
+        raise ValueError(f"settings must be one of {names}, not {settings!r}")
     out = user_path(out)
     own = {"num_epochs": num_epochs, "seed": seed, "encoding": encoding}
     requested = {name: value for name, value in own.items() if value is not None}
-    settings, missing = _settings(out, resume, corpus, requested)
+    of_run, missing = _settings(out, resume, settings, corpus, requested)
+    run = Run(of_run, missing=missing)
+    training = run.training
     predictions = read_predictions(out) if resume else {}
-    run = Run(settings, missing=missing)
     printer: Any = None
 
     def start(learner: Learner, text: runs.TextParts) -> None:
         nonlocal printer
-        prefixes = book.CHAPTER.prefixes
+        prefixes = training.settings.prefixes
         run.text = "".join(text.vocab.to_tokens(text.train.tolist()))
 
         def predict(prefix: str) -> str:
@@ -148,7 +164,8 @@ def reproduce(
                 _write_predictions(out, prefixes, predictions)
 
         run.history[:] = _epoch_records(learner.history, predictions)
-        printer = Printer(predict, settings.num_epochs, prefixes, record_epoch, log, run.history)
+        num_epochs, period = run.settings.num_epochs, training.period
+        printer = Printer(predict, num_epochs, prefixes, record_epoch, log, run.history, period)
         on_start(run)
         remove_leftovers(out / PREDICTIONS)
         _write_predictions(out, prefixes, predictions)
@@ -162,7 +179,7 @@ def reproduce(
         printer.after_epoch(record)
 
     runs.train(
-        settings,
+        run.settings,
         out,
         resume=resume,
         on_start=start,
@@ -174,24 +191,34 @@ def reproduce(
 
 
 def _settings(
-    out: Path, resume: bool, corpus: Optional[str], requested: Mapping[str, Any]
+    out: Path,
+    resume: bool,
+    name: Optional[str],
+    corpus: Optional[str],
+    requested: Mapping[str, Any],
 ) -> Tuple[TrainSettings, Optional[str]]:
     """Return the settings of a new or resumed run, and why a sample replaces the book's text."""
     config = read_config(out) if resume else None
     missing = None
     if config is None:
-        name = AUTO if corpus is None else corpus
-        if name == AUTO:
-            name, missing = resolve_auto()
-        return replace(book.train_settings(), corpus=(name,), **requested), missing
+        training = book.TRAININGS[name or "chapter"]
+        text = AUTO if corpus is None else corpus
+        if text == AUTO:
+            text, missing = resolve_auto()
+        return replace(training.train_settings(), corpus=(text,), **requested), missing
     own = runs.settings_of(config)
-    kept = {key: getattr(own, key) for key in ("corpus", "num_epochs", "seed", "encoding")}
-    others = list(differences(own, replace(book.train_settings(), **kept)))
+    training = book.training_with(own) or book.TRAININGS[name or "chapter"]
+    others = training.other_settings(own)
     others += ["corpus"] if len(own.corpus) > 1 else []
     if others:
         raise RunError(
-            f"the run in {out} has other settings than the chapter's ({', '.join(others)}): resume "
-            "it with `train`, or choose another directory"
+            f"the run in {out} has other settings than the {training.name}'s "
+            f"({', '.join(others)}): resume it with `train`, or choose another directory"
+        )
+    if name not in (None, training.name):
+        raise RunError(
+            f"the run in {out} has the {training.name}'s settings, not the {name}'s: resume it "
+            f"with --settings {training.name}, or choose another directory"
         )
     if corpus == AUTO and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
         _, missing = resolve_auto()
@@ -209,7 +236,8 @@ def load(directory: PathLike) -> Run:
     """Return the run in a directory, with its history and text.
 
     Raises:
-        RunError: If there is no run, or its text has changed.
+        RunError: If there is no run, it has other settings than the printed trainings, or its text
+            has changed.
         CorpusError: If the text cannot be found or used.
         CheckpointError: If the checkpoint cannot be used.
     """
@@ -218,6 +246,11 @@ def load(directory: PathLike) -> Run:
     text = runs.read_own_text(directory, loaded.vocab)
     # The text's name as the user gave it, and not the path that was resolved.
     settings = from_dict((read_config(directory) or {})["settings"])
+    if book.training_with(settings) is None:
+        raise RunError(
+            f"the run in {directory} has the settings of none of {', '.join(book.TRAININGS)}, so "
+            "there is nothing to compare it with"
+        )
     history = _epoch_records(loaded.history, read_predictions(directory))
     return Run(settings, history, "".join(text.vocab.to_tokens(text.train.tolist())))
 
@@ -270,14 +303,13 @@ def _write_predictions(
     write_text(directory / PREDICTIONS, table.getvalue())
 
 
-def is_chapter_run(directory: PathLike) -> bool:
-    """Return whether a run has the chapter's text and settings, so it can be plotted with the book.
+def printed_training(directory: PathLike) -> Optional[book.PrintedTraining]:
+    """Return the printed training that a run repeats, so that they can be plotted together.
 
-    Any seed and number of epochs will do.
+    The run must have its text and settings; any seed and number of epochs will do.
     """
     try:
         settings = from_dict((read_config(directory) or {})["settings"])
     except (RunError, ValueError, TypeError, KeyError):
-        return False
-    chapter = book.train_settings()
-    return settings == replace(chapter, num_epochs=settings.num_epochs, seed=settings.seed)
+        return None
+    return book.training_with(settings) if settings.corpus == (BOOK_TEXT,) else None

@@ -248,7 +248,7 @@ def train_and_predict_rnn_gluon(
 
 
 class Printer:
-    """Prints perplexities and predictions after the same epochs as the chapter; records them.
+    """Prints perplexities and predictions after the same epochs as the authors; records them.
 
     Args:
         predict: returns the text that the model predicts after a prefix.
@@ -257,6 +257,8 @@ class Printer:
         on_epoch: called with the record of each epoch, if it is not None.
         log: receives the printed lines.
         done: records of earlier epochs, if the training resumes.
+        period: number of epochs between two printed results; by default, perplexities are printed
+            after every quarter of the epochs and predictions after every half.
 
     Attributes:
         history: the records of all epochs.
@@ -270,15 +272,17 @@ class Printer:
         on_epoch: Optional[Callable[[EpochRecord], Any]],
         log: Callable[[str], Any],
         done: Sequence[EpochRecord] = (),
+        period: Optional[int] = None,
     ) -> None:
         self._predict, self._prefixes = predict, prefixes
         self._on_epoch, self._log = on_epoch, log
         # Differs: below 4 epochs the original divided by zero here.
-        self._quarter, self._half = max(1, num_epochs // 4), max(1, num_epochs // 2)
+        self._print_every = period or max(1, num_epochs // 4)
+        self._predict_every = period or max(1, num_epochs // 2)
         self.history: History = list(done)  # Differs: the original returned nothing.
         # If a training resumes, so does the clock.
         self._start = time.perf_counter() - (done[-1].seconds if done else 0)
-        printed = [record.seconds for record in done if record.epoch % self._quarter == 0]
+        printed = [record.seconds for record in done if record.epoch % self._print_every == 0]
         self._last_print = self._start + (printed[-1] if printed else 0)
 
     def after_epoch(self, record: TrainRecord) -> None:
@@ -286,7 +290,7 @@ class Printer:
         epoch = len(self.history) + 1
         # Differs: if the perplexity is too large for a float, the original raised an error.
         value, now = perplexity(record.train_loss), time.perf_counter()
-        if epoch % self._quarter == 0:
+        if epoch % self._print_every == 0:
             seconds = now - self._last_print
             self._log("epoch %d, perplexity %f, time %.2f sec" % (epoch, value, seconds))
             self._last_print = time.perf_counter()
@@ -297,7 +301,7 @@ class Printer:
 
     def predictions(self, epoch: int) -> Tuple[str, ...]:
         """Print and return the predictions after an epoch; there are none after most epochs."""
-        if epoch % self._half:
+        if epoch % self._predict_every:
             return ()
         predictions = tuple(map(self._predict, self._prefixes))
         for prediction in predictions:

@@ -56,8 +56,7 @@ def run_plot(arguments: argparse.Namespace) -> int:
       d2l-deeprnn plot runs/novel
       d2l-deeprnn plot runs/lstm runs/gru --output cells.png
     """
-    from ..chapter.book import MARKS
-    from ..chapter.reproduce import is_chapter_run
+    from ..chapter.reproduce import printed_training
     from ..evidence.figures import save_figure, training_figure
     from ..training.run_directory import RunError
     from ..training.runs import read_history
@@ -67,7 +66,9 @@ def run_plot(arguments: argparse.Namespace) -> int:
     for path, history in histories.items():
         if not history:
             raise RunError(f"the run in {path} has no finished epoch yet, so there is no curve")
-    marks = MARKS if any(map(is_chapter_run, arguments.directories)) else None
+    marks = {}
+    for training in filter(None, map(printed_training, arguments.directories)):
+        marks.update(training.marks)
     save_figure(training_figure(histories, marks=marks), arguments.output)
     print_line(f"Written: {arguments.output}")
     return DONE

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..training.runs import TextParts
     from ..training.trainer import Progress, TrainRecord
 
-PRESETS = {"chapter": book.train_settings}
+PRESETS = {name: training.train_settings for name, training in book.TRAININGS.items()}
 STOPPING = "Stopping: writing a checkpoint ..."
 
 
@@ -61,8 +61,9 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     start.add_argument(
         "--preset",
         choices=PRESETS,
-        help="start from the chapter's settings: the beginning of its text, nothing held out, 500 "
-        "epochs; other options override them (default: none)",
+        help="start from printed settings: chapter (the beginning of its text, nothing held out, "
+        "500 epochs) or lecture (the same, but 3000 epochs, lr 100 and clipping_theta 0.01); other "
+        "options override them (default: none)",
     )
     what = (
         "start from the settings in the config.json of a run, or in another JSON object; other "

@@ -12,7 +12,8 @@ import numpy as np
 from .._mxnet import nd
 from .._mxnet.library import try_gpu
 from .._perplexity import perplexity
-from ..chapter.book import CHAPTER, PRINTED
+from ..chapter import book
+from ..chapter.book import CHAPTER
 from ..evidence.figures import Level, Line, heat_figure, lines_figure
 from ..evidence.records import Row, Table, column, group_by, select
 from ..text.corpora import load_text
@@ -30,7 +31,7 @@ FILES = {  # kind of rows -> file
 GOAL = 2.0  # training perplexity of a run that has left the plateau
 BY_HEART = 1.1  # training perplexity of a run that knows the text by heart
 HIGHEST = 60  # highest perplexity that a plot shows
-BOOK = PRINTED[-1].perplexity
+BOOK = book.BOOK.printed[-1].perplexity
 INITS: Dict[str, Dict[str, Any]] = {
     "Normal(0.01)": {"init": "normal"},
     "Xavier": {"init": "xavier"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -14,6 +15,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, report, reproduce
+from d2l_deeprnn.chapter.bands import Band
 from d2l_deeprnn.chapter.train import EpochRecord
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +34,11 @@ def curves():
         yield path.name.split("-")[0], book.perplexities_of_epochs(losses)
 
 
-def run_with(perplexities):
-    """Return a run of the chapter with these perplexities, and the book's at other epochs."""
-    run = reproduce.Run(book.train_settings())
+def run_with(perplexities, training=book.BOOK):
+    """Return a run with these perplexities, and the printed ones at other epochs."""
+    run = reproduce.Run(training.train_settings())
     for epoch in range(1, max(perplexities) + 1):
-        line = next(line for line in book.PRINTED if line.epoch >= epoch)
+        line = next(line for line in training.printed if line.epoch >= epoch)
         perplexity = perplexities.get(line.epoch, line.perplexity)
         run.history.append(EpochRecord(epoch, perplexity, float(epoch), ()))
     return run
@@ -53,33 +55,62 @@ def test_settings_are_the_chapters():
     assert chapter.prefixes == ("traveller", "time traveller")
     assert all(
         prediction.startswith(prefix) and len(prediction) == len(prefix) + 50
-        for predictions in book.PREDICTIONS.values()
+        for predictions in book.BOOK.predictions.values()
         for prefix, prediction in zip(chapter.prefixes, predictions)
     )
+
+
+def test_settings_of_the_lecture_are_those_of_the_prose():
+    lecture = book.LECTURE.settings
+    assert (lecture.num_epochs, lecture.lr, lecture.clipping_theta) == (3000, 100, 0.01)
+    same = dataclasses.replace(lecture, num_epochs=500, lr=5, clipping_theta=1)
+    assert same == book.CHAPTER
+    assert [line.epoch for line in book.LECTURE.printed] == list(book.LECTURE.predictions)
+    for predictions in book.LECTURE.predictions.values():
+        for prefix, prediction in zip(lecture.prefixes, predictions):
+            assert prediction.startswith(prefix) and len(prediction) == len(prefix) + 50
+    # The longest step of an update is lr * clipping_theta.
+    assert lecture.lr * lecture.clipping_theta == 1
+    assert book.CHAPTER.lr * book.CHAPTER.clipping_theta == 5
+
+
+@pytest.mark.parametrize("training", book.TRAININGS.values(), ids=book.TRAININGS)
+def test_the_settings_of_a_run_tell_which_training_it_repeats(training):
+    settings = training.train_settings()
+    assert book.training_with(settings) is training
+    other = {"seed": 3, "num_epochs": 7, "corpus": ("mine.txt",), "encoding": "cp1252"}
+    assert book.training_with(dataclasses.replace(settings, **other)) is training
+    assert book.training_with(dataclasses.replace(settings, lr=7)) is None
+    assert training.other_settings(dataclasses.replace(settings, lr=7)) == ["lr"]
 
 
 # Bands.
 
 
-def test_bands_are_prediction_intervals_from_ten_seeds():
+@pytest.mark.parametrize("training", book.TRAININGS.values(), ids=book.TRAININGS)
+def test_bands_are_prediction_intervals_from_ten_seeds(training):
+    name = f"{training.name}_seeds.csv"
+    if not (RESULTS / name).exists():
+        assert not training.bands
+        return
     perplexities = defaultdict(list)
-    for row in rows("chapter_seeds.csv"):
+    for row in rows(name):
         perplexities[int(row["epoch"])].append(float(row["judged"]))
-    assert sorted(perplexities) == [line.epoch for line in book.PRINTED]
+    assert sorted(perplexities) == [line.epoch for line in training.printed]
     t = 4.781  # Student's t, 9 degrees of freedom, 0.9995
     for epoch, values in perplexities.items():
         logs = [math.log(math.log(value)) for value in values]
         assert len(logs) == 10
         margin = t * statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
         ends = [math.exp(math.exp(statistics.mean(logs) + side * margin)) for side in (-1, 1)]
-        assert book.BANDS[epoch] == pytest.approx(ends, abs=0.001)
+        assert training.bands[epoch] == pytest.approx(ends, abs=0.001)
 
 
 def test_bands_contain_the_book_and_the_original_library():
-    for line in book.PRINTED:
-        assert book.BANDS[line.epoch].contains(line.perplexity)
+    for line in book.BOOK.printed:
+        assert book.BOOK.bands[line.epoch].contains(line.perplexity)
     for row in rows("original_seeds.csv"):
-        assert book.BANDS[int(row["epoch"])].contains(float(row["judged"])), row
+        assert book.BOOK.bands[int(row["epoch"])].contains(float(row["judged"])), row
 
 
 def test_the_claimed_coverage_was_simulated():
@@ -88,7 +119,9 @@ def test_the_claimed_coverage_was_simulated():
     skewed = [float(row["coverage"]) for row in simulated if row["what"] != "simulated, normal"]
     assert len(normal) == 4 and len(skewed) == 8
     assert all(share == pytest.approx(0.999, abs=0.0003) for share in normal)
-    claimed = re.search(r"contain ([\d.]+) to ([\d.]+) % of further runs", book.EXPECTED).groups()
+    claimed = re.search(
+        r"contain ([\d.]+) to ([\d.]+) % of further runs", book.BOOK.expected
+    ).groups()
     assert claimed == tuple(f"{100 * share:.1f}" for share in (min(skewed), max(skewed)))
 
 
@@ -113,20 +146,20 @@ def test_the_unigram_perplexity_is_that_of_the_text(book_dir):
 def test_a_network_that_has_learnt_nothing_does_not_agree():
     plateau = [curve[epoch] for _, curve in curves() for epoch in range(1, 31)]
     assert len(plateau) >= 100 and statistics.median(plateau) == pytest.approx(19.9, abs=0.1)
-    for epoch in book.BANDS:
+    for epoch in book.BOOK.bands:
         for perplexity in [*plateau, book.VOCAB_SIZE, 19.688, math.nan, math.inf, 1.0]:
-            (row,) = book.compare({epoch: perplexity}, {epoch: 1.0})
+            (row,) = book.BOOK.compare({epoch: perplexity}, {epoch: 1.0})
             assert not row.agrees, (epoch, perplexity)
 
 
 def test_the_bands_are_explained_wherever_they_are_shown():
     run = run_with({500: 1.03})
     terminal, page = " ".join(report.lines(run)), report.html(run, {})
-    assert book.EXPECTED in terminal
-    assert book.EXPECTED in page.replace("&#39;", "'")
-    assert "normally distributed" in book.EXPECTED
+    assert book.BOOK.expected in terminal
+    assert book.BOOK.expected in page.replace("&#39;", "'")
+    assert "normally distributed" in book.BOOK.expected
     notebook = json.loads((ROOT / "notebooks/deep-rnn.ipynb").read_text(encoding="utf-8"))
-    assert any(book.EXPECTED in "".join(cell["source"]) for cell in notebook["cells"])
+    assert any(book.BOOK.expected in "".join(cell["source"]) for cell in notebook["cells"])
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "the logarithm of the loss is normally distributed from seed to seed" in readme
 
@@ -141,14 +174,14 @@ def test_the_perplexity_of_an_epoch_is_of_its_minibatches_mean_loss():
 
 
 def test_compare_takes_the_epochs_that_were_reached():
-    low, high = book.BANDS[250]
-    rows = book.compare(
-        {125: book.PRINTED[0].perplexity, 250: high + 0.001, 300: 1.0},
+    low, high = book.BOOK.bands[250]
+    rows = book.BOOK.compare(
+        {125: book.BOOK.printed[0].perplexity, 250: high + 0.001, 300: 1.0},
         {125: 20.0, 250: 50.0, 300: 60.0},
     )
     assert [(row.epoch, row.agrees) for row in rows] == [(125, True), (250, False)]
     assert [row.seconds for row in rows] == [20.0, 30.0]
-    assert book.compare({1: 20.0}, {1: 0.1}) == []
+    assert book.BOOK.compare({1: 20.0}, {1: 0.1}) == []
 
 
 def test_an_epoch_on_a_jump_is_judged_by_those_before_it():
@@ -156,20 +189,20 @@ def test_an_epoch_on_a_jump_is_judged_by_those_before_it():
     curve = {**dict.fromkeys(range(1, 501), 1.03), 125: 9.0, 250: 1.06}
     for epoch in range(373, 379):  # as long as jumps are
         curve[epoch] = 3.5
-        rows = {row.epoch: row for row in book.compare(curve, seconds)}
+        rows = {row.epoch: row for row in book.BOOK.compare(curve, seconds)}
         assert rows[375].agrees, epoch
     assert (rows[375].perplexity, rows[375].comparable) == (3.5, 1.03)
     assert (rows[250].comparable, rows[500].comparable) == (1.06, 1.03)
     # A run that stays there has not jumped.
     curve.update(dict.fromkeys(range(360, 376), 3.5))
-    rows = {row.epoch: row for row in book.compare(curve, seconds)}
+    rows = {row.epoch: row for row in book.BOOK.compare(curve, seconds)}
     assert not rows[375].agrees and rows[375].comparable == 3.5
     # NaN at the last epoch is not a jump.
-    assert not book.compare({**curve, 500: math.nan}, seconds)[-1].agrees
+    assert not book.BOOK.compare({**curve, 500: math.nan}, seconds)[-1].agrees
 
 
 def test_the_recorded_trainings_jump_as_described():
-    """The share of trainings, the height and the length that ``book.EXPECTED`` names."""
+    """The share of trainings, the height and the length that ``book.BOOK.expected`` names."""
     jumped, heights, lengths = Counter(), [], []
     for library, curve in curves():
         high = [epoch for epoch in curve if epoch >= 250 and curve[epoch] > 1.2]
@@ -183,10 +216,40 @@ def test_the_recorded_trainings_jump_as_described():
     assert (min(lengths), max(lengths)) == (3, 6)
 
 
+def test_without_bands_values_are_shown_side_by_side_and_nothing_is_judged(monkeypatch):
+    unmeasured = dataclasses.replace(book.LECTURE, bands={})
+    monkeypatch.setitem(book.TRAININGS, "lecture", unmeasured)
+    run = run_with({500: 1.039500, 1000: 3.0}, unmeasured)
+    verdict, page = report.verdict(run), report.html(run, {})
+    terminal = "\n".join(report.lines(run))
+    assert verdict.agrees is None and "has not been measured" in verdict.text
+    (row,) = (line.split() for line in terminal.splitlines() if line.startswith("500 "))
+    assert row == ["500", "1.028183", "1.039500", "+0.011317", "500.00"]
+    assert " NO " not in terminal and "agree" not in terminal
+    for shown in (terminal, page):
+        assert "Expected:" not in shown
+        assert verdict.text in shown.replace("&#39;", "'")
+    assert "--settings lecture" in page and "printed in the lecture" in page
+
+
+def test_with_bands_the_lecture_is_judged_like_the_book(monkeypatch):
+    bands = {line.epoch: Band(1.0100, 1.0303) for line in book.LECTURE.printed}
+    measured = dataclasses.replace(book.LECTURE, bands=bands)
+    monkeypatch.setitem(book.TRAININGS, "lecture", measured)
+    verdict = report.verdict(run_with({500: 1.02}, measured))
+    assert verdict == (True, "This run agrees with the lecture: 1 of 1 values in their bands.")
+    run = run_with({500: 1.0395}, measured)
+    verdict = report.verdict(run)
+    outside = "1.039500 at epoch 500 is outside 1.0100 to 1.0303"
+    assert verdict == (False, f"This run does not agree with the lecture: {outside}.")
+    assert book.LECTURE.expected in " ".join(report.lines(run))
+    assert book.LECTURE.expected in report.html(run, {})
+
+
 @pytest.mark.parametrize("last", [125, 500])
 def test_a_verdict_on_a_plateau_says_so(last):
     verdict = report.verdict(
-        run_with({line.epoch: 19.8 for line in book.PRINTED if line.epoch <= last})
+        run_with({line.epoch: 19.8 for line in book.BOOK.printed if line.epoch <= last})
     )
     assert verdict.agrees is False
     assert "19.800000 at epoch 125 is outside" in verdict.text

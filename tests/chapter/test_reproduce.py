@@ -47,7 +47,7 @@ def books_text(monkeypatch):
 def fake_training(monkeypatch):
     """Fake training that returns the perplexities in a dictionary, by default the book's."""
     told = {}
-    printed = {line.epoch: line.perplexity for line in book.PRINTED}
+    printed = {line.epoch: line.perplexity for line in book.BOOK.printed}
 
     def train(settings, out, *, resume, on_start, on_epoch, should_stop, ctx):
         text = runs.read_text_of(settings)
@@ -360,7 +360,29 @@ def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_trai
     curve, points = axes.get_lines()
     assert len(curve.get_xdata()) == 500
     assert list(points.get_xdata()) == [125, 250, 375, 500]
-    assert list(points.get_ydata()) == [line.perplexity for line in book.PRINTED]
+    assert list(points.get_ydata()) == [line.perplexity for line in book.BOOK.printed]
+
+
+def test_the_lectures_settings(books_text, fake_training, capsys, tmp_path):
+    fake_training.update({line.epoch: line.perplexity for line in book.LECTURE.printed})
+    command = ["reproduce", "--settings", "lecture", "--out", str(tmp_path)]
+    assert cli.main([*command, "--num-epochs", "1200"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^epoch (\d+), perplexity ([\d.]+)", printed, re.M) == [
+        ("500", "1.028183"), ("1000", "1.020994"),
+    ]  # fmt: skip
+    assert sorted(reproduce.read_predictions(tmp_path)) == [500, 1000]
+    assert re.search(r"\n500 +1\.028183 +1\.028183 ", printed)
+    theirs = "traveller. 'but now you begin to see the object of my inves"
+    assert f"  lecture  {theirs}\n  run      traveller a\n" in printed
+    settings = json.loads((tmp_path / "config.json").read_text())["settings"]
+    assert (settings["lr"], settings["clipping_theta"]) == (100, 0.01)
+    assert reproduce.printed_training(tmp_path) is book.LECTURE
+    page = Page((tmp_path / "report.html").read_text())
+    assert "--num-epochs 1200 --seed 0 --settings lecture" in page.shown
+    assert "printed in the lecture" in (tmp_path / "report.html").read_text()
+    assert cli.main(["plot", str(tmp_path), "--output", str(tmp_path / "plot.svg")]) == 0
+    assert "printed in the lecture" in (tmp_path / "plot.svg").read_text()
 
 
 @pytest.mark.slow
@@ -379,9 +401,11 @@ def test_the_chapter_in_full(book_dir, capsys, tmp_path):
 
 @pytest.fixture
 def small_chapter(monkeypatch):
-    """The chapter's training with a small network."""
-    small = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
-    monkeypatch.setattr(book, "CHAPTER", small)
+    """The printed trainings with a small network."""
+    for name, training in list(book.TRAININGS.items()):
+        small = dataclasses.replace(training.settings, num_hiddens=8, num_examples=3000)
+        small = dataclasses.replace(training, settings=small)
+        monkeypatch.setitem(book.TRAININGS, name, small)
 
 
 def rows(out):
@@ -525,6 +549,44 @@ def test_more_epochs_on_resume(small_chapter, tmp_path, capsys):
     assert config["changes"] == [{"epochs_begun": 4, "num_epochs": {"from": 4, "to": 6}}]
     assert cli.main(["reproduce", "--resume", "--out", str(out)]) == 0
     assert "All 6 epochs are done" in capsys.readouterr().out
+
+
+def test_a_resumed_run_keeps_its_settings(small_chapter, monkeypatch, tmp_path, capsys):
+    every_second = dataclasses.replace(book.TRAININGS["lecture"], period=2)
+    monkeypatch.setitem(book.TRAININGS, "lecture", every_second)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    command = [*SAMPLE, "--settings", "lecture", "--num-epochs"]
+    assert cli.main([*command, "4", "--out", str(whole)]) == 0
+    assert cli.main([*command, "2", "--out", str(out)]) == 0
+    resume = ["reproduce", "--resume", "--num-epochs", "4", "--out", str(out)]
+    before = contents(out)
+    capsys.readouterr()
+    assert cli.main([*resume, "--settings", "chapter"]) == 2
+    message = "has the lecture's settings, not the chapter's: resume it with --settings lecture"
+    assert message in capsys.readouterr().err
+    assert before == contents(out)
+    assert cli.main(resume) == 0  # without a name
+    assert_same_run(out, whole)
+    assert sorted(reproduce.read_predictions(out)) == [2, 4]
+    # A run of `train` with the lecture's settings is one, too.
+    words = ["--preset", "lecture", *SAMPLE[1:], "--num-epochs", "4"]
+    assert cli.main(["train", *words, "--out", str(tmp_path / "trained")]) == 0
+    assert cli.main(["reproduce", "--resume", "--out", str(tmp_path / "trained")]) == 0
+    assert rows(tmp_path / "trained") == rows(whole)
+
+
+def test_unknown_settings_are_named(capsys, tmp_path):
+    with pytest.raises(ValueError, match="must be one of chapter, lecture, not 'prose'"):
+        reproduce.reproduce(tmp_path / "run", settings="prose")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_report_on_predictions_of_other_settings_is_refused(small_chapter, tmp_path, capsys):
+    words = ["--corpus", corpora.SAMPLE_TEXT, "--num-hiddens=8", "--num-epochs=1"]
+    assert cli.main(["train", *words, "--out", str(tmp_path)]) == 0
+    (tmp_path / "predictions.csv").write_text("epoch,prefix,prediction\n")
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert "has the settings of none of chapter, lecture" in capsys.readouterr().err
 
 
 def test_a_lost_or_foreign_checkpoint_is_not_started_over(small_chapter, tmp_path, capsys):
@@ -727,8 +789,8 @@ def test_killed_and_resumed_it_ends_the_same(tmp_path, seeded):
     assert_same_run(out, whole)
 
 
-def test_chapter_runs_are_recognized(tmp_path):
+def test_runs_of_printed_trainings_are_recognized(tmp_path):
     results = Path(__file__).parents[2] / "results"
-    assert reproduce.is_chapter_run(results / "chapter")
-    assert not reproduce.is_chapter_run(results / "tinyshakespeare")
-    assert not reproduce.is_chapter_run(tmp_path)
+    assert reproduce.printed_training(results / "chapter") is book.BOOK
+    assert reproduce.printed_training(results / "tinyshakespeare") is None
+    assert reproduce.printed_training(tmp_path) is None

@@ -214,7 +214,7 @@ def test_help_loads_nothing_that_takes_long(tmp_path):
 
 def test_the_preset_is_the_chapter(asked):
     made = asked("--preset", "chapter")
-    assert made == PRESETS["chapter"]() == book.train_settings()
+    assert made == PRESETS["chapter"]() == book.BOOK.train_settings()
     chapter = asdict(book.CHAPTER)
     del chapter["prefixes"]
     assert {name: as_dict(made)[name] for name in chapter} == chapter
@@ -224,21 +224,24 @@ def test_the_preset_is_the_chapter(asked):
     assert not made.keep_case and not made.keep_whitespace and not made.optimizer_options
 
 
-def test_a_run_with_the_preset_gets_the_books_points(tmp_path, asked):
-    for words, is_chapter_run in [
-        ([], True),
-        (["--seed", "3", "--num-epochs", "600"], True),
-        (["--num-hiddens", "255"], False),
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_run_with_a_preset_gets_the_printed_points(tmp_path, asked, name):
+    training = book.TRAININGS[name]
+    for words, expected in [
+        ([], training),
+        (["--seed", "3", "--num-epochs", "600"], training),
+        (["--num-hiddens", "255"], None),
+        (["--corpus", "war_of_the_worlds"], None),
     ]:
-        settings = as_dict(asked("--preset", "chapter", *words))
+        settings = as_dict(asked("--preset", name, *words))
         config = {"run": "1", "text": {"sha256": None}, "settings": settings}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        assert reproduce.is_chapter_run(tmp_path) is is_chapter_run
+        assert reproduce.printed_training(tmp_path) is expected
 
 
 def test_options_override_a_preset(asked, capsys):
     made = asked("--preset", "chapter", "--num-examples", "none", "--seed", "3", "--keep-case")
-    expected = replace(book.train_settings(), num_examples=None, seed=3, keep_case=True)
+    expected = replace(book.BOOK.train_settings(), num_examples=None, seed=3, keep_case=True)
     assert made == expected
     assert asked("--preset", "chapter", "--optimizer", "adam") == 2
     assert "lr must be given with optimizer 'adam'" in capsys.readouterr().err
@@ -288,7 +291,7 @@ def test_configurations_of_older_runs(asked, path):
     config = json.loads(path.read_text())
     made = asked("--config", path)
     if "is_the_books_text" in config:
-        assert made == book.train_settings()
+        assert made == book.BOOK.train_settings()
     else:
         assert made == from_dict(config["settings"])
         assert {**as_dict(made), **config["settings"]} == as_dict(made)

@@ -45,7 +45,8 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def small_chapter(monkeypatch):
     small = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
-    monkeypatch.setattr(book, "CHAPTER", small)
+    small = dataclasses.replace(book.BOOK, settings=small)
+    monkeypatch.setitem(book.TRAININGS, "chapter", small)
 
 
 def test_a_run_as_a_page(trained, capsys):

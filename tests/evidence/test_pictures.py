@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from d2l_deeprnn.chapter.book import PRINTED
+from d2l_deeprnn.chapter.book import BOOK
 from d2l_deeprnn.evidence.figures import to_svg
 from d2l_deeprnn.evidence.records import read_files
 from d2l_deeprnn.exercises import EXERCISES
@@ -107,7 +107,7 @@ def test_all_fit_on_a_page_and_name_what_they_show(pictures):
 
 def test_the_books_last_perplexity_is_a_line_where_it_is_the_goal(pictures):
     (axes,) = pictures["initialisation_fast"].axes
-    goal = {PRINTED[-1].perplexity}
+    goal = {BOOK.printed[-1].perplexity}
     levels = [line for line in axes.get_lines() if set(line.get_ydata()) == goal]
     assert len(levels) == 1
     assert "the book's last perplexity, 1.036" in [

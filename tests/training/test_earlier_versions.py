@@ -68,7 +68,8 @@ def test_a_run_generates_and_resumes(name, files, capsys):
 
 def test_a_reproduction_resumes(files, monkeypatch):
     small = dataclasses.replace(book.CHAPTER, num_hiddens=4, num_examples=2000, batch_size=4)
-    monkeypatch.setattr(book, "CHAPTER", small)
+    small = dataclasses.replace(book.BOOK, settings=small)
+    monkeypatch.setitem(book.TRAININGS, "chapter", small)
     run, expected = files / "reproduced", EXPECTED["reproduced"]
     assert sha256_of(load_checkpoint(run / "last.zip").arrays) == expected["arrays"]
     assert main(["report", str(run)]) == 0
