@@ -8,7 +8,6 @@ import functools
 import importlib
 import inspect
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -49,9 +48,10 @@ class _Parser(argparse.ArgumentParser):
     """A parser with narrow help pages and one-line errors, without abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
-        width = min(80, shutil.get_terminal_size().columns) - 2
         layout = functools.partial(
-            argparse.RawDescriptionHelpFormatter, max_help_position=28, width=width
+            argparse.RawDescriptionHelpFormatter,
+            max_help_position=28,
+            width=console.text_width() - 2,
         )
         super().__init__(formatter_class=layout, allow_abbrev=False, **options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -89,6 +90,11 @@ def coloured(word: str, colour: str) -> str:
     """
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{colour}m{word}\x1b[0m" if wanted and sys.stderr.isatty() else word
+
+
+def text_width() -> int:
+    """Return the number of columns for text: those of the terminal, from 20 to 80."""
+    return max(20, min(80, shutil.get_terminal_size().columns))
 
 
 def exit_status(number: int) -> int:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import math
 import shlex
-import shutil
 import textwrap
 import time
 import warnings
@@ -20,7 +19,7 @@ from ..evidence.live import ProgressBar, duration
 from ..files import parse_json, read_text
 from ..training.launcher import TIMEOUT, world_size
 from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, fields, user_set
-from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals
+from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals, text_width
 from .generate import clean_prefix
 from .options import add_device, add_path, add_setting, device, from_args, whole_number
 
@@ -283,7 +282,7 @@ class _Samples:
             learner.model, self._vocab, [self._beginning], self.LENGTH,
             temperature=self.TEMPERATURE, seed=learner.settings.seed, ctx=learner.ctx,
         )  # fmt: skip
-        width = min(80, shutil.get_terminal_size().columns) - 4
+        width = text_width() - 4
         lines = [textwrap.wrap(line, width) or [""] for line in sample.split("\n")]
         return [f"  | {line}" for wrapped in lines for line in wrapped]
 

@@ -124,6 +124,13 @@ def test_a_model_writes_after_some_epochs(tmp_path, capsys):
     assert max(map(len, lines[after[0] : after[0] + 2])) <= 80
 
 
+def test_samples_in_the_narrowest_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1")
+    words = ["--num-epochs=1", "--sample-every=1", "--out", tmp_path / "run"]
+    lines = lines_of(capsys, *TRAIN, *words)
+    assert sum(line.startswith("  | ") for line in lines) > 4
+
+
 def test_samples_change_nothing(tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=2", "--dropout=0.5", "--out", tmp_path / "without")
     words = [*TRAIN, "--num-epochs=2", "--dropout=0.5", "--sample-every=1"]
