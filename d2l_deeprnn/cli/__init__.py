@@ -131,7 +131,7 @@ def _run(argv: List[str]) -> int:
         return arguments.run(arguments)
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: BaseException) -> int:
     """Print an error, and return the exit status for it."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)

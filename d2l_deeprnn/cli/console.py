@@ -151,8 +151,20 @@ def interruptions() -> Iterator[StopRequest]:
             os.kill(os.getpid(), number)
         raise Interrupted(number)
 
-    with _handled({number: interrupt for number in SIGNALS}):
-        yield request
+    def send_again(unraisable: Any) -> None:
+        # Python ignores exceptions in __del__, which arrays of MXNet have.
+        if isinstance(unraisable.exc_value, Interrupted):
+            number = unraisable.exc_value.number
+            threading.Timer(0.01, signal.raise_signal, [number]).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, send_again
+    try:
+        with _handled({number: interrupt for number in SIGNALS}):
+            yield request
+    finally:
+        sys.unraisablehook = before
 
 
 def _is_importing(frame: Any) -> bool:

@@ -200,6 +200,21 @@ def test_a_signal_whose_exception_other_code_replaces(monkeypatch, capsys, numbe
     assert capsys.readouterr().err == "d2l-deeprnn: interrupted\n"
 
 
+def test_a_signal_where_python_ignores_exceptions(monkeypatch, capsys):
+    class Array:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    def work(arguments):
+        del [Array()][0]
+        time.sleep(10)
+
+    monkeypatch.setattr(runs, "run_runs", work)
+    assert main(["runs"]) == 143
+    assert capsys.readouterr().err == "d2l-deeprnn: interrupted\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_an_import_that_ignores_exceptions(tmp_path, number):
     (tmp_path / "ignoring.py").write_text(
