@@ -12,6 +12,20 @@ from .._checks import token_indices, whole_number
 Indices = Union[Sequence[int], np.ndarray]
 
 
+class _Counts(NamedTuple):
+    """The counts of one order, after discounting.
+
+    Attributes:
+        kept: the count of each n-gram less its discount; then 0, for the unknown n-gram -1.
+        freed: the sum of the discounts after each context; then 0, for the unknown context -1.
+        totals: the sum of the counts after each context; then 0.
+    """
+
+    kept: np.ndarray
+    freed: np.ndarray
+    totals: np.ndarray
+
+
 class _Table(NamedTuple):
     """The n-grams of one order in the training text.
 
@@ -22,30 +36,37 @@ class _Table(NamedTuple):
 
     Attributes:
         keys: the keys of all n-grams, ascending; then one that no n-gram has.
-        counts: how often each n-gram occurs.
-        totals: how often each context occurs before a token; then 0, for the unknown context -1.
-        kinds: how many different tokens occur after each context; then 0.
+        occurrences: how often each occurs, for a model of this order.
+        continuations: how many different tokens it follows, for a model of a higher order.
     """
 
     keys: np.ndarray
-    counts: np.ndarray
-    totals: np.ndarray
-    kinds: np.ndarray
+    occurrences: _Counts
+    continuations: _Counts
 
 
 class NGramModel:
-    """A language model of token indices: n-grams interpolated as by Witten and Bell.
+    """A language model of token indices: n-grams with modified Kneser-Ney smoothing, interpolated.
 
     The probability that a token c follows the k - 1 tokens h is ::
 
-        p_k(c | h) = (count(hc) + kinds(h) * p_{k-1}(c | h')) / (count(h) + kinds(h))
+        p_k(c | h) = (count(hc) - d(count(hc)) + freed(h) * p_{k-1}(c | h')) / total(h)
 
-    where h' is h without its first token, ``count(h)`` is how often h occurs before a token in the
-    training text, and ``kinds(h)`` is how many different tokens follow it there. ``p_0`` is
-    ``1 / vocab_size``. If a context never occurs, ``p_k`` is ``p_{k-1}``. So every token always
-    has a probability above 0, and only the order has to be chosen. This is method C of Witten and
-    Bell, "The zero-frequency problem" (1991). It is a plain baseline: Kneser-Ney smoothing predicts
-    English better.
+    where h' is h without its first token, ``total(h)`` is the sum of ``count(hc)`` over all tokens
+    c, and ``freed(h)`` that of ``d(count(hc))``. ``p_0`` is ``1 / vocab_size``. If ``total(h)`` is
+    0, ``p_k`` is ``p_{k-1}``. For the highest order, ``count(hc)`` is how often hc occurs in the
+    training text; for the others, how many different tokens occur before it. The discount ``d`` of
+    counts of 1, of 2, and of 3 and more is ::
+
+        1 - 2 y n_2 / n_1,  2 - 3 y n_3 / n_2,  3 - 4 y n_4 / n_3  with  y = n_1 / (n_1 + 2 n_2)
+
+    where ``n_i`` is the number of n-grams of the same order with a count of i. In a text too short
+    for these, it is 0.5, 1 and 1.5. So every token has a probability above 0, and only the order
+    has to be chosen.
+
+    Source: S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language
+    modeling" (1999), who found no better smoothing. The discounts of short texts are those that
+    KenLM falls back to.
 
     Unlike a network, it needs memory in proportion to the text: a few hundred bytes per character.
 
@@ -67,7 +88,7 @@ class NGramModel:
         >>> import d2l_deeprnn as d2l
         >>> model = d2l.NGramModel([0, 1, 0, 1, 0, 1], order=2, vocab_size=2)
         >>> model.log_probabilities([0, 1]).round(2)  # 1 has always followed 0
-        array([-0.13])
+        array([-0.29])
     """
 
     def __init__(self, corpus_indices: Indices, order: int, vocab_size: int) -> None:
@@ -82,16 +103,17 @@ class NGramModel:
         self._tables: List[_Table] = []
         contexts, num_contexts = np.zeros(len(text), dtype=np.int64), 1
         for context_length in range(order):
-            keys, ids, counts = np.unique(
+            keys, ids, occurrences = np.unique(
                 contexts * self._stride + ranks[context_length:],
                 return_inverse=True,
                 return_counts=True,
             )
-            before = keys // self._stride
-            totals = np.bincount(before, weights=counts, minlength=num_contexts + 1)
-            kinds = np.bincount(before, minlength=num_contexts + 1)
-            self._tables.append(_Table(_with_sentinel(keys), counts, totals, kinds))
-            contexts, num_contexts = ids[:-1], len(counts)  # no token follows the last n-gram
+            after_token = np.unique(ids[1:] * self._stride + ranks[: len(ids[1:])])
+            continuations = np.bincount(after_token // self._stride, minlength=len(keys))
+            before = keys // self._stride, num_contexts
+            counts = _discount(occurrences, *before), _discount(continuations, *before)
+            self._tables.append(_Table(_with_sentinel(keys), *counts))
+            contexts, num_contexts = ids[:-1], len(keys)  # no token follows the last n-gram
 
     def log_probabilities(self, corpus_indices: Indices) -> np.ndarray:
         """Score every token of a text except the first.
@@ -130,33 +152,26 @@ class NGramModel:
         """
         indices = _indices("context", context, self.vocab_size, 0)
         p = np.full(self.vocab_size, 1 / self.vocab_size)
-        for table, contexts, _ in self._walk(indices[max(0, len(indices) + 1 - self.order) :]):
+        walk = self._walk(indices[max(0, len(indices) + 1 - self.order) :])
+        for order, (table, contexts, _) in enumerate(walk, 1):
+            counts = table.occurrences if order == self.order else table.continuations
             last = contexts[-1]
-            if table.totals[last] > 0:
+            if counts.totals[last] > 0:
                 low, high = last * self._stride, (last + 1) * self._stride
                 after = slice(*np.searchsorted(table.keys, [low, high]))
-                p *= table.kinds[last]
-                p[self._tokens[table.keys[after] - low]] += table.counts[after]
-                p /= table.totals[last] + table.kinds[last]
+                p *= counts.freed[last]
+                p[self._tokens[table.keys[after] - low]] += counts.kept[after]
+                p /= counts.totals[last]
         return p
 
     def _log_probabilities_by_order(self, corpus_indices: Indices) -> Iterator[np.ndarray]:
-        """Yield the result of ``log_probabilities`` for each order from 1 to ``order``.
-
-        It is always the same array, which the next iteration overwrites.
-        """
+        """Yield the result of ``log_probabilities`` for each order from 1 to ``order``."""
         indices = _indices("corpus_indices", corpus_indices, self.vocab_size, 2)
-        log_p = np.full(len(indices) - 1, -math.log(self.vocab_size))
+        lower = np.full(len(indices) - 1, -math.log(self.vocab_size))
         for table, contexts, ids in self._walk(indices):
-            contexts, ids = contexts[1:-1], ids[1:]
-            totals, kinds = table.totals[contexts], table.kinds[contexts]
-            known = ids >= 0
-            p = table.counts[ids[known]] + kinds[known] * np.exp(log_p[known])
-            log_p[known] = np.log(p / (totals + kinds)[known])
-            # In logarithms: at a high order, the product may be too small for a float.
-            unknown = ~known & (totals > 0)
-            log_p[unknown] += np.log(kinds[unknown] / (totals + kinds)[unknown])
-            yield log_p
+            where = contexts[1:-1], ids[1:]
+            yield _interpolate(table.occurrences, *where, lower)
+            lower = _interpolate(table.continuations, *where, lower)
 
     def _walk(self, indices: np.ndarray) -> Iterator[Tuple[_Table, np.ndarray, np.ndarray]]:
         """Yield, for each order, the table and the ids of a text's contexts and n-grams in it.
@@ -171,6 +186,31 @@ class NGramModel:
             ids = _positions(table.keys, contexts[:-1] * self._stride + ranks)
             yield table, contexts, ids
             contexts = np.append(-1, ids)  # the first token has no longer context
+
+
+def _discount(counts: np.ndarray, contexts: np.ndarray, num_contexts: int) -> _Counts:
+    """Return the counts of the n-grams of one order, given the context of each."""
+    n = np.bincount(np.minimum(counts, 5), minlength=6)[1:5]
+    discounts = np.array([0, 0.5, 1, 1.5])
+    if n.all():
+        y = n[0] / (n[0] + 2 * n[1])
+        estimated = np.arange(1, 4) - np.arange(2, 5) * y * n[1:] / n[:3]
+        if (estimated > 0).all():
+            discounts[1:] = estimated
+    taken = discounts[np.minimum(counts, 3)]
+    sums = [np.bincount(contexts, weights, num_contexts + 1) for weights in (taken, counts)]
+    return _Counts(np.append(counts - taken, 0), *sums)
+
+
+def _interpolate(
+    counts: _Counts, contexts: np.ndarray, ids: np.ndarray, lower: np.ndarray
+) -> np.ndarray:
+    """Return the log-probabilities of one order, given those of the order below."""
+    # In logarithms: at a high order, the product may be too small for a float.
+    with np.errstate(divide="ignore", invalid="ignore"):  # log(0), also for unknown contexts
+        log_p = np.logaddexp(np.log(counts.kept[ids]), np.log(counts.freed[contexts]) + lower)
+        log_p -= np.log(counts.totals[contexts])
+    return np.where(counts.totals[contexts] > 0, log_p, lower)
 
 
 def choose_order(

@@ -1,6 +1,7 @@
 """The n-gram baseline agrees with its formula, evaluated in exact fractions."""
 
 import math
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -19,19 +20,34 @@ CONTEXTS = st.lists(st.integers(0, 4), max_size=9)
 TEXTS = st.lists(st.integers(0, 4), min_size=2, max_size=20)
 
 
+def discounts(counts):
+    """Return the discounts of counts of 1, of 2, and of 3 and more."""
+    n = [list(counts).count(i) for i in range(1, 5)]
+    if all(n):
+        y = Fraction(n[0], n[0] + 2 * n[1])
+        found = [i - (i + 1) * y * n[i] / n[i - 1] for i in (1, 2, 3)]
+        if min(found) > 0:
+            return found
+    return [Fraction(1, 2), Fraction(1), Fraction(3, 2)]
+
+
 def exact(training_text, order, vocab_size, context, token):
     """Return the probability of a token after a context by the formula in the class's docstring."""
     p = Fraction(1, vocab_size)
-    for length in range(min(order, len(context) + 1)):
-        h = context[len(context) - length :]
-        after = [
-            training_text[i + length]
-            for i in range(len(training_text) - length)
-            if training_text[i : i + length] == h
-        ]
-        kinds = len(set(after))
+    for length in range(1, min(order, len(context) + 1) + 1):
+        places = range(len(training_text) - length + 1)
+        grams = [tuple(training_text[i : i + length]) for i in places]
+        if length < order:
+            pairs = {(training_text[i - 1], grams[i]) for i in places if i > 0}
+            grams = [gram for _, gram in pairs]
+        counts = Counter(grams)
+        d = discounts(counts.values())
+        h = tuple(context[len(context) - length + 1 :])
+        after = {gram[-1]: count for gram, count in counts.items() if gram[:-1] == h}
         if after:
-            p = (after.count(token) + kinds * p) / (len(after) + kinds)
+            freed = sum(d[min(count, 3) - 1] for count in after.values())
+            kept = after[token] - d[min(after[token], 3) - 1] if token in after else 0
+            p = (kept + freed * p) / sum(after.values())
     return p
 
 
@@ -73,15 +89,36 @@ def test_choose_order_is_every_order_by_itself(training_text, text, max_order):
 def test_by_hand():
     # 0 occurs twice, 1 and 2 once, 3 never; after 0 comes 1 or 2, after 1 always 0
     text, vocab_size = [0, 1, 0, 2], 4
-    unigram = [(2 + 3 / 4) / 7, (1 + 3 / 4) / 7, (1 + 3 / 4) / 7, (3 / 4) / 7]
-    assert NGramModel(text, 1, vocab_size).probabilities([0]) == pytest.approx(unigram)
+    # The text is short, so the discount of 1 is 0.5, and that of 2 is 1.
+    occurrences = [(1 + 2 / 4) / 4, (0.5 + 2 / 4) / 4, (0.5 + 2 / 4) / 4, 2 / 4 / 4]
+    assert NGramModel(text, 1, vocab_size).probabilities([0]) == pytest.approx(occurrences)
+    # 0 follows only 1; 1 and 2 follow only 0
+    continuations = [(0.5 + 1.5 / 4) / 3] * 3 + [1.5 / 4 / 3]
     model = NGramModel(text, 2, vocab_size)
-    after_0 = [2 * unigram[0] / 4, (1 + 2 * unigram[1]) / 4, (1 + 2 * unigram[2]) / 4]
-    assert model.probabilities([0])[:3] == pytest.approx(after_0)
-    after_1 = [(1 + unigram[0]) / 2, unigram[1] / 2, unigram[2] / 2, unigram[3] / 2]
-    assert model.probabilities([3, 1]) == pytest.approx(after_1)
+    half = [c / 2 for c in continuations]
+    after_0 = [half[0], 0.5 / 2 + half[1], 0.5 / 2 + half[2], half[3]]
+    assert model.probabilities([0]) == pytest.approx(after_0)
+    assert model.probabilities([3, 1]) == pytest.approx([0.5 + half[0], *half[1:]])
     for unseen in ([], [2], [3]):  # 2 occurs only at the end
-        assert model.probabilities(unseen) == pytest.approx(unigram)
+        assert model.probabilities(unseen) == pytest.approx(continuations)
+
+
+def test_discounts_come_from_the_counts():
+    # Of the tokens, 5 occur once, 3 twice, 2 three times and 1 four times.
+    counts = [1] * 5 + [2] * 3 + [3] * 2 + [4]
+    text = [token for token, count in enumerate(counts) for _ in range(count)]
+    y = 5 / (5 + 2 * 3)
+    d = [1 - 2 * y * 3 / 5, 2 - 3 * y * 2 / 3, 3 - 4 * y * 1 / 2]
+    freed = 5 * d[0] + 3 * d[1] + 3 * d[2]
+    p = NGramModel(text, 1, 12).probabilities([])
+    kept = [count - d[min(count, 3) - 1] for count in counts] + [0]
+    assert p == pytest.approx([(k + freed / 12) / len(text) for k in kept])
+
+
+@given(training_text=TRAINING_TEXTS, order=ORDERS, context=CONTEXTS)
+def test_probabilities_sum_to_1(training_text, order, context):
+    p = NGramModel(training_text, order, VOCAB_SIZE).probabilities(context)
+    assert p.min() > 0 and p.sum() == pytest.approx(1, rel=1e-12)
 
 
 def test_loss_on_a_periodic_text_falls_toward_0_with_the_order():
@@ -93,9 +130,11 @@ def test_loss_on_a_periodic_text_falls_toward_0_with_the_order():
 
 
 def test_probabilities_below_the_smallest_float_have_a_logarithm():
-    order, length = 200, 1000
+    order, length = 1100, 1200
     log_p = NGramModel([0] * length, order, 2).log_probabilities([0] * order + [1])[-1]
-    wanted = -math.log(2) - sum(math.log(length - k + 1) for k in range(order))
+    # In a lower order, each n-gram follows only itself: a count of 1, of which half is kept.
+    highest = math.log(1.5 / (length - order + 1))
+    wanted = highest - (order - 1) * math.log(2) - math.log(2)
     assert log_p == pytest.approx(wanted) and wanted < math.log(5e-324)
 
 
@@ -124,8 +163,8 @@ def test_tinyshakespeare(book_dir):
     )
     start = len(indices) * 9 // 10
     best, losses = choose_order(indices[:start], indices[start:], len(vocab), max_order=7)
-    assert best == 5
-    wanted = [3.347306, 2.485738, 2.049197, 1.773765, 1.668788, 1.698036, 1.779178]
+    assert best == 7
+    wanted = [3.347306, 2.483522, 2.038116, 1.719051, 1.561163, 1.522623, 1.516504]
     assert [loss for _, loss in losses] == pytest.approx(wanted, abs=1e-6)
 
 
