@@ -14,7 +14,7 @@ PATTERNS = (
     "results/**/*.md",
     "results/**/*.svg",
     "benchmarks/original.py",
-    "docs/studies.md",
+    "docs/*.md",
 )
 FOLDER = "clone"  # in an installed package; it repeats the folders of a clone
 
