@@ -48,7 +48,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     )
     settings = fields(TrainSettings)
     epochs = " or ".join(str(training.settings.num_epochs) for training in TRAININGS.values())
-    settings["num_epochs"] = settings["num_epochs"]._replace(default=epochs)
+    settings["num_epochs"] = settings["num_epochs"]._replace(default=f"{epochs}, by the settings")
     for name in SHARED:
         add_setting(parser, name, settings[name])
     add_path(

@@ -335,7 +335,7 @@ def test_reproduce_shares_the_options_of_train(capsys):
     text = " ".join(page(capsys, "reproduce").split())
     for name in ("encoding", "seed"):
         assert fields(TrainSettings)[name].description in text
-    assert "(default: 500)" in text
+    assert "(default: 500 or 3000, by the settings)" in text
     line = refused(capsys, "reproduce", "--corpus", SAMPLE_TEXT, "--encoding", "hex")
     assert "encoding must be an encoding that Python knows" in line
 
