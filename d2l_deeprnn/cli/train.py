@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..training.runs import TextParts
     from ..training.trainer import Progress, TrainRecord
 
-PRESETS = {name: training.train_settings for name, training in book.TRAININGS.items()}
 STOPPING = "Stopping: writing a checkpoint ..."
 
 
@@ -59,7 +58,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     start = groups["run"].add_mutually_exclusive_group()
     start.add_argument(
         "--preset",
-        choices=PRESETS,
+        choices=book.TRAININGS,
         help="start from printed settings: chapter (the beginning of its text, nothing held out, "
         "500 epochs) or lecture (the same, but 3000 epochs, lr 100 and clipping_theta 0.01); other "
         "options override them (default: none)",
@@ -189,7 +188,7 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
     """Return the settings of a preset or a file, overridden by those given as options."""
     stored: Dict[str, Any] = {}
     if "preset" in arguments:
-        stored = user_set(as_dict(PRESETS[arguments.preset]()))
+        stored = user_set(as_dict(book.TRAININGS[arguments.preset].train_settings()))
     elif "config" in arguments:
         stored = _read_settings(arguments.config)
     given = from_args(arguments, fields(TrainSettings))

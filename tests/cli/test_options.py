@@ -17,7 +17,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, reproduce
 from d2l_deeprnn.cli import COMMANDS, _parser, main
 from d2l_deeprnn.cli.options import non_defaults, to_argv
-from d2l_deeprnn.cli.train import PRESETS, add_settings
+from d2l_deeprnn.cli.train import add_settings
 from d2l_deeprnn.text.corpora import BOOK_TEXT, SAMPLE_TEXT
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.settings import (
@@ -214,7 +214,7 @@ def test_help_loads_nothing_that_takes_long(tmp_path):
 
 def test_the_preset_is_the_chapter(asked):
     made = asked("--preset", "chapter")
-    assert made == PRESETS["chapter"]() == book.BOOK.train_settings()
+    assert made == book.BOOK.train_settings()
     chapter = asdict(book.CHAPTER)
     del chapter["prefixes"]
     assert {name: as_dict(made)[name] for name in chapter} == chapter
@@ -224,7 +224,7 @@ def test_the_preset_is_the_chapter(asked):
     assert not made.keep_case and not made.keep_whitespace and not made.optimizer_options
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", book.TRAININGS)
 def test_a_run_with_a_preset_gets_the_printed_points(tmp_path, asked, name):
     training = book.TRAININGS[name]
     for words, expected in [
