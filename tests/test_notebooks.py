@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -45,6 +46,26 @@ def test_cells_are_thin_and_were_executed_in_order(path):
         for output in cell["outputs"]:
             assert output["output_type"] != "error"
             assert output.get("name") != "stderr", output
+
+
+def test_the_picture_of_the_network_suits_light_and_dark_pages():
+    path = ROOT / "notebooks" / "network.svg"
+    svg = ElementTree.parse(path).getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert svg.find(f"{space}title").text and svg.find(f"{space}desc").text
+    light, dark = svg.find(f"{space}style").text.split("@media (prefers-color-scheme: dark)")
+    coloured = [
+        {
+            (name.strip(), kind)
+            for names, rules in re.findall(r"([^{}]+)\{([^{}]+)\}", style)
+            for name in names.split(",")
+            for kind in re.findall(r"(fill|stroke): #", rules)
+        }
+        for style in (light, dark.lstrip(" {"))
+    ]
+    assert coloured[0] == coloured[1] and (".background", "fill") in coloured[0]
+    for page in ("README.md", "notebooks/deep-rnn.ipynb"):
+        assert "network.svg)" in (ROOT / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -109,7 +109,7 @@ class PrintedTraining:
 
     @property
     def marks(self) -> Dict[str, Tuple[List[int], List[float]]]:
-        """The perplexities as points of a plot: legend -> (epochs, perplexities)."""
+        """The perplexities as points of a plot, by their legend; epochs first."""
         epochs, perplexities = zip(*(line[:2] for line in self.printed))
         return {f"printed in the {self.source}": (list(epochs), list(perplexities))}
 
