@@ -106,6 +106,7 @@ EXTRAS = {
         # PyTorch no longer has wheels for macOS on x86-64.
         'torch==2.13.0; python_version >= "3.10" and sys_platform == "linux"',
         "psutil>=5.9",
+        "pyppmd>=1.1",
     ],
     # To build the documentation. Sphinx 9 needs Python 3.11; older versions print other warnings.
     "site": [

@@ -1,8 +1,7 @@
-"""Score the held-out text of a finished run, and compare with an n-gram model.
+"""Score the held-out text of a finished run.
 
 Writes ``evaluation.json`` into the run's directory: the loss of the best checkpoint with 32 rows
-side by side and with one row, which is exact, and the loss of the n-gram model whose order is best
-for this text.
+side by side, and with one row, which is exact.
 
     d2l-deeprnn train --corpus tinyshakespeare ... --out DIR
     python benchmarks/score_run.py DIR
@@ -17,7 +16,6 @@ from pathlib import Path
 from d2l_deeprnn.evidence.records import write_description
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.evaluate import evaluate
-from d2l_deeprnn.training.ngram import choose_order
 
 
 def main() -> None:
@@ -28,7 +26,6 @@ def main() -> None:
     run = runs.load_run(directory)
     text = runs.read_own_text(directory)
     best = min(run.history, key=lambda record: record.loss)
-    order, by_order = choose_order(text.train, text.valid, len(run.vocab))
     report = {
         "command": f"python benchmarks/score_run.py {directory.name}",
         "best_epoch": best.epoch,
@@ -37,8 +34,6 @@ def main() -> None:
         "num_chars": len(text.valid) - 1,
         "nats_32_rows": evaluate(run.model, text.valid, run.ctx).nats,
         "nats_1_row": evaluate(run.model, text.valid, run.ctx, batch_size=1).nats,
-        "ngram_order": order,
-        "ngram_nats": dict(by_order)[order],
     }
     write_description(directory / "evaluation.json", **report)
     print(json.dumps(report, indent=2))

@@ -82,23 +82,6 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
     return Interval(middle, middle - margin, middle + margin)
 
 
-def slope_interval(xs: Sequence[float], ys: Sequence[float]) -> Interval:
-    """Return the slope of the least-squares line through points, with its 95 % interval.
-
-    Example:
-        >>> from d2l_deeprnn.evidence.intervals import slope_interval
-        >>> round(slope_interval([0, 1, 2, 3], [1, 3, 5, 7.5]).middle, 2)
-        2.15
-    """
-    mean_x, mean_y = statistics.mean(xs), statistics.mean(ys)
-    squares = sum((x - mean_x) ** 2 for x in xs)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / squares
-    residuals = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys))
-    degrees = len(xs) - 2
-    margin = t_quantile(0.975, degrees) * math.sqrt(residuals / degrees / squares)
-    return Interval(slope, slope - margin, slope + margin)
-
-
 class Difference(NamedTuple):
     """The difference between the losses of two groups of runs, with its interval.
 

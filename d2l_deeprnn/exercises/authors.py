@@ -162,7 +162,7 @@ def tables(rows: Rows) -> List[Table]:
         ),
         difference_table(
             "Difference of test losses in nats, seed by seed: mean, and its 95 % interval",
-            ["trained on", "less that of", "test text", "the mixture"],
+            ["trained on", "minus", "test text", "the mixture"],
             differences(rows),
             verdict=("helps", "harms", "may be noise"),
         ),

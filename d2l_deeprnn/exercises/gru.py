@@ -186,7 +186,7 @@ def tables(rows: Rows) -> List[Table]:
         ),
         difference_table(
             "Difference of test losses in nats, seed by seed: mean, and joint 95 % intervals",
-            ["network", "less that of", "more than noise"],
+            ["network", "minus", "more than noise"],
             differences(rows),
         ),
     ]

@@ -7,17 +7,15 @@ import statistics
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from .._mxnet import gluon
 from .._perplexity import perplexity
 from ..evidence.figures import Level, Line, lines_figure, points_figure
 from ..evidence.intervals import (
     Difference,
-    Interval,
     difference_table,
     paired_difference,
-    slope_interval,
 )
 from ..evidence.records import Row, Table, column, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
@@ -277,41 +275,6 @@ class _Networks:
         return [{"characters": len(indices), **row} for row in rows]
 
 
-class PowerLaw(NamedTuple):
-    """loss = exp(intercept) * characters ** power, fitted to the amounts by the first author.
-
-    Attributes:
-        power: the power, with its 95 % interval.
-        intercept: intercept of the line through the logarithms.
-    """
-
-    power: Interval
-    intercept: float
-
-    def loss(self, characters: float) -> float:
-        """Return the loss in nats."""
-        return math.exp(self.intercept + self.power.middle * math.log(characters))
-
-    def characters(self, loss: float) -> float:
-        """Return the number of characters that reach a loss in nats."""
-        exponent = (math.log(loss) - self.intercept) / self.power.middle
-        return math.exp(exponent) if exponent < 700 else math.inf
-
-
-def power_law(rows: Rows) -> PowerLaw:
-    """Fit a line to the logarithms of the amounts and of their losses.
-
-    Each amount is one point, the mean of its seeds, because its seeds share most of their deviation
-    from the line, such as the effect of the settings.
-    """
-    by_amount = _by_amount(rows)
-    points = [by_amount[amount] for amount in PARTS + BOOKS[:-1]]
-    xs = [math.log(runs[0]["characters"]) for runs in points]
-    ys = [math.log(statistics.mean(column(runs, "test"))) for runs in points]
-    power = slope_interval(xs, ys)
-    return PowerLaw(power, statistics.mean(ys) - power.middle * statistics.mean(xs))
-
-
 def best_recipes(rows: Sequence[Row]) -> Dict[str, Row]:
     """Return, by amount, the amount and its settings with the lowest validation loss."""
     best = {amount: best_epoch(runs) for amount, runs in group_by(rows, "amount").items()}
@@ -357,7 +320,7 @@ def differences(rows: Rows) -> List[Difference]:
 
 
 def tables(rows: Rows) -> List[Table]:
-    """Return tables of amounts, settings, ways, the power law, differences and samples."""
+    """Return tables of amounts, settings, ways, steps, differences and samples."""
     by_amount, all_ways = _by_amount(rows), ways(rows)
     ngrams = {row["amount"]: row for row in rows["ngrams"]}
 
@@ -389,10 +352,10 @@ def tables(rows: Rows) -> List[Table]:
                 "test": spread_of("test", convert=perplexity),
             },
         ),
-        _power_law_table(rows),
+        _steps_table(rows),
         difference_table(
             "Difference of test losses in nats, seed by seed: mean, and its 95 % interval",
-            ["", "less that of", "more than noise"],
+            ["", "minus", "more than noise"],
             differences(rows),
         ),
         Table(
@@ -418,9 +381,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             "LSTM": Line.of_runs(thousands, values),
             "n-gram": Line(thousands, [perplexity(row[name]) for row in ngrams], style="--"),
         }
-    law = power_law(rows)
-    fitted = [perplexity(law.loss(row["characters"])) for row in ngrams]
-    panels["text never seen (test)"]["power law of the nats"] = Line(thousands, fitted, style=":")
     low = {way: [perplexity(row["test"]) for row in runs] for way, runs in ways(rows).items()}
     low["n-gram"] = [perplexity(min(column(ngrams, "test")))]
     return {
@@ -472,25 +432,21 @@ def _recipes_table(rows: Rows) -> Table:
     )
 
 
-def _power_law_table(rows: Rows) -> Table:
-    law = power_law(rows)
-    runs = _by_amount(rows)[BOOKS[-1]]
-    loss, characters = statistics.mean(column(runs, "test")), runs[0]["characters"]
-    # If the power may be 0, more text may not help at all.
-    as_good = f"{law.characters(loss):,.0f}" if law.power.high < 0 else "not known"
+def _steps_table(rows: Rows) -> Table:
+    """Return a table of the steps from one amount by the first author to the next."""
+    by_amount = _by_amount(rows)
+    steps = []
+    for fewer, more in zip(PARTS + BOOKS, PARTS[1:] + BOOKS[:-1]):
+        factor = by_amount[more][0]["characters"] / by_amount[fewer][0]["characters"]
+        before, after = (statistics.mean(column(by_amount[a], "test")) for a in (fewer, more))
+        power = math.log(after / before) / math.log(factor)
+        steps.append(
+            [f"{fewer} to {more}", f"{factor:.1f}", f"{after - before:+.3f}", f"{power:.3f}"]
+        )
     return Table(
-        "The power law of the test loss in nats, fitted to the amounts by the first author",
-        ["", "value"],
-        [
-            ["power", f"{law.power.middle:.3f}"],
-            ["its 95 % interval", f"{law.power.low:.3f} to {law.power.high:.3f}"],
-            [
-                f"test perplexity that it gives for {characters:,} characters",
-                f"{perplexity(law.loss(characters)):.3f}",
-            ],
-            [f"measured with {BOOKS[-1]}, which are as long", f"{perplexity(loss):.3f}"],
-            ["characters by the first author that would do as well", as_good],
-        ],
+        "Each step to more text by the first author: change of the test loss, mean of the seeds",
+        ["", "times the text", "nats", "power of a power law between the two"],
+        steps,
     )
 
 
