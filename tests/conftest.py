@@ -98,6 +98,17 @@ def isolated(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
 
 
+@pytest.fixture
+def small_chapter(monkeypatch):
+    """The chapter's trainings with a small network."""
+    from chapters import small_trainings
+
+    from d2l_deeprnn.chapter import book
+
+    for name, training in small_trainings().items():
+        monkeypatch.setitem(book.TRAININGS, name, training)
+
+
 @pytest.fixture(scope="session")
 def book_dir():
     """The directory of real books, as a Path; the test is skipped where there is none."""

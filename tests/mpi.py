@@ -42,10 +42,10 @@ needs_mpi = pytest.mark.skipif(
 )
 COMMAND = "import sys; from d2l_deeprnn.cli import main; sys.exit(main(sys.argv[1:]))"
 # Words of a small run of the command, and its settings.
-WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=1200", "--num-hiddens=8", "--batch-size=5"]
+WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=700", "--num-hiddens=8", "--batch-size=5"]
 WORDS += ["--num-steps=10", "--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
 SETTINGS = TrainSettings(
-    corpus=(SAMPLE_TEXT,), num_examples=1200, num_hiddens=8, batch_size=5, num_steps=10,
+    corpus=(SAMPLE_TEXT,), num_examples=700, num_hiddens=8, batch_size=5, num_steps=10,
     dropout=0.2, optimizer="adam", lr=0.01, num_epochs=3,
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ class EachMinibatch(Callback):
 def losses_and_parameters(cases):
     """Train a network for each of some settings; return both, by case, on rank 0."""
     random = np.random.RandomState(1)
-    text = (np.arange(450) % 7 + random.randint(0, 3, 450)).astype("int32")
+    text = (np.arange(270) % 7 + random.randint(0, 3, 270)).astype("int32")
     found = {}
     with distributed() as ranks:
         for name, case in cases.items():
@@ -85,9 +85,9 @@ def losses_and_parameters(cases):
             )  # fmt: skip
             ctx = ranks.device()
             model = new_model(settings, 9, ctx)
-            learner = Learner(settings, model, text[:350], text[350:], ctx, ranks=ranks)
+            learner = Learner(settings, model, text[:170], text[170:], ctx, ranks=ranks)
             minibatches = []
-            while len(minibatches) < 24:  # two epochs
+            while len(minibatches) < 12:  # two epochs
                 learner.train_epoch([EachMinibatch(minibatches.append)])
             last = parameters_of(model)
             found[name] = {

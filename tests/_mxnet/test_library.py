@@ -241,10 +241,10 @@ import resource, sys
 import d2l_deeprnn as d2l
 from mxnet.gluon import rnn
 d2l.set_seed(0)
-corpus_indices, vocab = d2l.load_corpus("the_tide_tables", 6000)
+corpus_indices, vocab = d2l.load_corpus("the_tide_tables", 4000)
 model = d2l.RNNModel(rnn.LSTM(128, 2), len(vocab))
 history = d2l.train_and_predict_rnn_gluon(
-    model, 128, corpus_indices, vocab, d2l.try_gpu(), 4, 35, 5, 1, 32, ["the "],
+    model, 128, corpus_indices, vocab, d2l.try_gpu(), 2, 35, 5, 1, 32, ["the "],
     log=lambda line: None)
 print([record.perplexity for record in history], history[-1].predictions)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)

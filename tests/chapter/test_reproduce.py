@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import dataclasses
 import fcntl
 import json
 import math
@@ -22,18 +21,33 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from report_page import Page
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn import cli, files
 from d2l_deeprnn._mxnet import gluon, library, mx, nd
 from d2l_deeprnn.chapter import book, report, reproduce
+from d2l_deeprnn.evidence import figures
 from d2l_deeprnn.text import corpora, known_texts
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.checkpoint import Checkpoint, load_checkpoint
 from d2l_deeprnn.training.learner import Learner, initial_state, new_model
 from d2l_deeprnn.training.run_directory import run_directory
 from d2l_deeprnn.training.trainer import TrainRecord
+
+
+@pytest.fixture
+def drawn():
+    """For tests that look at the picture of a run."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Draw no pictures for other tests, since it takes longer than a small run."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(figures, "to_svg", lambda figure: "")
+        monkeypatch.setattr(report.pages, "svg", lambda figure: Markup())
 
 
 @pytest.fixture
@@ -120,7 +134,9 @@ def test_too_short_to_be_compared(books_text, fake_training, capsys):
     assert "Nothing was compared: the book's first value is for epoch 125, and this run" in printed
 
 
-def test_a_sample_replaces_the_book_and_is_named(fake_training, monkeypatch, capsys, tmp_path):
+def test_a_sample_replaces_the_book_and_is_named(
+    drawn, fake_training, monkeypatch, capsys, tmp_path
+):
     monkeypatch.delenv(known_texts.DATA_VARIABLE, raising=False)
     monkeypatch.setattr(known_texts, "_download", missing)
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
@@ -176,7 +192,7 @@ def test_an_interrupted_run_keeps_its_epochs(books_text, fake_training, capsys, 
     assert cli.main(["reproduce", "--out", str(tmp_path / "none")]) == 130
 
 
-def test_files_of_a_run(books_text, fake_training, tmp_path):
+def test_files_of_a_run(drawn, books_text, fake_training, tmp_path):
     cli.main(["reproduce", "--seed", "3", "--num-epochs", "260", "--out", str(tmp_path)])
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["settings"]["seed"] == 3 and config["settings"]["corpus"] == ["time_machine"]
@@ -197,7 +213,7 @@ def test_files_of_a_run(books_text, fake_training, tmp_path):
     assert picture.tag.endswith("svg")
 
 
-def test_report_is_one_self_contained_page(books_text, fake_training, tmp_path):
+def test_report_is_one_self_contained_page(drawn, books_text, fake_training, tmp_path):
     cli.main(["reproduce", "--seed", "3", "--out", str(tmp_path)])
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
@@ -264,14 +280,14 @@ def test_a_model_that_has_diverged_gets_none(books_text, fake_training, monkeypa
     assert "There is no page of the model: " in page and "model.html" not in page
 
 
-def test_a_run_is_that_of_the_chapters_function(tmp_path):
+def test_a_run_is_that_of_the_chapters_function(small_chapter, tmp_path):
     lines, expected = [], []
     run = reproduce.reproduce(tmp_path, corpora.SAMPLE_TEXT, 2, 42, log=lines.append)
-    indices, vocab = d2l.load_corpus(corpora.SAMPLE_TEXT, 10000)
+    indices, vocab = d2l.load_corpus(corpora.SAMPLE_TEXT, 3000)
     d2l.set_seed(42)
-    model = d2l.RNNModel(gluon.rnn.LSTM(256, 2), len(vocab))
+    model = d2l.RNNModel(gluon.rnn.LSTM(8, 2), len(vocab))
     history = d2l.train_and_predict_rnn_gluon(
-        model, 256, indices, vocab, d2l.try_gpu(), 2, 35, 5, 1, 32,
+        model, 8, indices, vocab, d2l.try_gpu(), 2, 35, 5, 1, 32,
         ["traveller", "time traveller"], log=expected.append,
     )  # fmt: skip
     without_times = [
@@ -397,15 +413,6 @@ def test_the_chapter_in_full(book_dir, capsys, tmp_path):
 
 
 # Safe resuming, as in `train`.
-
-
-@pytest.fixture
-def small_chapter(monkeypatch):
-    """The printed trainings with a small network."""
-    for name, training in list(book.TRAININGS.items()):
-        small = dataclasses.replace(training.settings, num_hiddens=8, num_examples=3000)
-        small = dataclasses.replace(training, settings=small)
-        monkeypatch.setitem(book.TRAININGS, name, small)
 
 
 def rows(out):
@@ -716,7 +723,7 @@ def test_resume_needs_a_directory(capsys):
 
 
 @pytest.mark.parametrize("name", ["a$^$.txt", "_a.txt", "a\n<b>.txt", b"\xff\xfe.txt"])
-def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
+def test_a_text_may_have_any_name(drawn, small_chapter, capsys, tmp_path, name):
     own = os.path.join(str(tmp_path), os.fsdecode(name))
     try:
         with open(own, "w") as file:
@@ -735,6 +742,15 @@ def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
     assert cli.main(["plot", out, "--output", str(tmp_path / "curves.png")]) == 0
 
 
+SMALL_CHAPTER = """
+import dataclasses, sys
+from d2l_deeprnn import cli
+from d2l_deeprnn.chapter import book
+book.CHAPTER = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.parametrize(
     "name, status",
     [
@@ -745,9 +761,9 @@ def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
 )
 def test_a_signal_keeps_all_epochs(tmp_path, name, status):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "d2l_deeprnn", *SAMPLE, "--out", str(out)]
+    words = [*SAMPLE, "--num-epochs=1000000", "--out", str(out)]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", SMALL_CHAPTER, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -12,8 +11,7 @@ import pytest
 from report_page import Page
 
 from d2l_deeprnn._mxnet import mx
-from d2l_deeprnn.chapter import book
-from d2l_deeprnn.cli import main
+from d2l_deeprnn.cli import main, report
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.text.vocab import Vocab
 from d2l_deeprnn.training import runs
@@ -30,6 +28,11 @@ def page_of(path):
     return page
 
 
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch):
+    monkeypatch.setattr(report, "LENGTH", 40)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run with validation and test parts, on a text whose name contains markup."""
@@ -40,13 +43,6 @@ def trained(tmp_path_factory):
     words = ["--test-fraction=0.1", "--keep-case", "--optimizer-option=momentum=0.5"]
     assert main([*TRAIN, *words, "--corpus", str(text), "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture
-def small_chapter(monkeypatch):
-    small = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
-    small = dataclasses.replace(book.BOOK, settings=small)
-    monkeypatch.setitem(book.TRAININGS, "chapter", small)
 
 
 def test_a_run_as_a_page(trained, capsys):

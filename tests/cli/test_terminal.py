@@ -29,14 +29,26 @@ SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"
 TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL]
 
 
-def in_a_terminal(columns, directory, *words, status=0):
-    """Return all lines that a command writes into a terminal, including progress bars."""
+# Gives commands, separated by "then", and trains the chapter's model with a small network.
+COMMANDS = f"""
+import itertools, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from chapters import book, small_trainings
+from d2l_deeprnn.cli import main
+book.TRAININGS.update(small_trainings())
+for separates, words in itertools.groupby(sys.argv[1:], "then".__eq__):
+    assert separates or main(list(words)) == 0
+"""
+
+
+def in_a_terminal(columns, directory, *words):
+    """Return all lines that commands write into a terminal, including progress bars."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
     environment.pop("COLUMNS", None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "d2l_deeprnn", *map(str, words)],
+        [sys.executable, "-c", COMMANDS, *words],
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=directory,
     )  # fmt: skip
     os.close(theirs)
@@ -50,19 +62,18 @@ def in_a_terminal(columns, directory, *words, status=0):
             break
         written += piece
     os.close(ours)
-    assert process.wait() == status, written
+    assert process.wait() == 0, written
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;]*\w", "", written.decode()))
 
 
 def test_a_terminal_has_a_bar_with_the_loss_and_the_time_left(tmp_path):
-    words = [*TRAIN, "--num-epochs=3", "--sample-every=3", "--out=run"]
+    words = [*TRAIN, "--num-epochs=3", "--sample-every=3", "--out=run", "then"]
+    words += ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2", "--out=chapter"]
     shown = in_a_terminal(60, tmp_path, *words)
     bars = [line for line in shown if re.search(r"\d% \|.*\|$", line)]
     assert bars and max(map(len, bars)) <= 60
     assert any(re.match(r"epoch [123]/3, loss \d\.\d{3}, \d+:\d\d left, ", line) for line in bars)
     assert not any(line.startswith(",") for line in shown)
-    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2", "--out=chapter"]
-    shown = in_a_terminal(60, tmp_path, *words)
     bar = r"epoch [12]/2, perplexity \d+\.\d{3}, 0:\d\d left, \d+% \|"
     assert any(re.match(bar, line) for line in shown)
 
@@ -195,7 +206,7 @@ def test_colours_depend_on_the_terminal_and_the_user(monkeypatch):
 # The list of runs.
 
 
-def test_runs_are_listed(tmp_path, capsys):
+def test_runs_are_listed(small_chapter, tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "deep" / "b")
     lines_of(capsys, "train", "--resume", "--num-epochs=2", "--out", tmp_path / "deep" / "b")
@@ -278,7 +289,7 @@ def test_a_slip_in_the_name_of_a_run(words, tmp_path, monkeypatch, capsys):
     assert sorted(os.listdir()) == ["runs"] and os.listdir("runs") == ["novel"]
 
 
-def test_resume_says_that_it_starts_a_new_run(tmp_path, capsys):
+def test_resume_says_that_it_starts_a_new_run(small_chapter, tmp_path, capsys):
     words = ["--num-epochs=1", "--resume", "--out", tmp_path / "run"]
     starts = f"{tmp_path / 'run'} has no run to resume, so a new one starts"
     assert starts in lines_of(capsys, *TRAIN, *words)
@@ -289,16 +300,18 @@ def test_resume_says_that_it_starts_a_new_run(tmp_path, capsys):
 
 
 def test_a_list_of_runs_keeps_its_columns_in_a_narrow_terminal(tmp_path, capsys):
-    lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
-    alone = in_a_terminal(70, tmp_path, "runs")
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "one" / "a")
+    for name in "ab":
+        shutil.copytree(tmp_path / "one" / "a", tmp_path / "two" / name)
+    lines = in_a_terminal(70, tmp_path, "runs", "one", "then", "runs", "two")
+    alone, shown = (lines[lines.index(f"runs in {name}") :] for name in ("one", "two"))
     assert any(
         line.endswith("num_layers 1, num_hiddens 8, batch_size 8, num_steps 10") for line in alone
     )
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    shown = in_a_terminal(70, tmp_path, "runs")
     assert max(map(len, shown)) == 70
     assert len([line for line in shown if re.match("[ab] +1/1 .* finished .*\u2026$", line)]) == 2
-    with_settings = [line for line in lines_of(capsys, "runs", tmp_path) if "num_steps 10" in line]
+    lines = lines_of(capsys, "runs", tmp_path / "two")
+    with_settings = [line for line in lines if "num_steps 10" in line]
     assert len(with_settings) == 2
 
 

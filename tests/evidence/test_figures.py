@@ -139,23 +139,31 @@ PICTURES = {
 }
 
 
+# TeX would have to be installed, and would set the letters otherwise.
+USERS = {"text.usetex": True, "savefig.transparent": True, "font.size": 20}
+
+
 @pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
-def test_a_style_of_the_user_changes_nothing(tmp_path, draw):
-    """Neither where a picture is created, nor where it is saved, nor where Jupyter draws it."""
+def test_a_style_of_the_user_changes_no_picture(draw):
+    expected = figure.to_svg(draw())
+    with matplotlib.style.context(["dark_background", USERS]):
+        assert figure.to_svg(draw()) == expected
+
+
+def test_a_style_of_the_user_changes_nothing_where_a_picture_is_saved_or_shown(tmp_path):
+    picture = PICTURES["perplexity"]()
 
     def save():
-        picture, png, jupyters = draw(), io.BytesIO(), io.BytesIO()
+        png, jupyters = io.BytesIO(), io.BytesIO()
         picture.savefig(png, format="png")
         # Called by IPython once pyplot is imported.
         picture.canvas.print_figure(jupyters, format="png", dpi=100, bbox_inches="tight")
-        figure.save_figure(draw(), tmp_path / "picture.svg")
+        figure.save_figure(picture, tmp_path / "picture.svg")
         svg = (tmp_path / "picture.svg").read_text()
-        return png.getvalue(), jupyters.getvalue(), draw()._repr_png_(), svg, figure.to_svg(draw())
+        return png.getvalue(), jupyters.getvalue(), picture._repr_png_(), svg
 
     expected = save()
-    # TeX would have to be installed, and would set the letters otherwise.
-    users = {"text.usetex": True, "savefig.transparent": True, "font.size": 20}
-    with matplotlib.style.context(["dark_background", users]):
+    with matplotlib.style.context(["dark_background", USERS]):
         assert save() == expected
 
 

@@ -1,0 +1,14 @@
+"""The chapter's trainings with a small network."""
+
+import dataclasses
+
+from d2l_deeprnn.chapter import book
+
+
+def small_trainings():
+    """Return ``book.TRAININGS`` with less text and fewer hidden units."""
+    small = {"num_hiddens": 8, "num_examples": 3000}
+    return {
+        name: dataclasses.replace(training, settings=dataclasses.replace(training.settings, **small))
+        for name, training in book.TRAININGS.items()
+    }
