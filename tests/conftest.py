@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -55,10 +56,13 @@ def pytest_runtest_makereport(item):
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Seed Python, NumPy and MXNet; return the number."""
-    from d2l_deeprnn._mxnet.library import set_seed
+    """Seed Python, NumPy and, if the test's module has imported it, MXNet; return the number."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    if "mxnet" in sys.modules:
+        from d2l_deeprnn._mxnet.library import set_seed
 
-    set_seed(SEED)
+        set_seed(SEED)
     return SEED
 
 
@@ -93,9 +97,13 @@ def isolated(monkeypatch, tmp_path_factory):
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "localhost,127.0.0.1,::1")
-    # Not tmp_path_factory.mktemp, which lists all directories that it has made before.
-    cache = tempfile.mkdtemp(prefix="cache-", dir=tmp_path_factory.getbasetemp())
-    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    # Not tmp_path_factory.mktemp, which lists the directories that it has made before. In a
+    # directory of their own, they are not listed for tmp_path either.
+    caches = tmp_path_factory.getbasetemp() / "caches"
+    caches.mkdir(exist_ok=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", tempfile.mkdtemp(dir=caches))
+    # Programs that draw share Matplotlib's list of fonts.
+    monkeypatch.setenv("MPLCONFIGDIR", str(caches / "matplotlib"))
 
 
 @pytest.fixture

@@ -69,6 +69,8 @@ def test_what_the_package_ships_is_found_in_a_zip_file(tmp_path):
         import sys
         sys.path.insert(0, {archive!r})
         from d2l_deeprnn import cli
+        from d2l_deeprnn.cli import report
+        report.LENGTH = 20
         assert cli.__file__.startswith({archive!r})
         run = {str(tmp_path / "run")!r}
         train = "train --corpus the_tide_tables --num-examples 500 --num-hiddens 4 --num-epochs 1"

@@ -344,7 +344,7 @@ def elsewhere(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_its_commands_work_one_after_the_other(elsewhere, capsys):
+def test_its_commands_work_one_after_the_other(small_chapter, elsewhere, capsys):
     found = commands()
     assert {words[1] for words in found if words[0] == "d2l-deeprnn"} >= {
         "reproduce", "train", "evaluate", "generate", "plot", "exercise", "corpora",

@@ -723,7 +723,7 @@ def test_resume_needs_a_directory(capsys):
 
 
 @pytest.mark.parametrize("name", ["a$^$.txt", "_a.txt", "a\n<b>.txt", b"\xff\xfe.txt"])
-def test_a_text_may_have_any_name(drawn, small_chapter, capsys, tmp_path, name):
+def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
     own = os.path.join(str(tmp_path), os.fsdecode(name))
     try:
         with open(own, "w") as file:

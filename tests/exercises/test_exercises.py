@@ -226,7 +226,7 @@ def short_studies(monkeypatch):
 
         monkeypatch.setattr(module, "read", read)
     monkeypatch.setattr(initialisation, "load_text", lambda name, _: load_text(name, 600))
-    monkeypatch.setattr(from_scratch, "load_corpus", lambda name, _: load_corpus(name, 600))
+    monkeypatch.setattr(from_scratch, "load_corpus", lambda name, _: load_corpus(name, 300))
     for module in (authors, more_books):
         monkeypatch.setattr(module, "SAMPLE", 20)
     monkeypatch.setattr(more_books, "ADAPTING_RATES", (0.01, 0.1))

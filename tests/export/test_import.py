@@ -88,11 +88,11 @@ def test_an_imported_run_is_the_run(trained, capsys):
     run, _, again = trained
     assert printed(capsys, "evaluate", again) == printed(capsys, "evaluate", run)
     assert "validation: " in printed(capsys, "evaluate", again, "--baseline=ngram")
-    words = ["--prefix=The ", "--length=60"]
+    words = ["--prefix=The ", "--length=20"]
     assert printed(capsys, "generate", again, *words) == printed(capsys, "generate", run, *words)
     draws = ["--temperature=1", "--seed=2", "--checkpoint=last"]
     found = printed(capsys, "generate", again, *words, *draws)
-    assert len(found) == len("The ") + 60 + 1
+    assert len(found) == len("The ") + 20 + 1
     for name in ("best.zip", "last.zip"):
         arrays = load_checkpoint(again / name).arrays
         expected = load_checkpoint(run / "best.zip").arrays
@@ -104,7 +104,6 @@ def test_an_imported_run_is_the_run(trained, capsys):
                 assert np.array_equal(arrays[part], expected[part]), part
     assert d2l.load_run(again).history == d2l.load_run(run).history
     assert d2l.load_run(again).settings == d2l.load_run(run).settings
-    assert printed(capsys, "plot", again, "--output", again.parent / "a.svg")
 
 
 def test_paths_may_be_strings(tmp_path):
@@ -117,6 +116,7 @@ def test_paths_may_be_strings(tmp_path):
     d2l.export_run(run, file, format="safetensors")
     d2l.import_run(file, again)
     assert d2l.load_run(again).history == history
+    assert [row["epoch"] for row in read_history(again)] == [1]
     imported = d2l.import_model(file)
     d2l.export_model(imported.model, imported.vocab, page, format="html")
     assert os.path.getsize(page) > 1000

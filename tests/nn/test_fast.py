@@ -314,10 +314,10 @@ def test_decoding_changes_nothing_of_a_model():
 def test_threads_that_share_a_model_get_the_right_texts(kind):
     """MXNet can deadlock if threads queue operations that share arrays."""
     model, vocab = model_of(gluon.rnn.LSTM(16, 2)), d2l.Vocab("abcdef")
-    calls, num_chars = 30, 6  # each text creates and frees a graph
+    calls, num_chars = 15, 6  # each text creates and frees a graph
     if kind == "compiled":
         model.hybridize(static_alloc=True, static_shape=True)
-        calls, num_chars = 10, 40
+        calls, num_chars = 5, 40
     model(nd.zeros((1, 1)), model.begin_state(1))
     expected, found = d2l.predict_rnn_gluon("a", num_chars, model, vocab, CTX), []
 
@@ -353,7 +353,7 @@ def test_threads_predict_while_a_model_is_trained(flags):
     for thread in threads:
         thread.start()
     d2l.train_and_predict_rnn_gluon(
-        *(model, 16, [1, 2, 3] * 60, vocab, CTX, 15, 5, 1, 1, 4, ["a"]),
+        *(model, 16, [1, 2, 3] * 60, vocab, CTX, 8, 5, 1, 1, 4, ["a"]),
         initialize=False,
         log=lambda line: None,
     )

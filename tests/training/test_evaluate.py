@@ -134,7 +134,7 @@ def test_the_state_is_that_of_all_characters_or_of_512(length):
 def test_every_division_into_rows_and_minibatches_scores_each_once(monkeypatch, warm_up, num_steps):
     monkeypatch.setattr(module, "WARM_UP", warm_up)
     monkeypatch.setattr(module, "NUM_STEPS", num_steps)
-    for length in range(2, 24):
+    for length in (2, 3, 4, 5, 7, 8, 11, 12, 16, 17, 23):
         assert_exact(trigrams("LNC"), random_text(length, least=1), [1, 2, 5, 8])
         assert_exact(counter(3), np.arange(length) % 3, [1, 2, 5, 8])
 

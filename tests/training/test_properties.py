@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.cli import main
+from d2l_deeprnn.evidence import figures
 from d2l_deeprnn.text.corpora import CorpusError, load_text
 from d2l_deeprnn.text.minibatches import data_iter_consecutive, data_iter_random
 from d2l_deeprnn.text.vocab import Vocab
@@ -22,6 +23,15 @@ from d2l_deeprnn.training.ngram import NGramModel
 from d2l_deeprnn.training.settings import SettingsError, TrainSettings, as_dict, from_dict
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn():
+    """Figures are made but not drawn, which takes longer than all else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_figure", lambda figure, path: Path(path).touch())
+        yield
+
 
 FEW = settings(max_examples=250, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=500, suppress_health_check=list(HealthCheck))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -140,6 +141,8 @@ def test_losses_do_not_depend_on_the_number_of_ranks(number):
 
 # The command ----------------------------------------------------------------------------------
 
+# As far as its packages are installed
+LOG = ["--log=tensorboard"] if importlib.util.find_spec("tensorboardX") else []
 GENERATE = ["--prefix=the ", "--prefix=a", "--prefix=it", "--temperature=1", "--seed=3"]
 
 
@@ -161,7 +164,7 @@ def two(tmp_path_factory):
     from mpi import WORDS, commands, train_until
     os.chdir(sys.argv[1])
     commands(
-        ["train", *WORDS, "--num-epochs=3", "--out=two"],
+        ["train", *WORDS, "--num-epochs=3", *{LOG}, "--out=two"],
         ["evaluate", "two"],
         ["generate", "two", *{GENERATE}],
         ["generate", "two", {GENERATE[0]!r}],
@@ -182,8 +185,9 @@ def test_rank_0_prints_and_writes_for_all(two):
     folder, (printed, *_) = two
     assert printed.count("  1/3  ") == printed.count("Ended: all epochs are done") == 1
     assert sorted(p.name for p in (folder / "two").iterdir()) == [
-        ".lock", "best.zip", "config.json", "last.zip", "metrics.csv",
+        ".lock", "best.zip", "config.json", "last.zip", "metrics.csv", *["tensorboard"] * len(LOG),
     ]  # fmt: skip
+    assert not LOG or len(list((folder / "two" / "tensorboard").iterdir())) == 1
     assert json.loads((folder / "two" / "config.json").read_text())["ranks"] == 2
 
 

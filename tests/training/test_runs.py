@@ -32,7 +32,7 @@ from d2l_deeprnn.training.settings import TrainSettings
 
 SMALL = {
     "corpus": (SAMPLE_TEXT,),
-    "num_examples": 3000,
+    "num_examples": 1500,
     "test_fraction": 0.1,
     "num_hiddens": 8,
     "batch_size": 8,
@@ -42,7 +42,7 @@ SMALL = {
     "optimizer": "adam",
     "lr": 0.01,
 }
-WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--test-fraction=0.1"]
+WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=1500", "--test-fraction=0.1"]
 WORDS += ["--num-hiddens=8", "--batch-size=8", "--num-steps=10", "--num-epochs=3"]
 WORDS += ["--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
 
@@ -99,7 +99,7 @@ def test_a_run_leaves_its_four_files_and_no_other(finished):
     assert names == {"config.json", "metrics.csv", "last.zip", "best.zip", ".lock"}
     assert not (finished / ".lock").read_bytes()
     config = json.loads((finished / "config.json").read_text())
-    assert config["text"]["train_chars"] == 2400 and config["text"]["test_chars"] == 300
+    assert config["text"]["train_chars"] == 1200 and config["text"]["test_chars"] == 150
     assert len(runs.read_history(finished)) == 3
 
 
@@ -109,7 +109,7 @@ def test_stopped_in_an_epoch_and_resumed_it_ends_the_same(finished, tmp_path):
 
     def should_stop():
         asked.append(1)
-        return len(asked) % 25 == 0
+        return len(asked) % 12 == 0
 
     result = runs.train(settings(), out, should_stop=should_stop)
     calls = 1
@@ -398,7 +398,7 @@ def test_evaluate_prints_both_parts_and_the_baseline(finished, capsys):
     order, _ = choose_order(text.train, text.valid, len(text.vocab))
     nats = NGramModel(text.train, order, len(text.vocab)).loss(text.test)
     assert f"n-gram of order {order}: {nats:.4f} nats" in lines[3]
-    assert "299 characters scored" in lines[2]
+    assert "149 characters scored" in lines[2]
 
 
 def test_evaluate_on_another_text_counts_unknown_characters(finished, tmp_path, capsys):
@@ -462,7 +462,7 @@ def own_text(tmp_path, monkeypatch):
 def stopped(out, *more):
     """A run on the text, stopped in its second epoch; its words."""
     words = [w for w in WORDS if "corpus" not in w]
-    runs.train(settings(corpus=("texts/mine.txt",), **dict(more)), out, should_stop=stop_after(40))
+    runs.train(settings(corpus=("texts/mine.txt",), **dict(more)), out, should_stop=stop_after(20))
     return ["--corpus=texts/mine.txt", *words]
 
 
@@ -476,7 +476,7 @@ def test_a_run_resumes_from_any_directory(own_text, finished, tmp_path, monkeypa
     capsys.readouterr()
     assert main(["evaluate", "../run", "--baseline", "ngram"]) == 0
     here = capsys.readouterr().out
-    assert len(runs.read_text_of(runs.load_run(Path("../run")).settings).valid) == 300
+    assert len(runs.read_text_of(runs.load_run(Path("../run")).settings).valid) == 150
     # The absolute path is recorded next to the given one.
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["settings"]["corpus"] == ["texts/mine.txt"]
@@ -546,7 +546,7 @@ def test_a_run_with_more_epochs_equals_one_that_had_them_from_the_start(tmp_path
 
 def test_epochs_and_patience_may_change_for_future_epochs(tmp_path, capsys):
     out = tmp_path / "run"
-    runs.train(settings(num_epochs=9), out, should_stop=stop_after(60))
+    runs.train(settings(num_epochs=9), out, should_stop=stop_after(31))
     before = (out / "config.json").read_bytes()
     for number, status in [("2", 2), ("3", 0)]:  # it is in its third
         assert main(["train", "--resume", "--num-epochs", number, "--out", str(out)]) == status
@@ -562,7 +562,7 @@ def test_epochs_and_patience_may_change_for_future_epochs(tmp_path, capsys):
 
 def test_a_change_that_would_affect_past_epochs_is_refused(tmp_path, capsys):
     out = tmp_path / "run"
-    runs.train(settings(schedule="cosine"), out, should_stop=stop_after(40))
+    runs.train(settings(schedule="cosine"), out, should_stop=stop_after(20))
     before = {path: path.read_bytes() for path in out.iterdir()}
     for words, message in [
         (["--num-epochs=5"], "with the schedule cosine, it determines the learning rates"),

@@ -9,7 +9,6 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from mpi import COMMAND, mpiexec, needs_mpi
 
 from d2l_deeprnn.cli import main
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
@@ -113,13 +112,6 @@ def test_an_epoch_is_visible_when_it_is_done(tensorboardX, tmp_path, monkeypatch
     monkeypatch.setattr(TensorBoard, "epoch", look)
     assert main([*TRAIN, *LOG, "--out", str(tmp_path)]) == 0
     assert seen == [[1], [1, 2], [1, 2, 3]]
-
-
-@needs_mpi
-def test_only_rank_0_writes_events(tensorboardX, tmp_path):
-    mpiexec(2, COMMAND, *TRAIN, *LOG, "--out", tmp_path / "run")
-    assert_is_the_history(tmp_path / "run")
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
 
 
 def test_a_perplexity_too_large_for_its_files_is_infinite(tensorboardX, tmp_path):

@@ -1,5 +1,7 @@
 """A minibatch's gradient does not depend on the graph of the previous minibatch."""
 
+import functools
+
 import numpy as np
 import pytest
 from recurrent import assert_close, fused_layer, scratch_network
@@ -71,30 +73,38 @@ def keep_every_graph(monkeypatch):
     return switch_on
 
 
+@pytest.fixture(scope="module")
+def expected(text):
+    """A function that returns ``trained`` of a kind and mode, computed once."""
+    return functools.lru_cache(maxsize=None)(lambda kind, mode: trained(kind, mode, text))
+
+
 KINDS = [(kind, mode) for kind in ("scratch", "fused", "cells") for mode in ("rnn_tanh", "lstm")]
 
 
 @pytest.mark.parametrize("kind, mode", [*KINDS, ("zoneout", "lstm")])
-def test_the_graph_of_the_minibatch_before_does_not_matter(kind, mode, text, keep_every_graph):
-    expected = trained(kind, mode, text)
+def test_the_graph_of_the_minibatch_before_does_not_matter(
+    kind, mode, text, expected, keep_every_graph
+):
+    before = expected(kind, mode)
     keep_every_graph()
-    assert_close(trained(kind, mode, text), expected, 0)
+    assert_close(trained(kind, mode, text), before, 0)
 
 
 @pytest.mark.parametrize("kind, mode", KINDS)
-def test_it_would_matter_without_detach(kind, mode, text, keep_every_graph, monkeypatch):
+def test_it_would_matter_without_detach(kind, mode, text, expected, keep_every_graph, monkeypatch):
     # This shows that the test above can fail.
-    expected = trained(kind, mode, text)
+    before = expected(kind, mode)
     keep_every_graph()
     monkeypatch.setattr(trainer, "detach", lambda state: state)
     found = trained(kind, mode, text)
-    assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3
+    assert max(np.abs(found[name] - before[name]).max() for name in before) > 1e-3
 
 
 @pytest.mark.parametrize("kind, mode", KINDS)
-def test_but_its_state_does(kind, mode, text, monkeypatch):
+def test_but_its_state_does(kind, mode, text, expected, monkeypatch):
     # Values are carried from minibatch to minibatch; only gradients are not.
-    expected = trained(kind, mode, text)
+    before = expected(kind, mode)
     monkeypatch.setattr(trainer, "detach", lambda state: [nd.zeros_like(s) for s in state])
     found = trained(kind, mode, text)
-    assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 1e-3
+    assert max(np.abs(found[name] - before[name]).max() for name in before) > 1e-3
