@@ -1,6 +1,6 @@
 """The chapter's trainings with a small network."""
 
-import dataclasses
+from dataclasses import replace
 
 from d2l_deeprnn.chapter import book
 
@@ -9,6 +9,6 @@ def small_trainings():
     """Return ``book.TRAININGS`` with less text and fewer hidden units."""
     small = {"num_hiddens": 8, "num_examples": 3000}
     return {
-        name: dataclasses.replace(training, settings=dataclasses.replace(training.settings, **small))
+        name: replace(training, settings=replace(training.settings, **small))
         for name, training in book.TRAININGS.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import fcntl
 import json
 import math
@@ -379,7 +380,7 @@ def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_trai
     assert list(points.get_ydata()) == [line.perplexity for line in book.BOOK.printed]
 
 
-def test_the_lectures_settings(books_text, fake_training, capsys, tmp_path):
+def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_path):
     fake_training.update({line.epoch: line.perplexity for line in book.LECTURE.printed})
     command = ["reproduce", "--settings", "lecture", "--out", str(tmp_path)]
     assert cli.main([*command, "--num-epochs", "1200"]) == 0
@@ -742,11 +743,12 @@ def test_a_text_may_have_any_name(small_chapter, capsys, tmp_path, name):
     assert cli.main(["plot", out, "--output", str(tmp_path / "curves.png")]) == 0
 
 
-SMALL_CHAPTER = """
-import dataclasses, sys
+SMALL_CHAPTER = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from chapters import book, small_trainings
 from d2l_deeprnn import cli
-from d2l_deeprnn.chapter import book
-book.CHAPTER = dataclasses.replace(book.CHAPTER, num_hiddens=8, num_examples=3000)
+book.TRAININGS.update(small_trainings())
 sys.exit(cli.main(sys.argv[1:]))
 """
 

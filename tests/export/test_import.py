@@ -28,10 +28,9 @@ TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", "--test-frac
 TRAIN += ["--num-hiddens=8", "--batch-size=8", "--num-steps=10", "--num-epochs=3", "--keep-case"]
 TRAIN += ["--optimizer=adam", "--lr=0.01"]
 KINDS = {
-    "lstm": ["--cell=lstm"],
     "gru": ["--cell=gru", "--num-layers=1"],
     "rnn": ["--cell=rnn", "--num-layers=3"],
-    "dropout": ["--dropout=0.2"],
+    "lstm": ["--cell=lstm", "--dropout=0.2"],
 }
 
 

@@ -526,7 +526,7 @@ def test_an_older_run_without_paths_resumes_in_its_original_directory(own_text, 
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"schedule": "step", "decay_epochs": 2}, {"warmup_epochs": 2.5}]
+    "more", [{}, {"schedule": "step", "decay_epochs": 2, "warmup_epochs": 2.5}]
 )
 def test_a_run_with_more_epochs_equals_one_that_had_them_from_the_start(tmp_path, capsys, more):
     whole, out = tmp_path / "whole", tmp_path / "run"
