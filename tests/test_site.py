@@ -16,6 +16,7 @@ DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.rst"))
 # Packages for users. The others are internal or, like the command line, not for import.
 ROOMS = {"chapter", "text", "nn", "training", "generation", "export", "exercises"}
+ROOMS.add("check")
 
 
 def contents(page, block, line):

@@ -18,14 +18,14 @@ MODULES = {
 # floors: what is general knows nothing of what is special.
 FLOORS = [
     {"_version", "errors"},
-    {"_checks", "_perplexity", "files"},
+    {"_checks", "_mistakes", "_perplexity", "files"},
     {"_mxnet"},
     {"evidence"},
     {"text", "nn"},
     {"training", "generation"},
     {"export"},
     {"chapter"},
-    {"exercises"},
+    {"exercises", "check"},
     {"cli"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
