@@ -6,6 +6,7 @@ The wrong answers are written as readers write them, with MXNet, and not from th
 
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -632,6 +633,14 @@ def test_verdicts_can_be_read_and_tested():
     page = verdict._repr_html_()
     assert "<b>Not right yet.</b> Look at <code>a &lt; b</code>.</p>" in page
     assert "#d1603d" in page and "#d1603d" not in right._repr_html_()
+
+
+def test_the_example_of_the_documentation(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "check.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    assert capsys.readouterr().out == re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
+    for name in CHECKS:
+        assert f"| `check.{name}` | `{name}(" in page
 
 
 TEXTS = ["TWO_LAYER_RNN", "LSTM_STEP", "GRU_STEP", "GRAD_CLIPPING"]
