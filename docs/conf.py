@@ -24,7 +24,13 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**", "notebooks/*.ipynb", "results/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/**",
+    "notebooks/*.ipynb",
+    "notebooks/reader/*.ipynb",
+    "results/README.md",
+]
 exclude_patterns = [".*", "build", "d2l_deeprnn", "reproduction", "tests", "venv"]
 
 # Markdown pages, and notebooks with their committed outputs; nothing is executed.

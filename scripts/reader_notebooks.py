@@ -21,7 +21,8 @@ SOLVED = ["exercise-1-from-scratch.ipynb", "exercise-2-gru.ipynb"]
 INTRODUCTION = """\
 > **Your turn.** Replace each `...` with your own code, and run the cell below it. It tells you \
 whether your function is right and, if not, [which mistake it has](../../docs/check.md). A hint \
-and a solution are folded below it. The study and the answer are in [the solved notebook](../{name})."""
+and a solution are folded below it. The study and the answer are in \
+[the solved notebook](../{name})."""
 FOLDED = """\
 <details>
 <summary>A hint</summary>
@@ -91,7 +92,7 @@ def reader_cells(cells: Any, name: str) -> Iterator[Dict[str, Any]]:
             source = re.sub(r"\]\(([^)]+)\)", relink, source)
             if position == 0:
                 title, _, rest = source.partition("\n\n")
-                source = f"{title}\n\n{INTRODUCTION.format(name=name)}\n\n{rest}"
+                source = f"{title} (to solve)\n\n{INTRODUCTION.format(name=name)}\n\n{rest}"
             yield with_source(cell, source)
             continue
         cell.update(execution_count=None, outputs=[])

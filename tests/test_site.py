@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.rst"))
 # Packages for users. The others are internal or, like the command line, not for import.
-ROOMS = {"chapter", "text", "nn", "training", "generation", "export", "exercises"}
-ROOMS.add("check")
+ROOMS = {"chapter", "text", "nn", "training", "generation", "export", "exercises", "check"}
 
 
 def contents(page, block, line):
@@ -32,7 +31,7 @@ def test_every_page_is_in_the_table_of_contents():
     home, api = DOCS / "index.md", DOCS / "api" / "index.rst"
     listed = list(contents(home, r"^```\{toctree\}(.*?)^```$", r"^(?:.+ <)?([\w./-]+)>?$"))
     listed += contents(api, r"^\.\. toctree::(.*)", r"^   (\w+)$")
-    there = {*DOCS.glob("*.md"), *API, *(ROOT / "notebooks").glob("*.ipynb")}
+    there = {*DOCS.glob("*.md"), *API, *(ROOT / "notebooks").rglob("*.ipynb")}
     there |= {ROOT / "results" / "README.md", *ROOT.glob("*.md")}
     assert set(listed) == {path.relative_to(ROOT) for path in there - {home}}
     assert len(listed) == len(set(listed))
