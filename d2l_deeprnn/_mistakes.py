@@ -128,7 +128,7 @@ def f(params, grads, theta):
 if norm > theta else 1
     | The gradients are scaled although their norm is below theta
     if norm < theta else 1 | The gradients are clipped when their norm is below theta
-    if False else 1 | No gradient has changed; a new array has no effect: assign to `param.grad[:]`
+    if False else 1 | No gradient has changed. Assign to `param.grad[:]`: a new array has no effect.
 [grad * factor for grad in grads]
     [g * min(1, theta / sqrt((g**2).sum())) for g in grads] | Each array is clipped by itself
     [g * theta / sqrt((g**2).sum()) for g in grads] | Each array is clipped by itself
@@ -203,6 +203,8 @@ def _parse(text: str) -> Tuple[str, List[Mistake]]:
     code, table = text.split("\n\n")
 
     def mistake(name: str, replacements: Sequence[Tuple[str, str]]) -> Mistake:
+        if name.endswith("."):
+            return name, replacements
         lines = [line for line in code.split("\n") if any(old in line for old, _ in replacements)]
         shown = " and ".join(f"`{line.strip()}`" for line in lines[:2])
         return f"{name}. Compare with {shown}.", replacements
@@ -277,6 +279,8 @@ def explain_minibatches(
         return "There is no minibatch. Is a `yield` or `return` missing?"
     if k > n:
         return "The minibatches do not end. Stop where the rows of the text end."
+    if shapes != {(b, s)} == {array.shape for pair in batches[:-1] for array in pair}:
+        return "The last minibatch is too short. Stop while each row has `num_steps` labels."
     if shapes != {(b, s)}:
         found = " and ".join(map(str, shapes - {(b, s)}))
         return f"`X` or `Y` has the shape {found} in place of (batch_size, num_steps), {(b, s)}."

@@ -36,7 +36,7 @@ NUM_STEPS = 3
 # Rows, inputs, hidden units and outputs. If all are equal, wrong shapes raise no error, so that
 # mistakes such as transposed weights can be named.
 SIZES = [(3, 4, 5, 6), (1, 6, 7, 2), (4, 4, 4, 4)]
-UNKNOWN = "This is none of the usual mistakes."
+UNKNOWN = "No one or two of the usual mistakes explain this."
 NOT_RECORDED = "Compute with `nd`, without `detach`, `asnumpy` and `asscalar`, to record gradients."
 
 
@@ -82,8 +82,8 @@ def two_layer_rnn(function: Callable[..., Any]) -> Verdict:
         return [nd.dot(H2, params[6]) + params[7] for H2 in H], [state[0], state[1]]
 
     names = {
-        "`outputs`, one for each time step,": [f"outputs[{t}]" for t in range(NUM_STEPS)],
-        "`state`, one for each layer,": ["H1", "H2"],
+        "`outputs` (one array for each time step)": [f"outputs[{t}]" for t in range(NUM_STEPS)],
+        "`state` (one array for each layer)": ["H1", "H2"],
     }
     # Not the gradients of inputs and state, which may be detached: training does not need them.
     check = partial(_check, arguments, reference, names, NUM_STEPS + 2, _mistakes.TWO_LAYER_RNN)
@@ -249,7 +249,7 @@ def _results(
     normal = _normal(nd.array)
     with autograd.record():
         arrays = _arrays(names, function(*arguments), "The result")
-        loss = nd.add_n(*((array * normal(*array.shape)).sum() for array in arrays))
+        loss = nd.add_n(*((a.astype("float32") * normal(*a.shape)).sum() for a in arrays))
     with contextlib.suppress(mx.MXNetError):  # if nothing was recorded, the gradients stay 0
         loss.backward()
     return [a.asnumpy() for a in arrays], [a.grad.asnumpy() for a in leaves(arguments)]
@@ -264,13 +264,15 @@ def _arrays(names: Any, value: Any, what: str) -> List[nd.NDArray]:
             kind = f"{type(value).__module__}.{type(value).__name__}"
             raise _Wrong(f"{what} is of the type `{kind}`. {NOT_RECORDED}")
         return [value]
-    if isinstance(value, nd.NDArray):  # several arrays stacked, or a single one
-        value = list(value) if value.ndim == 3 else [value]
+    if len(names) == 1 and not isinstance(value, (list, tuple)):
+        value = [value]
+    elif isinstance(value, nd.NDArray) and value.ndim == 3:  # a stack of arrays
+        value = list(value)
+    labels = list(names) if isinstance(names, dict) else [f"`{name}`" for name in names]
     if not isinstance(value, (list, tuple)) or len(value) != len(names):
-        found = len(value) if isinstance(value, (list, tuple)) else type(value).__name__
-        listing = ", ".join(f"`{name}`" for name in leaves(names))
-        raise _Wrong(f"{what} must be a list or tuple of {len(names)}, not {found}: {listing}.")
-    labels = names if isinstance(names, dict) else [f"`{name}`" for name in names]
+        is_list = isinstance(value, (list, tuple))
+        found = f"has {len(value)}" if is_list else f"is of the type `{type(value).__name__}`"
+        raise _Wrong(f"{what} must have {len(names)} parts: {', '.join(labels)}. It {found}.")
     parts = names.values() if isinstance(names, dict) else names
     return [a for label, n, v in zip(labels, parts, value) for a in _arrays(n, v, label)]
 
