@@ -85,7 +85,7 @@ CONTEST = Contest(
         "d2l 0.9.1, all threads": theirs,
         "PyTorch as installed": pytorch,
         "PyTorch, same allocator": pytorch_that_keeps_memory,
-        "floor: one large matrix product": floor,
+        "one large matrix product in PyTorch": floor,
     },
     xlabel="milliseconds a minibatch",
     shown=milliseconds,

@@ -180,7 +180,7 @@ class Results:
             counts += [sum(jumps), len(jumps)]
         ours, of_ours, originals, of_originals = counts
         return (
-            f"After epoch {book.JUMPS_FROM}, {ours} of our {of_ours} trainings and {originals} of "
+            f"From epoch {book.JUMPS_FROM} on, {ours} of our {of_ours} trainings and {originals} of "
             f"the original's {of_originals} jump to more than twice their usual loss for a few "
             "epochs. A value on a jump is replaced, also in the interval, by the median of the "
             f"{book.AROUND_A_JUMP} epochs that end there."
@@ -539,15 +539,18 @@ class Results:
             if "command" not in described or name.startswith("seeds/"):
                 continue
             machines = [_machine(machine) for machine in as_list(described.get("machine", {}))]
+            used = [v.items() for v in as_list(described.get("versions", {}))]
+            ours = {number for each in used for name, number in each if name == "d2l_deeprnn"}
             others = {
-                f"{library} {version}"
-                for versions in as_list(described.get("versions", {}))
-                for library, version in versions.items()
-                if library in ("d2l", "torch")
+                f"{n} {v}" for each in used for n, v in each if n in ("d2l", "torch", "pyppmd")
             }
-            made_with = ["; ".join(filter(None, machines)), ", ".join(sorted(others))]
+            made_with = [
+                ", ".join(sorted(ours)),
+                "; ".join(filter(None, machines)),
+                ", ".join(sorted(others)),
+            ]
             rows.append([f"`{name}`", f"`{described['command']}`", *made_with])
-        return table(["file", "command", "machine", "other libraries"], rows)
+        return table(["file", "command", "version", "machine", "other libraries"], rows)
 
 
 def bands_of(rows: Sequence[Row]) -> Dict[int, Tuple[float, float]]:

@@ -39,7 +39,7 @@ MINIBATCHES = 8  # per epoch, at any starting position
 # positions at which an epoch may start. Every run begins with a plateau slightly above it.
 UNIGRAM_PERPLEXITY = 19.659
 
-# After epoch 250, most trainings of either library jump once to a perplexity of 2 to 4.4, and
+# From epoch 250 on, most trainings of either library jump once to a perplexity of 2 to 4.4, and
 # return after 3 to 6 epochs; see results/chapter_curves.csv. If a printed epoch falls on a jump,
 # the run is judged by the median of this many epochs ending there.
 JUMPS_FROM, AROUND_A_JUMP = 250, 15
