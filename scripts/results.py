@@ -180,8 +180,8 @@ class Results:
             counts += [sum(jumps), len(jumps)]
         ours, of_ours, originals, of_originals = counts
         return (
-            f"From epoch {book.JUMPS_FROM} on, {ours} of our {of_ours} trainings and {originals} of "
-            f"the original's {of_originals} jump to more than twice their usual loss for a few "
+            f"From epoch {book.JUMPS_FROM} on, {ours} of our {of_ours} trainings and {originals} "
+            f"of the original's {of_originals} jump to more than twice their usual loss for a few "
             "epochs. A value on a jump is replaced, also in the interval, by the median of the "
             f"{book.AROUND_A_JUMP} epochs that end there."
         )
