@@ -35,6 +35,7 @@ W_xh1, W_hh1, b_h1, W_xh2, W_hh2, b_h2
 W_hh1, b_h1, W_xh2, W_hh2
     W_hh2, b_h1, W_xh2, W_hh1 | `W_hh1` and `W_hh2` are swapped
 H1, H2 = state
+    H1, H2 = state[0], state[0] | Both layers start from the state of layer 1
     H2, H1 = state | The states of the layers are swapped on entry
     H1, H2 = 0 * state[0], 0 * state[1] | The argument `state` is not used: the first step has zeros
 dot(H1, W_hh1)
@@ -161,6 +162,7 @@ dot\(([^,]+), (W_\w+)\)
     0 | A product is missing
 (\w+) = tanh\(
     \1 = sigmoid( | Sigmoid in place of tanh
+    \1 = relu( | ReLU in place of tanh
     \1 = ( | The tanh is left out
 (\w+) = sigmoid\(
     \1 = tanh( | Tanh in place of sigmoid in a gate
@@ -171,6 +173,7 @@ dot\(([^,]+), (W_\w+)\)
 
 FUNCTIONS: Dict[str, Any] = {"dot": np.dot, "tanh": np.tanh, "sqrt": np.sqrt, "clip": np.clip}
 FUNCTIONS["sigmoid"] = lambda x: 1 / (1 + np.exp(-x))
+FUNCTIONS["relu"] = lambda x: np.maximum(x, 0)
 FUNCTIONS["softmax"] = lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
 
 

@@ -1,6 +1,6 @@
 """Check your own solutions of the exercises, and learn which mistake a wrong one has.
 
-Give the function itself to the check of the same name::
+Give the function itself to the check of the same name, which returns a ``Verdict``::
 
     from d2l_deeprnn import check
 
