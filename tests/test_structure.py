@@ -4,8 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from d2l_deeprnn.exercises import EXERCISES
 
 PACKAGE = Path(__file__).parents[1] / "d2l_deeprnn"
@@ -71,41 +69,46 @@ def room(module):
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - DOORS))
-def test_general_never_imports_special(module):
-    assert room(module) in FLOOR_OF, f"{room(module)} is a new room: give it a floor"
-    inside, outside = imports(module)
-    below = {name for name, floor in FLOOR_OF.items() if floor < FLOOR_OF[room(module)]}
-    if module in ("cli.__init__", "evidence.provenance"):  # they show the version
-        below.add("__init__")
-    wrong = {other for other in inside if room(other) not in below | {room(module)}}
-    assert not wrong, f"{module} must not import these"
-    for name in outside & set(RESERVED):
-        place = RESERVED[name]
-        assert place and module.startswith(place), f"{module} must not import {name}"
+def test_general_never_imports_special():
+    for module in sorted(set(MODULES) - DOORS):
+        assert room(module) in FLOOR_OF, f"{room(module)} is a new room: give it a floor"
+        inside, outside = imports(module)
+        below = {name for name, floor in FLOOR_OF.items() if floor < FLOOR_OF[room(module)]}
+        if module in ("cli.__init__", "evidence.provenance"):  # they show the version
+            below.add("__init__")
+        wrong = {other for other in inside if room(other) not in below | {room(module)}}
+        assert not wrong, f"{module} must not import these"
+        for name in outside & set(RESERVED):
+            place = RESERVED[name]
+            assert place and module.startswith(place), f"{module} must not import {name}"
 
 
-@pytest.mark.parametrize("module", ["export.onnx", "export.safetensors", "training.tensorboard"])
-def test_what_only_some_have_is_imported_where_it_is_used(module):
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    inside = {id(node) for function in functions for node in ast.walk(function)}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0):
-            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            tops = {name.partition(".")[0] for name in names}
-            wanted = {"onnx", "onnxruntime", "safetensors", "tensorboardX"}
-            assert id(node) in inside or not tops & wanted
+def test_what_only_some_have_is_imported_where_it_is_used():
+    for module in "export.onnx", "export.safetensors", "training.tensorboard":
+        tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inside = {id(node) for function in functions for node in ast.walk(function)}
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                tops = {name.partition(".")[0] for name in names}
+                wanted = {"onnx", "onnxruntime", "safetensors", "tensorboardX"}
+                assert id(node) in inside or not tops & wanted, f"{module}, line {node.lineno}"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room(m) != "_mxnet" and m != "nn.fast"])
-def test_no_other_room_looks_inside_mxnets_objects(module):
+def test_no_other_room_looks_inside_mxnets_objects():
     """Nor inside other objects, but for what named tuples call with an underscore.
 
     The fast path is an exception: one file that a reader can skip.
     """
     public = {"_replace", "_make", "_fields"}
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    nodes = [
+        (module, node)
+        for module in MODULES
+        if room(module) != "_mxnet" and module != "nn.fast"
+        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    ]
+    for module, node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             own = node.value.id in ("self", "cls", "os")  # os._exit is public
         else:
