@@ -300,7 +300,10 @@ def shortened(words):
 
 
 def run_command(words, launched):
-    """Run a command of a page; ``launched`` has those that ``mpiexec`` has started."""
+    """Run a command of a page; ``launched`` has the one that ``mpiexec`` has started.
+
+    Others that it starts on the pages run in this process.
+    """
     program, *rest = words
     if any(find_spec(needed) is None for word in words for needed in NEEDS.get(word, [])):
         return
@@ -318,9 +321,9 @@ def run_command(words, launched):
     elif program == "mpiexec":
         _, _, d2l_deeprnn, *rest = rest
         assert d2l_deeprnn == "d2l-deeprnn" and rest[-2] == "--out"
-        if mpi.is_installed() and rest[:-1] not in launched:
+        if mpi.is_installed() and not launched:
             mpi.mpiexec(2, mpi.COMMAND, *shortened(rest))
-            launched.append(rest[:-1])
+            launched.append(rest)
         else:
             run_command(["d2l-deeprnn", *rest], launched)
     elif program == "python":
