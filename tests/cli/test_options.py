@@ -340,7 +340,7 @@ def test_reproduce_shares_the_options_of_train(capsys):
     assert "encoding must be an encoding that Python knows" in line
 
 
-def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch, capsys):
+def test_a_tilde_is_the_home_directory_in_every_path(small_chapter, tmp_path, monkeypatch, capsys):
     home = tmp_path / "home"
     home.mkdir()
     (home / "book.txt").write_text("time traveller and more words. " * 100)

@@ -339,7 +339,7 @@ def test_run_remembers_the_encoding_of_its_text(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [["train", *SMALL], ["reproduce"]], ids=["train", "reproduce"])
-def test_run_continues_with_its_text_in_another_encoding(tmp_path, capsys, command):
+def test_run_continues_with_its_text_in_another_encoding(small_chapter, tmp_path, capsys, command):
     text = TEXTS["French"] * 10
     path = str(write(tmp_path / "t", text.encode("cp1252")))
     utf_8 = str(write(tmp_path / "u", text.encode()))

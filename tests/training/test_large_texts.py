@@ -36,7 +36,7 @@ def mapped(monkeypatch):
 def test_a_run_on_a_mapped_text_is_the_same(tmp_path, request, sampling):
     settings = TrainSettings(
         corpus=("the_tide_tables", "the_clockmakers_guest"),
-        num_examples=3000,
+        num_examples=1200,
         sampling=sampling,
         test_fraction=0.1,
         **SMALL,
