@@ -40,9 +40,15 @@ needs_mpi = pytest.mark.skipif(
     not is_installed(),
     reason="mpiexec or mpi4py is not installed (the extra mpi)",
 )
-COMMAND = "import sys; from mpi import main; sys.exit(main(sys.argv[1:]))"
 # Ranks that wait for each other leave the processor to others, such as other tests.
 ranks.SPINNING = 0.0
+COMMAND = """
+import sys
+from d2l_deeprnn.cli import main
+from d2l_deeprnn.training import ranks
+ranks.SPINNING = 0.0
+sys.exit(main(sys.argv[1:]))
+"""
 # Words of a small run of the command, and its settings.
 WORDS = [f"--corpus={SAMPLE_TEXT}", "--num-examples=700", "--num-hiddens=8", "--batch-size=5"]
 WORDS += ["--num-steps=10", "--dropout=0.2", "--optimizer=adam", "--lr=0.01"]
