@@ -48,6 +48,7 @@ def undrawn(request, monkeypatch):
     """Draw no pictures for other tests, since it takes longer than a small run."""
     if "drawn" not in request.fixturenames:
         monkeypatch.setattr(figures, "to_svg", lambda figure: "")
+        monkeypatch.setattr(figures, "save_figure", lambda figure, path: path.touch())
         monkeypatch.setattr(report.pages, "svg", lambda figure: Markup())
 
 

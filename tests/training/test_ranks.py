@@ -385,12 +385,12 @@ def test_a_missing_rank_is_named(others, words, tmp_path):
     if {"MPI" in others}:
         from mpi4py import MPI
     from d2l_deeprnn.training import runs
-    runs.train(None, sys.argv[1], rank_timeout=2)
+    runs.train(None, sys.argv[1], rank_timeout=0.5)
     """
     status, _, errors = Job(2, code, tmp_path / "run").wait()
     assert status == 2
     (line,) = our_lines(errors)
-    assert "rank 0 on" in line and words in line and "within 2 seconds" in line
+    assert "rank 0 on" in line and words in line and "within 0.5 seconds" in line
     assert "to train one model per process, set D2L_DEEPRNN_RANKS=1" in line
 
 
