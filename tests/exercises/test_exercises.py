@@ -7,9 +7,8 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from d2l_deeprnn import cli, exercises
 from d2l_deeprnn._mxnet import mx, nd
 from d2l_deeprnn._perplexity import perplexity
+from d2l_deeprnn.cli import exercise
 from d2l_deeprnn.evidence import figures
 from d2l_deeprnn.evidence.figures import to_svg
 from d2l_deeprnn.evidence.records import RecordError, read_files, read_rows, select
@@ -156,47 +156,6 @@ def test_the_time_left_follows_from_the_work():
     assert reports == [(0, 4, None), (1, 4, 70.0), (2, 4, 40.0), (3, 4, 30.0)]
 
 
-@pytest.mark.parametrize(
-    "number, status",
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
-)
-def test_a_signal_keeps_the_rows_that_are_done(tmp_path, number, status):
-    # The third run waits for the signal.
-    code = """
-        import sys, time
-        from d2l_deeprnn.cli import exercise, main
-
-        begins = exercise._Progress.run
-
-        def run(display, done, *rest):
-            begins(display, done, *rest)
-            while done == 2:
-                time.sleep(0.01)
-
-        exercise._Progress.run = run
-        sys.exit(main(sys.argv[1:]))
-    """
-    words = ["exercise", "2", "--quick", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    shown = ""
-    while "run 3 of" not in shown:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        shown += line
-    process.send_signal(number)
-    rest, errors = process.communicate()
-    assert process.returncode == status and "Traceback" not in errors
-    assert f"the same --out {tmp_path}" in rest
-    (csv,) = tmp_path.glob("*.csv")
-    assert len(read_rows(csv)) == 2 and not list(tmp_path.glob(".*.part"))
-
-
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_out_must_be_a_directory(tmp_path, capsys, name):
     (tmp_path / "file").write_text("kept")
@@ -254,6 +213,27 @@ def do_a_quick_study_twice(name, out, capsys):
     assert f"notebooks/{module.NOTEBOOK}" in again
     # Rows that were read and rows that were computed give the same output.
     assert again.split("\n\n", 1)[1] in shown
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_keeps_the_rows_that_are_done(
+    short_studies, tmp_path, monkeypatch, capsys, number, status
+):
+    begins = exercise._Progress.run
+
+    def run(display, done, *rest):
+        begins(display, done, *rest)
+        if done == 2:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    monkeypatch.setattr(exercise._Progress, "run", run)
+    assert cli.main(["exercise", "2", "--quick", "--out", str(tmp_path)]) == status
+    shown, errors = capsys.readouterr()
+    assert "run 3 of" in shown and f"the same --out {tmp_path}" in shown
+    assert errors == "d2l-deeprnn: interrupted\n"
+    (csv,) = tmp_path.glob("*.csv")
+    assert len(read_rows(csv)) == 2 and not list(tmp_path.glob(".*.part"))
 
 
 @pytest.mark.parametrize("name", sorted(set(EXERCISES) - {"3"}))  # for 3, see further down
