@@ -442,7 +442,8 @@ def is_initialized(param: gluon.Parameter) -> bool:
 
 def learn_shapes(model: Any, ctx: mx.Context) -> None:
     """Run a model once if Gluon has yet to infer the shape of a parameter, and so draw it."""
-    if any(0 in (param.shape or ()) for param in model.collect_params().values()):
+    # An unknown dimension is 0 or, after mx.util.set_np_shape(True), -1.
+    if any(min(param.shape or (1,)) <= 0 for param in model.collect_params().values()):
         model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
 
 

@@ -329,6 +329,14 @@ def test_same_seed_same_digits(text):
     assert first != other
 
 
+def test_shapes_of_numpys_kind_change_nothing(text):
+    """In which an unknown dimension is -1, since 0 is that of an empty array."""
+    expected = train_small(d2l, text)[1]
+    with mx.util.np_shape(True):
+        history = train_small(d2l, text, model=small_model(d2l, text[1]))[1]
+    assert [r.perplexity for r in history] == [r.perplexity for r in expected]
+
+
 def test_a_resumed_training_prints_and_predicts_the_same(text):
     lines, rest, more, stopped = [], [], [], {}
     _, expected = train_small(d2l, text, PREFIXES, num_epochs=10, log=lines.append)
