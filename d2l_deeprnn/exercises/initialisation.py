@@ -37,6 +37,13 @@ INITS: Dict[str, Dict[str, Any]] = {
     "Xavier": {"init": "xavier"},
     "orthogonal, forget bias 1": {"init": "orthogonal", "forget_bias": 1.0},
 }
+PLATEAU_INITS: Dict[str, Dict[str, Any]] = {
+    **INITS,
+    "Normal(0.01), forget bias 1": {"init": "normal", "forget_bias": 1.0},
+    "orthogonal": {"init": "orthogonal"},
+}
+# Outputs whose spread is measured: those after the first characters, when the state has settled.
+CONTEXTS = slice(200, 2000)
 CHAPTERS: Dict[str, Any] = {"optimizer": "sgd", "lr": CHAPTER.lr, **INITS["Normal(0.01)"]}
 FAST: Dict[str, Dict[str, Any]] = {
     "the chapter: SGD 5, Normal(0.01)": CHAPTERS,
@@ -86,23 +93,29 @@ def study(
     }
     study = Study("initialisation", FILES, described, quick=quick, out=out, observer=observer)
 
-    def train(goal: float, num_epochs: int, **changed: Any) -> List[Row]:
+    def train(goal: float, num_epochs: int, measured: bool = False, **changed: Any) -> List[Row]:
         settings = TrainSettings(**{**base, "corpus": (name,), "num_epochs": num_epochs, **changed})
         model = new_network(settings, len(vocab))
 
-        def output_size() -> Row:
-            """Return the root mean square of the upper layer's outputs."""
+        def spread() -> Row:
+            """Return the standard deviation of the upper layer's outputs over contexts.
+
+            It is the root mean square over the units. A constant output, such as that of a bias,
+            tells the output layer nothing about the context.
+            """
             state = model.begin_state(batch_size=1, ctx=try_gpu())
-            X = nd.array(indices[: settings.num_steps, None], ctx=try_gpu())
+            X = nd.array(indices[: CONTEXTS.stop, None], ctx=try_gpu())
             outputs, _ = model.rnn(nd.one_hot(X, len(vocab)), state)
-            return {"hidden": float(outputs.square().mean().sqrt().asscalar())}
+            outputs = outputs[CONTEXTS.start :]
+            deviations = outputs - outputs.mean(axis=0, keepdims=True)
+            return {"spread": float(deviations.square().mean().sqrt().asscalar())}
 
         return train_until(
             settings,
             model,
             indices,
             goal,
-            before_epoch=output_size,
+            before_epoch=spread if measured else dict,
             on_minibatch=study.on_minibatch,
         )
 
@@ -133,9 +146,15 @@ def study(
     )
     plateau = study.collect(
         "plateau",
-        [{"init": init} for init in INITS],
+        [{"init": init} for init in PLATEAU_INITS],
         lambda run: train(
-            BY_HEART, limit, num_hiddens=widths[1], lr=CHAPTER.lr, seed=0, **INITS[run["init"]]
+            BY_HEART,
+            limit,
+            measured=True,
+            num_hiddens=widths[1],
+            lr=CHAPTER.lr,
+            seed=0,
+            **PLATEAU_INITS[run["init"]],
         ),
     )
     fast = study.collect(
@@ -184,9 +203,9 @@ def tables(rows: Rows) -> List[Table]:
             [[init, str(depth), *_best_cell(runs)] for (init, depth), runs in networks.items()],
         ),
         Table(
-            "The chapter's learning rate and clipping, seed 0: size of the upper layer's outputs "
-            "before training, and first epoch with a perplexity of at most",
-            ["initialisation", "size", *limits],
+            "The chapter's learning rate and clipping, seed 0: spread of the upper layer's outputs "
+            "over contexts before training, and first epoch with a perplexity of at most",
+            ["initialisation", "spread", *limits],
             [
                 [init, *_plateau(epochs, list(limits.values()))]
                 for init, epochs in group_by(rows["plateau"], "init").items()
@@ -230,8 +249,8 @@ def _best_cell(rows: List[Row]) -> List[str]:
 
 
 def _plateau(rows: List[Row], limits: List[float]) -> List[str]:
-    """Return the size of the outputs before training, and the first epoch within each limit."""
-    cells = [f"{rows[0]['hidden']:.2g}"]
+    """Return the spread of the outputs before training, and the first epoch within each limit."""
+    cells = [f"{rows[0]['spread']:.2g}"]
     for limit in limits:
         within = [row["epoch"] for row in rows if perplexity(row["train"]) <= limit]
         cells.append(str(within[0]) if within else f"not within {rows[-1]['epoch']}")
@@ -279,11 +298,11 @@ def figures(rows: Rows) -> Dict[str, Any]:
         ]
 
     perplexities: Dict[str, Union[Line, Level]] = {}
-    sizes = {}
+    spreads = {}
     for init, run in group_by(rows["plateau"], "init").items():
         epochs = column(run, "epoch")
         perplexities[init] = Line(epochs, [perplexity(row["train"]) for row in run])
-        sizes[init] = Line(epochs, column(run, "hidden"))
+        spreads[init] = Line(epochs, column(run, "spread"))
     perplexities["character frequencies alone"] = Level(rows["unigram"][0]["perplexity"])
     fast: Dict[str, Union[Line, Level]] = {
         setting: Line(column(run, "epoch"), [_shown(row) for row in run])
@@ -312,9 +331,9 @@ def figures(rows: Rows) -> Dict[str, Any]:
             {"the chapter's learning rate and clipping": perplexities}, "epoch", ylabel, log_y=True
         ),
         "initialisation_hidden": lines_figure(
-            {"size of the upper layer's outputs": sizes},
+            {"spread of the upper layer's outputs over contexts": spreads},
             "epoch",
-            "root mean square of H",
+            "standard deviation of H",
             log_y=True,
         ),
         "initialisation_fast": lines_figure(

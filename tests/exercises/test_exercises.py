@@ -740,7 +740,7 @@ def test_differences_are_taken_seed_by_seed():
 
 def rows_of_initialisation(epochs):
     """Return rows of cells; ``epochs`` has each seed's epochs by learning rate."""
-    line = {"epoch": 1, "train": 2.0, "hidden": 0.1}
+    line = {"epoch": 1, "train": 2.0, "spread": 0.1}
     return {
         "grid": [
             {
@@ -790,7 +790,7 @@ def test_the_end_of_the_plateau_is_the_first_epoch_within_each_limit():
     rows = rows_of_initialisation({5.0: [50]})
     losses = enumerate([25.0, 19.0, 17.0, 12.0, 9.0], start=1)
     rows["plateau"] = [
-        {"init": "normal", "epoch": epoch, "train": math.log(p), "hidden": epoch / 100}
+        {"init": "normal", "epoch": epoch, "train": math.log(p), "spread": epoch / 100}
         for epoch, p in losses
     ]
     table = initialisation.tables(
