@@ -19,7 +19,6 @@ from ..evidence.records import (
     group_by,
     select,
     spread,
-    spread_of,
     summary_table,
 )
 from ..nn.convert import params_from_gluon, params_to_gluon
@@ -176,11 +175,18 @@ def tables(rows: Rows) -> List[Table]:
     training = rows["training"]
     last = max(column(training, "epoch"))
 
+    def runs(ends: List[Row]) -> List[List[Row]]:
+        """Return the rows of each seed of the same network."""
+        return list(group_by(select(training, network=ends[0]["network"]), "seed").values())
+
     def epochs_to_2(ends: List[Row]) -> str:
         """Return each seed's first epoch with a perplexity of at most 2."""
-        by_seed = group_by(select(training, network=ends[0]["network"]), "seed").values()
-        firsts = [[r["epoch"] for r in run if r["perplexity"] <= 2] for run in by_seed]
+        firsts = [[r["epoch"] for r in run if r["perplexity"] <= 2] for run in runs(ends)]
         return ", ".join(str(first[0]) if first else "never" for first in firsts)
+
+    def lowest(ends: List[Row]) -> str:
+        """Return each seed's lowest perplexity; the last may be that of a sudden jump."""
+        return ", ".join(f"{min(column(run, 'perplexity')):.3f}" for run in runs(ends))
 
     return [
         Table(
@@ -196,14 +202,14 @@ def tables(rows: Rows) -> List[Table]:
             ],
         ),
         summary_table(
-            f"LSTM after {last} epochs: median (lowest to highest) of the seeds",
+            f"LSTM, {last} epochs",
             ["network"],
             group_by(select(training, epoch=last), "network"),
             {
                 "parameters": lambda ends: f"{ends[0]['num_params']:,}",
-                "training perplexity": spread_of("perplexity"),
+                "lowest training perplexity, each seed": lowest,
                 "epochs to perplexity 2, each seed": epochs_to_2,
-                "seconds an epoch": lambda ends: spread([r["seconds"] / last for r in ends], 2),
+                "seconds per epoch": lambda ends: spread([r["seconds"] / last for r in ends], 2),
             },
         ),
     ]
