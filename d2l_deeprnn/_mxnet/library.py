@@ -348,11 +348,31 @@ def python_state(stored: Sequence[Any]) -> Tuple[Any, ...]:
     return state
 
 
+class _Turns:
+    """A lock that threads take in turn; its owner may take it again.
+
+    A thread that has just released a plain lock may get it again before those that wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._lock = threading.Lock(), threading.RLock()
+
+    def __enter__(self) -> None:
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            self._lock.acquire()
+        else:
+            with self._next:
+                self._lock.acquire()
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.release()
+
+
 # Held while operations on a model's parameters are queued. MXNet 1.9.1 can deadlock if two threads
 # queue operations that share several arrays at the same time: a compiled graph reads all
 # parameters, a fused layer those of all its gates, and one operation of an optimizer may update
 # four. Only queueing is serialized, not computing.
-queueing = threading.RLock()
+queueing = _Turns()
 
 
 # Blocks and parameters -----------------------------------------------------------------------

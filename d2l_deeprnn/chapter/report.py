@@ -90,9 +90,8 @@ def predictions(run: Run) -> Iterator[Prediction]:
     for record in run.history:
         printed = run.training.predictions.get(record.epoch, ()) if run.is_books_text else ()
         for i, text in enumerate(record.predictions):
-            yield Prediction(
-                record.epoch, text, printed[i] if printed else "", run.is_verbatim(text)
-            )
+            of_book = printed[i] if i < len(printed) else ""
+            yield Prediction(record.epoch, text, of_book, run.is_verbatim(text))
 
 
 def lines(run: Run) -> Iterator[str]:

@@ -206,6 +206,7 @@ def _settings(
         if text == AUTO:
             text, missing = resolve_auto()
         return replace(training.train_settings(), corpus=(text,), **requested), missing
+    _check_origin(config, out)
     own = runs.settings_of(config)
     training = book.training_with(own) or book.TRAININGS[name or "chapter"]
     others = training.other_settings(own)
@@ -244,8 +245,10 @@ def load(directory: PathLike) -> Run:
     directory = user_path(directory)
     loaded = runs.load_run(directory, checkpoint="last")
     text = runs.read_own_text(directory, loaded.vocab)
+    config = read_config(directory) or {}
+    _check_origin(config, directory)
     # The text's name as the user gave it, and not the path that was resolved.
-    settings = from_dict((read_config(directory) or {})["settings"])
+    settings = from_dict(config["settings"])
     if book.training_with(settings) is None:
         raise RunError(
             f"the run in {directory} has the settings of none of {', '.join(book.TRAININGS)}, so "
@@ -253,6 +256,16 @@ def load(directory: PathLike) -> Run:
         )
     history = _epoch_records(loaded.history, read_predictions(directory))
     return Run(settings, history, "".join(text.vocab.to_tokens(text.train.tolist())))
+
+
+def _check_origin(config: Mapping[str, Any], directory: Path) -> None:
+    """Raise a RunError if a run started with the weights of another run."""
+    if "init_from" in config:
+        raise RunError(
+            f"the run in {directory} started with the weights of "
+            f"{config['init_from']['directory']}, so it cannot be compared with a printed "
+            "training: resume it with `train`, or choose another directory"
+        )
 
 
 def _epoch_records(
@@ -306,10 +319,14 @@ def _write_predictions(
 def printed_training(directory: PathLike) -> Optional[book.PrintedTraining]:
     """Return the printed training that a run repeats, so that they can be plotted together.
 
-    The run must have its text and settings; any seed and number of epochs will do.
+    The run must have its text and settings, and random initial weights; any seed and number of
+    epochs will do.
     """
     try:
-        settings = from_dict((read_config(directory) or {})["settings"])
+        config = read_config(directory) or {}
+        settings = from_dict(config["settings"])
     except (RunError, ValueError, TypeError, KeyError):
+        return None
+    if "init_from" in config:
         return None
     return book.training_with(settings) if settings.corpus == (BOOK_TEXT,) else None

@@ -12,13 +12,15 @@ from .._checks import token_indices, whole_number
 from .._mxnet import at_least_float32, mx, nd
 from .._mxnet.library import check_ctx, device_of, queueing
 from .._perplexity import perplexity
+from ..nn.fast import is_chapter_model
 from ..nn.model import declared_vocab_size
 from .ranks import SINGLE_PROCESS, Ranks
 
 # Characters that each row except the first reads, unscored, before its own part.
 WARM_UP = 512
-# Maximum columns and scores in a minibatch. They affect memory, not results.
-NUM_STEPS, NUM_SCORES = 256, 2**24
+# Maximum columns and scores in a minibatch. They affect memory, not results. Python may compute
+# models other than the chapter's step by step, and meanwhile other threads wait.
+NUM_STEPS, NUM_STEPS_OF_OTHERS, NUM_SCORES = 256, 32, 2**24
 CHUNK = 2**20  # characters that are counted at once
 
 
@@ -101,12 +103,13 @@ def evaluate(
     sums: List[nd.NDArray] = []
     losses = array("d")
     vocab_size = declared_vocab_size(model)
+    num_steps = NUM_STEPS if is_chapter_model(model) else NUM_STEPS_OF_OTHERS
     step, end = 0, warm_up + length if part else 0
     with ranks.working():
         while step < end:
             # If the vocabulary's size is unknown, a first minibatch of one column shows it.
             width = 1 if vocab_size is None else max(1, NUM_SCORES // (len(part) * vocab_size))
-            columns = np.arange(step, min(step + min(width, NUM_STEPS), end))
+            columns = np.arange(step, min(step + min(width, num_steps), end))
             positions = starts[:, None] + columns  # (rows, columns)
             # The last row may be shorter; characters beyond the end are not counted.
             counted = (columns >= own) & (positions < num_chars)

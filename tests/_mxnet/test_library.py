@@ -8,6 +8,8 @@ import pickle
 import platform
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -291,3 +293,26 @@ def test_the_setting_can_be_turned_off(monkeypatch):
         ValueError, match="D2L_DEEPRNN_ALLOCATOR must be keep or default, not 'off'"
     ):
         library.keep_freed_memory()
+
+
+# Threads -----------------------------------------------------------------------------------------
+
+
+def test_a_thread_that_waits_comes_before_one_that_returns():
+    order = []
+
+    def take():
+        with library.queueing:
+            order.append("the other")
+
+    other = threading.Thread(target=take)
+    with library.queueing:
+        other.start()
+        while not library.queueing._next.locked():
+            time.sleep(0.001)
+        with library.queueing:  # its owner need not wait
+            order.append("first")
+    with library.queueing:
+        order.append("again")
+    other.join()
+    assert order == ["first", "the other", "again"]

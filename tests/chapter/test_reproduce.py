@@ -718,6 +718,33 @@ def test_a_run_of_several_texts_is_not_the_chapters(small_chapter, tmp_path, cap
     assert "has other settings than the chapter's (corpus)" in capsys.readouterr().err
 
 
+def test_a_run_with_the_weights_of_another_is_not_the_chapters(small_chapter, tmp_path, capsys):
+    words = [
+        "train",
+        "--preset=chapter",
+        "--corpus",
+        corpora.SAMPLE_TEXT,
+        "--num-epochs=1",
+        "--out",
+    ]
+    first, second = (str(tmp_path / name) for name in "ab")
+    assert cli.main([*words, first]) == 0
+    assert cli.main([*words, second, "--init-from", first]) == 0
+    assert cli.main(["reproduce", "--resume", "--out", second]) == 2
+    said = capsys.readouterr().err
+    assert f"started with the weights of {first}" in said and "resume it with `train`" in said
+    with pytest.raises(reproduce.RunError, match="started with the weights"):
+        reproduce.load(second)
+    assert cli.main(["reproduce", "--resume", "--num-epochs=2", "--out", first]) == 0
+
+
+def test_more_predictions_than_were_printed(books_text, fake_training, tmp_path):
+    run = reproduce.reproduce(tmp_path, num_epochs=250)
+    run.history[-1] = run.history[-1]._replace(predictions=("a", "b", "c"))
+    shown = list(report.predictions(run))
+    assert [p.printed != "" for p in shown if p.epoch == 250] == [True, True, False]
+
+
 def test_resume_needs_a_directory(capsys):
     assert cli.main(["reproduce", "--resume"]) == 2
     assert "--resume needs --out DIR" in capsys.readouterr().err
