@@ -4,12 +4,15 @@ The intervals contain 99.9 % of further runs if the logarithm of the loss is nor
 from seed to seed. The measured logarithms are skewed. Writes ``results/interval_coverage.csv`` and
 ``.json``, with these rows:
 
-- *simulated*: further runs from a gamma or a log-normal distribution with the skewness of this
-  package's ten trainings (``chapter_curves.csv``), at each of the book's epochs; normally
-  distributed runs check the simulation;
-- *left out*: each training compared with the interval of the others, at every epoch of a range;
-- *original*: each training of the original library (``original_seeds.csv``) compared with this
-  package's interval, at each of the book's epochs.
+- *simulated*: further runs from a gamma or a log-normal distribution with the skewness of the
+  twenty trainings of this package and the original library (``chapter_seeds.csv``,
+  ``original_seeds.csv``), at each of the book's epochs; normally distributed runs check the
+  simulation;
+- *left out*: each of the twenty compared with the interval of the others, at each of the book's
+  epochs, and at any of them;
+- *halves*: ten of the twenty, drawn at random, compared with the interval of the other ten;
+- *left out, ours*: each of this package's ten trainings compared with the interval of the other
+  nine, at every epoch of a range (``chapter_curves.csv``).
 
     python benchmarks/interval_coverage.py
 """
@@ -26,7 +29,7 @@ from d2l_deeprnn.chapter.book import BOOK
 from d2l_deeprnn.evidence.intervals import t_quantile
 from d2l_deeprnn.evidence.records import read_rows
 
-DRAWS = 400_000
+DRAWS, HALVES = 400_000, 20_000
 BOOKS_EPOCHS = tuple(line.epoch for line in BOOK.printed)
 # Around the book's first value, and when the text is known by heart
 RANGES = ((100, 150), (250, 500))
@@ -47,9 +50,10 @@ def main() -> None:
         rows.append({**row, "cases": below.size, **shown})
 
     random = np.random.default_rng(arguments.seed)
-    ours, original = (log_losses(f"{name}_seeds.csv") for name in ("chapter", "original"))
-    n = ours.shape[1]
-    for epoch, losses in zip(BOOKS_EPOCHS, ours):
+    libraries = [log_losses(f"{name}_seeds.csv") for name in ("chapter", "original")]
+    runs = np.concatenate(libraries, axis=1)
+    n = runs.shape[1]
+    for epoch, losses in zip(BOOKS_EPOCHS, runs):
         skewness = skewness_of(losses)
         for name, draw in {
             "normal": random.standard_normal,
@@ -61,13 +65,24 @@ def main() -> None:
             shown = f"{skewness:.2f}" if name != "normal" else "0.00"
             add(f"simulated, {name}", str(epoch), n, shown, *outside)
 
+    orders = [random.permutation(n) for _ in range(HALVES)]
+    splits = {
+        "left out": [(np.delete(np.arange(n), i), np.array([i])) for i in range(n)],
+        "halves": [(order[: n // 2], order[n // 2 :]) for order in orders],
+    }
+    for what, pairs in splits.items():
+        outside = [outside_of(interval(runs[:, a]), runs[:, b]) for a, b in pairs]
+        below, above = np.concatenate(outside, axis=2)  # (epochs, cases)
+        for epoch, *shares in zip(BOOKS_EPOCHS, below, above):
+            add(what, str(epoch), len(pairs[0][0]), "", *shares)
+        any_below = below.any(axis=0)
+        add(what, "any", len(pairs[0][0]), "", any_below, above.any(axis=0) & ~any_below)
     whole = log_losses("chapter_curves.csv")
+    n = whole.shape[1]
     for first, last in RANGES:
         some = whole[first - 1 : last]
         outside = [outside_of(interval(np.delete(some, i, axis=1)), some[:, i]) for i in range(n)]
-        add("left out", f"{first} to {last}", n - 1, "", *np.concatenate(outside, axis=1))
-    for epoch, own, theirs in zip(BOOKS_EPOCHS, ours, original):
-        add("original", str(epoch), n, "", *outside_of(interval(own), theirs))
+        add("left out, ours", f"{first} to {last}", n - 1, "", *np.concatenate(outside, axis=1))
 
     write(arguments, rows)
 
@@ -90,7 +105,7 @@ def interval(runs: np.ndarray) -> Interval:
 
 def outside_of(expected: Interval, runs: np.ndarray) -> Interval:
     """Return which runs are below, and which are above."""
-    low, high = expected
+    low, high = (bound.reshape(bound.shape + (1,) * (runs.ndim - bound.ndim)) for bound in expected)
     return runs < low, runs > high
 
 

@@ -29,8 +29,7 @@ class Verdict(NamedTuple):
     """The result of a comparison with the printed results.
 
     Attributes:
-        agrees: whether all values lie within their bands; None if nothing was compared, or there
-            are no bands.
+        agrees: whether the run agrees; None if nothing was compared, or there are no bands.
         text: the result in one or two sentences.
     """
 
@@ -50,13 +49,39 @@ class Prediction(NamedTuple):
 def verdict(run: Run) -> Verdict:
     """Compare a run with the printed results.
 
-    A run agrees if every value lies within its band in ``PrintedTraining.bands``. ``expected``
-    explains how reliable that is.
+    A run agrees if every value lies within its band in ``PrintedTraining.bands``, its first losses
+    are those known for its seed, and its last predictions are the printed ones. ``expected``
+    explains how reliable the bands are.
     """
     training, source = run.training, run.training.source
     if not run.is_books_text:
         return Verdict(None, f"Nothing was compared: the text was {run.title}, not the {source}'s.")
     rows = run.rows()
+    wrong = [
+        f"{row.comparable:.6f} at epoch {row.epoch} is outside {_range(row.band, training)}"
+        for row in rows
+        if row.band and not row.agrees
+    ]
+    known = training.first_losses.get(run.settings.seed, ())
+    difference = book.first_difference(known, {r.epoch: r.perplexity for r in run.history})
+    if difference is not None:
+        epoch, own, expected = difference
+        wrong.append(
+            f"with seed {run.settings.seed}, the loss of epoch {epoch} is {expected:.6f} on any "
+            f"processor, not {own:.6f}"
+        )
+    for prediction in predictions(run):
+        is_sure = prediction.epoch in training.sure_predictions
+        if is_sure and prediction.printed and prediction.text != prediction.printed:
+            wrong.append(
+                f"the prediction after epoch {prediction.epoch}, {prediction.text!r}, is not the "
+                f"{source}'s, which all measured runs made"
+            )
+    if wrong:
+        text = f"This run does not agree with the {source}: {'; '.join(wrong)}."
+        if rows and rows[-1].perplexity >= book.UNIGRAM_PERPLEXITY:
+            text += " It has learnt no more than character frequencies."
+        return Verdict(False, text)
     if not rows:
         return Verdict(
             None,
@@ -69,16 +94,6 @@ def verdict(run: Run) -> Verdict:
             f"There is no verdict: how much runs with the {source}'s settings vary has not been "
             "measured, so there are no expected ranges.",
         )
-    outside = [
-        f"{row.comparable:.6f} at epoch {row.epoch} is outside {_range(row.band, training)}"
-        for row in rows
-        if row.band and not row.agrees
-    ]
-    if outside:
-        text = f"This run does not agree with the {source}: {'; '.join(outside)}."
-        if rows[-1].perplexity >= book.UNIGRAM_PERPLEXITY:
-            text += " It has learnt no more than character frequencies."
-        return Verdict(False, text)
     text = f"This run agrees with the {source}: {len(rows)} of {len(rows)} values in their bands."
     if rows[-1].epoch < book.JUMPS_FROM:
         text += " At this epoch, that shows only that it has started to learn."
