@@ -398,7 +398,7 @@ def test_a_missing_rank_is_named(others, words, tmp_path):
 def test_a_rank_that_hangs_is_named_but_not_one_that_works():
     code = """
     import os, signal, time
-    from d2l_deeprnn.training.ranks import distributed
+    from mpi import distributed
     with distributed(3) as ranks:
         ranks.root_first(lambda: time.sleep(4))
         with ranks.working():
