@@ -591,11 +591,11 @@ def bands_of(rows: Sequence[Row]) -> Dict[int, Tuple[float, float]]:
     """Return 99.9 % prediction intervals for one more run, by epoch, from one row per run.
 
     They assume that log(loss), where the loss is log(perplexity), is normally distributed. There
-    are none for fewer than ten runs.
+    are none for fewer than twenty runs.
     """
     bands: Dict[int, Tuple[float, float]] = {}
     for epoch, runs in group_by(rows, "epoch").items():
-        if len(runs) < 10:
+        if len(runs) < 20:
             continue
         logs = [math.log(math.log(perplexity)) for perplexity in column(runs, "judged")]
         middle, n = statistics.mean(logs), len(logs)

@@ -21,7 +21,7 @@ from d2l_deeprnn.exercises import EXERCISES
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
 QUANTITIES = ("perplexity", "milliseconds a minibatch", "seconds", "characters a second")
-QUANTITIES += ("epochs to", "root mean square", "per 1,000", "times as fast")
+QUANTITIES += ("epochs to", "standard deviation", "per 1,000", "times as fast")
 DRAWN = SCRIPT["pictures"](ROOT / "results")
 
 
