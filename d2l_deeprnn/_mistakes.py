@@ -28,7 +28,7 @@ def f(inputs, state, params):
     return outputs, (H1_new, H2_new)
 
 dot(H1_new, W_xh2)
-    dot(X, W_xh2) | Layer 2 reads the input in place of the new state of layer 1
+    dot(X, W_xh2) | Layer 2 reads the input instead of the new state of layer 1
     dot(H1, W_xh2) | The layers are swapped: layer 2 reads layer 1 before its new state is computed
 W_xh1, W_hh1, b_h1, W_xh2, W_hh2, b_h2
     W_xh2, W_hh2, b_h2, W_xh1, W_hh1, b_h1 | The layers are swapped: each has the other's parameters
@@ -47,21 +47,21 @@ H1, H2 = state & dot(H1, W_hh1) & dot(H2, W_hh2) & (H1_new, H2_new)
     H2 = state[0] & dot(H2, W_hh1) & dot(H1_new, W_hh2) & (H2, H2) | The layers share one variable
     H2 = state[1] & dot(H2, W_hh1) & dot(H1_new, W_hh2) & (H2, H2) | The layers share one variable
 H1, H2 = H1_new, H2_new
-    pass | The state is not handed on: every step reads the first one
-    H1 = H1_new | The state of layer 2 is not handed on: every step reads the first one
-    H2 = H2_new | The state of layer 1 is not handed on: every step reads the first one
-    H1, H2 = 0 * H1, 0 * H2 | The state is not handed on: after the first step it is zeros
+    pass | The state is not passed on: every step reads the first one
+    H1 = H1_new | The state of layer 2 is not passed on: every step reads the first one
+    H2 = H2_new | The state of layer 1 is not passed on: every step reads the first one
+    H1, H2 = 0 * H1, 0 * H2 | The state is not passed on: after the first step it is zeros
 dot(H1, W_hh1) & dot(H2, W_hh2)
-    0 & 0 | The state is not handed on: every step starts from zeros
+    0 & 0 | The state is not passed on: every step starts from zeros
 outputs, (H1_new, H2_new)
     outputs, (H2_new, H1_new) | The states of the layers are swapped on return
-    outputs, state | The state is not handed on: the function returns the one that it received
+    outputs, state | The state is not passed on: the function returns the one that it received
 outputs.append(dot(H2_new, W_hq) + b_q)
-    outputs.append(dot(H1_new, W_hq) + b_q) | The output layer reads layer 1 in place of layer 2
+    outputs.append(dot(H1_new, W_hq) + b_q) | The output layer reads layer 1 instead of layer 2
     outputs.append(dot(H2, W_hq) + b_q) | The output layer reads the state of the step before
     outputs.append(H2_new) | The output layer is missing
     outputs.append(softmax(dot(H2_new, W_hq) + b_q)) | The softmax belongs to the loss
-    outputs.append(tanh(dot(H2_new, W_hq) + b_q)) | The output layer has a tanh too many
+    outputs.append(tanh(dot(H2_new, W_hq) + b_q)) | The output layer has an extra tanh
     outputs.insert(0, dot(H2_new, W_hq) + b_q) | The outputs are in reverse order
 """
 LSTM_STEP = """
@@ -76,24 +76,24 @@ def f(X, H, C, i, f, o, c):
 
 O * tanh(C_new)
     O * C_new | The tanh is left out of the output
-    O * sigmoid(C_new) | Sigmoid in place of tanh in the output
+    O * sigmoid(C_new) | Sigmoid instead of tanh in the output
     tanh(O * C_new) | The output gate is inside the tanh
     tanh(C_new) | The output gate is not used
     O * tanh(C) | The output reads the memory of the step before
-    O * tanh(C_tilda) | The output reads the candidate in place of the new memory
+    O * tanh(C_tilda) | The output reads the candidate instead of the new memory
 F * C + I * C_tilda
     I * C + F * C_tilda | The input gate and the forget gate are swapped
     F * C + C_tilda | The input gate is not used
     C + I * C_tilda | The forget gate is not used
-    F * C + (1 - F) * C_tilda | `1 - F` in place of the input gate
-    F * H + I * C_tilda | The forget gate keeps the state `H` in place of the memory `C`
-    tanh(F * C + I * C_tilda) | The new memory has a tanh too many
+    F * C + (1 - F) * C_tilda | `1 - F` instead of the input gate
+    F * H + I * C_tilda | The forget gate keeps the state `H` instead of the memory `C`
+    tanh(F * C + I * C_tilda) | The new memory has an extra tanh
 dot(H,
-    dot(C, | The gates read the memory in place of the state
+    dot(C, | The gates read the memory instead of the state
 O * tanh(C_new), C_new
     C_new, O * tanh(C_new) | `H` and `C` are returned in the wrong order
 tanh(C_new), C_new
-    tanh(C_new), C | The memory is not handed on: the function returns the one that it received
+    tanh(C_new), C | The memory is not passed on: the function returns the one that it received
 """
 GRU_STEP = """
 def f(X, H, z, r, h):
@@ -104,19 +104,19 @@ def f(X, H, z, r, h):
     return Z * H + (1 - Z) * H_tilda
 
 dot(R * H, W_hh) + b_h
-    R * dot(H, W_hh) + b_h | The reset gate acts after the product: Gluon does so, the book not
-    R * (dot(H, W_hh) + b_h) | The reset gate acts after the product: Gluon does so, the book not
+    R * dot(H, W_hh) + b_h | The reset gate acts after the product, as in Gluon, not in the book
+    R * (dot(H, W_hh) + b_h) | The reset gate acts after the product, as in Gluon, not in the book
     dot(H, W_hh) + b_h | The reset gate is not used
-    dot(Z * H, W_hh) + b_h | The update gate in place of the reset gate
+    dot(Z * H, W_hh) + b_h | The update gate instead of the reset gate
     dot((1 - R) * H, W_hh) + b_h | The reset gate is the other way round
 dot(X, W_xh) + dot(R * H, W_hh)
     R * (dot(X, W_xh) + dot(H, W_hh)) | The reset gate acts on the input too
-    dot(R * X, W_xh) + dot(H, W_hh) | The reset gate acts on the input in place of the state
+    dot(R * X, W_xh) + dot(H, W_hh) | The reset gate acts on the input instead of the state
 Z * H + (1 - Z) * H_tilda
     (1 - Z) * H + Z * H_tilda | The update gate is the other way round
     Z * R * H + (1 - Z) * H_tilda | The reset gate acts on the kept state too
     Z * H + H_tilda | The candidate lacks `1 - Z`
-    Z * H + Z * H_tilda | The candidate has `Z` in place of `1 - Z`
+    Z * H + Z * H_tilda | The candidate has `Z` instead of `1 - Z`
     H + (1 - Z) * H_tilda | The old state lacks `Z`
     (1 - Z) * H_tilda | The old state is missing
 """
@@ -138,8 +138,8 @@ if norm > theta else 1
     [*grads[:-1], grads[-1] * factor] | Only the last array is scaled
 sqrt(sum((grad ** 2).sum() for grad in grads))
     sum((grad ** 2).sum() for grad in grads) | The square root of the norm is missing
-    sqrt(sum((grad ** 2).mean() for grad in grads)) | The norm is of means in place of sums
-    sum(abs(grad).sum() for grad in grads) | The norm has absolute values in place of squares
+    sqrt(sum((grad ** 2).mean() for grad in grads)) | The norm uses means instead of sums
+    sum(abs(grad).sum() for grad in grads) | The norm has absolute values instead of squares
     sum(sqrt((grad ** 2).sum()) for grad in grads) | The norms of the arrays are added
     max(sqrt((grad ** 2).sum()) for grad in grads) | The norm is that of the largest array
     sqrt((grads[-1] ** 2).sum()) | The norm is that of the last array
@@ -147,7 +147,7 @@ sqrt(sum((grad ** 2).sum() for grad in grads))
     sqrt(sum((param ** 2).sum() for param in params)) | The norm is of the parameters
 theta / norm if
     norm / theta if | The factor is upside down
-    1 / norm if | The new norm is 1 in place of theta
+    1 / norm if | The new norm is 1 instead of theta
     theta if | The gradients are not divided by their norm
 """
 # Mistakes that can be made in any line, and at once in all: regular expressions.
@@ -158,14 +158,14 @@ ANYWHERE = r"""
 dot\(([^,]+), (W_\w+)\)
     dot(\1, \2.T) | Transposed weights
     dot(\2, \1) | The factors of a matrix product are swapped
-    (\1 * \2) | `*` in place of the matrix product `nd.dot`
+    (\1 * \2) | `*` instead of the matrix product `nd.dot`
     0 | A product is missing
 (\w+) = tanh\(
-    \1 = sigmoid( | Sigmoid in place of tanh
-    \1 = relu( | ReLU in place of tanh
+    \1 = sigmoid( | Sigmoid instead of tanh
+    \1 = relu( | ReLU instead of tanh
     \1 = ( | The tanh is left out
 (\w+) = sigmoid\(
-    \1 = tanh( | Tanh in place of sigmoid in a gate
+    \1 = tanh( | Tanh instead of sigmoid in a gate
     \1 = ( | The sigmoid of a gate is left out
 (W_x\w+), (W_h\w+), b
     \2, \1, b | The weights of the input and of the state are swapped
@@ -229,7 +229,7 @@ def _parse(text: str) -> Tuple[str, List[Mistake]]:
 
 
 def _entries(table: str) -> Iterator[Tuple[str, str, str]]:
-    """Yield parts of the code, what stands there in place of them, and the mistakes' names."""
+    """Yield parts of the code, what stands there instead of them, and the mistakes' names."""
     part = ""
     for line in table.strip("\n").split("\n"):
         if line.startswith(" "):
@@ -286,7 +286,7 @@ def explain_minibatches(
         return "The last minibatch is too short. Stop while each row has `num_steps` labels."
     if shapes != {(b, s)}:
         found = " and ".join(map(str, shapes - {(b, s)}))
-        return f"`X` or `Y` has the shape {found} in place of (batch_size, num_steps), {(b, s)}."
+        return f"`X` or `Y` has the shape {found} instead of (batch_size, num_steps), {(b, s)}."
     if not np.isin(batches, text).all():
         return "A minibatch has numbers that are not in the text."
     X, Y = np.argsort(text)[np.array(batches, int)].swapaxes(0, 1)  # positions

@@ -36,7 +36,7 @@ NUM_STEPS = 3
 # Rows, inputs, hidden units and outputs. If all are equal, wrong shapes raise no error, so that
 # mistakes such as transposed weights can be named.
 SIZES = [(3, 4, 5, 6), (1, 6, 7, 2), (4, 4, 4, 4)]
-UNKNOWN = "No one or two of the usual mistakes explain this."
+UNKNOWN = "One or two of the usual mistakes do not explain this."
 NOT_RECORDED = "Compute with `nd`, without `detach`, `asnumpy` and `asscalar`, to record gradients."
 
 
@@ -223,7 +223,7 @@ def _check(
             names_if: Dict[bool, List[str]] = {True: [], False: []}  # right or wrong
             for name, array, value in zip(leaves(names), found, expected):
                 if array.shape != value.shape:
-                    raise _Wrong(f"`{name}` has the shape {array.shape} in place of {value.shape}.")
+                    raise _Wrong(f"`{name}` has the shape {array.shape} instead of {value.shape}.")
                 if np.isnan(array).any():
                     raise _Wrong(f"`{name}` contains NaN.")
                 names_if[equal([array], [value])].append(f"`{name}`")

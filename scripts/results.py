@@ -108,8 +108,8 @@ class Results:
         late = [line.epoch for line in book.BOOK.printed if line.epoch > 125]
         within = [[sum(p <= 1.06 for p in runs[e]) for e in late] for runs in (ours, originals)]
         return paragraph(
-            f"{self._below(book.BOOK)} The book stayed below 1.06 from epoch 250 on; "
-            f"at epochs {listed(late)}, {listed(within[0])} of our {n} runs did, and "
+            f"{self._below(book.BOOK)} The book's values are below 1.06 from epoch 250 on; "
+            f"at epochs {listed(late)}, {listed(within[0])} of our {n} runs are, and "
             f"{listed(within[1])} of the original's {len(originals[500])}. "
             f"{self._sentences(book.BOOK)} {self._last_value()}"
         )

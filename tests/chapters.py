@@ -9,8 +9,6 @@ def small_trainings():
     """Return ``book.TRAININGS`` with less text and fewer hidden units."""
     small = {"num_hiddens": 8, "num_examples": 3000}
     return {
-        name: replace(
-            training, settings=replace(training.settings, **small), first_losses={}
-        )
+        name: replace(training, settings=replace(training.settings, **small), first_losses={})
         for name, training in book.TRAININGS.items()
     }

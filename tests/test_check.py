@@ -427,8 +427,8 @@ WRONG = {
         (rnn_upper_first, "The layers are swapped: layer 2 reads layer 1 before"),
         (rnn_with_other_parameters, "The layers are swapped: each has the other's parameters"),
         (rnn(lower, lambda X, H1, H2, p: nd.tanh(dense(X, H2, *p[3:6]))), "reads the input"),
-        (rnn_with_local_states, "The state is not handed on: every step reads the first one"),
-        (rnn_with_fresh_states, "The state is not handed on: every step starts from zeros"),
+        (rnn_with_local_states, "The state is not passed on: every step reads the first one"),
+        (rnn_with_fresh_states, "The state is not passed on: every step starts from zeros"),
         (rnn(lower, upper, start=lambda H1, H2: (0 * H1, 0 * H2)), "`state` is not used"),
         (rnn(lower, upper, start=lambda H1, H2: (H2, H1)), "swapped on entry"),
         (rnn(lower, upper, start=lambda H1, H2: (H1, H1)), "Both layers start from the state of"),
@@ -442,7 +442,7 @@ WRONG = {
         (rnn(lower, upper, lambda X, H1, H2, p: H2), "The output layer is missing"),
         (rnn(lower, upper, lambda X, H1, H2, p: nd.softmax(nd.dot(H2, p[6]) + p[7])), "softmax"),
         (rnn(lower, upper, lambda X, H1, H2, p: nd.dot(H2, p[6])), "A bias is missing"),
-        (rnn(lower, lambda X, H1, H2, p: nd.sigmoid(dense(H1, H2, *p[3:6]))), "Sigmoid in place"),
+        (rnn(lower, lambda X, H1, H2, p: nd.sigmoid(dense(H1, H2, *p[3:6]))), "Sigmoid instead"),
         (rnn(lambda X, H1, H2, p: dense(X, H1, *p[:3]), upper), "The tanh is left out"),
         (rnn_appending_after_the_loop, "`outputs` (one array for each time step) must have 3"),
         (rnn_returning_the_last, "`outputs` (one array for each time step) must have 3"),
@@ -455,22 +455,22 @@ WRONG = {
     ],
     "lstm_step": [
         (lstm(state=lambda O, C, old, G: O * C), "The tanh is left out of the output"),
-        (lstm(state=lambda O, C, old, G: O * nd.sigmoid(C)), "Sigmoid in place of tanh in the out"),
+        (lstm(state=lambda O, C, old, G: O * nd.sigmoid(C)), "Sigmoid instead of tanh in the out"),
         (lstm(state=lambda O, C, old, G: O * nd.tanh(old)), "memory of the step before"),
         (lstm(state=lambda O, C, old, G: nd.tanh(C)), "The output gate is not used"),
         (lstm(lambda I, F, G, C, H: I * C + F * G), "input gate and the forget gate are swapped"),
         (lstm(lambda I, F, G, C, H: F * C + G), "The input gate is not used"),
         (lstm(lambda I, F, G, C, H: C + I * G), "The forget gate is not used"),
-        (lstm(lambda I, F, G, C, H: F * C + (1 - F) * G), "`1 - F` in place of the input gate"),
-        (lstm(sigmoid=nd.tanh), "Tanh in place of sigmoid in a gate"),
-        (lstm(tanh=nd.sigmoid), "Sigmoid in place of tanh"),
-        (lstm(tanh=nd.relu), "ReLU in place of tanh"),
+        (lstm(lambda I, F, G, C, H: F * C + (1 - F) * G), "`1 - F` instead of the input gate"),
+        (lstm(sigmoid=nd.tanh), "Tanh instead of sigmoid in a gate"),
+        (lstm(tanh=nd.sigmoid), "Sigmoid instead of tanh"),
+        (lstm(tanh=nd.relu), "ReLU instead of tanh"),
         (lstm(tanh=identity), "The tanh is left out"),
         (lambda X, H, C, i, f, o, c: lstm()(X, H, C, i, f, c, o), "in another order, `i, f, c, o`"),
         (lambda X, H, C, i, f, o, c: lstm()(X, H, C, o, i, f, c), "in another order, `o, i, f, c`"),
         (lambda *args: lstm()(*args)[::-1], "`H` and `C` are returned in the wrong order"),
         (lambda *args: lstm()(*args)[0], "The result must have 2 parts"),
-        (lambda X, H, C, *gates: (lstm()(X, H, C, *gates)[0], C), "The memory is not handed on"),
+        (lambda X, H, C, *gates: (lstm()(X, H, C, *gates)[0], C), "The memory is not passed on"),
         (of(lstm(), lambda W_x, W_h, b: [W_x, W_h, 0 * b]), "A bias is missing"),
         (of(lstm(), lambda W_x, W_h, b: [W_x, W_h, 2 * b]), "A bias is added twice"),
         (of(lstm(), lambda W_x, W_h, b: [W_x.T, W_h.T, b]), "Transposed weights"),
@@ -479,13 +479,13 @@ WRONG = {
     ],
     "gru_step": [
         (gru(lambda X, H, Z, R, W_x, W_h, b: nd.tanh(nd.dot(X, W_x) + R * nd.dot(H, W_h) + b)),
-         "The reset gate acts after the product: Gluon does so"),
+         "The reset gate acts after the product, as in Gluon"),
         (gru(lambda X, H, Z, R, W_x, W_h, b: nd.tanh(nd.dot(X, W_x) + R * (nd.dot(H, W_h) + b))),
-         "The reset gate acts after the product: Gluon does so"),
+         "The reset gate acts after the product, as in Gluon"),
         (gru(new=lambda Z, R, H, G: (1 - Z) * H + Z * G), "The update gate is the other way round"),
         (gru(lambda X, H, Z, R, *h: nd.tanh(dense(X, H, *h))), "The reset gate is not used"),
         (gru(lambda X, H, Z, R, *h: nd.tanh(dense(R * X, H, *h))), "reset gate acts on the input"),
-        (gru(lambda X, H, Z, R, *h: nd.sigmoid(dense(X, R * H, *h))), "Sigmoid in place of tanh"),
+        (gru(lambda X, H, Z, R, *h: nd.sigmoid(dense(X, R * H, *h))), "Sigmoid instead of tanh"),
         (gru(lambda X, H, Z, R, *h: dense(X, R * H, *h)), "The tanh is left out"),
         (gru(new=lambda Z, R, H, G: Z * H + G), "The candidate lacks `1 - Z`"),
         (lambda X, H, z, r, h: gru()(X, H, r, z, h), "in another order, `r, z, h`"),
@@ -591,7 +591,7 @@ def test_results_that_are_not_finite_or_of_another_type():
     assert "`H` is of the type `numpy.ndarray`. Compute with `nd`" in verdict.message
     verdict = check.gru_step(lambda *args: gru_of_notebook(*args).asnumpy())
     assert "`H` is of the type `numpy.ndarray`. Compute with `nd`" in verdict.message
-    assert "No one or two of the usual mistakes" in check.gru_step(lambda X, H, *_: H.exp()).message
+    assert "One or two of the usual mistakes" in check.gru_step(lambda X, H, *_: H.exp()).message
 
 
 def test_what_is_right_is_listed_if_no_mistake_explains_the_rest():

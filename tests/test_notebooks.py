@@ -147,3 +147,16 @@ def test_figures_in_the_answer_are_those_of_the_tables(name):
     figures = re.findall(r"\d+\.\d+(?:e-\d+)?", last)
     missing = [figure for figure in figures if not re.search(rf"\b{figure}\b", tables)]
     assert len(figures) >= 3 and not missing
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_tables_shown_are_those_of_the_rows(name):
+    study = STUDIES[name]
+    rows = read_files(study.FILES, ROOT / "results" / "exercises")
+    outputs = [
+        "".join(output.get("data", {}).get("text/plain", []))
+        for cell in cells(ROOT / "notebooks" / study.NOTEBOOK, "code")
+        for output in cell["outputs"]
+    ]
+    shown = [output for output in outputs if output.startswith("Table(")]
+    assert [table.title for table in study.tables(rows) if repr(table) not in shown] == []

@@ -69,7 +69,8 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 def run_reproduce(arguments: argparse.Namespace) -> int:
     """Run the chapter and compare the results with those that the authors printed.
 
-    Exit status: 0 they agree; 1 they do not; 2 bad input; 3 the book's text is not
+    Exit status: 0 they agree, or there was nothing to compare, as with another text
+    or too few epochs; 1 they do not agree; 2 bad input; 3 the book's text is not
     available.
 
     examples:

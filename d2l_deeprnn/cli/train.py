@@ -123,11 +123,12 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train a character-level language model on any text.
 
-    Checkpoints are written after epochs, at most every five seconds. The defaults
-    are the chapter's settings, except that the whole text is used, a tenth of it
-    is held out, and there are 50 epochs. If an option accepts none, that is its
-    default. Several processes of mpiexec train one model together or, if
-    D2L_DEEPRNN_RANKS=1 is in the environment, one model each.
+    A checkpoint is written after an epoch if the last one is at least five seconds
+    old, and at the end. The defaults are the chapter's settings, except that the
+    whole text is used, a tenth of it is held out, and there are 50 epochs. Where
+    an option accepts none, that is its default. Several processes of mpiexec train
+    one model together or, if D2L_DEEPRNN_RANKS=1 is in the environment, one model
+    each.
 
     examples:
       d2l-deeprnn train --corpus my_novel.txt --out runs/novel

@@ -94,7 +94,11 @@ def read(path: Path) -> Contents:
         return _contents(metadata, arrays)
     # The libraries can raise almost anything on corrupt input.
     except Exception as error:
-        reason = f"{error} is missing in its metadata" if type(error) is KeyError else error
+        reason: Any = error
+        if type(error) is KeyError:
+            reason = f"{error} is missing in its metadata"
+        elif isinstance(error, safetensors.SafetensorError):
+            reason = f"it is not a safetensors file, or it is damaged ({error})"
         raise ExportError(
             f"{path} cannot be imported: {' '.join(str(reason).split())[:600]}"
         ) from error

@@ -1,7 +1,8 @@
 """The fast path: the chapter's own model is trained and decoded in less time.
 
-Skip this module to understand the rest. Without it, every model is simply called, and gives the
-same numbers up to rounding.
+You can read the rest without this module. Without it, every model is simply called, and gives the
+same numbers up to rounding. With it, the chapter's own model is updated on the vector that this
+module makes: see ``TrainableModel.update``.
 
 A fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``) has an array for each weight and bias, but
 its kernel takes one vector of all of them. Gluon concatenates the arrays in every call, and splits

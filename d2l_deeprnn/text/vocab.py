@@ -185,8 +185,8 @@ class Unknown(NamedTuple):
 
     Attributes:
         characters: The characters, sorted.
-        form: The Unicode normalization of the text that has the fewest unknown characters; None if
-            neither has fewer than the text as it is.
+        form: The Unicode normalization of the text that has fewer unknown characters, and none that
+            the text as it is does not have; None if there is none.
     """
 
     characters: List[str]
@@ -212,8 +212,10 @@ def unknown_characters(chunks: Iterable[str], vocab: Vocab) -> Unknown:
             for form, characters in unknown.items():
                 characters.update(unicodedata.normalize(form, chunk) if form else chunk)
                 characters -= known
-    form = min(unknown, key=lambda form: len(unknown[form]))
-    return Unknown(sorted(unknown[None]), form)
+    as_it_is = unknown[None]
+    helpful = [form for form, characters in unknown.items() if characters < as_it_is]
+    form = min(helpful, key=lambda form: len(unknown[form]), default=None)
+    return Unknown(sorted(as_it_is), form)
 
 
 def describe_unknown(name: str, text: str, vocab: Vocab) -> str:

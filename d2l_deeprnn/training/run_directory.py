@@ -394,7 +394,8 @@ def check_text(
     """
     if sha256 != config["text"]["sha256"]:
         raise RunError(
-            f"the text has changed since the run in {directory} started: its SHA-256 was "
-            f"{config['text']['sha256']}, but that of {' + '.join(sources)} is {sha256}; "
-            "give the original text (--corpus), or start a new run in another directory"
+            f"{' + '.join(sources)} is not the text with which the run in {directory} started, or "
+            f"has changed: its SHA-256 is {sha256}, but that of the run's text was "
+            f"{config['text']['sha256']}; give the original text (--corpus), or start a new run in "
+            "another directory"
         )

@@ -151,7 +151,8 @@ def train(
 ) -> Result:
     """Train a model in a directory, with checkpoints.
 
-    A checkpoint is written after each epoch, but at most every five seconds, and at the end.
+    A checkpoint is written after an epoch if the last one is at least five seconds old, and at the
+    end.
 
     If a launcher such as ``mpiexec`` started several processes, all have to call this. They train
     one model: each computes its share of the rows of every minibatch. The losses are those of one

@@ -335,7 +335,7 @@ def test_a_text_that_has_changed_is_refused(tmp_path, capsys):
     text.write_text("other words and more of them. " * 100)
     for command in (["train", "--resume", "--out"], ["evaluate"]):
         assert main([*command, str(tmp_path / "run")]) == 2
-        assert "the text has changed" in one_error_line(capsys)
+        assert "is not the text with which" in one_error_line(capsys)
 
 
 def test_a_checkpoint_of_another_run_is_refused(run, tmp_path, capsys):
@@ -502,7 +502,7 @@ def test_the_new_path_of_a_text_can_be_given(own_text, finished, tmp_path, capsy
     other = tmp_path / "other.txt"
     other.write_text("another text than that of the run. " * 200)
     assert main(["train", "--resume", "--out", str(out), "--corpus", str(other)]) == 2
-    assert "the text has changed" in one_error_line(capsys)
+    assert "is not the text with which" in one_error_line(capsys)
     assert (out / "config.json").read_bytes() == before
     assert main(["train", "--resume", "--out", str(out), "--corpus", "renamed.txt"]) == 0
     assert_same_run(out, finished)
