@@ -133,7 +133,7 @@ def grad_clipping(function: Callable[..., Any]) -> Verdict:
 
     def check(function: Function) -> None:
         cases, results, theta, normal = [], [], 2.0, _normal(np.array)
-        for norms in ([3, 6, 1, 4], [1, 0.5, 0.2, 0.1]):  # together above theta, and below
+        for norms in [3, 6, 1, 4], [1.5, 1.5, 1.5, 1.5], [1.2, 0.9, 0.6, 0.5], [1, 0.5, 0.2, 0.1]:
             params, grads = ([normal(n, 4) for n in (3, 4, 1, 2)] for _ in range(2))
             grads = [norm * grad / np.sqrt((grad**2).sum()) for norm, grad in zip(norms, grads)]
             arrays = [nd.array(param) for param in params]
@@ -244,15 +244,15 @@ def _results(
     function: Function, arguments: Sequence[Any], names: Any
 ) -> Tuple[List[np.ndarray], List[np.ndarray]]:
     """Return the arrays that a function returns, and the gradients of all argument arrays."""
-    for array in leaves(arguments):
+    given, normal = leaves(arguments), _normal(nd.array)  # the function may change the lists
+    for array in given:
         array.attach_grad()
-    normal = _normal(nd.array)
     with autograd.record():
         arrays = _arrays(names, function(*arguments), "The result")
         loss = nd.add_n(*((a.astype("float32") * normal(*a.shape)).sum() for a in arrays))
     with contextlib.suppress(mx.MXNetError):  # if nothing was recorded, the gradients stay 0
         loss.backward()
-    return [a.asnumpy() for a in arrays], [a.grad.asnumpy() for a in leaves(arguments)]
+    return [a.asnumpy() for a in arrays], [a.grad.asnumpy() for a in given]
 
 
 def _arrays(names: Any, value: Any, what: str) -> List[nd.NDArray]:

@@ -129,6 +129,17 @@ def clip_with_gluon(params, theta, ctx):
     gluon.utils.clip_global_norm([param.grad for param in params], theta)
 
 
+def rnn_that_uses_up_its_arguments(inputs, state, params):
+    outputs = []
+    while inputs:
+        X = inputs.pop(0)
+        for i, H in enumerate(state):
+            W_xh, W_hh, b_h = params[3 * i : 3 * i + 3]
+            X = state[i] = nd.tanh(nd.dot(X, W_xh) + nd.dot(H, W_hh) + b_h)
+        outputs.append(nd.dot(X, params[6]) + params[7])
+    return outputs, state
+
+
 RIGHT = {
     "two_layer_rnn": [d2l.two_layer_rnn, rnn_in_a_loop, rnn_layer_by_layer, rnn_of_concatenations],
     "lstm_step": [lstm_of_notebook, lstm_of_package, lstm_of_lists],
@@ -136,7 +147,7 @@ RIGHT = {
     "data_iter": [d2l.data_iter_consecutive, data_without_offset, data_of_later_editions],
     "grad_clipping": [d2l.grad_clipping, clip_with_the_smaller_factor, clip_with_gluon],
 }
-RIGHT["two_layer_rnn"].append(rnn_of_gluon)
+RIGHT["two_layer_rnn"] += [rnn_of_gluon, rnn_that_uses_up_its_arguments]
 
 
 @pytest.mark.parametrize(
@@ -663,3 +674,25 @@ def test_each_planted_mistake_changes_the_code_once(name):
             planted = planted.replace(old, new)
         compile(planted, message, "exec")
     assert len({message for message, _ in mistakes}) > 15
+
+
+def joint_norm(params):
+    return float(nd.concat(*[param.grad.reshape(-1) for param in params], dim=0).norm().asscalar())
+
+
+@pytest.mark.parametrize(
+    "is_clipped",
+    [
+        lambda norm, theta, params: norm**2 > theta,
+        lambda norm, theta, params: norm > theta**2,
+        lambda norm, theta, params: max(joint_norm([param]) for param in params) > theta,
+    ],
+)
+def test_clipping_under_another_condition_is_wrong(is_clipped):
+    def clip(params, theta, ctx):
+        norm = joint_norm(params)
+        if is_clipped(norm, theta, params):
+            for param in params:
+                param.grad[:] *= theta / norm
+
+    assert not check.grad_clipping(clip).right

@@ -462,9 +462,11 @@ def is_initialized(param: gluon.Parameter) -> bool:
 
 def learn_shapes(model: Any, ctx: mx.Context) -> None:
     """Run a model once if Gluon has yet to infer the shape of a parameter, and so draw it."""
-    # An unknown dimension is 0 or, after mx.util.set_np_shape(True), -1.
-    if any(min(param.shape or (1,)) <= 0 for param in model.collect_params().values()):
-        model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
+    # Other threads may use the model, too, and Gluon's scopes of names must not be mixed up.
+    with queueing:
+        # An unknown dimension is 0 or, after mx.util.set_np_shape(True), -1.
+        if any(min(param.shape or (1,)) <= 0 for param in model.collect_params().values()):
+            model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
 
 
 def set_value(param: gluon.Parameter, value: nd.NDArray) -> None:

@@ -259,13 +259,18 @@ def load(directory: PathLike) -> Run:
 
 
 def _check_origin(config: Mapping[str, Any], directory: Path) -> None:
-    """Raise a RunError if a run started with the weights of another run."""
-    if "init_from" in config:
+    """Raise a RunError if a run did not start with random weights."""
+    if not _is_from_scratch(config):
+        origin = config.get("init_from") or config["imported"]
         raise RunError(
             f"the run in {directory} started with the weights of "
-            f"{config['init_from']['directory']}, so it cannot be compared with a printed "
-            "training: resume it with `train`, or choose another directory"
+            f"{origin.get('directory') or origin.get('file')}, so it cannot be compared with a "
+            "printed training: resume it with `train`, or choose another directory"
         )
+
+
+def _is_from_scratch(config: Mapping[str, Any]) -> bool:
+    return "init_from" not in config and "imported" not in config
 
 
 def _epoch_records(
@@ -327,6 +332,6 @@ def printed_training(directory: PathLike) -> Optional[book.PrintedTraining]:
         settings = from_dict(config["settings"])
     except (RunError, ValueError, TypeError, KeyError):
         return None
-    if "init_from" in config:
+    if not _is_from_scratch(config):
         return None
     return book.training_with(settings) if settings.corpus == (BOOK_TEXT,) else None

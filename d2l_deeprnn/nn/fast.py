@@ -130,8 +130,7 @@ def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
         and len({ctx for param in params for ctx in param.list_ctx()}) == 1
     ):
         return None
-    with queueing:
-        learn_shapes(model, params[0].list_ctx()[0])
+    learn_shapes(model, params[0].list_ctx()[0])
     return params
 
 

@@ -58,7 +58,8 @@ class Learner(Trainer):
     """A trainer that follows ``TrainSettings`` and can be saved and resumed exactly.
 
     All random generators start from the settings' seed. They are global to the process, so only
-    one thread may train at a time.
+    one thread may train at a time, and no other may draw from them meanwhile. The learning rate is
+    that of the settings' schedule before each minibatch, whatever a callback sets.
 
     ``fit`` trains for the epochs that it is given; ``EarlyStopping`` ends it by ``patience``.
 

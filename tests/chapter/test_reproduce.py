@@ -757,6 +757,12 @@ def test_a_run_with_the_weights_of_another_is_not_the_chapters(small_chapter, tm
     with pytest.raises(reproduce.RunError, match="started with the weights"):
         reproduce.load(second)
     assert cli.main(["reproduce", "--resume", "--num-epochs=2", "--out", first]) == 0
+    pytest.importorskip("safetensors")
+    file, third = (str(tmp_path / name) for name in ("b.safetensors", "c"))
+    assert cli.main(["export", second, "--format=safetensors", "--output", file]) == 0
+    assert cli.main(["import", file, "--out", third]) == 0
+    assert cli.main(["reproduce", "--resume", "--out", third]) == 2
+    assert "started with the weights of b.safetensors" in capsys.readouterr().err
 
 
 def test_more_predictions_than_were_printed(books_text, fake_training, tmp_path):
