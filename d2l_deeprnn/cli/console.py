@@ -155,7 +155,7 @@ def interruptions() -> Iterator[StopRequest]:
         # Python ignores exceptions in __del__, which arrays of MXNet have.
         if isinstance(unraisable.exc_value, Interrupted):
             number = unraisable.exc_value.number
-            threading.Timer(0.01, signal.raise_signal, [number]).start()
+            threading.Timer(0.01, os.kill, [os.getpid(), number]).start()
         else:
             sys.__unraisablehook__(unraisable)
 

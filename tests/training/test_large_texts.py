@@ -74,7 +74,7 @@ def test_a_run_on_a_directory(tmp_path, mapped, monkeypatch, capsys):
     capsys.readouterr()
     (texts / "1").write_bytes(sample[:1999] + b"#")
     assert cli.main(["evaluate", out]) == 2
-    assert "has changed since the run" in capsys.readouterr().err
+    assert "is not the text with which the run" in capsys.readouterr().err
     os.rename(texts, tmp_path / "moved")
     assert cli.main(["evaluate", out]) == 2
     assert "is no longer at" in capsys.readouterr().err
