@@ -20,7 +20,7 @@ from .ranks import SINGLE_PROCESS, Ranks
 WARM_UP = 512
 # Maximum columns and scores in a minibatch. They affect memory, not results. Python may compute
 # models other than the chapter's step by step, and meanwhile other threads wait.
-NUM_STEPS, NUM_STEPS_OF_OTHERS, NUM_SCORES = 256, 32, 2**24
+NUM_STEPS, NUM_STEPS_OF_OTHERS, NUM_SCORES = 256, 64, 2**24
 CHUNK = 2**20  # characters that are counted at once
 
 
