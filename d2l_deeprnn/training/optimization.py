@@ -30,6 +30,7 @@ class TrainableModel:
         self._model, self._ctx, self._optimizer = model, ctx, optimizer
         self._params = list(model.collect_params().values())
         self._flat: Optional[FlatParameters] = None
+        self._factor: Optional[nd.NDArray] = None  # for gradients that are not scaled yet
 
     @property
     def learning_rate(self) -> float:
@@ -63,18 +64,26 @@ class TrainableModel:
 
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of shape (1,)."""
-        scale(self.gradients(), factor)
-        flat = self._flat
+        flat, self._factor = self._flat, None
         if flat is not None and is_plain_sgd(self._optimizer):
             # Differs: the original updated the arrays one by one. As a matrix product of shapes
-            # (1, 1) and (1, n), the update is one multithreaded pass over the memory.
+            # (1, 1) and (1, n), the update is one pass over the memory.
             row, gradient = flat.vector.reshape((1, -1)), flat.gradient.reshape((1, -1))
-            one = nd.ones((1, 1), ctx=self._ctx)
-            nd.linalg.gemm(one, gradient, row, alpha=-self.learning_rate, beta=1, out=row)
-            return
-        if flat is not None:
-            flat.mark_fresh()
-        self._optimizer.step(1)  # the loss is already a mean
+            step = factor.reshape((1, 1)), gradient, row
+            nd.linalg.gemm(*step, alpha=-self.learning_rate, beta=1, out=row)
+            self._factor = factor
+        else:
+            scale(self.gradients(), factor)
+            if flat is not None:
+                flat.mark_fresh()
+            self._optimizer.step(1)  # the loss is already a mean
+
+    def finish(self) -> None:
+        """Scale the last gradients, for callbacks that read them."""
+        # Not after every step: it takes 2 % of the chapter's minibatch.
+        if self._factor is not None:
+            scale(self.gradients(), self._factor)
+            self._factor = None
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """Return copies of the parameters and optimizer arrays, and the optimizer's numbers."""
@@ -122,6 +131,9 @@ class TrainableArrays:
         """Take a step with the gradients times a factor, an array of shape (1,)."""
         scale(self.gradients(), factor)
         sgd(self._arrays, self.learning_rate, 1)  # the loss is already a mean
+
+    def finish(self) -> None:
+        """Do nothing: each update has scaled the gradients."""
 
 
 def with_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

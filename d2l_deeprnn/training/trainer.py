@@ -219,6 +219,7 @@ class Trainer:
                 callback.after_step(self, progress)
             started = time.perf_counter()
         self.read_losses()
+        self.parameters.finish()
         self.seconds += time.perf_counter() - started
         for callback in callbacks:
             callback.before_scoring(self)
