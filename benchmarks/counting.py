@@ -20,9 +20,9 @@ from turns import parser, write
 
 from d2l_deeprnn.exercises import more_books
 from d2l_deeprnn.exercises.study import BOOKS, read, split
+from d2l_deeprnn.exercises.training import ngram_losses
 from d2l_deeprnn.text.corpora import load_text
 from d2l_deeprnn.text.vocab import Vocab
-from d2l_deeprnn.training.ngram import NGramModel, choose_order
 
 ORDERS = range(2, 11)
 SHAKESPEARE = "tinyshakespeare"
@@ -59,9 +59,8 @@ def texts() -> Dict[str, Parts]:
 
 def kneser_ney(parts: Parts) -> Tuple[int, float]:
     vocab = Vocab("".join(parts))
-    train, valid, test = map(vocab.encode, parts)
-    order, _ = choose_order(train, valid, len(vocab), max(ORDERS))
-    return order, NGramModel(train, order, len(vocab)).loss(test)
+    order, _, nats = ngram_losses(*map(vocab.encode, parts), len(vocab))
+    return order, nats
 
 
 def ppmd(parts: Parts) -> Tuple[int, float]:

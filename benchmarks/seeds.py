@@ -49,7 +49,7 @@ from d2l_deeprnn.files import write_text
 
 
 class Files(NamedTuple):
-    """Where the trainings with some settings are stored, and in how much detail.
+    """The names of the files for trainings with the same settings, and how much they store.
 
     Attributes:
         folder: directory with one file per training.
