@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import ctypes
+import functools
 import os
 import platform
 import queue
@@ -16,7 +17,7 @@ import random
 import re
 import threading
 import warnings
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -420,8 +421,14 @@ def describe(layer: Any) -> Description:
 
 def is_unmodified(block: Any) -> bool:
     """Return whether a block has no hooks, and no methods besides those of its class."""
-    replaced = [name for name in vars(block) if callable(getattr(type(block), name, None))]
+    replaced = not _methods(type(block)).isdisjoint(vars(block))
     return not (replaced or block._forward_hooks or block._forward_pre_hooks)
+
+
+@functools.lru_cache()  # the fast path asks at every step
+def _methods(cls: type) -> FrozenSet[str]:
+    """Return the names of a class's methods."""
+    return frozenset(name for name in dir(cls) if callable(getattr(cls, name, None)))
 
 
 def activations(cell: Any) -> List[Any]:

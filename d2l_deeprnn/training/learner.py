@@ -139,7 +139,7 @@ class Learner(Trainer):
             carry_state=adjacent,
             validate=self._score,
             ranks=ranks,
-            weight=len(rows) / batch_size,
+            weight=None if len(rows) == batch_size else len(rows) / batch_size,
         )
 
     @property

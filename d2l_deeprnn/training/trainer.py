@@ -113,7 +113,7 @@ class Trainer:
         validate: a function that returns the loss on the validation part, in nats per character,
             or None.
         ranks: the processes that share each minibatch.
-        weight: this process's share of a minibatch's rows.
+        weight: this process's share of a minibatch's rows; None for all of them.
 
     Attributes:
         history: a record for each finished epoch.
@@ -134,7 +134,7 @@ class Trainer:
         carry_state: bool = True,
         validate: Callable[[], Optional[float]] = lambda: None,
         ranks: Ranks = SINGLE_PROCESS,
-        weight: float = 1.0,
+        weight: Optional[float] = None,
     ) -> None:
         keep_freed_memory()
         self.parameters = parameters
@@ -145,8 +145,7 @@ class Trainer:
         self._carry_state = carry_state
         self._validate = validate
         self._ranks = ranks
-        self._weight = weight
-        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss = gluon.loss.SoftmaxCrossEntropyLoss(weight=weight)
         self.history: List[TrainRecord] = []
         self.position = 0
         self.losses: List[float] = []
@@ -252,7 +251,7 @@ class Trainer:
             scores, state = self.parameters.forward(X, state)
             self._check_scores(scores)
             # (batch_size, num_steps) -> (num_steps * batch_size,), in the order of the scores
-            loss = self._loss(scores, Y.T.reshape((-1,))).mean() * self._weight
+            loss = self._loss(scores, Y.T.reshape((-1,))).mean()
         loss.backward()
         gradients = self.parameters.gradients()
         self._ranks.sum([*gradients, loss])
