@@ -69,7 +69,12 @@ def _copy(directory: Path) -> None:
             if not target.is_file() or target.read_bytes() != data:
                 kept.append(target)
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise D2LError(
+                f"{error.filename} is not a directory: rename it, or choose another directory"
+            ) from None
         with atomic_file(target) as file:
             file.write(data)
         copied += 1

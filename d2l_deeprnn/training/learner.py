@@ -21,6 +21,7 @@ from .._mxnet.library import (
     set_random_state,
     set_seed,
 )
+from .._perplexity import perplexity
 from ..errors import D2LError
 from ..evidence.provenance import physical_memory
 from ..nn.fast import draws_nothing
@@ -187,12 +188,12 @@ class Learner(Trainer):
         return super().train_step(X, Y, state)
 
     def read_losses(self, num_unread: int = 0) -> None:
-        """Read losses, as in ``Trainer``; raise Diverged if one is not finite."""
+        """Read losses, as in ``Trainer``; raise Diverged if a perplexity is not finite."""
         known = len(self.losses)
         super().read_losses(num_unread)
         for number, loss in enumerate(self.losses[known:], known + 1):
-            if not math.isfinite(loss):
-                raise self._diverged(f"the loss of minibatch {number} is {loss}")
+            if not math.isfinite(perplexity(loss)):
+                raise self._diverged(f"the loss of minibatch {number} is {loss:g}")
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """Return everything that is needed to resume, as arrays and JSON values.
@@ -282,7 +283,10 @@ class Learner(Trainer):
         self._check_parameters()
         if not len(self._valid_indices):
             return None
-        return evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks).nats
+        loss = evaluate(self.model, self._valid_indices, self.ctx, ranks=self._ranks).nats
+        if not math.isfinite(perplexity(loss)):
+            raise self._diverged(f"the loss of the validation part is {loss:g}")
+        return loss
 
     def _check_parameters(self) -> None:
         """Raise Diverged if a parameter is not finite."""

@@ -56,6 +56,15 @@ def test_what_cells_read_and_links_open_is_in_the_copy(copy):
     assert read >= 6
 
 
+def test_a_file_in_place_of_a_folder_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "notebooks").touch()
+    assert main(["notebooks", "here"]) == 2
+    message = "here/notebooks is not a directory: rename it, or choose another directory"
+    assert message in capsys.readouterr().err
+
+
 def test_a_second_copy_changes_nothing_and_lists_changed_files(copy, capsys):
     changed, gone = copy / "notebooks" / "deep-rnn.ipynb", copy / "results" / "README.md"
     directory, link = copy / "docs" / "studies.md", copy / "benchmarks" / "original.py"

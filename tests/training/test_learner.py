@@ -325,6 +325,17 @@ def test_divergence_names_the_settings_to_change(text, changed):
         trained(here)
 
 
+def test_a_loss_without_a_finite_perplexity_is_divergence(text):
+    """The losses are finite numbers, but exp of them is not."""
+    with pytest.raises(Diverged, match=r"the loss of minibatch \d is \d"):
+        trained(learner(text, lr=1e6))
+    here = learner(text)
+    for param in here.model.collect_params().values():
+        param.set_data(param.data() * 1e5)
+    with pytest.raises(Diverged, match=r"the loss of the validation part is \d"):
+        here._score()
+
+
 def test_a_model_that_is_not_finite_is_not_saved(text):
     here = learner(text)
     bias = here.model.dense.bias
