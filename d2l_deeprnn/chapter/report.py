@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, NamedTuple, Optional
 
 from ..evidence import pages
@@ -94,7 +93,8 @@ def verdict(run: Run) -> Verdict:
             f"There is no verdict: how much runs with the {source}'s settings vary has not been "
             "measured, so there are no expected ranges.",
         )
-    text = f"This run agrees with the {source}: {len(rows)} of {len(rows)} values in their bands."
+    values = f"all {len(rows)} values are" if len(rows) > 1 else "its value is"
+    text = f"This run agrees with the {source}: {values} in the expected range."
     if rows[-1].epoch < book.JUMPS_FROM:
         text += " At this epoch, that shows only that it has started to learn."
     return Verdict(True, text)
@@ -111,55 +111,54 @@ def predictions(run: Run) -> Iterator[Prediction]:
 
 
 def lines(run: Run) -> Iterator[str]:
-    """Yield the lines of the report in the terminal: table, predictions, verdict."""
+    """Yield the lines of the report in the terminal: verdict, table, predictions with a letter."""
+    yield verdict(run).text
     table = _table(run)
     if table.rows:
+        yield ""
         yield str(table)
-        if _expected(run):
-            yield ""
-            yield from textwrap.wrap(_expected(run), 80)
     source = run.training.source
     for prediction in predictions(run):
-        yield ""
-        how = "word for word" if prediction.verbatim else "not word for word"
-        yield f"after epoch {prediction.epoch}, {how} in the text:"
-        if prediction.printed:
-            yield f"  {source}  {prediction.printed}"
-        yield f"  {'run':{len(source)}}  {prediction.text}"
-    yield ""
-    yield verdict(run).text
+        if any(map(str.isalpha, prediction.text)):
+            yield ""
+            how = "quoted from the text" if prediction.verbatim else "not a quotation"
+            yield f"Epoch {prediction.epoch} ({how}):"
+            if prediction.printed:
+                yield f"  {source}  {prediction.printed}"
+            yield f"  {'run':{len(source)}}  {prediction.text}"
 
 
 def _table(run: Run) -> Table:
     """Return the values of a run, beside the printed ones if it has the book's text."""
     title, training = "Training perplexity", run.training
-    if run.is_books_text:
-        columns = ["epoch", training.source, "this run"]
-        columns += ["compared", "expected", "agrees"] if training.bands else ["difference"]
+    if not run.is_books_text:
+        period = training.period or max(1, run.settings.num_epochs // 4)
         rows = [
-            [
-                str(row.epoch),
-                f"{row.printed.perplexity:.6f}",
-                f"{row.perplexity:.6f}",
-                *_compared(row, training),
-                f"{row.seconds:.2f}",
-            ]
-            for row in run.rows()
+            [str(record.epoch), f"{record.perplexity:.3f}", f"{record.seconds:.2f}"]
+            for record in run.history
+            if record.epoch % period == 0
         ]
-        return Table(title, [*columns, "seconds"], rows)
-    period = training.period or max(1, run.settings.num_epochs // 4)
-    rows = [
-        [str(record.epoch), f"{record.perplexity:.6f}", f"{record.seconds:.2f}"]
-        for record in run.history
-        if record.epoch % period == 0
-    ]
-    return Table(title, ["epoch", "perplexity", "seconds so far"], rows)
+        return Table(title, ["epoch", "perplexity", "seconds so far"], rows)
 
+    def value(perplexity: float) -> str:
+        return f"{perplexity:.{training.digits}f}"
 
-def _compared(row: book.Row, training: book.PrintedTraining) -> List[str]:
-    if row.band is None:
-        return [f"{row.perplexity - row.printed.perplexity:+.6f}"]
-    return [f"{row.comparable:.6f}", _range(row.band, training), "yes" if row.agrees else "NO"]
+    columns = {
+        "epoch": lambda row: str(row.epoch),
+        training.source: lambda row: value(row.printed.perplexity),
+        "this run": lambda row: value(row.perplexity),
+    }
+    if not training.bands:
+        columns["difference"] = lambda row: (
+            f"{row.perplexity - row.printed.perplexity:+.{training.digits}f}"
+        )
+    else:
+        if any(row.comparable < row.perplexity for row in run.rows()):  # a value on a jump
+            columns["smoothed"] = lambda row: value(row.comparable)
+        columns["expected"] = lambda row: _range(row.band, training)
+        columns["agrees"] = lambda row: "yes" if row.agrees else "NO"
+    columns["seconds"] = lambda row: f"{row.seconds:.2f}"
+    return Table(title, list(columns), [[cell(r) for cell in columns.values()] for r in run.rows()])
 
 
 def _range(band: book.Band, training: book.PrintedTraining) -> str:
