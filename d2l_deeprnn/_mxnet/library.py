@@ -421,12 +421,13 @@ def describe(layer: Any) -> Description:
 
 def is_unmodified(block: Any) -> bool:
     """Return whether a block has no hooks, and no methods besides those of its class."""
-    replaced = not _methods(type(block)).isdisjoint(vars(block))
+    cls: Any = type(block)
+    replaced = not _methods(cls).isdisjoint(vars(block))
     return not (replaced or block._forward_hooks or block._forward_pre_hooks)
 
 
-@functools.lru_cache()  # the fast path asks at every step
-def _methods(cls: type) -> FrozenSet[str]:
+@functools.lru_cache  # the fast path asks at every step
+def _methods(cls: Any) -> FrozenSet[str]:
     """Return the names of a class's methods."""
     return frozenset(name for name in dir(cls) if callable(getattr(cls, name, None)))
 

@@ -223,13 +223,13 @@ def train_and_predict_rnn_gluon(
         flatten_parameters(model)
     chapters_sgd = {"learning_rate": lr, "momentum": 0, "wd": 0}
 
-    def trainable() -> TrainableModel:
+    def with_sgd() -> TrainableModel:
         optimizer = gluon.Trainer(model.collect_params(), "sgd", chapters_sgd)
         return TrainableModel(model, ctx, optimizer)
 
-    parameters = trainable()
+    network = with_sgd()
     trainer = Trainer(
-        parameters,
+        network,
         lambda: data_iter_consecutive(indices, batch_size, num_steps, ctx),
         lambda: model.begin_state(batch_size=batch_size, ctx=ctx),
         clipping_theta,
@@ -242,8 +242,8 @@ def train_and_predict_rnn_gluon(
     while len(printer.history) < num_epochs:
         printer.after_epoch(trainer.train_epoch())
         # on_epoch may have changed the model.
-        if on_epoch is not None and not parameters.is_current():
-            trainer.parameters = parameters = trainable()
+        if on_epoch is not None and not network.is_current():
+            trainer.network = network = with_sgd()
     return printer.history
 
 

@@ -115,7 +115,7 @@ class Learner(Trainer):
                     block.share_rows(rows, batch_size)
         self.settings, self.model, self.ctx = settings, model, ctx
         self._rows, self._valid_indices = rows, valid_indices
-        self._trainable = TrainableModel(model, ctx, _optimizer(model, settings))
+        self._network = TrainableModel(model, ctx, _optimizer(model, settings))
         # Python's generator draws an epoch's minibatches, from a state that is kept, so that an
         # interrupted epoch has the same ones, whatever the model and callbacks draw.
         self._states_before = {1: random.getstate()}
@@ -132,7 +132,7 @@ class Learner(Trainer):
             return drawn
 
         super().__init__(
-            self._trainable,
+            self._network,
             draw_minibatches,
             lambda: model.begin_state(batch_size=len(rows), ctx=ctx),
             settings.clipping_theta,
@@ -164,7 +164,7 @@ class Learner(Trainer):
             Diverged: if a loss or a parameter is not finite.
             ValueError: if the model has other parameters than when the learner was made.
         """
-        if not self._trainable.is_current():
+        if not self._network.is_current():
             raise ValueError(
                 "the model has other parameters than when the learner was made, and they would not "
                 "be trained: make a new learner"
@@ -178,7 +178,7 @@ class Learner(Trainer):
         """
         epochs_done = self.epoch - 1 + self.position / self._num_minibatches
         losses = (record.loss for record in self.history)
-        self._trainable.learning_rate = learning_rate(self.settings, epochs_done, losses)
+        self._network.learning_rate = learning_rate(self.settings, epochs_done, losses)
         if self._reseeds:
             # The state of MXNet's generator cannot be read, so seed it for each minibatch. That
             # takes a millisecond.
@@ -207,7 +207,7 @@ class Learner(Trainer):
         """
         self.read_losses()
         self._check_parameters()
-        arrays, numbers = self._trainable.state_dict()
+        arrays, numbers = self._network.state_dict()
         hidden = self._gather_hidden_state()
         arrays.update(with_prefix("state", {str(i): array for i, array in enumerate(hidden)}))
         data = {
@@ -229,7 +229,7 @@ class Learner(Trainer):
             KeyError, TypeError, ValueError: if a part is missing, unexpected, or has the wrong
                 shape; names it. The learner is then unusable.
         """
-        self._trainable.load_state_dict(arrays, data["optimizer"])
+        self._network.load_state_dict(arrays, data["optimizer"])
         self.history = history_in(data)
         self.position, self.seconds = data["position"], float(data["seconds"])
         self.losses = [float(loss) for loss in data["losses"]]

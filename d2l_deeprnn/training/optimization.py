@@ -60,7 +60,7 @@ class TrainableModel:
         """Return all gradients after a backward pass."""
         if self._flat is not None:
             return [self._flat.gradient]
-        return [param.grad(self._ctx) for param in trainable(self._model)]
+        return [param.grad(self._ctx) for param in trainable_parameters(self._model)]
 
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of shape (1,)."""
@@ -103,7 +103,7 @@ class TrainableModel:
         optimizers.restore_state(self._optimizer, without_prefix("optimizer", arrays), numbers)
 
 
-def trainable(model: gluon.Block) -> List[gluon.Parameter]:
+def trainable_parameters(model: gluon.Block) -> List[gluon.Parameter]:
     """Return the parameters of a model that have gradients."""
     return [param for param in model.collect_params().values() if param.grad_req != "null"]
 
@@ -263,7 +263,7 @@ def grad_clipping_gluon(model: gluon.Block, theta: float, ctx: mx.Context) -> No
     """
     check_ctx(ctx)
     # Differs: the original failed on a parameter without a gradient.
-    grad_clipping([param.data(ctx) for param in trainable(model)], theta, ctx)
+    grad_clipping([param.data(ctx) for param in trainable_parameters(model)], theta, ctx)
 
 
 def scale(gradients: Sequence[nd.NDArray], factor: nd.NDArray) -> None:

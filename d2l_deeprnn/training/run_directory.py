@@ -99,7 +99,7 @@ class RunDirectory:
         write_text(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
         self.config = config
 
-    def save(self, last: Checkpoint, best: Optional[Checkpoint], metrics: str) -> None:
+    def save_checkpoints(self, last: Checkpoint, best: Optional[Checkpoint], metrics: str) -> None:
         """Write checkpoints and the history.
 
         Args:
@@ -109,13 +109,13 @@ class RunDirectory:
         """
         # A run that is killed in between resumes from the old state, and writes the same again.
         if best is not None and best is not last:
-            self._save(BEST, best)
-        self._save(LAST, last)
+            self._save_checkpoint(BEST, best)
+        self._save_checkpoint(LAST, last)
         if best is last:
             self.copy_best()
         self.save_metrics(metrics)
 
-    def _save(self, name: str, checkpoint: Checkpoint) -> None:
+    def _save_checkpoint(self, name: str, checkpoint: Checkpoint) -> None:
         assert self.config is not None
         data = {"run": self.config["run"], **checkpoint.data}
         save_checkpoint(self.path / name, checkpoint.arrays, data)

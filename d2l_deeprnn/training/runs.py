@@ -238,7 +238,7 @@ def train(
             try:
                 reason = learner.fit(chosen.num_epochs, [session, EarlyStopping(chosen)])
             finally:
-                session.write()
+                session.write_checkpoints()
         except Diverged as error:
             advice = "and start a new run in another directory"
             if (out / BEST).exists():
@@ -347,7 +347,7 @@ class _Session(Callback):
             self._on_minibatch(progress)
         stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._seconds)
         if (stop or overdue) and progress.minibatch < progress.num_minibatches:
-            self._save(trainer)
+            self._checkpoint(trainer)
             if stop:
                 raise Stopped(
                     f"stopped in epoch {progress.epoch}, after minibatch {progress.minibatch}"
@@ -355,12 +355,12 @@ class _Session(Callback):
 
     def before_scoring(self, trainer: Any) -> None:
         if len(self._text.valid) and self._ranks.any_set(self._age() >= SAVE_SECONDS)[0]:
-            self._save(trainer)
+            self._checkpoint(trainer)
 
     def after_epoch(self, trainer: Any, record: TrainRecord) -> None:
         # In short epochs, a checkpoint after each would take a tenth of the time.
         due = self._saved is None or self._age() >= SAVE_SECONDS or trainer.finished is not None
-        self._save(trainer, write=self._ranks.any_set(due)[0])
+        self._checkpoint(trainer, write=self._ranks.any_set(due)[0])
         if self._ranks.rank == 0:
             self._on_epoch(record)
         if trainer.finished is None and self._ranks.any_set(self._should_stop())[0]:
@@ -370,7 +370,7 @@ class _Session(Callback):
         """Return the seconds since the last checkpoint."""
         return time.monotonic() - (self._started if self._saved is None else self._saved)
 
-    def _save(self, learner: Learner, *, write: bool = True) -> None:
+    def _checkpoint(self, learner: Learner, *, write: bool = True) -> None:
         """Copy the state of the run, and write it to its checkpoints."""
         arrays, data = learner.state_dict()
         if self._ranks.rank == 0:
@@ -380,15 +380,15 @@ class _Session(Callback):
             if _is_newest_best(learner):
                 self._best = self._last
         if write:
-            self._ranks.on_root(self.write)
+            self._ranks.on_root(self.write_checkpoints)
             self._saved = time.monotonic()
 
-    def write(self) -> None:
+    def write_checkpoints(self) -> None:
         """Write the copies that are not yet in the run's directory; only rank 0 has some."""
         last, best, self._last, self._best = self._last, self._best, None, None
         if self._directory is not None and last is not None:
             history = history_in(last.data["learner"])
-            self._directory.save(last, best, _metrics(history))
+            self._directory.save_checkpoints(last, best, _metrics(history))
 
 
 def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Optional[Checkpoint]:
@@ -475,7 +475,7 @@ def write_run(
         )
         checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
         state = Checkpoint(arrays, checkpoint)
-        directory.save(state, state, _metrics(history))
+        directory.save_checkpoints(state, state, _metrics(history))
 
 
 def load_run(

@@ -103,7 +103,7 @@ class Trainer:
     """Trains a network epoch by epoch. It can be stopped between any two minibatches.
 
     Args:
-        parameters: the network's forward pass and parameters, and their update rule.
+        network: a network with its parameters and their update rule.
         minibatches: a function that returns the minibatches of an epoch.
         begin_state: a function that returns the initial hidden state.
         clipping_theta: maximum L2 norm of all gradients together; infinite for no clipping.
@@ -125,7 +125,7 @@ class Trainer:
 
     def __init__(
         self,
-        parameters: TrainableModel | TrainableArrays,
+        network: TrainableModel | TrainableArrays,
         minibatches: Callable[[], Minibatches],
         begin_state: Callable[[], Any],
         clipping_theta: float,
@@ -137,7 +137,7 @@ class Trainer:
         weight: Optional[float] = None,
     ) -> None:
         keep_freed_memory()
-        self.parameters = parameters
+        self.network = network
         self._minibatches = minibatches
         self._begin_state = begin_state
         self._clipping_theta = clipping_theta
@@ -218,7 +218,7 @@ class Trainer:
                 callback.after_step(self, progress)
             started = time.perf_counter()
         self.read_losses()
-        self.parameters.finish()
+        self.network.finish()
         self.seconds += time.perf_counter() - started
         for callback in callbacks:
             callback.before_scoring(self)
@@ -226,7 +226,7 @@ class Trainer:
         valid_loss = self._validate()
         self.seconds += time.perf_counter() - started
         train_loss = math.fsum(self.losses) / len(self.losses)
-        rate = self.parameters.learning_rate
+        rate = self.network.learning_rate
         record = TrainRecord(self.epoch, train_loss, valid_loss, rate, self.seconds)
         self.history.append(record)
         self.position, self.losses, self.state = 0, [], None
@@ -248,16 +248,16 @@ class Trainer:
         """
         state = detach(state)
         with autograd.record():
-            scores, state = self.parameters.forward(X, state)
+            scores, state = self.network.forward(X, state)
             self._check_scores(scores)
             # (batch_size, num_steps) -> (num_steps * batch_size,), in the order of the scores
             loss = self._loss(scores, Y.T.reshape((-1,))).mean()
         loss.backward()
-        gradients = self.parameters.gradients()
+        gradients = self.network.gradients()
         self._ranks.sum([*gradients, loss])
         factor = clipping_factor(gradients, self._clipping_theta)
         self._ranks.broadcast([factor])  # another machine may round it differently
-        self.parameters.update(factor)
+        self.network.update(factor)
         return loss, state
 
     def read_losses(self, num_unread: int = 0) -> None:
