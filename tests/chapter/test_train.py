@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import time
 
 import numpy as np
 import pytest
@@ -315,8 +316,11 @@ def test_perplexity_is_exp_of_the_mean_loss(text, minibatch_losses):
 
 
 def test_on_epoch_and_log_receive_everything(text, capsys):
-    records, lines = [], []
+    records, lines, started = [], [], time.perf_counter()
     _, history = train_small(d2l, text, PREFIXES, on_epoch=records.append, log=lines.append)
+    elapsed = time.perf_counter() - started
+    printed = [float(s) for s in re.findall(r"time ([\d.]+) sec", "".join(lines))]
+    assert len(printed) == 4 and sum(printed) <= elapsed + 4 * 0.005  # each one is rounded
     assert records == history
     assert capsys.readouterr().out == ""
     assert len(lines) == 4 + 2 * 2
