@@ -19,8 +19,8 @@ from typing import Dict, Tuple
 from turns import parser, write
 
 from d2l_deeprnn.exercises import more_books
+from d2l_deeprnn.exercises.networks import ngram_losses
 from d2l_deeprnn.exercises.study import BOOKS, read, split
-from d2l_deeprnn.exercises.training import ngram_losses
 from d2l_deeprnn.text.corpora import load_text
 from d2l_deeprnn.text.vocab import Vocab
 

@@ -10,7 +10,7 @@ A complete study, to start from::
     from ..evidence.records import column, group_by, spread_of, summary_table
     from ..text.vocab import Vocab
     from .study import Study, library, read, split
-    from .training import TrainSettings, best_epoch, new_network, settings_for, train_to_the_end
+    from .networks import TrainSettings, best_epoch, new_network, settings_for, train_to_the_end
 
     NOTEBOOK = "exercise-5-width.ipynb"
     FILES = {"runs": "exercise_5"}  # kind of rows -> file

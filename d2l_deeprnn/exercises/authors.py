@@ -13,8 +13,7 @@ from ..evidence.intervals import Difference, difference_table, paired_difference
 from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
 from ..text.vocab import Vocab
-from .study import Observer, Rows, Study, library, read, split
-from .training import (
+from .networks import (
     PLATEAU,
     TrainSettings,
     best_epoch,
@@ -23,6 +22,7 @@ from .training import (
     settings_for,
     train_to_the_end,
 )
+from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-4-authors.ipynb"
 FILES = {  # kind of rows -> file

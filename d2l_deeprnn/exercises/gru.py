@@ -15,8 +15,7 @@ from ..evidence.intervals import Difference, difference_table, paired_difference
 from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
-from .study import Observer, Rows, Study, library, read, split
-from .training import (
+from .networks import (
     TrainSettings,
     best_epoch,
     new_network,
@@ -24,6 +23,7 @@ from .training import (
     settings_for,
     train_to_the_end,
 )
+from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-2-gru.ipynb"
 FILES = {  # kind of rows -> file

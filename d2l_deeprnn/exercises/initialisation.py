@@ -18,8 +18,8 @@ from ..evidence.figures import Level, Line, heat_figure, lines_figure
 from ..evidence.records import Row, Table, column, group_by, select
 from ..text.corpora import load_text
 from ..text.vocab import Vocab
+from .networks import TrainSettings, new_network, train_until
 from .study import Observer, Rows, Study, library
-from .training import TrainSettings, new_network, train_until
 
 NOTEBOOK = "initialisation.ipynb"
 FILES = {  # kind of rows -> file

@@ -20,8 +20,7 @@ from ..evidence.intervals import (
 from ..evidence.records import Row, Table, column, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
 from ..text.vocab import Vocab
-from .study import Observer, Rows, Study, library, read, split
-from .training import (
+from .networks import (
     PLATEAU,
     TrainSettings,
     best_epoch,
@@ -35,6 +34,7 @@ from .training import (
     train_to_the_end,
     without_dropout,
 )
+from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-3-more-books.ipynb"
 FILES = {  # kind of rows -> file

@@ -25,7 +25,7 @@ from ..files import InUse, locked, parse_json, read_text, remove_leftovers, user
 from ..text.corpora import TextNotAvailable, find_text, load_text
 
 if TYPE_CHECKING:
-    from .training import Progress
+    from .networks import Progress
 
 Rows = Dict[str, List[Row]]  # kind of rows, as in a study's FILES -> rows
 

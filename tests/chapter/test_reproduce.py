@@ -90,7 +90,8 @@ def fake_training(monkeypatch):
                 if history:
                     arrays, state = initial_state(settings, model, ctx, history)
                     data = {"learner": state, "vocab": text.vocab.idx_to_token}
-                    directory.save_checkpoints(Checkpoint(arrays, data), None, runs._metrics(history))
+                    saved = Checkpoint(arrays, data)
+                    directory.save_checkpoints(saved, None, runs._metrics(history))
 
     texts = {"traveller": "traveller a", "time traveller": "time traveller <b>"}
     last = dict(zip(texts, book.BOOK.predictions[500]))

@@ -1,4 +1,4 @@
-"""Training for the studies. No other module of a study imports the package ``training``."""
+"""Networks for the studies, and their training. No other module of a study imports ``training``."""
 
 from __future__ import annotations
 
