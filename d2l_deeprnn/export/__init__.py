@@ -117,13 +117,13 @@ def export_run(
     directory, path = user_path(directory), user_path(path)
     check_output(path, format)
     run = load_run(directory, checkpoint=checkpoint)
-    export = Export.of(
-        run.model,
-        run.vocab,
-        not run.settings.keep_case,
-        not run.settings.keep_whitespace,
-        source_of_run(directory, run, checkpoint),
-    )
+    source = source_of_run(directory, run, checkpoint)
+    if format == "html":
+        from .html import first_words
+
+        source["beginning"] = first_words(directory, run)
+    keeps = run.settings.keep_case, run.settings.keep_whitespace
+    export = Export.of(run.model, run.vocab, not keeps[0], not keeps[1], source)
     write_export(export, path, format, float32=float32)
 
 

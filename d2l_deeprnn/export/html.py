@@ -1,6 +1,7 @@
 """Export to a web page on which the model writes: one file that loads and sends nothing.
 
-Its parts are in the folder ``page``: the network in JavaScript, the controls, and the style. The
+Its parts are in the folder ``page``: the network in JavaScript, the search for units that follow a
+feature, the controls, and the style. The
 page contains no third-party code.
 """
 
@@ -18,8 +19,12 @@ from typing import Any, BinaryIO, Dict, List, Optional
 import numpy as np
 
 from .._version import __version__
+from ..errors import CorpusError
 from ..files import package_data, printable
 from ..text.corpora import KNOWN_TEXTS
+from ..training.checkpoint import CheckpointError
+from ..training.run_directory import RunError
+from ..training.runs import LoadedRun, held_out_parts, read_own_text
 from . import ExportError
 from .network import WEIGHTS, Export, Layer
 
@@ -39,6 +44,7 @@ ABOUT_PRECISION = {
     "temperature 0 it writes the same as <code>d2l-deeprnn generate</code>, unless two characters "
     "are equally likely to six digits.",
 }
+TEMPERATURE = "0.7"  # initially, except for models that recite, which have 0 as in the book
 _ICON = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" \
 fill="#1f5fa3"/><path d="M8 9h4v14H8zm6 5h4v9h-4zm6-8h4v17h-4z" fill="#fff"/></svg>"""
@@ -60,7 +66,8 @@ def web_page(
             precision, which makes the page half as large.
         title: title of the page. The default names the text that the model was trained on, if
             that is known.
-        beginning: initial content of the field in which users type the beginning of a text.
+        beginning: initial content of the field in which users type the beginning of a text. The
+            default is that of ``export.source``, if it has one.
 
     Raises:
         ExportError: if a parameter is too large for half precision, or if the vocabulary has no
@@ -68,7 +75,7 @@ def web_page(
     """
     dtype = "float32" if float32 else "float16"
     style = _part("page.css")
-    script = '"use strict";\n' + _part("network.js") + _part("page.js")
+    script = '"use strict";\n' + _part("network.js") + _part("follow.js") + _part("page.js")
     return _filled(
         _part("page.html"),
         policy=escape(
@@ -81,12 +88,25 @@ def web_page(
         style=style,
         description=escape(f"{_description(export)} {PRECISION[dtype]}."),
         # Browsers drop the first line break in a text field.
-        beginning="\n" + escape(beginning),
+        beginning="\n" + escape(beginning or export.source.get("beginning", "")),
+        temperature=TEMPERATURE if _has_held_out(export) else "0",
         precision=ABOUT_PRECISION[dtype],
         cleaning=_cleaning(export),
         model=_json(_model(export, dtype)),
         script=script,
     )
+
+
+def first_words(directory: Path, run: LoadedRun) -> str:
+    """Return the first words of a run's held-out text; "" if they are not available."""
+    try:
+        text = read_own_text(directory, run.vocab)
+    except (RunError, CorpusError, CheckpointError):
+        return ""  # the text was moved, was changed or is unknown
+    held_out = [indices for _, indices in held_out_parts(text)]
+    characters = run.vocab.to_tokens(held_out[0][:200].tolist()) if held_out else []
+    words = re.search(r"\s(\S.{0,40})\s", "".join(characters), re.DOTALL)  # it may begin in a word
+    return words[1] if words else ""
 
 
 def _part(name: str) -> str:
@@ -162,14 +182,19 @@ def _title(export: Export) -> str:
     return "A recurrent network trained on " + (f"{', '.join(first)} and " if first else "") + last
 
 
+def _has_held_out(export: Export) -> bool:
+    """Tell if a part of the text was held out. If not, the model was trained to recite its text."""
+    return export.source.get("settings", {}).get("valid_fraction", 0) > 0
+
+
 def _description(export: Export) -> str:
     network = export.network
     num_characters = sum(len(token) == 1 for token in export.vocab.idx_to_token)
     arrays = [getattr(layer, name) for layer in network.layers for name in WEIGHTS]
     size = sum(array.size for array in [*arrays, network.dense_weight, network.dense_bias])
     return (
-        f"{_layers(network.layers)}, {num_characters:,} characters, {size:,} parameters"
-    ).replace("1 characters", "1 character")
+        f"{_layers(network.layers)}, {num_characters:,} different characters, {size:,} parameters"
+    ).replace(" 1 different characters", " 1 character")
 
 
 def _layers(layers: List[Layer]) -> str:

@@ -188,7 +188,7 @@ def test_special_tokens_are_not_characters():
     vocab = d2l.Vocab("abc", use_special_tokens=True)
     page = Page(html.web_page(exported(vocab=vocab)))
     assert page.model["tokens"] == [None] * 4 + ["a", "b", "c"]
-    assert ", 3 characters, " in page.all("p")[0][1]
+    assert ", 3 different characters, " in page.all("p")[0][1]
     with pytest.raises(ExportError, match="the vocabulary has no characters"):
         html.web_page(exported(vocab=d2l.Vocab([])))
 
@@ -196,8 +196,11 @@ def test_special_tokens_are_not_characters():
 @pytest.mark.parametrize(
     "layer, words",
     [
-        ("lstm", "2 LSTM layers of 10 hidden units, 30 characters, 2,941 parameters in half"),
-        ("rnn_tanh", "1 plain recurrent layer (tanh) of 9 hidden units, 30 characters"),
+        (
+            "lstm",
+            "2 LSTM layers of 10 hidden units, 30 different characters, 2,941 parameters in half",
+        ),
+        ("rnn_tanh", "1 plain recurrent layer (tanh) of 9 hidden units, 30 different"),
         ("mixed cells", "1 LSTM layer of 9 hidden units, then 1 GRU layer of 9 hidden units with"),
     ],
 )
@@ -264,6 +267,8 @@ def test_the_page_of_a_run(tmp_path, capsys):
     assert cli.main([*command, str(float32), "--float32"]) == 0
     page, model = Page(path.read_text()), d2l.load_run(tmp_path / "run").model
     assert page.all("title")[0][1] == "A recurrent network trained on text.txt"
+    # It begins with the first words of the held-out text, and samples.
+    assert initial(page) == ("0.7", "Words to learn from, again and again.")
     assert page.model["cleaning"] == {"lower": False, "fold_whitespace": True}
     assert page.model["dtype"] == "float16"
     weight = Page(float32.read_text()).model["layers"][1]["h2h_weight"]
@@ -271,6 +276,23 @@ def test_the_page_of_a_run(tmp_path, capsys):
     np.testing.assert_array_equal(decoded(weight, "float32"), expected)
     assert cli.main([*command, str(path)]) == 2
     assert "half.html already exists" in capsys.readouterr().err
+    # If the text is gone, the rest of the page is the same.
+    (tmp_path / "text.txt").unlink()
+    path.unlink()
+    assert cli.main([*command, str(path)]) == 0
+    assert initial(Page(path.read_text())) == ("0.7", "")
+
+
+def initial(page):
+    """The temperature and the beginning that a page has when it is opened."""
+    (temperature,) = [a["value"] for a, _ in page.all("input") if a["id"] == "temperature"]
+    return temperature, page.all("textarea")[0][1][1:]
+
+
+def test_models_that_recite_take_the_most_likely_character():
+    assert initial(Page(html.web_page(exported(), beginning="traveller"))) == ("0", "traveller")
+    source = {"settings": {"valid_fraction": 0.0}}
+    assert initial(Page(html.web_page(exported(source=source)))) == ("0", "")
 
 
 # In a browser ------------------------------------------------------------------------------------
@@ -291,6 +313,7 @@ def driver(tmp_path_factory):
     options.binary_location = chromium
     words = ["headless=new", "disable-gpu", "disable-quic", "no-first-run"]
     words += ["disable-background-networking", "disable-component-update", "disable-sync"]
+    words.append("force-prefers-reduced-motion")  # or each page would write when opened
     words += [f"user-data-dir={tmp_path_factory.mktemp('browser')}"]
     if os.geteuid() == 0:  # whom Chromium's sandbox does not let in
         words.append("no-sandbox")
@@ -328,9 +351,12 @@ class Browser:
 
     def wait(self):
         """Wait until the model neither reads nor writes."""
+        self.wait_for(lambda: self.run("return running === null"))
+
+    def wait_for(self, condition):
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.driver, 3600).until(lambda _: self.run("return running === null"))
+        WebDriverWait(self.driver, 3600).until(lambda _: condition())
 
     def write(self, beginning, length, **fields):
         self.set("beginning", beginning)
@@ -519,7 +545,7 @@ def test_a_beginning_is_cleaned_and_unknown_characters_are_refused(browse):
     page.set("beginning", "A \n B")
     assert page.run(note) == "Read as “a b”, cleaned like the model's text."
     assert page.write("ab#Ü", 5) == ""
-    assert page.status == "The model's text does not contain “#”, “ü”."
+    assert page.status == "The model has never seen “#”, “ü”."
     assert page.run("return document.activeElement.id") == "beginning"
     assert page.write("", 5)[0] == " "  # as `generate` without a prefix
     page = browse(exported(lower=False, fold_whitespace=False, vocab=d2l.Vocab("aAb \n")))
@@ -548,6 +574,112 @@ def test_stopped(browse):
     assert len(page.text) < 1000
 
 
+def test_it_writes_when_it_is_opened_and_write_starts_again(browse, driver):
+    emulate = "Emulation.setEmulatedMedia"
+    motion = {"name": "prefers-reduced-motion", "value": "no-preference"}
+    driver.execute_cdp_cmd(emulate, {"features": [motion]})
+    try:
+        page = browse(exported(scale=4), beginning="abc")
+        page.wait_for(lambda: len(page.text) > 5)
+        assert page.text.startswith("abc")
+        # The bars are as wide as the numbers beside them say, also while it writes.
+        widths = (
+            "return [...document.querySelectorAll('#bars button')].map((e) => [e.ariaLabel,"
+            "e.querySelector('.fill').offsetWidth / e.querySelector('.track').offsetWidth])"
+        )
+        for _ in range(10):
+            for label, width in page.run(widths):
+                shown = float(re.findall(r"[\d.]+(?= %)", label)[0])
+                assert abs(shown - 100 * width) < 1.5, label
+        assert page.run("return running !== null")
+        assert page.write("dab", 5).startswith("dab") and len(page.text) == 8
+        # A character that the model does not know is refused when Write is chosen, not before.
+        page = browse(exported(), beginning="#")
+        assert page.status == "" and page.run("return running") is None
+    finally:
+        driver.execute_cdp_cmd(emulate, {"features": []})
+    page = browse(exported(), beginning="abc")
+    assert page.run("return matchMedia('(prefers-reduced-motion: reduce)').matches")
+    assert page.text == "" and page.run("return running") is None
+
+
+PLAY = "\nANNA:\nO, so “Be it”\nto do.\n\nB:\nHe ran; she: ran\n\nEve"
+FEATURES = {
+    "the position in the line": lambda i: i - PLAY.rfind("\n", 0, i + 1),
+    "the name of the speaker": lambda i: 1 <= i <= 5 or PLAY.find("B:") <= i <= PLAY.find("B:") + 1,
+    "spaces": lambda i: PLAY[i] == " ",
+    "vowels": lambda i: PLAY[i] in "AOoeiEa",
+    "capitals": lambda i: PLAY[i] in "ANOBHE",
+    "what is in quotes": lambda i: PLAY.find("“") <= i < PLAY.find("”"),
+}
+
+
+@pytest.mark.parametrize("layer", ["lstm", "gru", "mixed cells"])
+def test_the_unit_that_follows_a_feature_is_found(browse, layer):
+    vocab = d2l.Vocab(sorted(set(PLAY)))
+    export = exported(layer, vocab, lower=False, fold_whitespace=False, scale=0.9)
+    page = browse(export, float32=True)
+    chosen = "return [...element('follow').options].map((option) => option.value)"
+    assert page.run(chosen) == ["", *FEATURES]
+    add = "for (const c of arguments[0]) add(indices.get(c), true); show()"
+    note = "return element('follow-note').textContent"
+    page.run(add, PLAY)
+    page.set("follow", "spaces", "change")
+    assert page.run(note) == "It is found once the text has 100 characters."
+    assert page.run("return colouring.kind") == -1
+    page.run(add, "B" * 50)
+    state, states = [np.zeros((1, n), "float32") for n in export.network.states.values()], []
+    for index in vocab[list(PLAY) + ["B"] * 50]:
+        _, state = export.network.forward(np.array([[index]]), state)
+        states.append(np.concatenate(state, axis=1)[0])
+    units = [
+        (number, kind, unit)
+        for number, part in enumerate(export.network.layers)
+        for kind in range(1 + (part.mode == "lstm"))
+        for unit in range(part.num_hiddens)
+    ]
+    at_the_end = {"capitals": [1.0] * 50, "the position in the line": 4 + np.arange(50)}
+    for name, feature in FEATURES.items():
+        values = [float(feature(i)) for i in range(len(PLAY))]
+        values += list(at_the_end.get(name, [0.0] * 50))
+        r = [np.corrcoef(unit, values)[0, 1] for unit in np.array(states).T]
+        best = int(np.argmax(np.abs(r)))
+        number, kind, unit = units[best]
+        page.set("follow", name, "change")
+        sign = "−" if r[best] < 0 else "+"
+        assert page.run(note) == (
+            f"Unit {unit + 1} of layer {number + 1} follows it best: "
+            f"r = {sign}{abs(r[best]):.2f}, where 0 is not at all and ±1 exactly."
+        )
+        assert page.run("return [colouring.kind, colouring.unit]") == [kind, unit]
+        assert page.run("return colouring.layer.begin") == units.index((number, 0, 0))
+    # A unit chosen by hand follows nothing in particular.
+    page.set("unit", 2)
+    assert page.run("return element('follow').value + element('follow-note').textContent") == ""
+
+
+def test_a_feature_that_is_nowhere_in_the_text_is_followed_by_no_unit(browse):
+    page = browse(exported())
+    page.run("for (let i = 0; i < 100; i++) add(indices.get('b'), true); show()")
+    page.set("follow", "spaces", "change")
+    words = page.run("return element('follow-note').textContent")
+    assert words == "None: this is the same everywhere in the text."
+
+
+def test_invisible_characters_and_those_that_turn_text_around_are_shown(browse):
+    vocab = d2l.Vocab("ab\u202e\u200b\x07\n\u200d")
+    page = browse(exported(vocab=vocab, fold_whitespace=False))
+    page.run(
+        "for (const c of arguments[0]) add(indices.get(c), true); show()", "a\u202eb\x07\n\u200d"
+    )
+    assert page.text == "a⟨U+202E⟩b⟨U+0007⟩\n\u200d"
+    labels = page.run(
+        "return [...document.querySelectorAll('#bars button')].map((e) => e.ariaLabel)"
+    )
+    names = sorted(label.partition(", ")[0] for label in labels)
+    assert names == sorted(["a", "b", "⟨U+202E⟩", "⟨U+200B⟩", "⟨U+0007⟩", "line break", "⟨U+200D⟩"])
+
+
 def test_scores_that_are_not_finite_are_reported(browse):
     export = exported("rnn_relu", scale=8)
     page = browse(export)
@@ -573,6 +705,7 @@ def test_it_works_with_a_keyboard_and_a_screen_reader(browse):
         "window.said = []; new MutationObserver(() => said.push(element('status').textContent))"
         ".observe(element('status'), {childList: true})"
     )
+    page.set("follow", "", "change")
     page.driver.find_element(By.ID, "beginning").send_keys("abc", Keys.CONTROL, Keys.ENTER)
     page.wait()
     assert len(page.text) == 23

@@ -10,6 +10,7 @@ const allowed = [...tokens.keys()].filter((index) => tokens[index] !== null);
 const SLICE = 12; // milliseconds of computing before the browser may draw and handle events
 const FRAME = 50; // milliseconds between two redraws of a growing text, since drawing takes time
 const MOST_BARS = 12;
+const FEWEST = 100; // characters from which units are correlated with a feature
 // Limit in bytes for the states and scores that are kept, so that they can be shown again.
 const KEPT = 64 * 2 ** 20;
 const mostKept = Math.floor(KEPT / (4 * (network.stateSize + network.vocabSize)));
@@ -29,8 +30,12 @@ const NAMES = new Map([
   ["\n", ["↵", "line break"]],
   ["\t", ["⇥", "tab"]],
 ]);
-const shown = (character) => (NAMES.get(character) ?? [character])[0];
-const spoken = (character) => (NAMES.get(character) ?? [null, character])[1];
+// Characters that are invisible or, as U+202E, turn the text after them around.
+const CONTROL = /^[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]$/u;
+const code = (character) => character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+const visible = (character) => (CONTROL.test(character) ? `⟨U+${code(character)}⟩` : character);
+const shown = (character) => NAMES.get(character)?.[0] ?? visible(character);
+const spoken = (character) => NAMES.get(character)?.[1] ?? visible(character);
 const counted = (n) => `${n.toLocaleString("en")} character${n === 1 ? "" : "s"}`;
 const percent = (p) => (p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : "< 0.1 %");
 const signed = (x, digits = 2) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(digits)}`;
@@ -55,9 +60,9 @@ function beginning() {
   return {
     characters,
     problem: unknown.length
-      ? `The model's text does not contain ${names}${form ? `, but contains it in Unicode's form ${form}` : ""}.`
+      ? `The model has never seen ${names}${form ? `, but it has in Unicode's form ${form}` : ""}.`
       : "",
-    remark: typed === "" ? `If this is empty, the model starts from a ${spoken(start)}.`
+    remark: typed === "" ? `If left empty, the model starts from a ${spoken(start)}.`
       : read !== typed ? `Read as “${Array.from(read, shown).join("").replaceAll("␣", " ")}”, cleaned like the model's text.`
       : "",
   };
@@ -74,10 +79,10 @@ function showTemperature() {
   const temperature = element("temperature").valueAsNumber;
   element("temperature-shown").textContent = temperature.toFixed(2).replace(/\.?0+$/, "");
   element("temperature-note").textContent =
-    temperature === 0 ? "The most likely character each time; top k and seed are not used."
-    : temperature < 1 ? "Likely characters are drawn more often than the model expects them."
-    : temperature === 1 ? "Characters are drawn with the model's own probabilities."
-    : "Unlikely characters are drawn more often than the model expects them.";
+    temperature === 0 ? "Always takes the most likely character; top k and seed are not used."
+    : temperature < 1 ? "Samples, favouring likely characters."
+    : temperature === 1 ? "Samples with the model's own probabilities."
+    : "Samples, with unlikely characters more often than the model expects them.";
   element("top-k").disabled = element("seed").disabled = temperature === 0;
   showNext();
 }
@@ -151,6 +156,7 @@ async function during(job) {
   }
   running = null;
   show();
+  if (element("follow").value) follow();
   showButtons();
 }
 
@@ -165,15 +171,20 @@ function startAgain() {
   return seed;
 }
 
-function write(fromBeginning, count) {
+async function write(fromBeginning, count) {
   const { characters, problem } = beginning();
-  if (running || (!fromBeginning && text.length === 0)) return;
+  if (!fromBeginning && (running || text.length === 0)) return;
   if (fromBeginning && problem) {
     say(problem, true);
     element("beginning").focus();
     return;
   }
   if (!element("write").reportValidity()) return;
+  // Write starts anew also while the page writes, as it does when it was opened.
+  while (running) {
+    running.stop = true;
+    await breath();
+  }
   return during(async () => {
     if (fromBeginning) {
       running.seed = startAgain();
@@ -227,7 +238,8 @@ function show() {
   for (let i = text.length - 1; i >= 0 && text[i].span === null; i--) {
     const span = document.createElement("span");
     const character = tokens[text[i].index];
-    span.textContent = character;
+    // Line breaks, tabs and the joiners of Persian and of emoji act as what they are.
+    span.textContent = /[\n\t\u200c\u200d]/.test(character) ? character : visible(character);
     span.classList.toggle("given", text[i].given);
     span.classList.toggle("line-end", character === "\n");
     text[i].span = span;
@@ -237,6 +249,7 @@ function show() {
   box.append(fresh);
   if (limit !== colouring.limit) colouring.paintAll();
   if (atEnd) box.scrollTop = box.scrollHeight;
+  if (element("follow").value && text.length > 1.5 * Math.max(followed, FEWEST)) follow();
   element("count").textContent = text.length ? counted(text.length) : "";
   look(lookedAt);
 }
@@ -245,7 +258,6 @@ function show() {
 function showButtons() {
   const busy = running !== null;
   const idle = (button, is) => button.setAttribute("aria-disabled", String(is));
-  idle(element("start"), busy);
   for (const id of ["continue", "one"]) idle(element(id), busy || text.length === 0);
   idle(element("stop"), !busy);
   for (const button of element("bars").querySelectorAll("button")) idle(button, busy);
@@ -310,8 +322,8 @@ const colouring = {
   },
 };
 
-/** Colour by the chosen unit. */
-function chooseUnit() {
+/** Colour by the chosen unit, or by another one of the chosen layer. */
+function chooseUnit(unit = element("unit").valueAsNumber) {
   const layer = network.layers[Number(element("layer").value)];
   const cell = element("kind").querySelector("[value='1']");
   if (cell) {
@@ -319,7 +331,7 @@ function chooseUnit() {
     if (cell.disabled && cell.selected) element("kind").value = "0";
   }
   element("unit-slider").max = element("unit").max = layer.numHiddens;
-  if (element("unit").valueAsNumber > layer.numHiddens) element("unit").value = layer.numHiddens;
+  element("unit-slider").value = element("unit").value = Math.min(unit, layer.numHiddens);
   colouring.kind = Number(element("kind").value);
   colouring.layer = layer;
   colouring.unit = element("unit-slider").valueAsNumber - 1;
@@ -328,6 +340,38 @@ function chooseUnit() {
   colouring.grow(true);
   colouring.paintAll();
   showReading();
+}
+
+let followed = 0; // characters in the text when a unit was last chosen
+
+/** Colour by the unit that follows the chosen feature best. */
+function follow() {
+  const name = element("follow").value;
+  followed = text.length;
+  const note = element("follow-note");
+  const kept = text.map(({ state }) => state !== null);
+  const only = (list) => list.filter((_, i) => kept[i]);
+  if (name === "" || text.length < FEWEST) {
+    note.textContent = name && `It is found once the text has ${FEWEST} characters.`;
+    element("kind").value = name ? -1 : 0;
+    chooseUnit();
+    return;
+  }
+  const values = FEATURES[name][1](text.map(({ index }) => tokens[index]));
+  const best = mostCorrelated(only(text).map(({ state }) => state), only(values));
+  if (best === null) {
+    note.textContent = "None: this is the same everywhere in the text.";
+    return;
+  }
+  const layer = network.layers.findLastIndex(({ begin }) => begin <= best.unit);
+  const { begin, numHiddens } = network.layers[layer];
+  const unit = ((best.unit - begin) % numHiddens) + 1;
+  element("layer").value = layer;
+  element("kind").value = Math.floor((best.unit - begin) / numHiddens);
+  chooseUnit(unit);
+  note.textContent =
+    `Unit ${unit} of layer ${layer + 1} follows it best: r = ${signed(best.r)}, where 0 is not at all ` +
+    "and ±1 exactly.";
 }
 
 /** Select the character at a position, or the last one if it is -1. */
@@ -368,7 +412,7 @@ function showNext() {
   const note = element("next-note");
   if (!entry || entry.scores === null) {
     note.textContent = entry ? "The probabilities after this character are no longer kept."
-      : "The probabilities appear here when the model has read a character.";
+      : "Probabilities appear here once the model has read something.";
     element("bars").replaceChildren();
     return;
   }
@@ -423,13 +467,17 @@ function begin() {
     addOption(element("layer"), l, `${l + 1}${place}`);
   });
   element("layer").value = last;
-  // On a small screen, keep the text in view.
+  addOption(element("follow"), "", "nothing: choose one below");
+  for (const [name, [needed]] of Object.entries(FEATURES)) {
+    if (allowed.some((index) => needed.test(tokens[index]))) addOption(element("follow"), name, name);
+  }
+  element("follow").selectedIndex = Math.min(1, element("follow").length - 1);
   element("settings").open = !matchMedia("(max-width: 34rem)").matches;
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) element("pace").value = "0";
 
   element("write").addEventListener("submit", (event) => {
     event.preventDefault();
     write(true, element("length").valueAsNumber);
+    element("text").scrollIntoView({ block: "nearest" });
   });
   // The browser cannot show errors in a closed part of the form.
   const openSettings = () => (element("settings").open = true);
@@ -451,15 +499,19 @@ function begin() {
   element("beginning").addEventListener("input", showBeginning);
   element("temperature").addEventListener("input", showTemperature);
   element("top-k").addEventListener("input", showNext);
-  for (const id of ["kind", "layer"]) element(id).addEventListener("change", chooseUnit);
+  element("follow").addEventListener("change", follow);
+  const chooseByHand = () => {
+    element("follow").value = element("follow-note").textContent = "";
+    chooseUnit();
+  };
+  for (const id of ["kind", "layer"]) element(id).addEventListener("change", chooseByHand);
   element("unit-slider").addEventListener("input", () => {
     element("unit").value = element("unit-slider").value;
-    chooseUnit();
+    chooseByHand();
   });
   element("unit").addEventListener("input", () => {
     if (!element("unit").checkValidity() || element("unit").value === "") return;
-    element("unit-slider").value = element("unit").value;
-    chooseUnit();
+    chooseByHand();
   });
   element("position").addEventListener("input", () => look(element("position").valueAsNumber - 1));
   element("text").addEventListener("click", (event) => {
@@ -480,6 +532,17 @@ function begin() {
   showBeginning();
   showTemperature();
   showButtons();
+  follow();
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    element("pace").value = "0";
+  } else if (!beginning().problem) {
+    // Write once, as soon as the text is on the screen.
+    new IntersectionObserver(([entry], observer) => {
+      if (!entry.isIntersecting) return;
+      observer.disconnect();
+      write(true, element("length").valueAsNumber);
+    }).observe(element("text"));
+  }
 }
 
 begin();
