@@ -15,12 +15,13 @@ import json
 import math
 import os
 import zipfile
+from pathlib import Path
 from typing import Any, BinaryIO, Dict, Mapping, NamedTuple
 
 import numpy as np
 
 from ..errors import D2LError
-from ..files import PathLike, atomic_file, parse_json, user_path
+from ..files import atomic_file, parse_json
 
 # Version 1 (up to 0.3.0) also had a table of the arrays in checkpoint.json.
 FORMAT, VERSION, READABLE = "d2l_deeprnn checkpoint", 2, (1, 2)
@@ -44,7 +45,7 @@ class Checkpoint(NamedTuple):
     data: Dict[str, Any]
 
 
-def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict[str, Any]) -> None:
+def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], data: Dict[str, Any]) -> None:
     """Write a checkpoint atomically.
 
     The same arrays and values in the same order give the same bytes.
@@ -59,7 +60,7 @@ def save_checkpoint(path: PathLike, arrays: Mapping[str, np.ndarray], data: Dict
         OSError: if the file cannot be written; the old one is kept.
     """
     manifest = {"format": FORMAT, "version": VERSION, "data": data}
-    with atomic_file(user_path(path)) as file:
+    with atomic_file(path) as file:
         # Not numpy.savez: on a full disk it leaves its archive open, and Python prints another
         # error.
         with zipfile.ZipFile(file, "w") as archive:
@@ -88,14 +89,13 @@ def _sha256(file: BinaryIO, size: int) -> str:
     return digest.hexdigest()
 
 
-def load_checkpoint(path: PathLike) -> Checkpoint:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Load a checkpoint and verify its checksum.
 
     Raises:
         CheckpointError: if it is missing, damaged, cut short, of another format or version, or
             was not written by ``save_checkpoint``.
     """
-    path = user_path(path)
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is not a regular file")

@@ -267,14 +267,14 @@ def test_an_error_from_a_full_disk_is_garbage_collected_silently(tmp_path):
     """Python 3.12 crashed here, and 3.13 printed a BufferError."""
     pytest.importorskip("resource", reason="limits are POSIX's")
     code = """
-        import gc, resource
+        import gc, pathlib, resource
         import numpy as np
         from d2l_deeprnn.training.checkpoint import save_checkpoint
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
         for _ in range(10):
             try:
-                save_checkpoint("last.zip", {"a": np.zeros(1000)}, {})
+                save_checkpoint(pathlib.Path("last.zip"), {"a": np.zeros(1000)}, {})
             except OSError as error:
                 cycle = [error]
             cycle.append(cycle)
