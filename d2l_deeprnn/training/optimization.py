@@ -8,7 +8,7 @@ import numpy as np
 
 from .._checks import expected_arrays, positive_number
 from .._mxnet import gluon, mx, nd, optimizers
-from .._mxnet.library import check_ctx, named_parameters
+from .._mxnet.library import check_ctx, is_initialized, named_parameters
 from ..nn.fast import FlatParameters, flat_parameters, flatten_parameters, is_plain_sgd
 
 Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
@@ -153,16 +153,22 @@ def parameters_of(model: gluon.Block) -> Dict[str, nd.NDArray]:
 
 
 def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx.Context) -> None:
-    """Set the parameters of a model, with names as in ``parameters_of``.
+    """Set the parameters of a model, with names as in ``parameters_of``, and reset their gradients.
 
     Raises:
         ValueError: if one is missing, unexpected, or has the wrong shape.
     """
     params, values = named_parameters(model), check_parameters(model, values)
-    model.initialize(ctx=ctx, force_reinit=True)
+    # Keep the arrays of a model that has some. In one vector, the norm of its gradients may be
+    # rounded differently, so a resumed training must find the parameters stored as before.
+    has_arrays = all(is_initialized(p) and p.list_ctx() == [ctx] for p in params.values())
+    if not has_arrays:
+        model.initialize(ctx=ctx, force_reinit=True)
     for name, param in params.items():
         param.set_data(nd.array(values[name], dtype=param.dtype))
-    flatten_parameters(model)
+        param.zero_grad()
+    if not has_arrays:
+        flatten_parameters(model)
 
 
 def check_parameters(model: gluon.Block, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

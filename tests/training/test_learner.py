@@ -214,6 +214,23 @@ def test_resuming_before_scoring_is_exact(text, sampling):
     assert_same(here, whole)
 
 
+def test_a_model_of_the_users_own_resumes_to_the_bit(text):
+    """Its parameters are not in one vector, whose norm would be rounded differently."""
+    vocab, indices = text
+    settings = TrainSettings(**{**SMALL, "clipping_theta": 0.1})
+
+    def of_the_users_own():
+        mx.random.seed(1)
+        model = d2l.RNNModel(gluon.rnn.LSTM(16, 2), len(vocab))
+        model.initialize(mx.init.Uniform())
+        return Learner(settings, model, indices[:1500], indices[1500:], mx.cpu())
+
+    whole, first, rest = (of_the_users_own() for _ in range(3))
+    first.train_epoch()
+    rest.load_state_dict(*capture(first))
+    assert_same(trained(whole), trained(rest))
+
+
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 def test_other_cells_resume_exactly(text, cell):
     whole = trained(learner(text, cell=cell, dropout=0.3))
