@@ -68,6 +68,7 @@ lab: $(VENV)/installed-notebooks
 
 # Write all pages, since Sphinx repeats the warnings about a page only when it writes that page.
 site: $(VENV)/installed-site
+	$(VENV_PYTHON) scripts/site_model.py build/model
 	$(VENV_PYTHON) -m sphinx --fail-on-warning --fresh-env --write-all --quiet \
 	    --conf-dir docs --doctree-dir build/doctrees . build/site
 	@echo 'make: the first page is build/site/index.html'

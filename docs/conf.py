@@ -6,7 +6,9 @@ notebooks/ work both on the site and in the repository.
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -16,6 +18,8 @@ from sphinx import addnodes
 import d2l_deeprnn as d2l
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from mathml import subscripts_beside_accents  # noqa: E402
 
 project = "d2l_deeprnn"
 release = version = d2l.__version__
@@ -38,7 +42,6 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_render_image_options = {"alt": "plot drawn by this cell"}
 nb_render_markdown_format = "gfm"  # the outputs have tables
 
 # The API, from signatures and docstrings.
@@ -61,11 +64,16 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
-pygments_dark_style = "github-dark"  # furo's own underlines modules, as if they were links
+# furo's own underlines modules, as if they were links
+pygments_dark_style = "github-dark-high-contrast"
 html_title = f"d2l_deeprnn {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["index.html"]
+html_js_files = [("copy.js", {"defer": "defer"})]
+html_favicon = "_static/favicon.svg"
+# `make site` trains the model of the first page and writes its page, if that has not been done.
+MODEL = ROOT / "build" / "model" / "model.html"
+html_extra_path = ["index.html", *([str(MODEL)] if MODEL.exists() else [])]
 html_copy_source = False
 html_math_renderer = "mathml"
 
@@ -73,7 +81,11 @@ html_math_renderer = "mathml"
 def setup(app):
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", part_fields, priority=600)  # napoleon has 500
+    app.connect("source-read", describe_plots)
     app.connect("doctree-read", unlink_folders)
+    app.connect("doctree-read", shape_tables)
+    if MODEL.exists():
+        app.tags.add("model")
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
 
 
@@ -96,6 +108,45 @@ def part_fields(app, what, name, member, options, lines):
     lines[:] = text.splitlines()
 
 
+def describe_plots(app, docname, source):
+    """Give each plot of a notebook the text that its output has for those who cannot see it."""
+    if Path(app.env.doc2path(docname)).suffix == ".ipynb":
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+                if alt:
+                    cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+        source[0] = json.dumps(notebook)
+
+
+NUMBER = r"[−+-]?[\d.,]+(?:e[−+-]?\d+)?(?: %| MiB)?"
+RANGE = rf"\({NUMBER} to {NUMBER}\)"
+VALUE = rf"({NUMBER}(, {NUMBER})*( {RANGE}| to {NUMBER})?|[–-]|none)?"
+
+
+def shape_tables(app, doctree):
+    """Align numbers, put a range in a line of its own, and prepare wide tables for phones."""
+    for table in doctree.findall(nodes.tgroup):
+        *_, head, body = table
+        cards = len(head[0]) > 3
+        table.parent["classes"] += ["cards"] * cards
+        names = cards  # the first columns of a card's row, which say what it is about
+        for column in zip(head[0], *(row for row in body)):
+            heading, *texts = [entry.astext() for entry in column]
+            is_number = all(re.fullmatch(VALUE, text) for text in texts)
+            names = names and not is_number
+            for entry in column:
+                entry["classes"] += ["number"] * is_number + ["name"] * names
+            for entry, text in zip(column[1:], texts):
+                median = re.fullmatch(rf"({NUMBER}) ({RANGE})", text)
+                if median:
+                    small = nodes.inline(text=median[2], classes=["range"])
+                    entry[:] = [nodes.paragraph("", "", nodes.Text(f"{median[1]} "), small)]
+                if text and heading and cards and not names:
+                    entry.insert(0, nodes.inline(text=heading, classes=["heading"]))
+
+
 def unlink_folders(app, doctree):
     """Replace links to folders, which only work in the repository, with their text."""
     for link in list(doctree.findall(addnodes.pending_xref)):
@@ -107,8 +158,9 @@ def unlink_folders(app, doctree):
 
 def write_math(self, node):
     """Write a formula as MathML, which browsers display without loading MathJax."""
-    if isinstance(node, nodes.math_block):
-        self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
-    else:
-        self.body.append(tex2mathml(node.astext()))
+    block = isinstance(node, nodes.math_block)
+    # Formulas side by side, which may also stand below each other.
+    formulas = node.astext().split(r"\qquad") if block else [node.astext()]
+    mathml = [subscripts_beside_accents(tex2mathml(tex, as_block=block)) for tex in formulas]
+    self.body.append(f'<div class="math">{"".join(mathml)}</div>' if block else mathml[0])
     raise nodes.SkipNode

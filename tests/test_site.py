@@ -5,9 +5,15 @@ Whether links lead somewhere, Sphinx says: `make site`.
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
 
 import d2l_deeprnn as d2l
 
@@ -35,6 +41,68 @@ def test_every_page_is_in_the_table_of_contents():
     there |= {ROOT / "results" / "README.md", *ROOT.glob("*.md")}
     assert set(listed) == {path.relative_to(ROOT) for path in there - {home}}
     assert len(listed) == len(set(listed))
+
+
+def test_a_subscript_stands_beside_an_accented_letter_and_not_below():
+    repaired = runpy.run_path(str(DOCS / "mathml.py"))["subscripts_beside_accents"]
+
+    def of(first, second, third):
+        """The MathML of docutils, whose names of characters XML does not know."""
+        return (
+            '<math xmlns="http://www.w3.org/1998/Math/MathML"><mi>&lt;&nbsp;</mi><munderover>'
+            f"<mi>{first}</mi><mi>{second}</mi>{third}</munderover></math>"
+        )
+
+    (_, beside) = ElementTree.fromstring(repaired(of("H", "t", "<mo>~</mo>")))
+    assert beside.tag.endswith("}msub") and "".join(beside.itertext()) == "H~t"
+    assert beside[0].tag.endswith("}mover") and beside[1].text == "t"
+    (text, limits) = ElementTree.fromstring(repaired(of("∑", "i", "<mi>n</mi>")))
+    assert limits.tag.endswith("}munderover") and text.text == "<\u00a0"
+
+
+@pytest.fixture(scope="module")
+def conf():
+    pytest.importorskip("sphinx", reason="needs Sphinx: pip install -e '.[site]'")
+    return runpy.run_path(str(DOCS / "conf.py"))
+
+
+@pytest.mark.parametrize("tex", [r"\tilde{\mathbf{H}}_t", r"\bar{x}_t", r"\widetilde{AB}_t"])
+def test_no_accent_is_taken_for_a_limit(conf, tex):
+    mathml = conf["subscripts_beside_accents"](conf["tex2mathml"](tex))
+    assert "<msub>" in mathml and "<mover" in mathml and "munderover" not in mathml
+
+
+def test_plots_have_the_texts_of_their_outputs(conf):
+    source = [(ROOT / "notebooks" / "exercise-2-gru.ipynb").read_text(encoding="utf-8")]
+    env = SimpleNamespace(doc2path=lambda name: f"{name}.ipynb")
+    conf["describe_plots"](SimpleNamespace(env=env), "exercise-2-gru", source)
+    cells = [cell for cell in json.loads(source[0])["cells"] if "image/png" in str(cell)]
+    texts = [cell["metadata"]["mystnb"]["image"]["alt"] for cell in cells]
+    assert len(texts) > 2 and any(text.startswith("Test perplexity per char") for text in texts)
+
+
+def test_numbers_ranges_and_wide_tables(conf):
+    from docutils.core import publish_doctree
+
+    text = """
+===== ==== ================= ======
+name  form test              epoch
+===== ==== ================= ======
+LSTM  a    4.05 (4.0 to 4.1) 1e-07
+GRU   b    4.20 (4.1 to 4.3) –
+===== ==== ================= ======
+"""
+    doctree = publish_doctree(text)
+    conf["shape_tables"](None, doctree)
+    rows = list(doctree.findall(lambda node: node.tagname == "row"))
+    assert [entry["classes"] for entry in rows[1]] == [["name"], ["name"], ["number"], ["number"]]
+    heading, value = rows[1][2]
+    assert heading["classes"] == ["heading"] and heading.astext() == "test"
+    assert value[-1]["classes"] == ["range"] and value.astext() == "4.05 (4.0 to 4.1)"
+    assert next(doctree.findall(lambda node: node.tagname == "table"))["classes"] == ["cards"]
+    narrow = publish_doctree("== ==\na  b\n== ==\n1  c\n== ==\n")
+    conf["shape_tables"](None, narrow)
+    assert "cards" not in str(narrow) and "heading" not in str(narrow)
 
 
 def test_every_public_name_is_on_a_page_of_the_api():

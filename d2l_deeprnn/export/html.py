@@ -98,14 +98,18 @@ def web_page(
 
 
 def first_words(directory: Path, run: LoadedRun) -> str:
-    """Return the first words of a run's held-out text; "" if they are not available."""
+    """Return the first words of a run's held-out text, or of all its text if nothing is held out.
+
+    They are "" if the text was moved, was changed or is unknown.
+    """
     try:
         text = read_own_text(directory, run.vocab)
     except (RunError, CorpusError, CheckpointError):
-        return ""  # the text was moved, was changed or is unknown
-    held_out = [indices for _, indices in held_out_parts(text)]
-    characters = run.vocab.to_tokens(held_out[0][:200].tolist()) if held_out else []
-    words = re.search(r"\s(\S.{0,40})\s", "".join(characters), re.DOTALL)  # it may begin in a word
+        return ""
+    parts = [indices for _, indices in held_out_parts(text)] or [text.train]
+    characters = run.vocab.to_tokens(parts[0][:200].tolist())
+    # A part may begin within a word.
+    words = re.search(r"\s(\S.{0,40})\s", "".join(characters), re.DOTALL)
     return words[1] if words else ""
 
 
