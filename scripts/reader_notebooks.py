@@ -3,8 +3,8 @@
     python scripts/reader_notebooks.py [DIR]    # default: notebooks/reader
 
 A cell with the tag ``solution`` defines one function. The reader gets an empty function in its
-place, and the solution below the cell that checks it. The cell with the tag ``study`` and all cells
-after it are left out.
+place, and the solution below the cell that checks it. Cells with the tag ``in-short``, the one with
+the tag ``study`` and all cells after that are left out.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ def reader_cells(cells: Any, name: str) -> Iterator[Dict[str, Any]]:
         source, tags = "".join(cell["source"]), cell["metadata"].pop("tags", [])
         if "study" in tags:
             return
+        if "in-short" in tags:
+            continue
         if cell["cell_type"] == "markdown":
             source = re.sub(r"\]\(([^)]+)\)", relink, source)
             if position == 0:

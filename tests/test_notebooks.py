@@ -106,8 +106,15 @@ def test_exercises_go_from_equations_and_code_to_a_live_run_and_the_study(name):
     path = ROOT / "notebooks" / STUDIES[name].NOTEBOOK
     notebook = json.loads(path.read_text(encoding="utf-8"))
     text = "\n".join(source(cell) for cell in notebook["cells"])
-    steps = ["## The equations", "$$", "## The code", "## A small run, live", "LivePlot("]
-    steps += ["--quick", "read_files(", "## The answer"]
+    steps = [
+        "\n**In short.** ",
+        "read_files(",
+        "\nfigures[",
+        "## The equations",
+        "$$",
+        "## The code",
+    ]
+    steps += ["## A small run, live", "LivePlot(", "--quick", "## The answer"]
     places = [text.find(step) for step in steps]
     assert places == sorted(places) and places[0] > 0, dict(zip(steps, places))
 
@@ -147,6 +154,24 @@ def test_figures_in_the_answer_are_those_of_the_tables(name):
     figures = re.findall(r"\d+\.\d+(?:e-\d+)?", last)
     missing = [figure for figure in figures if not re.search(rf"\b{figure}\b", tables)]
     assert len(figures) >= 3 and not missing
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_short_answer_has_figures_of_the_answer_and_a_plot(name):
+    path = ROOT / "notebooks" / STUDIES[name].NOTEBOOK
+    short, answer = (source(cells(path, "markdown")[i]) for i in (1, -1))
+    figures = re.findall(r"\d+(?:\.\d+)?", short.replace("Normal(0.01)", ""))
+    assert len(figures) >= 3
+    assert [figure for figure in figures if not re.search(rf"\b{figure}\b", answer)] == []
+    assert "image/png" in cells(path, "code")[0]["outputs"][0]["data"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_code_that_only_shows_a_table_or_a_plot_is_hidden(path):
+    for cell in cells(path, "code"):
+        if re.fullmatch(r"(tables|figures)\[[^\n]*\]", source(cell)):
+            assert cell["metadata"]["tags"] == ["remove-input"]  # on the site
+            assert cell["metadata"]["jupyter"] == {"source_hidden": True}
 
 
 @pytest.mark.parametrize("name", STUDIES)
