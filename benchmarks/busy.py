@@ -69,13 +69,40 @@ CONTESTANTS = {
     if number in numbers
 }
 
+SHOWN = {
+    "d2l_deeprnn": "d2l_deeprnn",
+    "d2l_deeprnn, one thread": "the same, one thread",
+    f"d2l_deeprnn, {SPIN_VARIABLE}={SPINS[-1]}": "the same, GNU's own waiting",
+    "PyTorch as installed": "PyTorch as installed",
+}
+
+
+def figure(rows):
+    """Plot rows that were measured or read from the CSV file: the programs that differ most."""
+    from d2l_deeprnn.evidence.figures import Line, lines_figure
+    from d2l_deeprnn.evidence.records import column, group_by, select
+
+    lines = {}
+    for program, label in SHOWN.items():
+        by_number = group_by(select(rows, program=program), "busy_processes")
+        times = [[1000 * s / MINIBATCHES for s in column(r, "seconds")] for r in by_number.values()]
+        lines[label] = Line.of_runs(list(by_number), times)
+    ours, *_, pytorchs = (line.y for line in lines.values())
+    share = ours[-1] / pytorchs[-1]
+    title = f"Beside six busy processes, a minibatch takes {share:.0%} of PyTorch's time"
+    return lines_figure(
+        {"": lines},
+        "busy processes on two processors",
+        "milliseconds per minibatch\n(lower is better)",
+        ours=["d2l_deeprnn"],
+        title=title,
+    )
+
+
 CONTEST = Contest(
     __file__,
     {name: functools.partial(beside, *arguments) for name, arguments in CONTESTANTS.items()},
-    xlabel="milliseconds a minibatch",
-    shown=lambda row: 1000 * row["seconds"] / MINIBATCHES,
-    panel=lambda row: f"beside {row['busy_processes']} busy processes",
-    label=lambda row: row["program"],
+    draw=figure,
     columns=["program", "busy_processes"],
     variables={name: PROGRAMS[program][1] for name, (program, _) in CONTESTANTS.items()},
     packages=["d2l", "torch"],

@@ -163,7 +163,12 @@ def figure(rows):
                 some = select(rows, num_hiddens=num_hiddens, gigabits=gigabits)
                 label = f"{num_hiddens} hidden units, {gigabits} Gbit/s"
                 lines[label] = Line([r["machines"] for r in some], [r[name] for r in some])
-    return lines_figure(panels, "machines", "times as fast as one", log_x=True, log_y=True)
+    title = (
+        "Computed, not measured: more machines do more work in the same time, but the same work is "
+        "limited by the link"
+    )
+    ylabel = "times as fast as one machine"
+    return lines_figure(panels, "machines", ylabel, log_x=True, log_y=True, title=title)
 
 
 def _median(rows, **where):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import minibatch
 import original
 from generation import NUM_CHARS, random_model
-from turns import Contest, as_installed
+from turns import Contest, as_installed, ratio
 
 from d2l_deeprnn._mxnet.repairs import available_cores
 
@@ -70,11 +70,22 @@ CONTESTANTS = {
     "decoding, own, d2l 0.9.1": theirs(_decode, PREDICT),
 }
 
+
+def title(rows):
+    """Return the plot's title."""
+    training, decoding = (
+        ratio(rows, f"{task}, own", f"{task}, the chapter's") for task in ("training", "decoding")
+    )
+    return (
+        f"A model of your own takes {training:.1f} times as long to train, and {decoding:.0f} "
+        "times as long to decode"
+    )
+
+
 CONTEST = Contest(
     __file__,
     CONTESTANTS,
-    xlabel="seconds",
-    shown=lambda row: row["seconds"],
+    title=title,
     panel=lambda row: row["task"],
     label=lambda row: row["contestant"].partition(", ")[2],
     columns=["task"],

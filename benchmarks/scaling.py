@@ -9,6 +9,7 @@ Measures milliseconds per minibatch, with one of the chapter's settings changed 
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import sys
 import time
 
@@ -79,7 +80,13 @@ def figure(rows: list):
         times = [column(select(rows, changed=name, value=n), "milliseconds") for n in values]
         panels[NAMES[name][0]] = {"a minibatch": Line.of_runs(values, times)}
     xlabels = [xlabel for _, xlabel in NAMES.values()]
-    return lines_figure(panels, xlabels, "milliseconds a minibatch", log_x=True, log_y=True)
+    wide, usual = (
+        statistics.median(column(select(rows, changed="num_hiddens", value=n), "milliseconds"))
+        for n in (2 * CHAPTER.num_hiddens, CHAPTER.num_hiddens)
+    )
+    title = f"Twice the chapter's width takes {wide / usual:.1f} times as long"
+    ylabel = "milliseconds per minibatch"
+    return lines_figure(panels, xlabels, ylabel, log_x=True, log_y=True, title=title)
 
 
 if __name__ == "__main__":

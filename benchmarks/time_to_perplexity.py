@@ -16,7 +16,7 @@ import random
 import re
 
 import original
-from turns import Contest, as_installed, set_seed, train_chapter
+from turns import Contest, as_installed, ratio, set_seed, train_chapter
 
 GOAL = 1.05
 MOST_EPOCHS = 500
@@ -164,8 +164,12 @@ CONTEST = Contest(
     __file__,
     CONTESTANTS,
     columns=["seed", "epochs", "perplexity"],
-    xlabel=f"seconds to training perplexity {GOAL}",
-    shown=lambda row: row["seconds"],
+    xlabel=f"seconds to training perplexity {GOAL} (shorter is better)",
+    title=lambda rows: (
+        "The text is learnt by heart in "
+        f"{ratio(rows, 'd2l_deeprnn', 'd2l 0.9.1 as installed'):.0%} of the time that it takes in "
+        "the library of 2019"
+    ),
     packages=["d2l", "torch"],
     settings={"goal": GOAL, "most_epochs": MOST_EPOCHS},
     rounds=3,

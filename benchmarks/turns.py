@@ -14,8 +14,10 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -27,6 +29,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 # The environment before d2l_deeprnn changes it; so functions here import it only when called.
 ENVIRONMENT = dict(os.environ)
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+OTHERS = "d2l 0|PyTorch|ONNX|several threads"  # programs that are not this package
+Rows = Sequence[Mapping[str, Any]]
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -38,7 +42,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def write(
     arguments: argparse.Namespace,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     *,
     name: str = "",
     packages: Sequence[str] = (),
@@ -114,11 +118,13 @@ class Contest:
         contestants: name -> function that prepares the work and returns a function to time. The
             latter gets the number of the round, from 0 on, and may return values for ``columns``.
         columns: names of these values.
-        xlabel: label of the plot.
+        xlabel: label of the plot, with the direction that is better.
+        title: returns the plot's title, a sentence about the result.
         shown: returns the value that the plot shows for a row with round, contestant, seconds,
             peak_memory_mib and ``columns``.
         panel: returns the title of the row's part of the plot.
         label: returns the name of the row's program in the plot.
+        draw: draws another plot than this one.
         variables: environment variables of some contestants.
         settings: settings for the JSON file.
         packages: other packages whose versions matter.
@@ -130,10 +136,12 @@ class Contest:
 
     script: str
     contestants: Mapping[str, Callable[[], Callable[[int], Any]]]
-    xlabel: str
-    shown: Callable[[Mapping[str, Any]], float]
+    xlabel: str = "seconds (shorter is better)"
+    shown: Callable[[Mapping[str, Any]], float] = itemgetter("seconds")
+    title: Callable[[Rows], str] = lambda rows: ""
     panel: Callable[[Mapping[str, Any]], str] = lambda row: ""
     label: Callable[[Mapping[str, Any]], str] = itemgetter("contestant")
+    draw: Optional[Callable[[Rows], Any]] = None
     columns: Sequence[str] = ()
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -182,18 +190,30 @@ class Contest:
         row = {"round": round_, "contestant": name, "seconds": round(seconds, 5)}
         return {**row, "peak_memory_mib": round(memory), **dict(zip(self.columns, values))}
 
-    def figure(self, rows: Sequence[Mapping[str, Any]]) -> Any:
-        """Plot rows that were measured or read from the CSV file."""
+    def figure(self, rows: Rows) -> Any:
+        """Plot rows that were measured or read from the CSV file. This package's are blue."""
         from d2l_deeprnn.evidence.figures import points_figure
 
+        if self.draw:
+            return self.draw(rows)
         panels: Dict[str, Dict[str, List[float]]] = {}
         for row in rows:
             values = panels.setdefault(self.panel(row), {}).setdefault(self.label(row), [])
             values.append(self.shown(row))
-        return points_figure(panels, self.xlabel)
+        ours = [name for rows in panels.values() for name in rows if not re.search(OTHERS, name)]
+        title = self.title(rows)
+        return points_figure(panels, self.xlabel, ours=ours, from_zero=True, title=title)
 
 
-def summarize(rows: Sequence[Mapping[str, Any]]) -> None:
+def ratio(rows: Rows, one: str, other: str) -> float:
+    """Return the median of one contestant's seconds divided by the other's, round by round."""
+    from d2l_deeprnn.evidence.records import column, select
+
+    pairs = zip(*(column(select(rows, contestant=name), "seconds") for name in (one, other)))
+    return statistics.median(a / b for a, b in pairs)
+
+
+def summarize(rows: Rows) -> None:
     """Print medians, and the ratio of each contestant to the first, round by round."""
     from d2l_deeprnn.evidence.records import column, group_by, spread
 

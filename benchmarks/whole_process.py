@@ -18,7 +18,7 @@ import random
 from pathlib import Path
 
 import original
-from turns import Contest
+from turns import Contest, ratio
 
 
 def theirs():
@@ -57,8 +57,10 @@ CONTEST = Contest(
     __file__,
     {"d2l 0.9.1 as installed": theirs, "d2l_deeprnn": ours},
     columns=["perplexity_epoch_20"],
-    xlabel="seconds",
-    shown=lambda row: row["seconds"],
+    title=lambda rows: (
+        f"20 epochs take {ratio(rows, 'd2l_deeprnn', 'd2l 0.9.1 as installed'):.0%} of the time "
+        "that they take in the library of 2019"
+    ),
     settings={"seed": 0, "num_epochs": 20},
     packages=["d2l"],
     whole_process=True,

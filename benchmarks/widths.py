@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 
-from turns import Contest, as_installed, random_text
+from turns import Contest, as_installed, random_text, ratio
 
 from d2l_deeprnn.chapter.book import CHAPTER, VOCAB_SIZE
 
@@ -77,6 +77,17 @@ PROGRAMS = {
     "PyTorch, same allocator": pytorch_that_keeps_memory,
 }
 
+
+def title(rows):
+    """Return the plot's title."""
+    names = [f"{{}}, {num_hiddens} hidden units" for num_hiddens in EPOCHS]
+    ratios = [
+        ratio(rows, name.format("d2l_deeprnn"), name.format("PyTorch as installed"))
+        for name in names
+    ]
+    return f"Training takes {min(ratios):.0%} to {max(ratios):.0%} of PyTorch's time, by width"
+
+
 CONTEST = Contest(
     __file__,
     {
@@ -84,7 +95,8 @@ CONTEST = Contest(
         for num_hiddens in EPOCHS
         for name, program in PROGRAMS.items()
     },
-    xlabel="milliseconds a minibatch",
+    xlabel="milliseconds per minibatch (shorter is better)",
+    title=title,
     shown=lambda row: 1000 * row["seconds"] / MINIBATCHES[row["num_hiddens"]],
     panel=lambda row: f"{row['num_hiddens']} hidden units",
     label=lambda row: row["contestant"].rpartition(", ")[0],

@@ -1,5 +1,7 @@
 """Draw the plots in results/ from the rows beside them. Nothing is trained or measured.
 
+Also writes the curves of other seeds that the reports of ``d2l-deeprnn reproduce`` show.
+
     python scripts/pictures.py            # or: make results
     python scripts/pictures.py DIRECTORY  # another directory of results
 
@@ -12,18 +14,27 @@ import functools
 import importlib
 import sys
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable, Dict, Union
 
 from d2l_deeprnn.chapter import book, report
 from d2l_deeprnn.chapter.reproduce import Run
 from d2l_deeprnn.chapter.train import EpochRecord
-from d2l_deeprnn.evidence.figures import Figure, perplexity_figure, save_figure, training_figure
-from d2l_deeprnn.evidence.records import column, group_by, read_rows
+from d2l_deeprnn.evidence.figures import (
+    Figure,
+    Level,
+    Line,
+    lines_figure,
+    perplexity_figure,
+    save_figure,
+)
+from d2l_deeprnn.evidence.records import column, group_by, read_rows, select
 from d2l_deeprnn.training.run_directory import read_config
 from d2l_deeprnn.training.runs import read_history
 from d2l_deeprnn.training.settings import from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
+NANOGPT = 1.4697  # held-out nats per character of its character model, as its README says
+HIGHEST_LOSS = 1.8  # the plot leaves out higher ones
 # Name of the rows and of the plot -> script with a function `figure`, or with a contest
 BENCHMARKS = {
     "busy": "busy",
@@ -52,6 +63,14 @@ def pictures(results: Path) -> Dict[Path, Callable[[], Figure]]:
         draw[results / "lecture.svg"] = functools.partial(lecture, results)
     draw[results / "tinyshakespeare.svg"] = functools.partial(tinyshakespeare, results)
     return draw
+
+
+def other_seeds(results: Path) -> str:
+    """Return the curves of the chapter's trainings, with one column for each seed."""
+    seeds = group_by(read_rows(results / "chapter_curves.csv"), "seed")
+    values = [[f"{x:.3g}" for x in column(rows, "perplexity")] for rows in seeds.values()]
+    lines = [map(str, seeds), *zip(*values)]
+    return "".join(f"{','.join(line)}\n" for line in lines)
 
 
 def benchmark(script: str, rows: Path) -> Figure:
@@ -84,10 +103,27 @@ def lecture(results: Path) -> Figure:
 
 
 def tinyshakespeare(results: Path) -> Figure:
-    """Draw the three trainings on tinyshakespeare, with seed 0."""
+    """Draw the held-out loss of the three trainings, with seed 0, and that of other models."""
     names = {"first": "", "second": "_longer", "third": "_decay"}
-    return training_figure(
-        {kind: read_history(results / f"tinyshakespeare{name}") for kind, name in names.items()}
+    lines: Dict[str, Union[Line, Level]] = {}
+    for kind, name in names.items():
+        history = read_history(results / f"tinyshakespeare{name}")
+        shown = [row for row in history if row["valid_loss"] < HIGHEST_LOSS]
+        lowest = min(column(history, "valid_loss"))
+        lines[f"{kind} training, {lowest:.4f}"] = Line(
+            column(shown, "epoch"), column(shown, "valid_loss")
+        )
+    third = list(lines)[-1]
+    counted = select(read_rows(results / "counting.csv"), text="tinyshakespeare")
+    levels = {f"{row['model']} of order {row['order']}": row["nats"] for row in counted}
+    for label, nats in {"nanoGPT": NANOGPT, **levels}.items():
+        lines[f"{label}, {nats:.4f}"] = Level(nats)
+    return lines_figure(
+        {"": lines},
+        "epoch",
+        "held-out nats per character\n(lower is better)",
+        ours=[third],
+        title="A two-layer LSTM ends below nanoGPT's character model on tinyshakespeare",
     )
 
 
@@ -95,6 +131,7 @@ def main() -> None:
     results = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "results"
     for path, draw in pictures(results).items():
         save_figure(draw(), path)
+    (ROOT / "d2l_deeprnn" / report.SEEDS).write_text(other_seeds(ROOT / "results"))
 
 
 if __name__ == "__main__":

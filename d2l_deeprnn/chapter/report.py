@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Optional
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from markupsafe import Markup, escape
 
 from ..evidence import pages
 from ..evidence.records import Table
 from ..export import ExportError
 from ..export.html import web_page
 from ..export.network import Export
-from ..files import PathLike, remove, remove_leftovers, user_path, write_text
+from ..files import (
+    PathLike,
+    package_data,
+    printable,
+    remove,
+    remove_leftovers,
+    user_path,
+    write_text,
+)
 from ..training.run_directory import read_config
 from ..training.runs import load_run
 from ..training.settings import base_rate
@@ -19,9 +40,10 @@ from .reproduce import Run
 
 if TYPE_CHECKING:
     from .._mxnet import mx
-    from ..evidence.figures import Plot
+    from ..evidence.figures import Curve, Plot
 
 PICTURE, REPORT, PAGE = "perplexity.svg", "report.html", "model.html"
+SEEDS = "chapter/seeds.csv"  # written by scripts/pictures.py
 
 
 class Verdict(NamedTuple):
@@ -118,14 +140,18 @@ def lines(run: Run) -> Iterator[str]:
         yield ""
         yield str(table)
     source = run.training.source
-    for prediction in predictions(run):
-        if any(map(str.isalpha, prediction.text)):
-            yield ""
-            how = "quoted from the text" if prediction.verbatim else "not a quotation"
-            yield f"Epoch {prediction.epoch} ({how}):"
-            if prediction.printed:
-                yield f"  {source}  {prediction.printed}"
-            yield f"  {'run':{len(source)}}  {prediction.text}"
+    for prediction in filter(_has_letters, predictions(run)):
+        yield ""
+        how = "quoted from the text" if prediction.verbatim else "not a quotation"
+        yield f"Epoch {prediction.epoch} ({how}):"
+        if prediction.printed:
+            yield f"  {source}  {prediction.printed}"
+        yield f"  {'run':{len(source)}}  {prediction.text}"
+
+
+def _has_letters(prediction: Prediction) -> bool:
+    """Return whether a prediction is more than spaces, as those of the first epochs are."""
+    return any(map(str.isalpha, prediction.text))
 
 
 def _table(run: Run) -> Table:
@@ -171,16 +197,74 @@ def _expected(run: Run) -> str:
 
 
 def figure(run: Run) -> Plot:
-    """Plot the perplexity of a run, with the printed points if the run reached the first one."""
+    """Plot the perplexity of a run.
+
+    For the book's text, the plot also has the printed values and expected ranges up to the run's
+    last epoch and, for the chapter's settings, trainings with other seeds. It says what the plateau
+    and the jumps are.
+    """
     from ..evidence.figures import perplexity_figure
 
-    label = f"this run (seed {run.settings.seed})"
-    curve = [r.epoch for r in run.history], [r.perplexity for r in run.history]
-    title = f"{run.settings.num_layers}-layer LSTM on {run.title}"
+    training, end = run.training, len(run.history)
+    perplexities = {record.epoch: record.perplexity for record in run.history}
+    curves = {
+        f"this run (seed {run.settings.seed})": (list(perplexities), [*perplexities.values()])
+    }
     if not run.is_books_text:
-        title += " (not the book's text)"
-    marks = run.training.marks if run.rows() else None
-    return perplexity_figure({label: curve}, marks=marks, title=title)
+        title = f"{run.title}: perplexity {perplexities[end]:.4g} after {end} epochs"
+        return perplexity_figure(curves, title=title)
+    rows = run.rows()
+    printed = [row.epoch for row in rows], [row.printed.perplexity for row in rows]
+    bands = {row.epoch: (row.band.low, row.band.high) for row in rows if row.band}
+    others = _other_seeds(run.settings.seed, end) if training is book.BOOK else []
+    frequencies = book.UNIGRAM_PERPLEXITY, "knows only how frequent each character is"
+    return perplexity_figure(
+        curves,
+        marks={f"printed in the {training.source}": printed} if rows else None,
+        ranges=("expected of 99.9 % of runs", bands) if bands else None,
+        others=others,
+        level=frequencies if rows else None,
+        notes=_notes(perplexities) if others else (),
+        title=_title(rows, run),
+    )
+
+
+def _title(rows: Sequence[book.Row], run: Run) -> str:
+    if not rows:
+        return f"The first {len(run.history)} epochs"
+    if not run.training.bands:
+        return f"This run, beside the {run.training.source}'s values"
+    inside = sum(bool(row.agrees) for row in rows)
+    count = f"All {inside}" if inside == len(rows) else f"{inside} of {len(rows)}"
+    values = f"{count} values are" if len(rows) > 1 else f"The value is {'' if inside else 'not '}"
+    return f"{values.rstrip()} in the expected range"
+
+
+def _other_seeds(seed: int, end: int) -> List[Curve]:
+    """Return the curves of the measured trainings with other seeds, up to an epoch."""
+    head, *lines = package_data(SEEDS).decode().split()
+    table = [[float(value) for value in line.split(",")] for line in lines[:end]]
+    return [
+        (range(1, end + 1), values)
+        for name, values in zip(head.split(","), zip(*table))
+        if name != str(seed)
+    ]
+
+
+def _notes(perplexities: Mapping[int, float]) -> List[Tuple[float, float, str]]:
+    """Return notes on the curves: x, y and text."""
+    jumps = [
+        (value, epoch)
+        for epoch, value in perplexities.items()
+        if book.comparable_perplexity(perplexities, epoch) < value
+    ]
+    notes: List[Tuple[float, float, str]] = []
+    if jumps:
+        height, epoch = max(jumps)
+        notes.append((epoch, height, "a jump: back\nwithin ten epochs"))
+    if len(perplexities) == book.CHAPTER.num_epochs:
+        notes += [(90, 3.0, "other seeds"), (437, 1.06, "recites the text")]
+    return notes
 
 
 def save(run: Run, out: PathLike, ctx: Optional[mx.Context] = None) -> None:
@@ -232,6 +316,8 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
     command += ["--num-epochs", str(settings.num_epochs), "--seed", str(settings.seed)]
     command += ["--settings", run.training.name]
     result = verdict(run)
+    shown = list(filter(_has_letters, predictions(run)))
+    sources = (run.training.source,) if any(prediction.printed for prediction in shown) else ()
     return pages.render(
         "chapter/report.html",
         title=f"Deep Recurrent Neural Networks: a run on {run.title}",
@@ -241,14 +327,15 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         table=_table(run),
         expected=_expected(run),
         plot=pages.svg(figure(run)),
+        sources=sources,
         predictions=[
-            (str(prediction.epoch), who, text)
-            for prediction in predictions(run)
-            for who, text in [
-                (run.training.source, prediction.printed),
-                (_who(prediction), prediction.text),
-            ]
-            if text
+            (
+                str(prediction.epoch),
+                *([prediction.printed] if sources else []),
+                _marked(prediction),
+                "yes" if prediction.verbatim else "no",
+            )
+            for prediction in shown
         ],
         page=page,
         page_error=page_error,
@@ -265,5 +352,9 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
     )
 
 
-def _who(prediction: Prediction) -> str:
-    return "this run (word for word in the text)" if prediction.verbatim else "this run"
+def _marked(prediction: Prediction) -> Markup:
+    """Return a run's prediction, with the part marked that differs from the printed one."""
+    text, printed = prediction.text, prediction.printed
+    same = len(os.path.commonprefix([text, printed])) if printed else len(text)
+    rest = Markup("<mark>{}</mark>").format(printable(text[same:])) if text[same:] else ""
+    return escape(printable(text[:same])) + rest

@@ -50,7 +50,8 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
 def run_plot(arguments: argparse.Namespace) -> int:
     """Plot the training and held-out perplexity of one or several runs.
 
-    The axis on the right shows nats.
+    The last value of each curve is beside it, also in nats. A circle marks the best
+    epoch.
 
     examples:
       d2l-deeprnn plot runs/novel
@@ -66,9 +67,12 @@ def run_plot(arguments: argparse.Namespace) -> int:
     for path, history in histories.items():
         if not history:
             raise RunError(f"the run in {path} has no finished epoch yet, so there is no curve")
+    end = max(row["epoch"] for history in histories.values() for row in history)
     marks = {}
     for training in filter(None, map(printed_training, arguments.directories)):
-        marks.update(training.marks)
+        for label, points in training.marks.items():
+            reached = [point for point in zip(*points) if point[0] <= end]
+            marks.update({label: tuple(zip(*reached))} if reached else {})
     save_figure(training_figure(histories, marks=marks), arguments.output)
     print_line(f"Written: {arguments.output}")
     return DONE
@@ -171,7 +175,7 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
                 f": held-out perplexity {perplexity(record.valid_loss):.4g}, "
                 f"{record.valid_loss:.4f} nats per character ({source})"
             )
-    rows, text_error = _held_out(arguments, loaded, source)
+    rows, comparisons, text_error = _held_out(arguments, loaded, source)
     prefix = default_prefix(loaded.vocab)
     if arguments.prefix is not None:
         prefix = clean_prefix(arguments.prefix, settings, loaded.vocab)
@@ -188,11 +192,13 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
         lead=lead,
         plot=pages.svg(training_figure({"this run": history})) if history else "",
         rows=rows,
+        comparisons=comparisons,
         text_error=text_error,
         samples_note=f"{LENGTH} characters after {shown}, by the {source}; seed {arguments.seed}.",
         samples=_samples(loaded, prefix, arguments.seed),
         own_settings={name: value for name, value in values.items() if name in chosen},
         default_settings={name: value for name, value in values.items() if name not in chosen},
+        page_command=shlex.join(["d2l-deeprnn", "export", str(directory), "--format", "html"]),
         command=_command(config, settings, directory),
         work=_work(config, history),
         config=config,
@@ -215,13 +221,19 @@ def _model(run: LoadedRun) -> str:
 
 def _held_out(
     arguments: argparse.Namespace, run: LoadedRun, source: str
-) -> Tuple[List[Tuple[str, ...]], str]:
-    """Score the held-out parts; return table rows, and the reason if there is no text."""
+) -> Tuple[List[Tuple[str, ...]], List[str], str]:
+    """Score the held-out parts.
+
+    Returns:
+        Rows of a table; sentences that compare the model with the n-gram model; and, if there is
+        no text, the reason.
+    """
     from ..text.corpora import CorpusError
     from ..training import runs
     from ..training.evaluate import Evaluation, evaluate
 
     rows: List[Tuple[str, ...]] = []
+    comparisons: List[str] = []
 
     def add(part: str, by: str, scored: Evaluation) -> None:
         values = [f"{x:.4f}" for x in (scored.nats, scored.bits, scored.perplexity)]
@@ -235,13 +247,22 @@ def _held_out(
         valid_loss = run.history[-1].valid_loss if run.history else None
         if valid_loss is not None:
             add("validation", source, Evaluation(valid_loss, 0))
-        return rows, str(error)
+        return rows, comparisons, str(error)
     for name, indices in runs.held_out_parts(text):
-        add(name, source, evaluate(run.model, indices, run.ctx))
+        scored = evaluate(run.model, indices, run.ctx)
+        add(name, source, scored)
         if arguments.baseline:
             order, counted = baseline(text, indices, len(run.vocab))
             add(name, f"n-gram of order {order}", counted)
-    return rows, ""
+            lead = counted.nats - scored.nats
+            comparisons.append(
+                f"On the {name} text, the network is better than the n-gram model, by {lead:.3f} "
+                "nats: it has learnt more than which characters follow each other."
+                if lead > 0
+                else f"On the {name} text, the n-gram model is better than the network, by "
+                f"{-lead:.3f} nats: train longer, on more text, or a larger network."
+            )
+    return rows, comparisons, ""
 
 
 def _samples(run: LoadedRun, prefix: str, seed: int) -> Iterator[Tuple[str, str]]:
@@ -275,7 +296,11 @@ def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> List[Tu
     seconds = history[-1].get("seconds", math.nan) if history else math.nan
     rows = [("Training time", duration(seconds))] if math.isfinite(seconds) else []
     text = config["text"]
-    rows += [(label, f"{text[n]:,}") for n, label in SIZES.items() if isinstance(text.get(n), int)]
+    rows += [
+        (label, f"{text[n]:,}")
+        for n, label in SIZES.items()
+        if type(text.get(n)) is int and text[n]
+    ]
     if "imported" in config:
         rows.append(("Imported from", str(config["imported"]["file"])))
     return rows

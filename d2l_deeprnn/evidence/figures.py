@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import statistics
+import textwrap
 from itertools import cycle
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import matplotlib.style
 import numpy as np
@@ -17,22 +19,54 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from .._perplexity import perplexity
 from ..files import PathLike, atomic_file, printable, user_path
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart too.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-# Inches. A notebook shows 80 pixels per inch, an SVG 96: no plot has to be scrolled or shrunk.
-WIDTH, WIDEST = 7, 8.5
+# One language for all plots. The subject, such as this package, is blue, and all others are grey.
+# Values printed by the authors are vermilion diamonds. The background is transparent: each colour
+# has a contrast of at least 3:1 on white and on black. Colour-blind readers can tell them apart
+# (after Okabe and Ito).
+INK, OURS, OTHERS, PRINTED = "#70757e", "#0a7abf", "#878c95", "#d55e00"
+COLOURS = (OURS, "#009e73", "#c26d9c", "#a87b00", OTHERS, PRINTED)
+# Inches. A notebook and an SVG show 96 pixels per inch: no plot has to be scrolled or shrunk.
+WIDTH, WIDEST = 5.8, 8.5
+
+STYLE = {
+    # Without the salt, the ids in the SVG file would differ from one file to the next.
+    "svg.hashsalt": "d2l_deeprnn",
+    "path.simplify_threshold": 0.6,  # of a pixel; makes files smaller
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "axes.xmargin": 0.02,
+    "axes.axisbelow": True,
+    "grid.color": OTHERS,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 1.8,
+    **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
+    **{f"axes.{part}color": INK for part in ("label", "edge", "title")},
+}
+# An SVG file has stronger colours than these, for light and for dark pages.
+CSS = f"""<style>
+[style*="fill: {INK}"] {{ fill: #24272e !important }}
+@media (prefers-color-scheme: dark) {{
+[style*="fill: {INK}"] {{ fill: #e6e7ea !important }}
+[style*="fill: {OURS}"] {{ fill: #56b4e9 !important }}
+[style*="stroke: {OURS}"] {{ stroke: #56b4e9 !important }}
+}}
+</style>
+"""
 
 Curve = Tuple[Sequence[int], Sequence[float]]  # epochs, perplexities
 
 
 def _defaults() -> Any:
-    """Return a context manager and decorator under which matplotlib uses its own defaults.
+    """Return a context manager and decorator under which matplotlib uses only our style.
 
     Every plot is created, drawn and saved under it, so that neither a user's style nor a
     matplotlibrc file changes the plot.
     """
-    # Without the salt, the ids in the SVG file would differ from one file to the next.
-    return matplotlib.style.context(["default", {"svg.hashsalt": "d2l_deeprnn"}])
+    return matplotlib.style.context(["default", STYLE])
 
 
 class Plot(Figure):
@@ -53,24 +87,76 @@ class Plot(Figure):
 
     def _repr_png_(self) -> Tuple[bytes, Dict[str, Any]]:
         buffer = io.BytesIO()
-        # Twice the displayed resolution, so that lines and letters are sharp.
+        # More than the displayed resolution, so that lines and letters are sharp.
         self.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-        return buffer.getvalue(), {"width": round(80 * self.get_figwidth()), "alt": self.alt}
+        return buffer.getvalue(), {"width": round(96 * self.get_figwidth()), "alt": self.alt}
+
+    def set_heading(self, title: str, subject: str, parts: Sequence[str]) -> None:
+        """Set the title, which is a sentence about the result, and the description."""
+        if title:
+            lines = textwrap.wrap(_plain(title), round(9.2 * self.get_figwidth()))
+            self.suptitle("\n".join(lines), x=0.01, ha="left", weight="bold", size=11)
+            title += ". "
+        subject = subject[:1].upper() + subject[1:]
+        self.alt = printable(f"{title}{subject}. {'; '.join(parts)}.")
 
 
 @_defaults()
 def perplexity_figure(
-    curves: Mapping[str, Curve], *, marks: Optional[Mapping[str, Curve]] = None, title: str = ""
+    curves: Mapping[str, Curve],
+    *,
+    marks: Optional[Mapping[str, Curve]] = None,
+    ranges: Optional[Tuple[str, Mapping[int, Tuple[float, float]]]] = None,
+    others: Sequence[Curve] = (),
+    level: Optional[Tuple[float, str]] = None,
+    notes: Sequence[Tuple[float, float, str]] = (),
+    title: str = "",
 ) -> Plot:
     """Plot training perplexity over epochs, on a logarithmic axis.
 
     Args:
-        curves: legend -> (epochs, perplexities). Values that are not finite leave a gap.
-        marks: legend -> points to mark, such as those of the book.
+        curves: label -> (epochs, perplexities). Values that are not finite leave a gap.
+        marks: label -> points to mark, such as those of the book.
+        ranges: name of the expected ranges, and epoch -> lowest and highest perplexity, drawn as a
+            bar.
+        others: pale curves for comparison, such as other seeds.
+        level: height and name of a dotted line.
+        notes: x, y and text of notes, which stand above their points.
         title: title of the plot.
     """
-    series = [(*item, "-", colour) for item, colour in zip(curves.items(), cycle(COLOURS))]
-    return _epochs_figure(series, marks or {}, "training perplexity per character", title)
+    figure = Plot(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for other in others:
+        axes.plot(*other, color=OTHERS, alpha=0.45, linewidth=0.8)
+    ends: List[_End] = []
+    for (label, curve), colour in zip(curves.items(), cycle(COLOURS)):
+        ends += _draw_curve(axes, _short(label), curve, colour)
+    name, bars = ranges or ("", {})
+    for epoch, bounds in bars.items():
+        axes.vlines(epoch, *bounds, color=PRINTED, alpha=0.35, linewidth=8)
+    _draw_marks(axes, marks or {}, f"; bar: {name}" if name else "")
+    if level:
+        axes.axhline(level[0], color=INK, linestyle=":", linewidth=1)
+        axes.annotate(
+            level[1],
+            (1, level[0]),
+            (0, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            size=9,
+        )
+    for x, y, text in notes:
+        axes.annotate(
+            text, (x, y), (0, 5), textcoords="offset points", ha="center", va="bottom", size=9
+        )
+    ylabel = "training perplexity per character"
+    _finish_epochs(axes, ylabel)
+    _label_ends(axes, ends)
+    courses = [_course(name, *curve) for name, curve in [*curves.items(), *(marks or {}).items()]]
+    figure.set_heading(title, f"{ylabel} by epoch", courses)
+    return figure
 
 
 @_defaults()
@@ -78,80 +164,163 @@ def training_figure(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     *,
     marks: Optional[Mapping[str, Curve]] = None,
+    num_epochs: int = 0,
+    title: str = "",
+    note: str = "",
 ) -> Plot:
     """Plot training and held-out perplexity of runs over epochs, on a logarithmic axis.
 
-    The axis on the right shows the same in nats.
+    The last value of each curve is beside it, also in nats. A circle marks the best epoch.
 
     Args:
-        histories: legend -> rows with ``epoch`` and ``train_loss``, and ``valid_loss`` if there is
+        histories: label -> rows with ``epoch`` and ``train_loss``, and ``valid_loss`` if there is
             one, in nats. ``perplexity`` may stand for ``train_loss``.
-        marks: legend -> points to mark, such as those of the book.
+        marks: label -> points to mark, such as those of the book.
+        num_epochs: last epoch of the horizontal axis, if that is known.
+        title: title of the plot; by default, it names the best epoch.
+        note: a line below the plot, such as a prediction.
     """
-    series = []
+    figure = Plot(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    ends: List[_End] = []
+    courses, bests = [], []
     for (label, rows), colour in zip(histories.items(), cycle(COLOURS)):
-        for column, name, style in [
-            ("perplexity", "training", "--"),
-            ("train_loss", "training", "--"),
-            ("valid_loss", "held out", "-"),
-        ]:
-            epochs = [int(row["epoch"]) for row in rows if column in row]
-            values = [row[column] for row in rows if column in row]
-            if column != "perplexity":
-                values = [perplexity(nats) for nats in values]
-            if values:
-                series.append((f"{label}: {name}", (epochs, values), style, colour))
-    figure = _epochs_figure(series, marks or {}, "perplexity per character")
-    (axes,) = figure.axes
-    nats = axes.twinx()
-    nats.set_ylim(*np.log(axes.get_ylim()))
-    nats.set_ylabel("nats per character")
+        found = dict(_perplexities(rows))
+        for name, curve in found.items():
+            style = "--" if name == "training" and len(found) > 1 else "-"
+            full = name if len(histories) == 1 else f"{_short(label)}: {name}"
+            last = curve[1][-1]
+            value = f"{full} {last:.4g}"
+            if 0 < last < math.inf:
+                value += f" ({math.log(last):.3f} nats)"
+            ends += _draw_curve(axes, value, curve, colour, style)
+            courses.append(_course(f"{label}: {name}", *curve))
+        # The last curve is the held-out one, if there is one.
+        value, epoch = min(zip(*reversed(curve)), key=lambda point: (math.isnan(point[0]), point))
+        axes.plot(epoch, value, "o", color=INK, markerfacecolor="none", markersize=8)
+        bests.append((name == "training", value, f"{full}, {value:.4g} in epoch {epoch}"))
+    _draw_marks(axes, marks or {})
+    if not ends:
+        axes.set_ylim(1, 30)
+    if num_epochs:
+        axes.set_xlim(0 if num_epochs > 1 else 0.5, max(num_epochs, axes.get_xlim()[1]))
+    _finish_epochs(axes, "perplexity per character")
+    _label_ends(axes, ends)
+    if note:
+        text = printable(" ".join(note.split()))
+        text = text if len(text) <= 70 else f"{text[:67]}..."
+        figure.supxlabel(_plain(text), x=0.01, ha="left", size=9, family="monospace")
+    courses += [_course(name, *points) for name, points in (marks or {}).items()]
+    if bests and not title:
+        title = f"Lowest perplexity: {min(bests)[-1]}"
+    figure.set_heading(title, "perplexity per character by epoch", courses)
     return figure
 
 
-def _epochs_figure(
-    series: Sequence[Tuple[str, Curve, str, str]],
-    marks: Mapping[str, Curve],
-    ylabel: str,
-    title: str = "",
-) -> Plot:
-    """Plot curves over epochs, each with a legend, a line style and a colour."""
-    figure = Plot(figsize=(WIDTH, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for legend, (epochs, values), style, colour in series:
-        # A curve of one epoch is a point, which is invisible without a marker.
-        marker = "o" if len(epochs) == 1 else None
-        axes.plot(epochs, values, style, label=_plain(legend), color=colour, marker=marker)
-    for legend, points in marks.items():
+def _perplexities(rows: Sequence[Mapping[str, float]]) -> Iterator[Tuple[str, Curve]]:
+    """Yield name and curve of a history's training and held-out perplexities."""
+    for column, name in [
+        ("perplexity", "training"),
+        ("train_loss", "training"),
+        ("valid_loss", "held out"),
+    ]:
+        epochs = [int(row["epoch"]) for row in rows if column in row]
+        values = [row[column] for row in rows if column in row]
+        if column != "perplexity":
+            values = [perplexity(nats) for nats in values]
+        if values:
+            yield name, (epochs, values)
+
+
+class _End(NamedTuple):
+    """The label of a line, and the point at which the line ends."""
+
+    text: str
+    x: float
+    y: float
+    colour: str
+
+
+def _draw_curve(
+    axes: Any, label: str, curve: Curve, colour: str, style: str = "-"
+) -> Iterator[_End]:
+    """Draw a curve over epochs, and yield its end if it has one."""
+    # A curve of one epoch is a point, which is invisible without a marker.
+    marker = "o" if len(curve[0]) == 1 else None
+    axes.plot(*curve, style, label=_plain(label), color=colour, marker=marker)
+    points = [point for point in zip(*curve) if 0 < point[1] < math.inf]
+    if points:
+        yield _End(label, *points[-1], colour)
+
+
+def _draw_marks(axes: Any, marks: Mapping[str, Curve], more: str = "") -> None:
+    """Draw printed values as diamonds, with their label at the first one."""
+    for label, points in marks.items():
         axes.plot(
             *points,
-            label=_plain(legend),
+            label=_plain(label),
             linestyle="none",
             marker="D",
             markersize=7,
             markerfacecolor="none",  # does not hide the curve
-            markeredgecolor="black",
-            markeredgewidth=1.5,
+            markeredgecolor=PRINTED,
+            markeredgewidth=1.8,
             zorder=3,
         )
+        first = points[0][0], points[1][0]
+        where = {"textcoords": "offset points", "va": "bottom"}
+        axes.annotate(_plain(label + more), first, (11, 5), color=PRINTED, size=9, **where)
+
+
+def _finish_epochs(axes: Any, ylabel: str) -> None:
     axes.set_yscale("log")
     _logarithmic_ticks(axes.yaxis)
     _whole_numbers(axes.xaxis)
-    axes.grid(True, color="0.9")
+    axes.grid(True, axis="y")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
-    titles = [_plain(title)] if title else []
-    _, legends = axes.get_legend_handles_labels()
-    if len(legends) > 1:
-        axes.legend()
-    else:  # a single curve needs no legend
-        titles += legends
-    axes.set_title("\n".join(titles))
-    curves = [*((legend, curve) for legend, curve, *_ in series), *marks.items()]
-    figure.alt = _description(
-        f"{ylabel} by epoch", [_course(name, *curve) for name, curve in curves]
-    )
-    return figure
+
+
+def _label_ends(axes: Any, ends: Sequence[_End]) -> None:
+    """Write the labels of lines beside their ends, one above the other where lines meet.
+
+    All labels are in one column, right of the line that reaches furthest. A thin line leads to each
+    end that is not beside its label.
+    """
+    if not ends:
+        return
+    figure = axes.get_figure()
+    figure.draw_without_rendering()  # gives everything its place
+    scale = figure.dpi / 72
+    box, gap = axes.get_window_extent(), 12 * scale
+    places = [axes.transData.transform((end.x, end.y)) for end in ends]
+    # Of lines that end at the same height, the longest has the lowest label: no leaders cross.
+    order = sorted(range(len(ends)), key=lambda i: (places[i][1] // (3 * scale), -places[i][0]))
+    heights: List[float] = []
+    for i in order:
+        heights.append(max(places[i][1], heights[-1] + gap) if heights else places[i][1])
+    ceiling = box.y1 + gap
+    for k in reversed(range(len(heights))):
+        ceiling = heights[k] = min(heights[k], ceiling - gap)
+    left = max(place[0] for place in places) + 10 * scale
+    for i, height in zip(order, heights):
+        end, place = ends[i], places[i]
+        is_far = math.hypot(left - place[0], height - place[1]) > 16 * scale
+        line = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.6, "shrinkA": 1}
+        axes.annotate(
+            _plain(end.text),
+            (end.x, end.y),
+            (
+                axes.transData.inverted().transform((left, height))[0],
+                (height - box.y0) / box.height,
+            ),
+            textcoords=("data", "axes fraction"),
+            color=end.colour,
+            size=9,
+            va="center",
+            arrowprops={**line, "shrinkB": 4, "alpha": 0.7, "relpos": (0, 0.5)} if is_far else None,
+            annotation_clip=False,
+        )
 
 
 def _plain(text: str) -> str:
@@ -163,9 +332,9 @@ def _plain(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _description(subject: str, parts: Sequence[str]) -> str:
-    """Return the description of a plot: its subject, and each of its parts."""
-    return printable(f"{subject[:1].upper()}{subject[1:]}. {'; '.join(parts)}.")
+def _short(name: str) -> str:
+    """Return a name, such as a path, that leaves room for the curves; its end tells most."""
+    return name if len(name) <= 28 else f"...{name[-25:]}"
 
 
 def _course(legend: str, x: Sequence[float], y: Sequence[float]) -> str:
@@ -213,38 +382,41 @@ def lines_figure(
     log_x: bool = False,
     log_y: bool = False,
     xticks: Sequence[str] = (),
+    ours: Sequence[str] = (),
+    title: str = "",
 ) -> Plot:
     """Plot lines in panels side by side, two in a row, with the same vertical axis.
 
     Args:
-        panels: title -> legend -> line. Lines with the same legend look the same in all panels. All
-            legends are in the first panel, or below it if there are many.
+        panels: heading -> label -> line. Lines with the same label have the same colour in all
+            panels. The label is in the last of them.
         xlabel: name of the horizontal axis, with its unit; or one for each panel.
         ylabel: name of the vertical axis, with its unit.
         log_x, log_y: whether the axes are logarithmic.
         xticks: labels on the horizontal axis, at 0, 1, 2, ...
+        ours: lines that the plot is about. If there are any, the others are grey.
+        title: title of the plot.
     """
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
-    lines = [(legend, line) for panel in panels.values() for legend, line in panel.items()]
-    legends = dict.fromkeys(legend for legend, line in lines if isinstance(line, Line))
-    crowded = len(legends) > 5  # too many for a corner
-    height = (4 if rows == 1 else 3 * rows) + crowded
-    figure = Plot(figsize=(WIDTH if columns == 1 else WIDEST, height), layout="constrained")
+    lines = [(label, line) for panel in panels.values() for label, line in panel.items()]
+    labels = dict.fromkeys(label for label, line in lines if isinstance(line, Line))
+    size = (WIDTH if columns == 1 else WIDEST, 3.6 if rows == 1 else 2.7 * rows)
+    figure = Plot(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     xlabels = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
-    looks = dict(zip(legends, zip(cycle(COLOURS), cycle("osD^vP"))))
-    handles: Dict[str, Any] = {}
+    looks = dict(zip(labels, zip(cycle(COLOURS), cycle("os^v"))))
+    if ours:
+        looks = {label: (OURS if label in ours else OTHERS, "o") for label in labels}
     descriptions: List[str] = []
-    for axes, name, (title, panel) in zip(grid.flat, xlabels, panels.items()):
-        for number, (legend, line) in enumerate(panel.items()):
+    for axes, name, (heading, panel) in zip(grid.flat, xlabels, panels.items()):
+        for label, line in panel.items():
             if isinstance(line, Level):
-                handle = axes.axhline(line.y, linestyle=":", color="black")
+                axes.axhline(line.y, linestyle=":", color=INK, linewidth=1)
             else:
-                handle = _draw_line(axes, line, *looks[legend], number / len(panel))
-            handles.setdefault(legend, handle)
-        parts = ", ".join(_describe_line(legend, line) for legend, line in panel.items())
-        descriptions.append(f"{title}: {parts}")
+                _draw_line(axes, line, *looks[label])
+        parts = ", ".join(_describe_line(label, line) for label, line in panel.items())
+        descriptions.append(f"{heading}: {parts}" if heading else parts)
         if log_y:
             axes.set_yscale("log")
         if xticks:
@@ -252,20 +424,35 @@ def lines_figure(
         else:
             xs = {x for line in panel.values() if isinstance(line, Line) for x in line.x}
             _horizontal_ticks(axes, sorted(xs), log_x)
-        axes.grid(True, color="0.9")
+        axes.grid(True, axis="y")
         axes.set_xlabel(name)
-        axes.set_title(title)
+        axes.set_title(heading)
+        if not log_y:
+            axes.yaxis.set_major_formatter("{x:,.6g}")
     if log_y:
         _logarithmic_ticks(grid[0][0].yaxis)
-    figure.alt = _description(f"{ylabel} by {' and '.join(dict.fromkeys(xlabels))}", descriptions)
+    subject = f"{ylabel} by {' and '.join(dict.fromkeys(xlabels))}"
+    figure.set_heading(title, subject, descriptions)
     if any(len(line.low) for _, line in lines if isinstance(line, Line)):
-        ylabel += "\n(median; shaded: lowest to highest)"
+        note = "line: median of the runs; shaded: lowest to highest"
+        figure.supxlabel(note, x=0.01, ha="left", size=9)
     for row in grid:
         row[0].set_ylabel(ylabel)
-    if len(handles) > 1:
-        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.15), "ncol": 2} if crowded else {}
-        grid[0][0].legend(list(handles.values()), list(handles), fontsize="small", **below)
+    last = {label: axes for axes, panel in zip(grid.flat, panels.values()) for label in panel}
+    if len(last) > 1:
+        for axes, panel in zip(grid.flat, panels.values()):
+            shown = {label: line for label, line in panel.items() if last[label] is axes}
+            _label_ends(axes, [_end_of(axes, *item, looks) for item in shown.items()])
     return figure
+
+
+def _end_of(
+    axes: Any, label: str, line: Union[Line, Level], looks: Mapping[str, Tuple[str, str]]
+) -> _End:
+    if isinstance(line, Level):
+        return _End(label, axes.get_xlim()[1], line.y, INK)
+    points = [point for point in zip(line.x, line.y) if math.isfinite(point[1])]
+    return _End(label, *points[-1], looks[label][0])
 
 
 def _describe_line(legend: str, line: Union[Line, Level]) -> str:
@@ -277,114 +464,151 @@ def _describe_line(legend: str, line: Union[Line, Level]) -> str:
     return _course(legend, line.x, line.y)
 
 
-def _draw_line(axes: Any, line: Line, colour: str, marker: str, shift: float) -> Any:
-    """Draw a line. Its markers are hollow and shifted, so that lines below others stay visible.
-
-    Args:
-        shift: position of the first marker, as a fraction of the distance between two markers.
-    """
-    every = 1 if len(line.x) <= 12 or line.style == "none" else len(line.x) // 8
-    (handle,) = axes.plot(
-        line.x,
-        line.y,
-        linestyle=line.style,
-        color=colour,
-        marker=marker,
-        markerfacecolor="none",
-        markevery=(int(shift * every), every),
-    )
+def _draw_line(axes: Any, line: Line, colour: str, marker: str) -> None:
+    """Draw a line, with markers if its points are few."""
+    style = {"linestyle": line.style, "color": colour, "markerfacecolor": "none"}
+    shown = marker if len(line.x) <= 12 or line.style == "none" else None
+    axes.plot(line.x, line.y, marker=shown, **style)
     if len(line.low):
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
-    return handle
+
+
+def lowest(rows: Mapping[str, Sequence[float]]) -> str:
+    """Return the kind of run with the lowest median."""
+    return min(rows, key=lambda kind: statistics.median(rows[kind]))
 
 
 @_defaults()
-def points_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Plot:
-    """Plot each run as a point and the median as a bar, with one row for each kind of run.
+def points_figure(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    xlabel: str,
+    *,
+    ours: Optional[Sequence[str]] = None,
+    from_zero: bool = False,
+    title: str = "",
+) -> Plot:
+    """Plot each run as a point, and the median as a number; one row for each kind of run.
 
-    The panels are one above the other and share the horizontal axis. It is logarithmic if the
-    greatest value is more than ten times the least.
+    The panels are one above the other. Amounts such as times are bars from zero to the median, to
+    the scale of their panel. Other values have a common axis, and a line marks the median.
 
     Args:
-        panels: title -> kind -> values, all greater than 0.
-        xlabel: name of the horizontal axis, with its unit.
+        panels: heading -> kind -> values.
+        xlabel: name of the horizontal axis, with its unit and with the direction that is better.
+        ours: kinds that the plot is about; by default, the lowest of each panel. The others are
+            grey.
+        from_zero: whether the values are amounts.
+        title: title of the plot.
     """
-    kinds = dict.fromkeys(kind for rows in panels.values() for kind in rows)
-    colours = dict(zip(kinds, cycle(COLOURS)))
     numbers = [len(rows) for rows in panels.values()]
-    figure = Plot(
-        figsize=(WIDTH, 0.8 + 0.3 * len(panels) + 0.36 * sum(numbers)), layout="constrained"
-    )
+    headings = sum(map(bool, panels))
+    height = 0.9 + 0.3 * (headings + 1) + 0.3 * sum(numbers)
+    figure = Plot(figsize=(WIDTH, height), layout="constrained")
     column = figure.subplots(
-        len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": numbers}
+        len(panels), 1, sharex=not from_zero, squeeze=False, gridspec_kw={"height_ratios": numbers}
     )[:, 0]
-    for axes, (title, rows) in zip(column, panels.items()):
+    for axes, (heading, rows) in zip(column, panels.items()):
+        highlighted = [lowest(rows)] if ours is None else ours
         for place, (kind, values) in enumerate(rows.items()):
-            bar = [np.median(values)] * 2, [place - 0.4, place + 0.4]
-            axes.plot(*bar, color="black", linewidth=1.5)
+            is_ours, median = kind in highlighted, statistics.median(values)
+            colour = OURS if is_ours else OTHERS
             # Points have different heights, so that equal values do not hide each other.
-            heights = place + 0.6 * ((np.arange(len(values)) + 0.5) / len(values) - 0.5)
-            axes.plot(values, heights, "o", color=colours[kind], markersize=5, markeredgecolor="w")
+            heights = place + 0.5 * ((np.arange(len(values)) + 0.5) / len(values) - 0.5)
+            if from_zero:
+                axes.barh(place, median, 0.66, color=colour)
+                points = {"markerfacecolor": "white", "markeredgecolor": INK, "mew": 0.7}
+                axes.plot(values, heights, "o", markersize=3.5, **points)
+            else:
+                axes.plot(values, heights, "o", color=colour, markersize=5, alpha=0.7, mew=0)
+                axes.vlines(median, place - 0.4, place + 0.4, color=colour, linewidth=3)
+            axes.annotate(
+                _number(float(f"{median:.3g}")) if from_zero else f"{median:#.4g}",
+                (max(values), place),
+                (8, 0),
+                textcoords="offset points",
+                va="center",
+                weight="bold" if is_ours else "normal",
+                annotation_clip=False,
+            )
         axes.set_yticks(range(len(rows)), labels=list(rows))
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.grid(True, axis="x", color="0.9")
-        axes.set_title(title, fontsize="medium", loc="left")
-    everything = [value for rows in panels.values() for values in rows.values() for value in values]
-    if max(everything) > 10 * min(everything):
-        axes.set_xscale("log")
-        _logarithmic_ticks(axes.xaxis)
-    axes.set_xlabel(f"{xlabel} (bar: median)")
+        axes.tick_params(axis="y", length=0)
+        if from_zero:
+            axes.set_xlim(left=0)
+            axes.set_xticks([])
+            axes.spines["bottom"].set_visible(False)
+        else:
+            axes.grid(True, axis="x")
+        if heading:
+            axes.set_title(heading)
+    axes.set_xlabel(f"{xlabel}\n(number: median)")
     medians = [
-        f"{title}: {', '.join(f'{kind} {np.median(values):.4g}' for kind, values in rows.items())}"
-        for title, rows in panels.items()
+        f"{heading}: {values}" if heading else values
+        for heading, values in (
+            (name, ", ".join(f"{k} {statistics.median(v):.4g}" for k, v in rows.items()))
+            for name, rows in panels.items()
+        )
     ]
-    figure.alt = _description(f"{xlabel}, medians", medians)
+    figure.set_heading(title, f"{xlabel}, medians", medians)
     return figure
 
 
 @_defaults()
 def heat_figure(
-    panels: Sequence[Sequence[Tuple[str, np.ndarray]]],
+    panels: Mapping[str, Mapping[str, np.ndarray]],
     xticks: Sequence[str],
     yticks: Sequence[str],
     xlabel: str,
     ylabel: str,
     colour_label: str,
+    *,
+    low_is_good: bool = False,
+    title: str = "",
 ) -> Plot:
-    """Plot heat maps in a grid. Each cell shows its number; NaN is a dash on white.
+    """Plot heat maps in a grid. Each cell shows its number; NaN is a dash. Good values are bright.
 
     Args:
-        panels: rows of (title, values). The values have one row for each of ``yticks`` and one
-            column for each of ``xticks``.
+        panels: head of a row -> head of a column -> values. The values have one row for each of
+            ``yticks`` and one column for each of ``xticks``.
         xticks, yticks: labels on the axes.
         xlabel, ylabel: names of the axes.
         colour_label: name of the numbers, with their unit.
+        low_is_good: whether low numbers are good.
+        title: title of the plot.
     """
-    height = 0.8 + (0.8 + 0.42 * len(yticks)) * len(panels)
-    figure = Plot(figsize=(min(WIDEST, 1.2 + 2.9 * len(panels[0])), height), layout="constrained")
-    grid = figure.subplots(len(panels), len(panels[0]), sharex=True, sharey=True, squeeze=False)
-    numbers = [v for row in panels for _, values in row for v in values.ravel() if not np.isnan(v)]
+    heads = list(next(iter(panels.values())))
+    height = 1 + (0.5 + 0.3 * len(yticks)) * len(panels)
+    figure = Plot(figsize=(min(WIDEST, 1.8 + 2.2 * len(heads)), height), layout="constrained")
+    grid = figure.subplots(len(panels), len(heads), sharex=True, sharey=True, squeeze=False)
+    maps = [values for row in panels.values() for values in row.values()]
+    numbers = [v for values in maps for v in values.ravel() if not np.isnan(v)]
     # Colour-blind readers can tell Viridis's colours apart, and none looks like an empty cell.
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
+    name = "viridis_r" if low_is_good else "viridis"
+    colours = matplotlib.colormaps[name].with_extremes(bad="none")
     norm = Normalize(min(numbers, default=0), max(numbers, default=1))
-    for y, row in enumerate(panels):
-        for x, (title, values) in enumerate(row):
-            axes = grid[y][x]
-            image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
-            for i, j in np.ndindex(*values.shape):
-                value = values[i, j]
-                text = "\N{EN DASH}" if np.isnan(value) else f"{value:.0f}"
-                # The usual weights of red, green and blue in brightness.
-                light = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.5
-                colour = "black" if light or np.isnan(value) else "white"
-                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize="small")
-            axes.set_xticks(range(len(xticks)), labels=list(xticks))
-            axes.set_yticks(range(len(yticks)), labels=list(yticks))
-            axes.set_title(title, fontsize="medium")
-    cells = [_describe_cells(title, values) for row in panels for title, values in row]
-    figure.alt = _description(f"{colour_label}, by {xlabel} and {ylabel}", cells)
-    figure.supxlabel(xlabel)
-    figure.supylabel(ylabel)
+    for axes, values in zip(grid.flat, maps):
+        image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
+        for i, j in np.ndindex(*values.shape):
+            value = values[i, j]
+            text = "\N{EN DASH}" if np.isnan(value) else f"{value:.0f}"
+            # The usual weights of red, green and blue in brightness.
+            light = np.dot(image.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.5
+            colour = INK if np.isnan(value) else "black" if light else "white"
+            axes.text(j, i, text, ha="center", va="center", color=colour, size=9)
+        axes.set_xticks(range(len(xticks)), labels=list(xticks))
+        axes.set_yticks(range(len(yticks)), labels=list(yticks))
+    for axes, head in zip(grid[0], heads):
+        axes.set_title(head, loc="center")
+    for axes, head in zip(grid[:, -1], panels):
+        axes.annotate(head, (1, 0.5), (6, 0), "axes fraction", "offset points", va="center")
+    cells = [
+        _describe_cells(f"{head}, {other}", values)
+        for head, row in panels.items()
+        for other, values in row.items()
+    ]
+    figure.set_heading(title, f"{colour_label}, by {xlabel} and {ylabel}", cells)
+    figure.supxlabel(xlabel, size="medium")
+    figure.supylabel(ylabel, size="medium")
     figure.colorbar(image, ax=grid, label=colour_label)
     return figure
 
@@ -392,7 +616,7 @@ def heat_figure(
 def _describe_cells(title: str, values: np.ndarray) -> str:
     numbers = values[~np.isnan(values)]
     span = f", {numbers.min():.0f} to {numbers.max():.0f}" if len(numbers) else ""
-    return f"{' '.join(title.split())}: {len(numbers)} of {values.size} have a number{span}"
+    return f"{title}: {len(numbers)} of {values.size} have a number{span}"
 
 
 def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> None:
@@ -446,19 +670,27 @@ def save_figure(figure: Figure, path: PathLike) -> None:
     known = figure.canvas.get_supported_filetypes()
     if ending not in known:
         raise ValueError(f"{path} must end in one of .{', .'.join(sorted(known))}")
-    # Without a date, saving the same plot again gives the same file.
-    metadata = {"Date": None} if ending.startswith("svg") else None
     with atomic_file(path) as file:
-        figure.savefig(file, format=ending, dpi=150, metadata=metadata)
+        if ending == "svg":
+            header = '<?xml version="1.0" encoding="utf-8"?>\n'
+            file.write((header + to_svg(figure)).encode("utf-8"))
+        else:
+            figure.savefig(file, format=ending, dpi=150)
 
 
 def to_svg(figure: Figure) -> str:
     """Return a figure as an ``<svg>`` element; equal plots give equal elements."""
     buffer = io.BytesIO()
+    # Without a date, so that the same plot gives the same file.
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue().decode("utf-8")
     # HTML pages need only the element, without the XML declaration.
-    return svg[svg.index("<svg") :]
+    svg = svg[svg.index("<svg") :]
+    # Only some versions of matplotlib write this space, and the style sheet's selectors need it.
+    svg = re.sub(r"\b(fill|stroke): ?#", r"\1: #", svg)
+    # Hundredths of a point are enough, and make the file smaller.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    return svg.replace("<defs>", CSS + "<defs>", 1)
 
 
 def use_svg_display() -> None:

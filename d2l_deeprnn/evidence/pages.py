@@ -108,12 +108,9 @@ def provenance(config: Mapping[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
 
 
 def svg(figure: Plot) -> Markup:
-    """Return a figure as an ``<svg>`` element that is large enough to read on a phone."""
+    """Return a figure as an ``<svg>`` element."""
     from .figures import to_svg
 
-    figure.set_size_inches(5.2, 3.6)
     text = re.sub(r"<metadata>.*?</metadata>", "", to_svg(figure), flags=re.DOTALL).strip()
-    # Only some versions of matplotlib write this space, and the style sheet's selectors need it.
-    text = re.sub(r"\b(fill|stroke): ?#", r"\1: #", text)
     role = Markup('<svg role="img" aria-label="{}" ').format(figure.alt)
     return Markup(text.replace("<svg ", role, 1))

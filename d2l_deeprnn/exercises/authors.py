@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import math
+import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._perplexity import perplexity
-from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.figures import Line, lines_figure, lowest, points_figure
 from ..evidence.intervals import Difference, difference_table, paired_difference
 from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
@@ -208,16 +209,29 @@ def figures(rows: Rows) -> Dict[str, Any]:
         frequencies = {row["character"]: row["per_thousand"] for row in counted}
         y = [frequencies.get(character, math.nan) for character in common]
         lines[author] = Line(range(len(common)), y, style="none")
+    best = {author: lowest(by) for author, by in zip(_authors(rows), panels.values())}
     return {
-        "exercise_4_matrix": points_figure(panels, "test perplexity per character"),
+        "exercise_4_matrix": points_figure(
+            panels,
+            "test perplexity per character (lower is better)",
+            title="; ".join(f"{author}: lowest with {kind!r}" for author, kind in best.items()),
+        ),
         "exercise_4_characters": lines_figure(
-            {"characters that make up at least 1 in 1,000": lines},
+            {"": lines},
             "character",
             "occurrences per 1,000 characters",
             log_y=True,
             xticks=["\N{OPEN BOX}" if c == "U+0020" else chr(int(c[2:], 16)) for c in common],
+            title=f"The greatest difference: {_most_different(lines, common)}",
         ),
     }
+
+
+def _most_different(lines: Mapping[str, Line], characters: Sequence[str]) -> str:
+    """Return the name of the character whose frequencies have the greatest ratio."""
+    one, two = (line.y for line in lines.values())
+    ratios = {c: max(a / b, b / a) for c, a, b in zip(characters, one, two) if a * b > 0}
+    return unicodedata.name(chr(int(max(ratios, key=lambda c: ratios[c])[2:], 16))).lower()
 
 
 def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from .._mxnet import nd
 from .._mxnet.library import set_seed, try_gpu
 from .._perplexity import perplexity
-from ..evidence.figures import Line, lines_figure, points_figure
+from ..evidence.figures import Line, lines_figure, lowest, points_figure
 from ..evidence.intervals import Difference, difference_table, paired_difference
 from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..nn.scratch import ScratchModel, deep_gru
@@ -208,9 +208,21 @@ def figures(rows: Rows) -> Dict[str, Any]:
         for title, name in zip(curves, ("train", "valid")):
             values = [[perplexity(row[name]) for row in by_epoch[epoch]] for epoch in epochs]
             curves[title][kind] = Line.of_runs(epochs, values)
+    best = lowest(panels[SAME_WIDTH])
+    last = lowest({kind: [min(line.y)] for kind, line in curves["validation"].items()})
     return {
-        "exercise_2_test": points_figure(panels, "test perplexity per character"),
-        "exercise_2_curves": lines_figure(curves, "epoch", "perplexity per character", log_y=True),
+        "exercise_2_test": points_figure(
+            panels,
+            "test perplexity per character (lower is better)",
+            title=f"At the same width, the {best} has the lowest perplexity",
+        ),
+        "exercise_2_curves": lines_figure(
+            curves,
+            "epoch",
+            "perplexity per character",
+            log_y=True,
+            title=f"On the validation text, the {last} gets lowest",
+        ),
     }
 
 

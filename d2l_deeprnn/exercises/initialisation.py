@@ -283,67 +283,95 @@ def figures(rows: Rows) -> Dict[str, Any]:
         for cell, runs in group_by(grid, *names).items()
     }
 
-    def panels(value: Callable[[List[float]], float]) -> List[List[Tuple[str, np.ndarray]]]:
+    def panels(value: Callable[[List[float]], float]) -> Dict[str, Dict[str, np.ndarray]]:
         """Return heat maps of a value of each cell's epochs, by depth and initialisation."""
 
         def values(init: str, depth: int) -> np.ndarray:
             return np.array([[value(cells[init, depth, t, r]) for r in rates] for t in thetas])
 
-        return [
-            [
-                (f"{init}\n{depth} layer{'s' if depth > 1 else ''}", values(init, depth))
-                for init in inits
-            ]
+        return {
+            f"{depth} layer{'s' if depth > 1 else ''}": {
+                init: values(init, depth) for init in inits
+            }
             for depth in depths
-        ]
+        }
 
-    perplexities: Dict[str, Union[Line, Level]] = {}
-    spreads = {}
+    unigram = rows["unigram"][0]["perplexity"]
+    perplexities, spreads = {}, {}
     for init, run in group_by(rows["plateau"], "init").items():
         epochs = column(run, "epoch")
         perplexities[init] = Line(epochs, [perplexity(row["train"]) for row in run])
         spreads[init] = Line(epochs, column(run, "spread"))
-    perplexities["character frequencies alone"] = Level(rows["unigram"][0]["perplexity"])
     fast: Dict[str, Union[Line, Level]] = {
         setting: Line(column(run, "epoch"), [_shown(row) for row in run])
         for setting, run in group_by(select(rows["fast"], seed=0), "setting").items()
     }
-    fast[f"the book's last perplexity, {BOOK:.3f}"] = Level(BOOK)
+    fast[f"the book's last, {BOOK:.3f}"] = Level(BOOK)
     ylabel = "training perplexity per character"
     axes = (
         [f"{rate:g}" for rate in rates],
         [f"{theta:g}" for theta in thetas],
         "learning rate",
-        "clipping_theta",
+        "clipping threshold",
     )
+    medians = {cell: _median_of_most(epochs) for cell, epochs in cells.items()}
+    reached = [cell for cell, median in medians.items() if not math.isnan(median)]
+    sure = sum(all(map(math.isfinite, epochs)) for epochs in cells.values())
+    grid_title = f"No setting gets most seeds to perplexity {GOAL:g}"
+    if reached:
+        best = min(reached, key=lambda cell: medians[cell])
+        grid_title = f"Fastest: {best[0]}, {best[1]} layers, {medians[best]:.0f} epochs"
     return {
         "initialisation_grid": heat_figure(
             panels(_median_of_most),
             *axes,
-            f"epochs to perplexity {GOAL:g}, median (\N{EN DASH}: most seeds never)",
+            f"epochs to perplexity {GOAL:g}, median\n(\N{EN DASH}: most seeds never)",
+            low_is_good=True,
+            title=grid_title,
         ),
         "initialisation_share": heat_figure(
             panels(lambda epochs: 100 * sum(map(math.isfinite, epochs)) / len(epochs)),
             *axes,
-            f"% of the seeds that reach perplexity {GOAL:g}",
+            f"% of the seeds that reach\nperplexity {GOAL:g}",
+            title=f"All seeds reach perplexity {GOAL:g} with {sure} of {len(cells)} settings",
         ),
         "initialisation_plateau": lines_figure(
-            {"the chapter's learning rate and clipping": perplexities}, "epoch", ylabel, log_y=True
+            {"": {**perplexities, "character frequencies alone": Level(unigram)}},
+            "epoch",
+            ylabel,
+            log_y=True,
+            title=_leaving(perplexities, unigram),
         ),
         "initialisation_hidden": lines_figure(
-            {"spread of the upper layer's outputs over contexts": spreads},
+            {"": spreads},
             "epoch",
-            "standard deviation of H",
+            "standard deviation of H over contexts",
             log_y=True,
+            title="At first, the upper layer's outputs differ least between contexts with "
+            + min(spreads, key=lambda init: spreads[init].y[0]),
         ),
         "initialisation_fast": lines_figure(
-            {f"the chapter's text and width, seed 0 (nothing is drawn above {HIGHEST})": fast},
+            {"": fast},
             "epoch",
             ylabel,
             log_x=True,
             log_y=True,
+            title="Fastest ways to the book's perplexity (seed 0; values above "
+            f"{HIGHEST} left out)",
         ),
     }
+
+
+def _leaving(lines: Dict[str, Line], unigram: float) -> str:
+    """Return a title: which runs are the first and the last to leave the plateau."""
+    left = {}
+    for init, line in lines.items():
+        below = [epoch for epoch, value in zip(line.x, line.y) if value < 0.9 * unigram]
+        left[init] = below[0] if below else math.inf
+    first, *_, last = sorted(left, key=lambda init: left[init])
+    if math.isinf(left[last]):
+        return "Not all runs leave the plateau"
+    return f"{first} leaves the plateau in epoch {left[first]}, {last} in epoch {left[last]}"
 
 
 def _shown(row: Row) -> float:

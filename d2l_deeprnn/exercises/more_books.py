@@ -7,11 +7,11 @@ import statistics
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .._mxnet import gluon
 from .._perplexity import perplexity
-from ..evidence.figures import Level, Line, lines_figure, points_figure
+from ..evidence.figures import Level, Line, lines_figure, lowest, points_figure
 from ..evidence.intervals import (
     Difference,
     difference_table,
@@ -386,6 +386,8 @@ def figures(rows: Rows) -> Dict[str, Any]:
         }
     low = {way: [perplexity(row["test"]) for row in runs] for way, runs in ways(rows).items()}
     low["n-gram"] = [perplexity(min(column(ngrams, "test")))]
+    best, curves = lowest(low), _curves(rows)
+    started, resumed = (min(panel["validation"].y) for panel in curves.values())
     return {
         "exercise_3_amounts": lines_figure(
             panels,
@@ -393,14 +395,31 @@ def figures(rows: Rows) -> Dict[str, Any]:
             "perplexity per character",
             log_x=True,
             log_y=True,
+            title=_crossing(list(panels.values())[-1]),
         ),
         "exercise_3_curves": lines_figure(
-            _curves(rows), "epoch", "perplexity per character", log_y=True
+            curves,
+            "epoch",
+            "perplexity per character",
+            log_y=True,
+            title=f"Validation perplexity falls to {started:.3f}, and then to {resumed:.3f}",
         ),
         "exercise_3_lowest": points_figure(
-            {"text never seen (test)": low}, "perplexity per character"
+            {"": low},
+            "test perplexity per character (lower is better)",
+            title=f"Lowest on unseen text: {best}",
         ),
     }
+
+
+def _crossing(lines: Mapping[str, Any]) -> str:
+    """Return a title: the amount of text from which on the LSTM is better than the n-gram."""
+    lstm, ngram = lines["LSTM"], lines["n-gram"]
+    worse = [i for i in range(len(lstm.x)) if lstm.y[i] >= ngram.y[i]]
+    first = worse[-1] + 1 if worse else 0
+    if first == len(lstm.x):
+        return "On unseen text, the n-gram is better at every amount"
+    return f"On unseen text, the LSTM is better from {lstm.x[first]:,.0f} thousand characters on"
 
 
 def _curves(rows: Rows) -> Dict[str, Dict[str, Line]]:

@@ -412,10 +412,53 @@ def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_trai
     (axes,) = report.figure(run).axes
     assert axes.get_yscale() == "log"
     assert axes.get_xlabel() == "epoch" and "perplexity" in axes.get_ylabel()
-    curve, points = axes.get_lines()
-    assert len(curve.get_xdata()) == 500
+    *others, curve, points, level = axes.get_lines()
+    assert len(others) == 9 and {len(other.get_xdata()) for other in others} == {500}
+    assert len(curve.get_xdata()) == 500 and curve.get_marker() == "None"
     assert list(points.get_xdata()) == [125, 250, 375, 500]
     assert list(points.get_ydata()) == [line.perplexity for line in book.BOOK.printed]
+    bars = [tuple(bar.get_segments()[0][:, 1]) for bar in axes.collections]
+    assert bars == [(band.low, band.high) for band in book.BOOK.bands.values()]
+    assert set(level.get_ydata()) == {book.UNIGRAM_PERPLEXITY}
+    notes = [text.get_text() for text in axes.texts]
+    assert "recites the text" in notes and not any("jump" in note for note in notes)
+    assert report.figure(run).alt.startswith("All 4 values are in the expected range. ")
+    run.history[:] = [r._replace(perplexity=3.0 if r.epoch == 375 else 1.02) for r in run.history]
+    (note,) = [t for t in report.figure(run).axes[0].texts if "a jump" in t.get_text()]
+    assert note.xy == (375, 3.0)
+
+
+def test_a_picture_of_few_epochs_ends_where_they_do(books_text, fake_training, tmp_path):
+    run = reproduce.reproduce(tmp_path, "time_machine", 8, 10, log=lambda line: None)
+    picture = report.figure(run)
+    (axes,) = picture.axes
+    *others, curve = axes.get_lines()
+    assert len(others) == 10  # no run of them has this seed
+    assert {max(line.get_xdata()) for line in axes.get_lines()} == {8} and axes.get_xlim()[1] < 9
+    assert picture.get_suptitle() == "The first 8 epochs"
+    assert [text.get_text() for text in axes.texts] == ["this run (seed 10)"]
+    run.history += [run.history[-1]._replace(epoch=epoch) for epoch in range(9, 131)]
+    axes = report.figure(run).axes[0]
+    (points,) = [line for line in axes.get_lines() if line.get_marker() == "D"]
+    assert list(points.get_xdata()) == [125]
+    assert report.figure(run).get_suptitle() == "The value is in the expected range"
+
+
+def test_the_report_marks_where_a_prediction_differs(books_text, fake_training, tmp_path):
+    run = reproduce.reproduce(tmp_path, num_epochs=500)
+    printed = book.BOOK.predictions[500][0]
+    texts = printed, printed[:30] + "<b>", "  "
+    run.history[-1] = run.history[-1]._replace(predictions=texts)
+    run.text = printed
+    page = Page(report.html(run, {}))
+    rows = [row for row in page.rows if row and row[0] == "500" and len(row) == 4]
+    assert rows == [
+        ["500", printed, printed, "yes"],
+        ["500", book.BOOK.predictions[500][1], texts[1], "no"],
+    ]
+    assert "<mark>" in report.html(run, {}) and "&lt;b&gt;</mark>" in report.html(run, {})
+    run.history[-1] = run.history[-1]._replace(predictions=texts[:1])
+    assert report.html(run, {}).count("<mark>") == 2  # in the predictions of epoch 250
 
 
 def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_path):

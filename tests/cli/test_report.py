@@ -66,6 +66,9 @@ def test_a_run_as_a_page(trained, capsys):
         assert key not in page.shown
     own, other = page.shown.index("Changed from the defaults"), page.shown.index("Defaults\n")
     assert own < page.shown.index("momentum 0.5") < other < page.shown.index("Dropout")
+    sections = ["Generated text", "Perplexity", "Held-out loss", "Settings", "How it was made"]
+    assert sorted(sections, key=lambda name: page.shown.index(f"{name}\n")) == sections
+    assert f"d2l-deeprnn export {trained} --format html" in page.shown
 
 
 def test_the_pages_numbers_are_those_of_evaluate(trained, tmp_path, capsys):
@@ -77,6 +80,12 @@ def test_the_pages_numbers_are_those_of_evaluate(trained, tmp_path, capsys):
     rows = [row for row in page_of(output).rows if row]
     assert [tuple(row[2:5]) for row in rows] == wanted and len(rows) == 4
     assert [row[0] for row in rows] == ["validation", "validation", "test", "test"]
+    shown = page_of(output).shown
+    for part, (own, ngram) in zip(("validation", "test"), zip(rows[::2], rows[1::2])):
+        lead = float(own[2]) - float(ngram[2])
+        better = ["network is better than the n-gram", "n-gram model is better than the network"]
+        assert f"On the {part} text, the {better[lead > 0]}" in shown
+        assert f"by {abs(lead):.3f} nats: " in shown
     assert "n-gram of order" in rows[1][1] and rows[0][1] == "best checkpoint, epoch 2"
 
 

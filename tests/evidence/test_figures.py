@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 import matplotlib.style
 import numpy as np
 import pytest
-from matplotlib.lines import Line2D
 
 from d2l_deeprnn.evidence import figures as figure
 
@@ -48,7 +47,10 @@ def test_odd_values_can_be_drawn(perplexities):
 def test_any_name_can_stand_in_a_picture(name, shown):
     rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5}, {"epoch": 2, "train_loss": 1.5}]
     svg = words(figure.training_figure({name: rows}))
-    assert f"{shown}: training -->" in svg and f"{shown}: held out -->" in svg
+    assert "<!-- training 4.482 (1.500 nats) -->" in svg
+    svg = words(figure.training_figure({name: rows, "b": rows}, note=f"so {name}" * 40))
+    assert f"{shown}: training 4.482 (" in svg and f"{shown}: held out 12.18 (" in svg
+    assert f"<!-- so {shown}".replace("\\n", " ") in svg and "... -->" in svg
     svg = words(figure.perplexity_figure({name: ([1, 2], [3.0, 2.0])}, title=f"on {name}"))
     assert f"{shown} -->" in svg and f"<!-- on {shown} -->" in svg
     ElementTree.fromstring(svg)  # raises where it is not XML
@@ -57,7 +59,7 @@ def test_any_name_can_stand_in_a_picture(name, shown):
 def test_jupyter_shows_a_picture_though_pyplot_is_not_imported():
     found, metadata = figure.perplexity_figure({"run": ([1, 2], [3.0, 2.0])})._repr_png_()
     assert found.startswith(b"\x89PNG") and metadata == {
-        "width": 560,
+        "width": 557,
         "alt": "Training perplexity per character by epoch. run: 3 at 1 to 2 at 2.",
     }
 
@@ -65,7 +67,8 @@ def test_jupyter_shows_a_picture_though_pyplot_is_not_imported():
 def test_pictures_say_in_words_what_they_show():
     rows = [{"epoch": e, "train_loss": 1.0 / e, "valid_loss": math.log(8 / e)} for e in (1, 2, 4)]
     assert figure.training_figure({"ours": rows}, marks={"book": ([4], [1.5])}).alt == (
-        "Perplexity per character by epoch. ours: training: 2.718 at 1 to 1.284 at 4; "
+        "Lowest perplexity: held out, 2 in epoch 4. Perplexity per character by epoch. "
+        "ours: training: 2.718 at 1 to 1.284 at 4; "
         "ours: held out: 8 at 1 to 2 at 4; book: 1.5 at 4."
     )
     lost = figure.Line([1, 2, 3], [5.0, 4.0, math.nan])
@@ -80,10 +83,11 @@ def test_pictures_say_in_words_what_they_show():
     assert figure.points_figure({"test": {"GRU": [1.0, 2.0, 9.0], "RNN": [3.0]}}, "loss").alt == (
         "Loss, medians. test: GRU 2, RNN 3."
     )
-    cells = [("Xavier\n1 layer", np.array([[97.0, np.nan]])), ("zero", np.array([[np.nan] * 2]))]
-    assert figure.heat_figure([cells], ["1", "5"], ["1"], "rate", "theta", "epochs").alt == (
-        "Epochs, by rate and theta. Xavier 1 layer: 1 of 2 have a number, 97 to 97; "
-        "zero: 0 of 2 have a number."
+    cells = {"1 layer": {"Xavier": np.array([[97.0, np.nan]]), "zero": np.array([[np.nan] * 2])}}
+    picture = figure.heat_figure(cells, ["1", "5"], ["1"], "rate", "theta", "epochs", title="97")
+    assert picture.alt == (
+        "97. Epochs, by rate and theta. 1 layer, Xavier: 1 of 2 have a number, 97 to 97; "
+        "1 layer, zero: 0 of 2 have a number."
     )
 
 
@@ -108,7 +112,8 @@ def test_pictures_name_axes_and_lines():
     for text in ("left", "right", "LSTM", "GRU", "characters trained on", "perplexity"):
         assert f"<!-- {text} -->" in svg
     svg = words(figure.points_figure({"test": {"LSTM": [1.0, 2.0], "GRU": [3.0]}}, "perplexity"))
-    assert "<!-- GRU -->" in svg and "<!-- perplexity (bar: median) -->" in svg
+    for text in ("GRU", "perplexity", "(number: median)", "1.500", "3.000"):
+        assert f"<!-- {text} -->" in svg
 
 
 def shown(axis):
@@ -121,13 +126,39 @@ def shown(axis):
     }
 
 
-def test_a_picture_has_a_light_background_of_its_own(tmp_path):
-    """Its letters are dark, and the page may be."""
-    with matplotlib.rc_context({"figure.facecolor": "none"}):
+def contrast(one, other):
+    """Return the contrast of two colours, as the Web Content Accessibility Guidelines define it."""
+    lights = []
+    for colour in (one, other):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        lights.append(0.05 + np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return max(lights) / min(lights)
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#111111", "#15171c"])
+def test_pictures_are_readable_on_light_and_dark_pages(page):
+    """JupyterLab's and the reports' pages; a picture has no background."""
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    for colour in (figure.INK, *figure.COLOURS):
+        assert contrast(colour, page) >= 3, colour
+    assert contrast(figure.INK, page) >= 3.8
+
+
+def test_a_picture_has_no_background_and_in_a_file_stronger_colours(tmp_path):
+    with matplotlib.rc_context({"figure.facecolor": "red", "savefig.facecolor": "red"}):
         picture = figure.perplexity_figure({"run": ([1, 2], [3.0, 2.0])})
         figure.save_figure(picture, tmp_path / "picture.svg")
-    background = re.search(r'<g id="patch_1">.*?</g>', (tmp_path / "picture.svg").read_text(), re.S)
-    assert "fill: #ffffff" in background.group() and "opacity" not in background.group()
+    svg = (tmp_path / "picture.svg").read_text()
+    for patch in ("patch_1", "patch_2"):
+        background = re.search(rf'<g id="{patch}">.*?</g>', svg, re.S)
+        assert "fill: none" in background.group()
+    style = re.search(r"<style>(.*?)</style>", svg, re.S).group(1)
+    assert "@media (prefers-color-scheme: dark)" in style
+    drawn = svg.replace(style, "")
+    for selector in re.findall(r'\[style\*="(.*?)"\]', style):
+        if selector != f"fill: {figure.OURS}" or "this" in drawn:
+            assert selector in drawn, selector
 
 
 PICTURES = {
@@ -135,7 +166,7 @@ PICTURES = {
     "training": lambda: figure.training_figure({"a": [{"epoch": 1, "train_loss": 2.0}] * 2}),
     "lines": lambda: figure.lines_figure({"": {"a": LINE}}, "x", "y", log_x=True, log_y=True),
     "points": lambda: figure.points_figure({"": {"a": [1.0, 20.0]}}, "loss"),
-    "heat": lambda: figure.heat_figure([[("", np.array([[1.0]]))]], ["1"], ["1"], "x", "y", "z"),
+    "heat": lambda: figure.heat_figure({"": {"": np.array([[1.0]])}}, ["1"], ["1"], "x", "y", "z"),
 }
 
 
@@ -175,16 +206,43 @@ def test_a_saved_picture_is_the_same_file_each_time(tmp_path):
     assert first == second and "<dc:date>" not in first
 
 
-def test_a_single_line_has_no_legend_but_its_name_in_the_title():
+def labels(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_lines_are_labelled_at_their_ends():
     curve = {"seed 0": ([1, 2], [3.0, 2.0])}
-    (axes,) = figure.perplexity_figure(curve, title="an LSTM").axes
-    assert axes.get_legend() is None and axes.get_title() == "an LSTM\nseed 0"
-    (axes,) = figure.perplexity_figure({**curve, "seed 1": ([1, 2], [4.0, 2.0])}).axes
-    assert len(axes.get_legend().get_texts()) == 2
+    picture = figure.perplexity_figure({**curve, "seed 1": ([1, 2], [4.0, 1.0])}, title="an LSTM")
+    (axes,) = picture.axes
+    assert axes.get_legend() is None and picture.get_suptitle() == "an LSTM"
+    one, other = axes.texts
+    assert (one.get_text(), one.xy, one.get_color()) == ("seed 1", (2, 1.0), figure.COLOURS[1])
+    assert (other.get_text(), other.xy, other.get_color()) == ("seed 0", (2, 2.0), figure.OURS)
+    # In panels, the label is in the last one; a single line needs none.
+    panels = {"left": {"LSTM": LINE, "GRU": LINE}, "right": {"GRU": LINE}}
+    left, right = figure.lines_figure(panels, "epoch", "loss").axes
+    assert (labels(left), labels(right)) == (["LSTM"], ["GRU"])
     panels = {title: {"a minibatch": LINE} for title in ("width", "depth")}
     picture = figure.lines_figure(panels, ["units", "layers"], "milliseconds")
-    assert not any(axes.get_legend() for axes in picture.axes)
+    assert not any(axes.texts for axes in picture.axes)
     assert [axes.get_xlabel() for axes in picture.axes] == ["units", "layers"]
+
+
+def test_labels_of_lines_that_meet_stand_one_above_the_other():
+    names = [f"line {i}" for i in range(5)]
+    curves = {name: ([1, 2 + i], [3.0, 2.0]) for i, name in enumerate(names)}
+    (axes,) = figure.perplexity_figure(curves).axes
+    heights = {text.get_text(): text.xyann[1] for text in axes.texts}
+    assert sorted(heights, key=heights.get) == names[::-1]  # the longest line is the lowest
+    gaps = np.diff(sorted(heights.values())) * axes.get_window_extent().height
+    assert min(gaps) > 9 * axes.figure.dpi / 72
+
+
+def test_a_long_name_leaves_room_for_the_curves():
+    name = "/a/very/long/path/" * 20 + "of a run"
+    (axes,) = figure.perplexity_figure({name: ([1, 2], [3.0, 2.0])}).axes
+    (text,) = labels(axes)
+    assert text.startswith("...") and text.endswith("of a run") and len(text) < 50
 
 
 def test_there_is_no_half_epoch():
@@ -223,90 +281,137 @@ def test_few_places_on_a_logarithmic_axis_are_all_named():
 
 
 def test_a_range_is_explained_where_there_is_one():
-    for lines, explained in [(LINE, True), (LINE._replace(low=(), high=()), False)]:
-        picture = figure.lines_figure({"": {"run": lines}}, "epoch", "perplexity")
-        words = picture.axes[0].get_ylabel()
-        assert words.startswith("perplexity")
-        assert ("(median; shaded: lowest to highest)" in words) == explained
+    for line, explained in [(LINE, True), (LINE._replace(low=(), high=()), False)]:
+        svg = words(figure.lines_figure({"": {"run": line}}, "epoch", "perplexity"))
+        assert ("shaded: lowest to highest -->" in svg) == explained
 
 
-def test_a_line_under_another_is_seen_at_its_markers():
-    line = figure.Line(range(1, 41), np.linspace(3, 1, 40))
-    panels = {"": {"LSTM": line, "GRU": line, "goal": figure.Level(1.036)}}
+def test_only_few_points_have_markers():
+    panels = {"": {"few": figure.Line([1, 2], [3, 1]), "many": figure.Line(range(40), range(40))}}
     (axes,) = figure.lines_figure(panels, "epoch", "perplexity").axes
-    first, second, goal = axes.get_lines()
-    places = [
-        set(range(40)[start::step]) for start, step in map(Line2D.get_markevery, (first, second))
-    ]
-    assert all(len(its) > 4 for its in places) and not places[0] & places[1]
-    assert {line.get_markerfacecolor() for line in (first, second)} == {"none"}
-    assert first.get_marker() != second.get_marker()
-    assert list(goal.get_ydata()) == [1.036] * 2 and goal.get_marker() == "None"
-    assert [words.get_text() for words in axes.get_legend().get_texts()] == ["LSTM", "GRU", "goal"]
-    # and a curve under the book's figures
-    marks = {"book": ([2], [2.0])}
-    (axes,) = figure.perplexity_figure({"run": ([1, 2], [3.0, 2.0])}, marks=marks).axes
-    assert axes.get_lines()[-1].get_markerfacecolor() == "none"
+    few, many = axes.get_lines()
+    assert few.get_marker() == "o" and few.get_markerfacecolor() == "none"
+    assert many.get_marker() == "None"
+
+
+def test_what_a_picture_is_about_is_blue_and_the_others_grey():
+    panels = {"": {"theirs": LINE, "ours": LINE, "goal": figure.Level(1.0)}}
+    (axes,) = figure.lines_figure(panels, "epoch", "perplexity", ours=["ours"]).axes
+    colours = [line.get_color() for line in axes.get_lines()]
+    assert colours == [figure.OTHERS, figure.OURS, figure.INK]
+    rows = {"test": {"theirs": [3.0, 2.0], "ours": [1.0], "n": [2.0]}}
+    for ours in (["ours"], None):  # or the lowest
+        (axes,) = figure.points_figure(rows, "loss", ours=ours).axes
+        weights = {text.get_text(): text.get_weight() for text in axes.texts}
+        assert weights == {"2.500": "normal", "1.000": "bold", "2.000": "normal"}
+        points = [line.get_color() for line in axes.get_lines()]
+        assert points == [figure.OTHERS, figure.OURS, figure.OTHERS]
+
+
+def test_printed_values_are_hollow_diamonds_in_bars_of_what_is_expected():
+    marks = {"printed in the book": ([2, 3], [2.0, 1.5])}
+    for picture in (
+        figure.perplexity_figure({"run": ([1, 2, 3], [3.0, 2.0, 1.5])}, marks=marks),
+        figure.training_figure({"run": [{"epoch": 2, "train_loss": 0.7}]}, marks=marks),
+    ):
+        (axes,) = picture.axes
+        points = axes.get_lines()[-1]
+        assert (points.get_marker(), points.get_markerfacecolor()) == ("D", "none")
+        assert points.get_markeredgecolor() == figure.PRINTED
+        assert "printed in the book" in labels(axes)
+    (axes,) = figure.perplexity_figure(
+        {"run": ([1, 2], [3.0, 2.0])}, ranges=("expected", {2: (1.5, 4.0)})
+    ).axes
+    (bar,) = axes.collections
+    np.testing.assert_array_equal(bar.get_segments(), [[[2, 1.5], [2, 4.0]]])
+
+
+def test_other_curves_and_notes_are_drawn_without_labels():
+    others, notes = [([1, 2], [3.0, 2.5])] * 2, [(1, 3.0, "a note")]
+    (axes,) = figure.perplexity_figure(
+        {"run": ([1, 2], [3.0, 2.0])}, others=others, notes=notes, level=(2.8, "a level")
+    ).axes
+    assert len(axes.get_lines()) == 4 and set(labels(axes)) == {"run", "a note", "a level"}
 
 
 def test_points_have_one_axis_of_values_and_none_hides_another():
-    panels = {
-        "alone": {"ours": [30.0, 30.0, 31.0], "theirs": [60.0, 61.0, 62.0]},
-        "beside others": {"ours": [90.0, 95.0, 99.0]},
-    }
-    picture = figure.points_figure(panels, "milliseconds")
+    panels = {"alone": {"one": [30.0, 30.0, 31.0], "two": [60.0, 61.0]}, "both": {"one": [90.0]}}
+    first, second = figure.points_figure(panels, "loss").axes
+    assert first.get_xlim() == second.get_xlim()
+    assert [axes.get_xlabel() for axes in (first, second)] == ["", "loss\n(number: median)"]
+    points, *_ = first.get_lines()
+    assert list(points.get_xdata()) == [30.0, 30.0, 31.0] and len(set(points.get_ydata())) == 3
+    medians = [bar.get_segments()[0][0][0] for bar in first.collections]
+    assert medians == [30.0, 60.5]
+
+
+def test_amounts_are_bars_from_zero_with_their_number():
+    panels = {"alone": {"ours": [30.0, 34.94, 39.0], "theirs": [2000.0]}, "both": {"ours": [90.0]}}
+    picture = figure.points_figure(panels, "milliseconds", ours=["ours"], from_zero=True)
     first, second = picture.axes
-    assert first.get_xlim() == second.get_xlim() and first.get_xscale() == "linear"
-    assert [axes.get_xlabel() for axes in picture.axes] == ["", "milliseconds (bar: median)"]
-    bar, points, *_ = first.get_lines()
-    assert list(bar.get_xdata()) == [30.0, 30.0]
-    assert len(set(points.get_ydata())) == 3
-    # Programs have the same colour everywhere.
-    assert points.get_color() == second.get_lines()[1].get_color()
+    assert [(bar.get_x(), bar.get_width()) for bar in first.patches] == [(0, 34.94), (0, 2000)]
+    assert first.get_xlim()[0] == second.get_xlim()[0] == 0
+    assert second.get_xlim()[1] < 100  # each panel has its scale
+    assert labels(first) == ["34.9", "2,000"]
 
 
-def test_points_that_are_far_apart_are_on_a_logarithmic_axis():
-    picture = figure.points_figure({"": {"ours": [40.0], "theirs": [2000.0]}}, "milliseconds")
+def test_a_trainings_picture_has_its_last_values_and_its_best_epoch():
+    rows = [
+        {"epoch": epoch, "train_loss": 2.0 / epoch, "valid_loss": valid}
+        for epoch, valid in [(1, 2.0), (2, 1.5), (3, 1.75)]
+    ]
+    picture = figure.training_figure({"run": rows})
     (axes,) = picture.axes
-    assert axes.get_xscale() == "log"
-    assert list(shown(axes.xaxis)) == ["50", "100", "200", "500", "1,000", "2,000"]
+    assert sorted(labels(axes)) == ["held out 5.755 (1.750 nats)", "training 1.948 (0.667 nats)"]
+    assert [line.get_linestyle() for line in axes.get_lines()] == ["--", "-", "None"]
+    best = axes.get_lines()[-1]
+    assert list(best.get_xdata()) == [2] and best.get_ydata()[0] == pytest.approx(math.exp(1.5))
+    assert picture.get_suptitle() == "Lowest perplexity: held out, 4.482 in epoch 2"
+    alone = figure.training_figure({"run": [{"epoch": 1, "perplexity": 3.0}]}).axes[0].get_lines()
+    assert alone[0].get_linestyle() == "-"
 
 
-def test_a_trainings_picture_has_the_nats_of_the_tables_too():
-    rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5}, {"epoch": 2, "train_loss": 1.5}]
-    left, right = figure.training_figure({"run": rows}).axes
-    assert left.get_ylabel() == "perplexity per character"
-    assert right.get_ylabel() == "nats per character"
-    np.testing.assert_allclose(np.exp(right.get_ylim()), left.get_ylim())
+def test_the_axis_of_a_training_ends_at_its_last_epoch():
+    rows = [{"epoch": epoch, "train_loss": 2.0} for epoch in (1, 2, 3)]
+    (axes,) = figure.training_figure({"run": rows}, num_epochs=60, title="t", note="now").axes
+    assert axes.get_xlim() == (0, 60)
+    (axes,) = figure.training_figure({}, num_epochs=60).axes  # before the first epoch
+    assert axes.get_xlim() == (0, 60) and not axes.get_lines()
 
 
-def test_the_colours_of_a_heat_map_are_those_of_its_numbers():
+@pytest.mark.parametrize("low_is_good", [False, True])
+def test_the_colours_of_a_heat_map_are_those_of_its_numbers(low_is_good):
     values = np.array([[97.0, np.nan], [195.0, 120.0]])
     picture = figure.heat_figure(
-        [[("", values)]], ["1", "5"], ["0.1", "1"], "rate", "theta", "epochs"
-    )
+        {"": {"": values}}, ["1", "5"], ["0.1", "1"], "rate", "theta", "epochs",
+        low_is_good=low_is_good,
+    )  # fmt: skip
     axes, bar = picture.axes
     assert bar.get_ylim() == (97, 195)
     image = axes.get_images()[0]
-    assert tuple(image.to_rgba(np.ma.masked_invalid(values))[0, 1]) == (1, 1, 1, 1)
+    assert tuple(image.to_rgba(np.ma.masked_invalid(values))[0, 1]) == (0, 0, 0, 0)
     written = {words.get_text(): words.get_color() for words in axes.texts}
-    assert written == {"97": "white", "195": "black", "120": "white", "\N{EN DASH}": "black"}
+    bright, dark = ("97", "195") if low_is_good else ("195", "97")
+    assert (written[bright], written[dark]) == ("black", "white")
+    assert written["\N{EN DASH}"] == figure.INK
 
 
 @pytest.mark.parametrize("found", [150.0, np.nan])
 def test_a_heat_map_of_one_number_or_none_is_drawn(found):
     values = np.array([[found, np.nan]])
-    picture = figure.heat_figure([[("", values)]], ["1", "5"], ["0.1"], "rate", "theta", "epochs")
+    panels = {"": {"": values}}
+    picture = figure.heat_figure(panels, ["1", "5"], ["0.1"], "rate", "theta", "epochs")
     assert "<!-- \N{EN DASH} -->" in figure.to_svg(picture)
 
 
 def test_a_heat_map_shows_its_numbers_and_what_is_missing():
     values = np.array([[12.0, np.nan], [150.0, 7.0]])
-    grid = [[("one layer", values), ("two layers", np.full((2, 2), np.nan))]]
+    grid = {"": {"one layer": values, "two layers": np.full((2, 2), np.nan)}}
     svg = words(figure.heat_figure(grid, ["1", "5"], ["0.1", "1"], "rate", "theta", "epochs"))
     for text in ("one layer", "two layers", "12", "150", "7", "rate", "theta", "epochs"):
         assert f"<!-- {text} -->" in svg
     assert svg.count("<!-- \N{EN DASH} -->") == 5
+    assert svg.count("<!-- one layer -->") == 1
 
 
 def test_use_svg_display_sets_what_jupyter_shows(monkeypatch):
