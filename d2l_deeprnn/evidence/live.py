@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
-from .._checks import positive_number
+from .._checks import positive_number, whole_number
 from .._perplexity import perplexity
 
 # Time between two lines of progress if there is neither a plot nor a bar.
@@ -74,19 +74,22 @@ class LivePlot:
     """A plot of training and held-out perplexity in a notebook, drawn while a model is trained.
 
     Pass it as ``on_epoch`` to the chapter's train functions or to ``runs.train``. Each cell that
-    trains has one plot, which is redrawn every few seconds and when the cell ends. If training
-    starts again, so does its curve. Outside a notebook, a line every twenty seconds reports the
-    progress. If epochs take long, also pass its method ``minibatch`` as ``on_minibatch``.
+    trains has one plot, which is redrawn every few seconds and when the cell ends. Its title has
+    the epoch, the latest perplexity (of the held-out text, if there is one) and the time left;
+    below it is the latest prediction. If training starts again, so does its curve. Outside a
+    notebook, a line every twenty seconds reports the progress. If epochs take long, also pass its
+    method ``minibatch`` as ``on_minibatch``.
 
     Args:
         seconds: minimum time between two drawings.
-        label: the training's name in the legend.
+        label: the training's name in the plot.
+        num_epochs: the training's number of epochs, for the horizontal axis and the time left.
 
     Attributes:
         rows: one dictionary of values per epoch of the latest training.
 
     Raises:
-        ValueError: if ``seconds`` is not a number above 0.
+        ValueError: if ``seconds`` is not a number above 0, or ``num_epochs`` not a whole one.
 
     Example:
         >>> import d2l_deeprnn as d2l
@@ -101,19 +104,26 @@ class LivePlot:
         [1, 2]
     """
 
-    def __init__(self, *, seconds: float = 2.0, label: str = "run") -> None:
+    def __init__(
+        self, *, seconds: float = 2.0, label: str = "run", num_epochs: Optional[int] = None
+    ) -> None:
         positive_number("seconds", seconds)
         self._seconds = seconds
+        self._num_epochs = 0
         self._histories: Dict[str, List[Dict[str, float]]] = {}
         self._shell: Any = None  # the notebook's shell, from the first use in a cell to its end
         self._start_cell()
-        self.begin(label)
+        self._begin(label, num_epochs)
 
-    def begin(self, label: str) -> None:
+    def begin(self, label: str, *, num_epochs: Optional[int] = None) -> None:
         """Start another curve in the same plot, for the epochs of another training.
 
         Args:
-            label: the training's name in the legend. A curve of the same name is replaced.
+            label: the training's name in the plot. A curve of the same name is replaced.
+            num_epochs: its number of epochs, if it is not the last training's.
+
+        Raises:
+            ValueError: if ``num_epochs`` is not a whole number above 0.
 
         Example:
             >>> import d2l_deeprnn as d2l
@@ -123,7 +133,15 @@ class LivePlot:
             >>> plot.rows
             []
         """
-        self._label = label
+        self._begin(label, num_epochs)
+        if self._in_notebook() and self._is_due("plot"):
+            self._draw()
+
+    def _begin(self, label: str, num_epochs: Optional[int]) -> None:
+        if num_epochs is not None:
+            whole_number("num_epochs", num_epochs)
+            self._num_epochs = num_epochs
+        self._label, self._prediction = label, ""
         self.rows: List[Dict[str, float]] = []
         self._histories[label] = self.rows
         self._spoke = time.monotonic()
@@ -138,9 +156,11 @@ class LivePlot:
         row = {name: x for name, x in values if isinstance(x, (int, float))}
         if self.rows and row["epoch"] <= self.rows[-1]["epoch"]:  # training restarted or resumed
             earlier = [old for old in self.rows if old["epoch"] < row["epoch"]]
-            self.begin(self._label)
+            self._begin(self._label, None)
             self.rows += earlier
         self.rows.append(row)
+        if getattr(record, "predictions", ()):
+            self._prediction = f"epoch {row['epoch']}: {record.predictions[0]}"
         self._is_drawn = False
         if not self._in_notebook():
             perplexities = "".join(f", {name} {x:.3f}" for name, x in _perplexities(row))
@@ -196,8 +216,28 @@ class LivePlot:
         from .figures import training_figure
 
         histories = {label: rows for label, rows in self._histories.items() if rows}
-        self._show("plot", training_figure(histories))
+        plot = training_figure(
+            histories, num_epochs=self._num_epochs, title=self._title(), note=self._prediction
+        )
+        self._show("plot", plot)
         self._is_drawn = True
+
+    def _title(self) -> str:
+        """Return the epoch, the latest perplexity, and the time left or taken."""
+        words = [self._label] if len(self._histories) > 1 else []
+        if not self.rows:
+            return " \N{MIDDLE DOT} ".join([*words, "waiting for the first epoch"])
+        first, last = self.rows[0], self.rows[-1]
+        epoch, seconds = int(last["epoch"]), last.get("seconds", 0.0)
+        of_all = f" of {self._num_epochs}" if epoch <= self._num_epochs else ""
+        *_, (_, latest) = _perplexities(last)
+        words += [f"epoch {epoch}{of_all}", f"perplexity {latest:.4g}"]
+        if epoch < self._num_epochs and len(self.rows) > 1:
+            pace = (seconds - first["seconds"]) / (epoch - first["epoch"])
+            words.append(f"{duration(pace * (self._num_epochs - epoch))} left")
+        elif epoch >= self._num_epochs:
+            words.append(f"in {duration(seconds)}")
+        return " \N{MIDDLE DOT} ".join(words)
 
     def _write(self, message: str) -> None:
         self._show("line", {"text/plain": f"{self._label}: {message}"}, raw=True)

@@ -49,13 +49,14 @@ def epochs(figure):
     """Of a picture, or of what stands in for one, the epochs of each curve."""
     if isinstance(figure, dict):
         return {label: [row["epoch"] for row in rows] for label, rows in figure.items()}
-    return [list(line.get_xdata()) for line in figure.axes[0].get_lines()]
+    # the last line is the mark at the best epoch
+    return [list(line.get_xdata()) for line in figure.axes[0].get_lines()[:-1]]
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pictures that are the histories they would show."""
-    monkeypatch.setattr(figures, "training_figure", copy.deepcopy)
+    monkeypatch.setattr(figures, "training_figure", lambda rows, **words: copy.deepcopy(rows))
 
 
 @pytest.fixture
@@ -149,14 +150,44 @@ def test_several_trainings_are_curves_of_one_picture(notebook, undrawn):
     plot.begin("GRU")
     train(plot, notebook, [11.5])
     notebook.end_cell()
-    # The label that no epoch was noted for is not in the legend.
-    assert notebook.shown == [{"LSTM": [1]}]
-    assert notebook.updated == [{"LSTM": [1, 2], "GRU": [1]}]
+    # The first picture comes before the first epoch. A label without epochs is not in the picture.
+    assert notebook.shown == [{}]
+    assert notebook.updated == [{"LSTM": [1]}, {"LSTM": [1, 2], "GRU": [1]}]
     plot.begin("LSTM")
     assert plot.rows == []
     train(plot, notebook, [11.6])
     notebook.end_cell()
-    assert notebook.shown[-1] == {"LSTM": [1], "GRU": [1]}
+    assert notebook.shown[-1] == {"GRU": [1]}
+    assert notebook.updated[-1] == {"LSTM": [1], "GRU": [1]}
+
+
+def test_the_picture_says_how_far_how_good_and_how_long(notebook, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "training_figure", lambda rows, **words: drawn.append(words))
+    monkeypatch.setattr(live.LivePlot, "_show", lambda *content, **options: None)
+    plot = d2l.LivePlot(num_epochs=60)
+    for epoch in range(1, 11):
+        predictions = ("the tide", "a tide") if epoch == 5 else ()
+        plot(d2l.EpochRecord(epoch, 200 / epoch, 2.0 + 0.8 * epoch, predictions))
+    assert (
+        drawn[-1]["title"] == "epoch 10 of 60 \N{MIDDLE DOT} perplexity 20 \N{MIDDLE DOT} 0:40 left"
+    )
+    assert drawn[-1]["num_epochs"] == 60 and drawn[-1]["note"] == "epoch 5: the tide"
+    assert drawn[0]["title"] == "epoch 1 of 60 \N{MIDDLE DOT} perplexity 200"
+    plot.begin("GRU", num_epochs=2)
+    assert drawn[-1]["title"] == "GRU \N{MIDDLE DOT} waiting for the first epoch"
+    for epoch in (1, 2, 3):
+        plot(TrainRecord(epoch, 2.0, 1.5, 0.1, 30.0 * epoch))
+    titles = [words["title"].split(" \N{MIDDLE DOT} ") for words in drawn[-3:]]
+    assert titles[1] == ["GRU", "epoch 2 of 2", "perplexity 4.482", "in 1:00"]
+    assert titles[2] == ["GRU", "epoch 3", "perplexity 4.482", "in 1:30"]
+    assert drawn[-1]["note"] == ""
+
+
+@pytest.mark.parametrize("number", [0, 1.5, True, "60"])
+def test_num_epochs_must_be_a_whole_number(number):
+    with pytest.raises(ValueError, match=f"num_epochs must be a whole number .*{number!r}"):
+        d2l.LivePlot(num_epochs=number)
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(events=None)], ids=["Python", "terminal"])
