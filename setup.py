@@ -131,7 +131,14 @@ setup(
     # and a folder called d2l_deeprnn on the path, such as a clone of this project, comes first.
     package_dir={"": "."},
     package_data={
-        "d2l_deeprnn": ["py.typed", "*/*.css", "*/*.csv", "*/*.html", "export/page/*", "text/samples/*.txt"]
+        "d2l_deeprnn": [
+            "py.typed",
+            "*/*.css",
+            "*/*.csv",
+            "*/*.html",
+            "export/page/*",
+            "text/samples/*.txt",
+        ]
     },
     zip_safe=False,
     cmdclass={"build_py": Build},
