@@ -129,22 +129,24 @@ def shape_tables(app, doctree):
     """Align numbers, put a range in a line of its own, and prepare wide tables for phones."""
     for table in doctree.findall(nodes.tgroup):
         *_, head, body = table
-        cards = len(head[0]) > 3
+        columns = list(zip(head[0], *body))
+        texts = [[entry.astext() for entry in column] for column in columns]
+        numbers = [all(re.fullmatch(VALUE, text) for text in column[1:]) for column in texts]
+        # The columns that say what a row is about: those before the first number.
+        names = numbers.index(True) if any(numbers[1:]) else 1
+        has_prose = any(len(text) > 40 for column in texts for text in column)
+        cards = len(columns) > (3 if has_prose else 4)
         table.parent["classes"] += ["cards"] * cards
-        names = cards  # the first columns of a card's row, which say what it is about
-        for column in zip(head[0], *(row for row in body)):
-            heading, *texts = [entry.astext() for entry in column]
-            is_number = all(re.fullmatch(VALUE, text) for text in texts)
-            names = names and not is_number
+        for i, column in enumerate(columns):
             for entry in column:
-                entry["classes"] += ["number"] * is_number + ["name"] * names
-            for entry, text in zip(column[1:], texts):
+                entry["classes"] += ["number"] * numbers[i] + ["name"] * (cards and i < names)
+            for entry, text in zip(column[1:], texts[i][1:]):
                 median = re.fullmatch(rf"({NUMBER}) ({RANGE})", text)
                 if median:
                     small = nodes.inline(text=median[2], classes=["range"])
                     entry[:] = [nodes.paragraph("", "", nodes.Text(f"{median[1]} "), small)]
-                if text and heading and cards and not names:
-                    entry.insert(0, nodes.inline(text=heading, classes=["heading"]))
+                if cards and text and (numbers[i] or i >= names):
+                    entry.insert(0, nodes.inline(text=texts[i][0], classes=["heading"]))
 
 
 def unlink_folders(app, doctree):

@@ -96,9 +96,9 @@ class Results:
         original = "d2l 0.9.1 as installed"
         lines = [
             f"**The same numbers.** On the same seed, the losses of the first {EARLY} minibatches "
-            f"are those of the original library, up to {float(f'{max(errors):.0e}'):g} of them.",
-            f"**As good.** At epoch {last.epoch}, training perplexity is {ours} over ten seeds. The "
-            f"original's is {originals}, and the book's {last.perplexity:.3f}.",
+            f"agree with the original library's to within {float(f'{100 * max(errors):.0e}'):g} %.",
+            f"**As good.** At epoch {last.epoch}, training perplexity is {ours} over ten seeds; "
+            f"the original's is {originals}, and the book's {last.perplexity:.3f}.",
             "**Faster.** The chapter's cells take "
             f"{ratio('whole_process', original)} of the original's time. A minibatch takes "
             f"{ratio('minibatch', original)} of it, and "
@@ -106,8 +106,8 @@ class Results:
             f"**On a larger text.** On tinyshakespeare, an LSTM has a held-out loss of "
             f"{spread(column(nats, 'nats_1_row'), 3)} nats per character; nanoGPT's character "
             f"model has {NANOGPT}.",
-            f"**How sure.** About {100 * half:.0f} % of right runs are outside the expected ranges at one "
-            "of the book's epochs, so a verdict that a run differs may be wrong.",
+            f"**How sure.** About {100 * half:.0f} % of right runs are outside the expected ranges "
+            "at one of the book's epochs, so a verdict that a run differs may be wrong.",
         ]
         return "\n".join(textwrap.fill(f"- {line}", 100, subsequent_indent="  ") for line in lines)
 

@@ -85,21 +85,30 @@ def test_numbers_ranges_and_wide_tables(conf):
     from docutils.core import publish_doctree
 
     text = """
-===== ==== ================= ======
-name  form test              epoch
-===== ==== ================= ======
-LSTM  a    4.05 (4.0 to 4.1) 1e-07
-GRU   b    4.20 (4.1 to 4.3) –
-===== ==== ================= ======
+===== ==== ================= ====== =======
+name  form test              epoch  noise
+===== ==== ================= ====== =======
+LSTM  a    4.05 (4.0 to 4.1) 1e-07  1, 0.5
+GRU   b    4.20 (4.1 to 4.3) –      2
+===== ==== ================= ====== =======
 """
     doctree = publish_doctree(text)
     conf["shape_tables"](None, doctree)
     rows = list(doctree.findall(lambda node: node.tagname == "row"))
-    assert [entry["classes"] for entry in rows[1]] == [["name"], ["name"], ["number"], ["number"]]
+    classes = [*[["name"]] * 2, *[["number"]] * 3]
+    assert [[entry["classes"] for entry in row] for row in rows] == [classes] * 3
     heading, value = rows[1][2]
     assert heading["classes"] == ["heading"] and heading.astext() == "test"
     assert value[-1]["classes"] == ["range"] and value.astext() == "4.05 (4.0 to 4.1)"
     assert next(doctree.findall(lambda node: node.tagname == "table"))["classes"] == ["cards"]
+    prose = publish_doctree(
+        "==== ==== ==== ====\n\\    what why  how\n==== ==== ==== ====\n"
+        f"name a    b    {'words ' * 8}\n==== ==== ==== ====\n"
+    )
+    conf["shape_tables"](None, prose)
+    rows = list(prose.findall(lambda node: node.tagname == "row"))
+    assert [entry["classes"] for entry in rows[1]] == [["name"], [], [], []]
+    assert [entry[0].astext() for entry in rows[1]] == ["name", "what", "why", "how"]
     narrow = publish_doctree("== ==\na  b\n== ==\n1  c\n== ==\n")
     conf["shape_tables"](None, narrow)
     assert "cards" not in str(narrow) and "heading" not in str(narrow)
