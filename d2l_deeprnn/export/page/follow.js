@@ -3,14 +3,14 @@
 /** 1 for each character that passes a test, and 0 for the others. */
 const marked = (test) => (characters) => characters.map((character) => Number(test(character)));
 
-/** Features by name. Each has a pattern that a character of the vocabulary must match, and its values. */
+/** Features by name: patterns of characters that the vocabulary must have, and the values. */
 const FEATURES = {
-  "the position in the line": [/\n/, (characters) => {
+  "the position in the line": [[/\n/], (characters) => {
     let column = 0;
     return characters.map((character) => (column = character === "\n" ? 0 : column + 1));
   }],
   // as in a play: a line after an empty one (or the first), with a colon at its end
-  "the name of the speaker": [/:/, (characters) => {
+  "the name of the speaker": [[/\n/, /:/], (characters) => {
     const values = characters.map(() => 0);
     let start = 0;
     characters.forEach((character, i) => {
@@ -21,10 +21,10 @@ const FEATURES = {
     });
     return values;
   }],
-  "spaces": [/ /, marked((character) => character === " ")],
-  "vowels": [/[aeiou]/i, marked((character) => /[aeiou]/i.test(character.normalize("NFD")[0]))],
-  "capitals": [/\p{Lu}/u, marked((character) => /\p{Lu}/u.test(character))],
-  "what is in quotes": [/["“]/, (characters) => {
+  "spaces": [[/ /], marked((character) => character === " ")],
+  "vowels": [[/[aeiou]/i], marked((character) => /[aeiou]/i.test(character.normalize("NFD")[0]))],
+  "capitals": [[/\p{Lu}/u], marked((character) => /\p{Lu}/u.test(character))],
+  "what is in quotes": [[/["“]/], (characters) => {
     let inside = false;
     return characters.map((character) => {
       if (character === "“" || character === "”") inside = character === "“";

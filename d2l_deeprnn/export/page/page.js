@@ -468,8 +468,9 @@ function begin() {
   });
   element("layer").value = last;
   addOption(element("follow"), "", "nothing: choose one below");
+  const has = (pattern) => allowed.some((index) => pattern.test(tokens[index]));
   for (const [name, [needed]] of Object.entries(FEATURES)) {
-    if (allowed.some((index) => needed.test(tokens[index]))) addOption(element("follow"), name, name);
+    if (needed.every(has)) addOption(element("follow"), name, name);
   }
   element("follow").selectedIndex = Math.min(1, element("follow").length - 1);
   element("settings").open = !matchMedia("(max-width: 34rem)").matches;
