@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from interpreter import clean_environment
 
-from d2l_deeprnn._mxnet import repairs
+from d2l_deeprnn._mxnet import gluon, repairs
 from d2l_deeprnn.cli import main
+from d2l_deeprnn.nn.model import RNNModel
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT
 from d2l_deeprnn.training import launcher, ranks, runs
 from d2l_deeprnn.training.learner import Learner, new_model
@@ -103,6 +104,30 @@ def losses_and_parameters(cases):
                 "parameters": {name: last[name].asnumpy().tolist() for name in last},
             }
         return found if ranks.rank == 0 else None
+
+
+class Normed(RNNModel):
+    """A model of the user's own, with a layer that has statistics of the rows that it has read."""
+
+    def __init__(self):
+        super().__init__(gluon.rnn.LSTM(4), 9)
+        self.norm = gluon.nn.BatchNorm()
+
+    def hybrid_forward(self, F, inputs, state):
+        outputs, state = self.rnn(F.one_hot(inputs.T, self.vocab_size), state)
+        return self.dense(self.norm(outputs.reshape((-1, 4)))), state
+
+
+def statistics():
+    """Train a model with batch normalization; return its statistics on this rank."""
+    text = np.arange(270) * np.arange(270) % 9
+    settings = TrainSettings(corpus=("numbers",), num_hiddens=4, num_steps=7, batch_size=4)
+    with distributed() as ranks:
+        model = Normed()
+        model.initialize()
+        learner = Learner(settings, model, text[:170], text[170:], ranks.device(), ranks=ranks)
+        learner.train_epoch()
+        return ranks.allgather(model.norm.running_mean.data().asnumpy().tolist())
 
 
 def commands(*calls):

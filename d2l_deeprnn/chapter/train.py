@@ -180,6 +180,8 @@ def train_and_predict_rnn_gluon(
             those of the model.
         history: records of the epochs so far, to resume an interrupted training. The model's
             parameters and Python's random generator must be in the state after the last of them.
+            The rest is then equal to the bit if it is the same model object, and up to rounding
+            if it is another with loaded parameters.
         on_epoch: called with the ``EpochRecord`` of each epoch.
         log: receives the printed lines.
 

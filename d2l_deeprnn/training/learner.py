@@ -109,6 +109,12 @@ class Learner(Trainer):
         set_seed(settings.seed)
         learn_shapes(model, ctx)
         if ranks.size > 1:
+            for name, param in named_parameters(model).items():
+                if param._grad_stype != "default":
+                    raise SettingsError(
+                        f"the gradient of {name} is sparse, and several ranks cannot sum it: give "
+                        "its layer a dense one (sparse_grad=False), or use one process"
+                    )
             ranks.broadcast(list(parameters_of(model).values()))
             for block in blocks_in(model):
                 if type(block) is StackedRNN:
@@ -279,6 +285,9 @@ class Learner(Trainer):
         ]
 
     def _score(self) -> Optional[float]:
+        # Each rank's layers of batch normalization have the statistics of its own rows.
+        params = named_parameters(self.model).values()
+        self._ranks.broadcast([param.data() for param in params if param.grad_req == "null"])
         self._ranks.check_equal(parameters_of(self.model), f"after epoch {self.epoch}")
         self._check_parameters()
         if not len(self._valid_indices):

@@ -526,12 +526,16 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
     path = directory / METRICS
     try:
         rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-        history = [
-            {name: float(row[name]) for name in row if row[name] and "prediction" not in name}
-            for row in rows
-        ]
-        if not all(0 < row.get("epoch", 1) < 2**31 for row in history):
+        history = []
+        for row in rows:
+            if None in row:
+                raise ValueError("it has a row with more cells than the header")
+            names = [name for name in row if row[name] and "prediction" not in name]
+            history.append({name: float(row[name]) for name in names})
+        if not all(row.get("epoch", 1) in range(1, 2**31) for row in history):
             raise ValueError("it has an epoch that is not a whole number above 0")
+        if not all(math.isfinite(value) for row in history for value in row.values()):
+            raise ValueError("it has a value that is not finite")
         columns = [set(rows.fieldnames or ()), *history]
         if not all("epoch" in names and COLUMNS & set(names) for names in columns):
             raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from mpi import COMMAND, WORDS, Job, losses_and_parameters, mpiexec, needs_mpi, train_until
 
-from d2l_deeprnn._mxnet import mx
+from d2l_deeprnn._mxnet import gluon, mx
 from d2l_deeprnn.cli import main
 from d2l_deeprnn.nn.model import RNNModel
 from d2l_deeprnn.training import launcher, ranks
@@ -50,6 +50,16 @@ def test_each_rank_needs_a_row():
     text = np.zeros(1000, "int32")
     model = new_model(settings, 2, mx.cpu())
     with pytest.raises(SettingsError, match="batch_size 2 is too small for 3 ranks"):
+        Learner(settings, model, text, text, mx.cpu(), ranks=Several())
+
+
+def test_a_sparse_gradient_is_refused():
+    model = RNNModel(gluon.rnn.LSTM(4), 2)
+    model.embedding = gluon.nn.Embedding(2, 4, sparse_grad=True)
+    model.initialize()
+    settings = TrainSettings(corpus=("numbers",), batch_size=4, num_hiddens=4)
+    text = np.zeros(1000, "int32")
+    with pytest.raises(SettingsError, match="embedding.weight is sparse, and several ranks"):
         Learner(settings, model, text, text, mx.cpu(), ranks=Several())
 
 
@@ -124,12 +134,14 @@ CASES = {
 def test_losses_do_not_depend_on_the_number_of_ranks(number):
     code = """
     import json, sys
-    from mpi import losses_and_parameters
+    from mpi import losses_and_parameters, statistics
     found = losses_and_parameters(json.loads(sys.argv[1]))
+    means = statistics()
     if found:
-        print(json.dumps(found))
+        print(json.dumps([found, means]))
     """
-    found = json.loads(mpiexec(number, code, json.dumps(CASES)))
+    found, means = json.loads(mpiexec(number, code, json.dumps(CASES)))
+    assert all(mean == means[0] != 4 * [0.0] for mean in means)
     for name, one in losses_and_parameters(CASES).items():
         several = found[name]
         np.testing.assert_allclose(several["losses"], one["losses"], rtol=2e-5, err_msg=name)

@@ -742,6 +742,22 @@ def test_files_that_an_editor_gave_a_byte_order_mark_are_read(run, capsys):
     assert main(["train", "--resume", "--out", str(run)]) == 0
 
 
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ("1.5,2.0", "whole number above 0"),
+        ("1,nan", "a value that is not finite"),
+        ("1,inf", "a value that is not finite"),
+        ("1,2.0,3.0", "more cells than the header"),
+        ("one,2.0", "could not convert string to float: 'one'"),
+    ],
+)
+def test_a_history_that_somebody_changed_is_refused(row, words, tmp_path):
+    (tmp_path / "metrics.csv").write_text(f"epoch,train_loss\n{row}\n")
+    with pytest.raises(RunError, match=f"metrics.csv cannot be read: .*{words}"):
+        runs.read_history(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["config.json", "metrics.csv"])
 @pytest.mark.parametrize("damage", ["pipe", b"\xff\x00", b"[1]", b"[" * 10**5])
 def test_malformed_files_are_refused_in_one_line(run, capsys, name, damage):
