@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 import d2l_deeprnn as d2l
+from d2l_deeprnn.training import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -112,6 +114,24 @@ GRU   b    4.20 (4.1 to 4.3) –      2
     narrow = publish_doctree("== ==\na  b\n== ==\n1  c\n== ==\n")
     conf["shape_tables"](None, narrow)
     assert "cards" not in str(narrow) and "heading" not in str(narrow)
+
+
+def test_the_model_of_the_first_page_is_trained_once(tmp_path, monkeypatch):
+    trained, real = [], runs.train
+
+    def quickly(settings, out, **options):
+        settings = replace(settings, num_hiddens=8, num_epochs=1)
+        trained.append((settings, real(settings, out, **options).history[-1]))
+
+    monkeypatch.setattr(runs, "train", quickly)
+    monkeypatch.setattr("sys.argv", ["site_model.py", str(tmp_path)])
+    for _ in range(2):
+        runpy.run_path(str(ROOT / "scripts" / "site_model.py"), run_name="__main__")
+    settings, record = trained[0]
+    assert trained[1] == trained[0] and record.epoch == 1
+    assert settings.valid_fraction == 0 and settings.num_examples == 10000
+    page = (tmp_path / "model.html").read_text(encoding="utf-8")
+    assert "LSTM layers of 8 hidden units" in page and 'value="0"' in page
 
 
 def test_every_public_name_is_on_a_page_of_the_api():

@@ -603,6 +603,22 @@ def test_it_writes_when_it_is_opened_and_write_starts_again(browse, driver):
     assert page.text == "" and page.run("return running") is None
 
 
+def test_on_a_phone_write_brings_the_text_into_view(browse, driver):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        page = browse(exported())
+        page.run("element('beginning').scrollIntoView({block: 'start'})")
+        box = "const box = element('text').getBoundingClientRect(); return [box.top, box.bottom]"
+        assert page.run(box)[0] < 0
+        page.write("abc", 10)
+        top, bottom = page.run(box)
+        assert 0 <= top < bottom <= page.run("return innerHeight")
+        assert page.run("return document.documentElement.scrollWidth") == 390
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 PLAY = "\nANNA:\nO, so “Be it”\nto do.\n\nB:\nHe ran; she: ran\n\nEve"
 FEATURES = {
     "the position in the line": lambda i: i - PLAY.rfind("\n", 0, i + 1),
