@@ -24,7 +24,7 @@ from ..files import PathLike, atomic_file, printable, user_path
 # has a contrast of at least 3:1 on white and on black. Colour-blind readers can tell them apart
 # (after Okabe and Ito).
 INK, OURS, OTHERS, PRINTED = "#70757e", "#0a7abf", "#878c95", "#d55e00"
-COLOURS = (OURS, "#009e73", "#c26d9c", "#a87b00", OTHERS, PRINTED)
+COLOURS = (OURS, "#007a5a", "#cf739f", "#a87b00", OTHERS, PRINTED)
 # Inches. A notebook and an SVG show 96 pixels per inch: no plot has to be scrolled or shrunk.
 WIDTH, WIDEST = 5.8, 8.5
 
@@ -73,10 +73,11 @@ class Plot(Figure):
     """A figure that Jupyter shows even if pyplot was not imported.
 
     Attributes:
+        heading: the title, a sentence about the result.
         alt: a description of the plot, for people who cannot see it.
     """
 
-    alt = ""
+    heading, alt = "", ""
 
     savefig = _defaults()(Figure.savefig)
 
@@ -92,7 +93,8 @@ class Plot(Figure):
         return buffer.getvalue(), {"width": round(96 * self.get_figwidth()), "alt": self.alt}
 
     def set_heading(self, title: str, subject: str, parts: Sequence[str]) -> None:
-        """Set the title, which is a sentence about the result, and the description."""
+        """Set the title and the description."""
+        self.heading = title
         if title:
             lines = textwrap.wrap(_plain(title), round(9.2 * self.get_figwidth()))
             self.suptitle("\n".join(lines), x=0.01, ha="left", weight="bold", size=11)
@@ -389,7 +391,7 @@ def lines_figure(
 
     Args:
         panels: heading -> label -> line. Lines with the same label have the same colour in all
-            panels. The label is in the last of them.
+            panels. The label is in the last of them or, if all labels are short, in each.
         xlabel: name of the horizontal axis, with its unit; or one for each panel.
         ylabel: name of the vertical axis, with its unit.
         log_x, log_y: whether the axes are logarithmic.
@@ -440,8 +442,9 @@ def lines_figure(
         row[0].set_ylabel(ylabel)
     last = {label: axes for axes, panel in zip(grid.flat, panels.values()) for label in panel}
     if len(last) > 1:
+        are_short = max(map(len, last)) <= 10
         for axes, panel in zip(grid.flat, panels.values()):
-            shown = {label: line for label, line in panel.items() if last[label] is axes}
+            shown = {x: line for x, line in panel.items() if are_short or last[x] is axes}
             _label_ends(axes, [_end_of(axes, *item, looks) for item in shown.items()])
     return figure
 

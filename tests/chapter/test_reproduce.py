@@ -435,13 +435,13 @@ def test_a_picture_of_few_epochs_ends_where_they_do(books_text, fake_training, t
     *others, curve = axes.get_lines()
     assert len(others) == 10  # no run of them has this seed
     assert {max(line.get_xdata()) for line in axes.get_lines()} == {8} and axes.get_xlim()[1] < 9
-    assert picture.get_suptitle() == "The first 8 epochs"
+    assert picture.heading == "The first 8 epochs"
     assert [text.get_text() for text in axes.texts] == ["this run (seed 10)"]
     run.history += [run.history[-1]._replace(epoch=epoch) for epoch in range(9, 131)]
     axes = report.figure(run).axes[0]
     (points,) = [line for line in axes.get_lines() if line.get_marker() == "D"]
     assert list(points.get_xdata()) == [125]
-    assert report.figure(run).get_suptitle() == "The value is in the expected range"
+    assert report.figure(run).heading == "The value is in the expected range"
 
 
 def test_the_report_marks_where_a_prediction_differs(books_text, fake_training, tmp_path):

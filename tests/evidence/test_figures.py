@@ -214,14 +214,20 @@ def test_lines_are_labelled_at_their_ends():
     curve = {"seed 0": ([1, 2], [3.0, 2.0])}
     picture = figure.perplexity_figure({**curve, "seed 1": ([1, 2], [4.0, 1.0])}, title="an LSTM")
     (axes,) = picture.axes
-    assert axes.get_legend() is None and picture.get_suptitle() == "an LSTM"
+    assert axes.get_legend() is None and picture.heading == "an LSTM"
     one, other = axes.texts
     assert (one.get_text(), one.xy, one.get_color()) == ("seed 1", (2, 1.0), figure.COLOURS[1])
     assert (other.get_text(), other.xy, other.get_color()) == ("seed 0", (2, 2.0), figure.OURS)
     # In panels, the label is in the last one; a single line needs none.
     panels = {"left": {"LSTM": LINE, "GRU": LINE}, "right": {"GRU": LINE}}
     left, right = figure.lines_figure(panels, "epoch", "loss").axes
-    assert (labels(left), labels(right)) == (["LSTM"], ["GRU"])
+    assert (labels(left), labels(right)) == (["LSTM", "GRU"], ["GRU"])
+    panels = {
+        "left": {"LSTM": LINE, "a wide GRU": LINE},
+        "right": {"a wide GRU, too": LINE, "LSTM": LINE},
+    }
+    left, right = figure.lines_figure(panels, "epoch", "loss").axes
+    assert (labels(left), labels(right)) == (["a wide GRU"], ["a wide GRU, too", "LSTM"])
     panels = {title: {"a minibatch": LINE} for title in ("width", "depth")}
     picture = figure.lines_figure(panels, ["units", "layers"], "milliseconds")
     assert not any(axes.texts for axes in picture.axes)
@@ -366,7 +372,7 @@ def test_a_trainings_picture_has_its_last_values_and_its_best_epoch():
     assert [line.get_linestyle() for line in axes.get_lines()] == ["--", "-", "None"]
     best = axes.get_lines()[-1]
     assert list(best.get_xdata()) == [2] and best.get_ydata()[0] == pytest.approx(math.exp(1.5))
-    assert picture.get_suptitle() == "Lowest perplexity: held out, 4.482 in epoch 2"
+    assert picture.heading == "Lowest perplexity: held out, 4.482 in epoch 2"
     alone = figure.training_figure({"run": [{"epoch": 1, "perplexity": 3.0}]}).axes[0].get_lines()
     assert alone[0].get_linestyle() == "-"
 

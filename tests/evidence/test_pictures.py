@@ -105,7 +105,7 @@ def test_all_fit_on_a_page_and_name_what_they_show(pictures):
         labels = " ".join(axis.get_label_text() for axis in axes)
         assert any(quantity in labels for quantity in QUANTITIES), name
         assert "value" not in labels.split(), name
-        assert picture.get_suptitle() and picture.alt.startswith(picture.get_suptitle()[:20]), name
+        assert picture.heading and picture.alt.startswith(picture.heading[:20]), name
         assert not any(axes.get_legend() for axes in picture.axes), name
 
 
