@@ -182,7 +182,8 @@ def training_figure(
         title: title of the plot; by default, it names the best epoch.
         note: a line below the plot, such as a prediction.
     """
-    figure = Plot(figsize=(WIDTH, 3.6), layout="constrained")
+    width = WIDTH if len(histories) <= 1 else WIDEST  # the names of runs need room
+    figure = Plot(figsize=(width, 3.6), layout="constrained")
     axes = figure.add_subplot()
     ends: List[_End] = []
     courses, bests = [], []
