@@ -19,7 +19,7 @@ import d2l_deeprnn as d2l
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-from mathml import subscripts_beside_accents  # noqa: E402
+from mathml import repaired  # noqa: E402
 
 project = "d2l_deeprnn"
 release = version = d2l.__version__
@@ -163,6 +163,6 @@ def write_math(self, node):
     block = isinstance(node, nodes.math_block)
     # Formulas side by side, which may also stand below each other.
     formulas = node.astext().split(r"\qquad") if block else [node.astext()]
-    mathml = [subscripts_beside_accents(tex2mathml(tex, as_block=block)) for tex in formulas]
+    mathml = [repaired(tex2mathml(tex, as_block=block)) for tex in formulas]
     self.body.append(f'<div class="math">{"".join(mathml)}</div>' if block else mathml[0])
     raise nodes.SkipNode

@@ -11,10 +11,12 @@ ACCENTS = "~˜ˉ_¯ˆ^ˇ˙¨→⃗´`˘"
 ElementTree.register_namespace("", SPACE)
 
 
-def subscripts_beside_accents(mathml: str) -> str:
-    r"""Put the subscript of an accented letter, as in ``\tilde{H}_t``, beside it.
+def repaired(mathml: str) -> str:
+    r"""Return MathML with two faults of docutils repaired.
 
-    docutils takes the accent for an operator with limits, and puts the subscript below the letter.
+    It takes the accent of ``\tilde{H}_t`` for an operator with limits, and puts the subscript below
+    the letter instead of beside it. It leaves no space between a function and a letter, as in
+    ``\log p``.
     """
     # XML has no names for characters such as &nbsp;.
     mathml = re.sub(r"&(?!amp;|lt;|gt;|#)\w+;", lambda name: unescape(name[0]), mathml)
@@ -26,4 +28,10 @@ def subscripts_beside_accents(mathml: str) -> str:
             accented = ElementTree.Element(f"{{{SPACE}}}mover", accent="true")
             accented.extend([letter, accent])
             element[:] = [accented, subscript]
+    for parent in root.iter():
+        children = list(parent)
+        for i in range(len(children) - 1, 0, -1):
+            function, argument = children[i - 1 : i + 1]
+            if len(function.text or "") > 1 and {function.tag, argument.tag} == {f"{{{SPACE}}}mi"}:
+                parent.insert(i, ElementTree.Element(f"{{{SPACE}}}mspace", width="0.17em"))
     return ElementTree.tostring(root, encoding="unicode")

@@ -46,7 +46,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 def test_a_subscript_stands_beside_an_accented_letter_and_not_below():
-    repaired = runpy.run_path(str(DOCS / "mathml.py"))["subscripts_beside_accents"]
+    repaired = runpy.run_path(str(DOCS / "mathml.py"))["repaired"]
 
     def of(first, second, third):
         """The MathML of docutils, whose names of characters XML does not know."""
@@ -62,6 +62,13 @@ def test_a_subscript_stands_beside_an_accented_letter_and_not_below():
     assert limits.tag.endswith("}munderover") and text.text == "<\u00a0"
 
 
+def test_a_function_and_its_argument_are_apart():
+    repaired = runpy.run_path(str(DOCS / "mathml.py"))["repaired"]
+    space = 'xmlns="http://www.w3.org/1998/Math/MathML"'
+    mathml = f"<math {space}><mi>log</mi><mi>p</mi><mi>q</mi><mi>exp</mi><mo>(</mo></math>"
+    assert repaired(mathml) == mathml.replace("log</mi>", 'log</mi><mspace width="0.17em" />')
+
+
 @pytest.fixture(scope="module")
 def conf():
     pytest.importorskip("sphinx", reason="needs Sphinx: pip install -e '.[site]'")
@@ -70,7 +77,7 @@ def conf():
 
 @pytest.mark.parametrize("tex", [r"\tilde{\mathbf{H}}_t", r"\bar{x}_t", r"\widetilde{AB}_t"])
 def test_no_accent_is_taken_for_a_limit(conf, tex):
-    mathml = conf["subscripts_beside_accents"](conf["tex2mathml"](tex))
+    mathml = conf["repaired"](conf["tex2mathml"](tex))
     assert "<msub>" in mathml and "<mover" in mathml and "munderover" not in mathml
 
 
