@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
+from ..evidence.live import ProgressBar
 from ..files import printable
 
 # 1 is only for a run that does not agree with the book; 70 is EX_SOFTWARE.
@@ -23,8 +26,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_REQUEST_SECONDS = 1.0
 # Characters with which a model or a text could control a terminal and hide other output: C0 except
 # tab and line feed, DEL, C1, and changes of the writing direction.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-RED, YELLOW = "31", "33"
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
 OUTPUT = "standard output"
 
 
@@ -51,30 +54,52 @@ class StopRequest:
         return self.number is not None
 
 
-def show(text: str = "", end: str = "\n") -> None:
+def show(text: str = "", end: str = "\n", *, lead: str = "", style: str = "") -> None:
     """Print the output of a command, above a progress bar if there is one.
 
-    On a terminal, control characters are shown as escapes such as ``\\x1b``.
+    On a terminal, control characters are shown as ``⟨U+001B⟩``.
+
+    Args:
+        text: the text.
+        end: printed after it.
+        lead: printed before it, without the style.
+        style: of the text on a terminal with colours, such as ``BOLD``.
 
     Raises:
         OSError: if it cannot be written; its file name is ``OUTPUT``.
     """
+    _write(_visible(lead) + coloured(_visible(text), style, sys.stdout) + end)
+
+
+def _write(text: str) -> None:
     from tqdm import tqdm
 
-    if sys.stdout.isatty():
-        text = CONTROLS.sub(lambda match: printable(match[0]), text)
     try:
-        tqdm.write(text, end=end)
+        tqdm.write(text, end="")
         sys.stdout.flush()  # so that a log file gets each line at once
     except OSError as error:
         error.filename = OUTPUT
         raise
 
 
-def print_line(line: str = "") -> None:
+def _visible(text: str) -> str:
+    """Replace control characters if standard output is a terminal."""
+    if not sys.stdout.isatty():
+        return text
+    return CONTROLS.sub(lambda match: f"\u27e8U+{ord(match[0]):04X}\u27e9", text)
+
+
+def print_line(line: str = "", *, lead: str = "", style: str = "") -> None:
     """Print a line like ``show``, but ignore errors of writing."""
     with contextlib.suppress(OSError):
-        show(line)
+        show(line, lead=lead, style=style)
+
+
+def print_paragraph(text: str, *, style: str = "") -> None:
+    """Print a text like ``print_line``; on a terminal, lines are broken between words."""
+    width = text_width() if sys.stdout.isatty() else sys.maxsize
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+        print_line(line, style=style)
 
 
 def print_error(line: str) -> None:
@@ -83,13 +108,96 @@ def print_error(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def coloured(word: str, colour: str) -> str:
-    """Colour a word for standard error, if that is a terminal with colours.
+def show_json(value: Any) -> None:
+    """Print a value as JSON, with null for numbers that are not finite, which JSON lacks."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    show(json.dumps(finite, indent=2))
+
+
+def coloured(text: str, style: str, stream: Any = None) -> str:
+    """Colour a text for a stream, by default standard error, if that is a terminal with colours.
 
     Source: https://no-color.org for the variable ``NO_COLOR``.
     """
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return f"\x1b[{colour}m{word}\x1b[0m" if wanted and sys.stderr.isatty() else word
+    wanted = style and not os.environ.get("NO_COLOR") and _is_terminal(stream or sys.stderr)
+    return f"\x1b[{style}m{text}\x1b[0m" if wanted else text
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal that obeys escape sequences."""
+    return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+
+
+class GrowingText:
+    """Prints a text as it grows; on a terminal, lines are broken between words."""
+
+    def __init__(self) -> None:
+        self._word, self._column = "", 0  # the last word, with styles; where the next one starts
+
+    def write(self, text: str, style: str = "") -> None:
+        """Print text at the end."""
+        if not _is_terminal(sys.stdout):
+            show(text, end="")
+            return
+        from tqdm.utils import disp_len  # counts 2 columns for a wide character
+
+        # A character in a terminal's last column would change how the cursor moves back.
+        width = min(text_width(), shutil.get_terminal_size().columns - 1)
+        written = ""
+        for char in _visible(text):
+            fits = self._column + disp_len(char) <= width
+            if char == "\n" or (char == " " and not fits):
+                self._word, self._column = "", 0
+                written += "\n"
+                continue
+            if not fits:
+                length = disp_len(self._word)
+                if length == self._column:  # a word as long as the line is cut
+                    self._word, length = "", 0
+                written += f"\x1b[{length}D\x1b[K\n{self._word}" if length else "\n"
+                self._column = length
+            shown = coloured(char, style, sys.stdout)
+            self._word = "" if char == " " else self._word + shown
+            self._column += disp_len(char)
+            written += shown
+        _write(written)
+
+
+class Bar(ProgressBar):
+    """A progress bar that leaves room for the ``^C`` which a terminal shows."""
+
+    FORMAT = "{desc} ..."  # until the width is set
+
+    def __init__(self, done: float = 0.0) -> None:
+        super().__init__(print_line, done)
+        shape = getattr(self._bar, "dynamic_ncols", None)
+        if shape is not None:  # there is a terminal
+            self._bar.dynamic_ncols = lambda stream: [n and n - 3 for n in shape(stream)]
+            self._bar.bar_format = ProgressBar.FORMAT
+
+
+def table(align: str, rows: Sequence[Sequence[str]]) -> List[str]:
+    """Return the lines of a table, the headings first.
+
+    If a terminal is too narrow for it, the first cell of each row is on a line of its own.
+
+    Args:
+        align: "<" or ">" for each column.
+        rows: the cells, with the headings first.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+        [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths)] for row in rows
+    ]
+    if sum(widths) + 2 * (len(widths) - 1) <= columns():
+        return ["  ".join(line).rstrip() for line in lines]
+    indented = [(line[0].rstrip(), "  " + "  ".join(line[1:]).rstrip()) for line in lines]
+    return [indented[0][1], *(line for pair in indented[1:] for line in pair)]
+
+
+def columns() -> int:
+    """Return the number of columns of standard output; there is no limit but on a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def text_width() -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
-from ..files import user_path
+from ..files import printable, user_path
 from ..training.settings import (
     FLAG,
     NUMBERS,
@@ -96,6 +96,16 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json(parser: argparse.ArgumentParser, result: str) -> None:
+    """Add the option to print a result as JSON; ``result`` describes it."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help=f"print {result} as JSON on standard output, and nothing else (default: no)",
+    )
+
+
 def add_device(parser: Any) -> None:
     """Add the option that chooses the device; ``device`` reads it."""
     parser.add_argument(
@@ -165,3 +175,21 @@ class _Numbers(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         name, number = values
         setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: number})
+
+
+def heading(name: str) -> str:
+    """Return the name of a setting or a column for a reader."""
+    return name.replace("num_", "").replace("_", " ")
+
+
+def words(value: Any) -> str:
+    """Return a value for a reader."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {words(number)}" for key, number in value.items())
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

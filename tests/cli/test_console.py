@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import re
 import signal
@@ -153,7 +155,8 @@ def test_a_terminal_gets_no_control_characters_of_others(monkeypatch, capsys):
             streams.setattr(sys, name, FakeTerminal())
         assert main(["runs"]) == 2
         out, err = sys.stdout.getvalue(), sys.stderr.getvalue()
-    shown = r"\x1b]0;title\x07 \x1b[31m\x1b[8mhidden\r\x00\x7f\x9b1m \u202e\u2066" + " \xe9\n"
+    shown = "<1B>]0;title<07> <1B>[31m<1B>[8mhidden<0D><00><7F><9B>1m <202E><2066> \xe9\n"
+    shown = re.sub("<(..)>", r"<00\1>", shown).replace("<", "\u27e8U+").replace(">", "\u27e9")
     assert out == f"a\tb\n{shown}" * 2 + "\n"
     assert err.startswith("d2l-deeprnn: \x1b[31merror:\x1b[0m a") and err.count("\x1b") == 2
     assert not set("\r\x00\x07\x7f\x9b\u202e\u2066") & set(err)
@@ -163,6 +166,73 @@ def test_only_the_console_module_prints():
     for path in Path(console.__file__).parent.glob("*.py"):
         calls = re.findall(r"\b(?:print|tqdm\.write|sys\.std\w+\.write)\(", path.read_text())
         assert len(calls) == (2 if path.name == "console.py" else 0), path.name
+
+
+def written_in_a_terminal(monkeypatch, columns, *chunks, style=""):
+    """Return the lines in a terminal into which a growing text was written, without styles."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    with monkeypatch.context() as streams:
+        streams.setattr(sys, "stdout", FakeTerminal())
+        text = console.GrowingText()
+        for chunk in chunks:
+            text.write(chunk, style)
+        written = re.sub(r"\x1b\[\d*m", "", sys.stdout.getvalue())
+    # Each move back is followed by erasing the rest of the line.
+    for back in re.findall(r"\x1b\[(\d+)D\x1b\[K", written):
+        written = re.sub(rf".{{{back}}}\x1b\[{back}D\x1b\[K", "", written, count=1)
+    return [line.rstrip(" ") for line in written.split("\n")]
+
+
+def test_a_growing_text_is_wrapped_between_words(monkeypatch, capsys):
+    text = "the tide was in, and the lamplighter walked along the quay\nto the sea"
+    lines = written_in_a_terminal(monkeypatch, 24, *text)
+    assert lines == [
+        "the tide was in, and",
+        "the lamplighter walked",
+        "along the quay",
+        "to the sea",
+    ]
+    assert written_in_a_terminal(monkeypatch, 24, text[:9], text[9:], style=console.BOLD) == lines
+    # Too long for a line, and two columns for each character.
+    lines = written_in_a_terminal(monkeypatch, 24, "x" * 30 + " yy")
+    assert lines == ["x" * 23, "x" * 7 + " yy"]
+    assert written_in_a_terminal(monkeypatch, 24, "\u6f6e" * 12) == ["\u6f6e" * 11, "\u6f6e"]
+    assert written_in_a_terminal(monkeypatch, 24, "a\u202eb") == ["a\u27e8U+202E\u27e9b"]
+    console.GrowingText().write(text + "\u202e", console.BOLD)  # not a terminal
+    assert capsys.readouterr().out == text + "\u202e"
+
+
+def test_a_table_stays_one_in_a_narrow_terminal(monkeypatch):
+    rows = [["run", "epochs", "state"], ["a/long/name", "2/2", "done"], ["b", "10/10", "resumable"]]
+    wide = [
+        "run          epochs  state",
+        "a/long/name     2/2  done",
+        "b             10/10  resumable",
+    ]
+    assert console.table("<><", rows) == wide
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setattr(sys, "stdout", FakeTerminal())
+    assert console.table("<><", rows) == [
+        "  epochs  state", "a/long/name", "     2/2  done", "b", "   10/10  resumable"
+    ]  # fmt: skip
+
+
+def test_a_progress_bar_leaves_room_for_what_a_key_shows(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", FakeTerminal())
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (60, 24))
+    with console.Bar() as bar:
+        bar._bar.mininterval = 0
+        bar.update(0.5, "epoch 1/2")
+        bar.update(0.75, "epoch 2/2")
+        shown = sys.stderr.getvalue().split("\r")
+    bars = [line for line in shown if line.endswith("|")]
+    assert bars and {len(line) for line in bars} == {57}
+
+
+def test_json_has_no_numbers_that_are_not_finite(capsys):
+    console.show_json([math.inf, math.nan, 1.5, "\udcff"])
+    assert json.loads(capsys.readouterr().out) == [None, None, 1.5, "\udcff"]
 
 
 # Exit statuses.
