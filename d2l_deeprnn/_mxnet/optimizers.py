@@ -60,7 +60,7 @@ def check_options(optimizer: str, options: Mapping[str, float]) -> None:
     known = options_of(optimizer)
     for name in options:
         if name in ("learning_rate", "lr"):
-            raise ValueError(f"optimizer option {name}: set the learning rate with lr (--lr)")
+            raise ValueError(f"optimizer option {name!r}: set the learning rate with lr")
         if name not in known:
             raise ValueError(
                 f"optimizer {optimizer} has no option {name!r}: it has {', '.join(sorted(known))}"

@@ -8,44 +8,67 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import signal
 import sys
 import traceback
-from typing import Any, List, NoReturn, Optional, Sequence
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from .. import __version__
 from .._mxnet import diagnosis
 from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
+from ..training.settings import SettingsError, TrainSettings, fields
 from . import console
 from .console import BAD_INPUT, DONE, FAULT, RED, TEXT_MISSING, coloured, print_error
 
-# Command -> its module and a summary. In the module, `add_COMMAND` adds options, and `run_COMMAND`
-# returns the exit status; its docstring is the help page. MXNet, tqdm and Matplotlib are imported
-# only when a command runs, so that help appears at once.
-COMMANDS = {
-    "reproduce": ("reproduce", "run the chapter and compare the results with the book"),
-    "train": ("train", "train a model on any text, with checkpoints"),
-    "evaluate": ("evaluate", "compute the held-out loss of a run"),
-    "generate": ("generate", "generate text with a trained model"),
-    "plot": ("report", "plot the curves of one or several runs"),
-    "report": ("report", "write a report of a run as a web page"),
-    "runs": ("runs", "list runs with their settings, best loss and state"),
-    "export": ("export", "export the model of a run for other programs"),
-    "import": ("export", "turn an exported model into a run again"),
-    "exercise": ("exercise", "run the study of one of the chapter's exercises"),
-    "notebooks": ("notebooks", "copy the notebooks into a directory, and open them"),
-    "corpora": ("corpora", "list the known texts, or fetch one"),
-    "doctor": ("doctor", "check whether everything works on this machine"),
+# Group -> command -> its module and a summary. In the module, `add_COMMAND` adds options, and
+# `run_COMMAND` returns the exit status; its docstring is the help page. MXNet, tqdm and Matplotlib
+# are imported only when a command runs, so that help appears at once.
+GROUPS = {
+    "the chapter": {
+        "reproduce": ("reproduce", "run the chapter and compare the results with the book"),
+        "exercise": ("exercise", "run the study of one of the chapter's exercises"),
+        "notebooks": ("notebooks", "copy the notebooks into a directory, and open them"),
+    },
+    "your own models": {
+        "train": ("train", "train a model on any text, with checkpoints"),
+        "generate": ("generate", "generate text with a trained model"),
+        "evaluate": ("evaluate", "compute the held-out loss of a run"),
+        "runs": ("runs", "list runs with their loss, state and settings"),
+        "plot": ("report", "plot the curves of one or several runs"),
+        "report": ("report", "write a report of a run, as a web page"),
+        "export": ("export", "export the model of a run for other programs"),
+        "import": ("export", "turn an exported model back into a run"),
+    },
+    "this machine": {
+        "corpora": ("corpora", "list the known texts, or fetch one"),
+        "doctor": ("doctor", "check whether everything works"),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 # The commands that several processes of mpiexec can run together.
 DISTRIBUTED = ("train", "evaluate", "generate")
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
+EXAMPLES = """
+    examples:
+      d2l-deeprnn reproduce --out reproduction
+      d2l-deeprnn train --corpus my_novel.txt --out runs/novel
+      d2l-deeprnn generate runs/novel --temperature 0.7
+
+    `d2l-deeprnn COMMAND --help` explains a command, with more examples.
+"""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser with narrow help pages and one-line errors, without abbreviated options."""
+    """A parser with narrow help pages and one-line errors, without abbreviated options.
+
+    Attributes:
+        commands: the parsers of the commands, if there are any.
+    """
+
+    commands: Any = None
 
     def __init__(self, **options: Any) -> None:
         layout = functools.partial(
@@ -61,6 +84,15 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
+
+    def options_by_name(self) -> Dict[str, str]:
+        """Return the option for each name in Python, and for its words with spaces."""
+        options: Dict[str, str] = {}
+        for option, action in self._option_string_actions.items():
+            if option.startswith("--"):
+                options.setdefault(action.dest, option)
+                options.setdefault(option[2:].replace("-", " "), option)
+        return options
 
     def error(self, message: str) -> NoReturn:
         line = f"{self.prog}: {coloured('error:', RED)} {message} (see {self.prog} --help)"
@@ -94,7 +126,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                 return console.exit_status(interruption.number)
             if isinstance(error, BrokenPipeError) and error.filename == console.OUTPUT:
                 return DONE  # the reader, such as `head`, needs no more
-            return _fail(error)
+            return _fail(error, argv or sys.argv[1:])
 
 
 def _run(argv: List[str]) -> int:
@@ -131,22 +163,38 @@ def _run(argv: List[str]) -> int:
         return arguments.run(arguments)
 
 
-def _fail(error: BaseException) -> int:
-    """Print an error, and return the exit status for it."""
+def _fail(error: BaseException, argv: Sequence[str]) -> int:
+    """Print an error of a command, and return the exit status for it."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(type(error), error, error.__traceback__)
-    status, prefix = BAD_INPUT, ""
+    status, message = BAD_INPUT, _message(error)
     if isinstance(error, MemoryError):
-        prefix = "out of memory: "
+        message = f"out of memory: {message}"
     elif type(error).__name__ == "TextNotAvailable":  # its module may not be importable
         status = TEXT_MISSING
     elif not is_bad_input(error):
         status = FAULT
-        prefix = (
+        message = (
             f"bug in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): {type(error).__name__}: "
+            f"{message}"
         )
-    print_error(f"d2l-deeprnn: {coloured('error:', RED)} {prefix}{_message(error)}")
+    elif type(error) in (ValueError, SettingsError) and argv and argv[0] in COMMANDS:
+        message = _with_options(message, argv[0])
+    print_error(f"d2l-deeprnn: {coloured('error:', RED)} {message}")
     return status
+
+
+def _with_options(message: str, command: str) -> str:
+    """Replace the Python names of a command's options, outside quotes and paths.
+
+    An option that is not a setting may be an English word, such as ``out``. Its name is replaced
+    only at the beginning, as in "device must be".
+    """
+    options = _parser([command]).commands.choices[command].options_by_name()
+    sure = [name for name in options if "_" in name or " " in name or name in fields(TrainSettings)]
+    anywhere, first = ("|".join(sorted(names, key=len, reverse=True)) for names in (sure, options))
+    pattern = rf"(?<!\w)'[^']*'|^({first})(?= must )|(?<![\w/.-])(?<!\ban )({anywhere})(?![\w/.-])"
+    return re.sub(pattern, lambda match: options.get(match[1] or match[2], match[0]), message)
 
 
 def _message(error: BaseException) -> str:
@@ -161,18 +209,25 @@ def _message(error: BaseException) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
-def _parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+def _parser(names: Sequence[str] = tuple(COMMANDS)) -> _Parser:
     """Return the parser, with options only for the commands in ``names``."""
+    groups = [
+        "\n".join([f"{title}:", *(f"  {name:10}  {line}" for name, (_, line) in group.items())])
+        for title, group in GROUPS.items()
+    ]
     parser = _Parser(
         prog="d2l-deeprnn",
+        usage="%(prog)s COMMAND ...",
         description='The chapter "Deep Recurrent Neural Networks" of Dive into Deep Learning\n'
-        "(2019), running today.",
-        epilog="`d2l-deeprnn COMMAND --help` explains the options of a command, with examples.",
+        "(2019), running today.\n\n" + "\n\n".join(groups),
+        epilog=inspect.cleandoc(EXAMPLES),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (module, summary) in COMMANDS.items():
-        added = commands.add_parser(name, help=summary)
+    parser.commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", prog=parser.prog, help=argparse.SUPPRESS
+    )
+    for name, (module, _) in COMMANDS.items():
+        added = parser.commands.add_parser(name)
         if name in names:
             functions = importlib.import_module(f".{module}", __package__)
             run = getattr(functions, f"run_{name}")

@@ -48,13 +48,11 @@ def initialize_from(
         if getattr(settings, name) != getattr(source.settings, name)
     ]
     if unequal:
-        raise SettingsError(
-            f"init_from (--init-from): {'; '.join(unequal)}: choose the same values"
-        )
+        raise SettingsError(f"init_from: {'; '.join(unequal)}: choose the same values")
     known = [token for token in vocab.idx_to_token[1:] if token in source.vocab.token_to_idx]
     if not known:
         raise SettingsError(
-            "init_from (--init-from): that run's text has no character in common with this text"
+            "init_from: that run's text has no character in common with this text"
         )
     new = [token for token in vocab.idx_to_token if token not in source.vocab.token_to_idx]
     if new:

@@ -40,6 +40,7 @@ from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_check
 from .settings import SGD_LR
 
 CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
+LISTED = 5  # runs in an error message
 PREDICTIONS = "predictions.csv"  # only in runs of `reproduce`
 TRAIN = "train"  # the command in a configuration; versions up to 0.3 also had "reproduce"
 # Types of the optional parts of a configuration, besides the settings and the text.
@@ -260,7 +261,11 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
 
 def no_run(directory: Path) -> RunError:
     """Return the error that a directory contains no run."""
-    return RunError(f"{directory} is not a run: it has no {CONFIG}{similar(directory)}")
+    below = sorted(str(path.parent) for path in directory.glob(f"*/{CONFIG}"))
+    more = f" and {len(below) - LISTED} more" if len(below) > LISTED else ""
+    hint = f"; it contains the runs {', '.join(below[:LISTED])}{more}" if below else ""
+    message = f"{directory} is not a run: it has no {CONFIG}"
+    return RunError(f"{message}{hint or similar(directory)}")
 
 
 def nothing_to_resume(directory: Path) -> str:

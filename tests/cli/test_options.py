@@ -15,7 +15,7 @@ import pytest
 
 import d2l_deeprnn as d2l
 from d2l_deeprnn.chapter import book, reproduce
-from d2l_deeprnn.cli import COMMANDS, _parser, main
+from d2l_deeprnn.cli import COMMANDS, GROUPS, _parser, main
 from d2l_deeprnn.cli.options import non_defaults, to_argv
 from d2l_deeprnn.cli.train import add_settings
 from d2l_deeprnn.text.corpora import BOOK_TEXT, SAMPLE_TEXT
@@ -141,8 +141,19 @@ def test_every_option_reaches_the_settings(asked):
         (["--lr", "fast"], "--lr: invalid float value: 'fast'"),
         (["--optimizer-option", "momentum"], "must be NAME=NUMBER, not 'momentum'"),
         (["--num-epochs", "none"], "--num-epochs: must be a whole number of at least 1"),
-        (["--dropout", "1"], "dropout must be at least 0 and below 1, not 1.0"),
-        (["--patience", "3", "--valid-fraction", "0"], "patience needs a validation part"),
+        (["--dropout", "1"], " --dropout must be at least 0 and below 1, not 1.0"),
+        (
+            ["--patience", "3", "--valid-fraction", "0"],
+            " --patience needs a validation part: set --valid-fraction above 0",
+        ),
+        (
+            ["--optimizer", "adadelta", "--lr", "3"],
+            "--optimizer adadelta has no learning rate: leave out --lr, --schedule and --warmup",
+        ),
+        (["--optimizer-option", "wd=nan"], "--optimizer-option wd must be a finite number"),
+        (["--encoding", "seed"], " --encoding must be an encoding that Python knows, such as"),
+        (["--encoding", "seed"], "not 'seed'"),
+        (["--device", "lr"], " --device must be cpu, gpu or one GPU such as gpu(1), not 'lr'"),
         (["--preset", "book"], "--preset: invalid choice: 'book'"),
         (["--preset", "chapter", "--config", "a"], "--config: not allowed with argument --preset"),
     ],
@@ -196,7 +207,12 @@ def test_without_a_command_all_are_listed(capsys):
         main([])
     text = capsys.readouterr().out
     assert exit.value.code == 0 and max(map(len, text.splitlines())) <= 80
-    assert all(re.search(rf"\n    {command}\s", text) for command in COMMANDS)
+    groups = dict(block.split(":\n", 1) for block in text.split("\n\n") if ":\n" in block)
+    for title, commands in GROUPS.items():
+        listed = [line.split()[0] for line in groups[title].splitlines()]
+        assert listed == list(commands), title
+    for line in groups["examples"].splitlines():
+        assert _parser().parse_args(shlex.split(line)[1:]).run
 
 
 def test_help_loads_nothing_that_takes_long(tmp_path):
@@ -244,7 +260,7 @@ def test_options_override_a_preset(asked, capsys):
     expected = replace(book.BOOK.train_settings(), num_examples=None, seed=3, keep_case=True)
     assert made == expected
     assert asked("--preset", "chapter", "--optimizer", "adam") == 2
-    assert "lr must be given with optimizer 'adam'" in capsys.readouterr().err
+    assert "--lr must be given with --optimizer 'adam'" in capsys.readouterr().err
     assert base_rate(asked("--preset", "chapter", "--optimizer", "adadelta")) == 1
 
 
@@ -272,7 +288,7 @@ def test_the_configuration_of_a_run_gives_its_settings(tmp_path, monkeypatch, ca
     assert main(["train", "--resume", *config, "--out", "again"]) == 0
     capsys.readouterr()
     assert main(["train", "--resume", *config, "--out", "more"]) == 2
-    assert "keep_case: False in the run, True requested" in capsys.readouterr().err
+    assert "--keep-case: False in the run, True requested" in capsys.readouterr().err
 
 
 def test_a_file_may_hold_some_settings_only(tmp_path, asked):
@@ -307,7 +323,7 @@ def test_configurations_of_older_runs(asked, path):
         ('{"settings": {"lr": 8}}', "cannot be used: 'corpus' is missing"),
         ('{"settings": {"corpus": ["a"]}, "text": 3}', "cannot be used: "),
         ('{"settings": {"corpus": ["a"]}, "command": "export"}', "update d2l_deeprnn"),
-        ('{"corpus": ["a"], "num_layers": "2"}', "num_layers must be a whole number"),
+        ('{"corpus": ["a"], "num_layers": "2"}', "--num-layers must be a whole number"),
         ('{"num_layers": 2}', "--corpus is missing"),
         (b"\xff\xfe", "cannot be used: 'utf-8' codec can't decode"),
     ],
@@ -349,7 +365,7 @@ def test_a_tilde_is_the_home_directory_in_every_path(small_chapter, tmp_path, mo
     monkeypatch.setenv("HOME", str(home))
     words = ["--num-hiddens=8", "--batch-size=4", "--num-epochs=1", "--out=~/run"]
     assert main(["train", "--corpus", "~/book.txt", *words]) == 0
-    assert f"Checkpoints and history: {home}/run\n" in capsys.readouterr().out
+    assert f"Saved in {home}/run\n" in capsys.readouterr().out
     assert main(["evaluate", "~/run", "--corpus", "~/book.txt"]) == 0
     assert main(["train", "--config=~/run/config.json", "--out=~/again"]) == 0
     assert main(["plot", "~/run", "~/again", "--output=~/curves.svg"]) == 0

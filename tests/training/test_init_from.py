@@ -89,7 +89,7 @@ def test_training_starts_where_the_other_run_was_at_its_best(first, tmp_path, ca
         (
             {"cell": "gru", "num_hiddens": 9},
             SENTENCE,
-            "--init-from.*: cell is gru, but lstm in that run; num_hiddens is 9, but 8 in that",
+            "^init_from: cell is gru, but lstm in that run; num_hiddens is 9, but 8 in that",
         ),
         ({"num_layers": 1}, SENTENCE, "num_layers is 1, but 2 in that run"),
         ({}, "1234567890", "no character in common"),
@@ -133,7 +133,7 @@ def test_it_is_shown_with_the_settings(first, tmp_path, capsys):
     out = tmp_path / "run"
     runs.train(settings(first.parent / "text.txt"), out, init_from=first)
     assert main(["runs", str(tmp_path)]) == 0
-    assert "weights of run" in capsys.readouterr().out
+    assert "init from run\n" in capsys.readouterr().out
     config = ["--config", str(out / "config.json"), "--out", str(tmp_path / "other")]
     with pytest.warns(UserWarning, match=f"add --init-from {first}"):
         assert main(["train", *config]) == 0

@@ -56,9 +56,9 @@ def settings(**changed):
         ({"optimizer": "adadelta", "lr": None, "schedule": "step"}, "adadelta has no learning"),
         (
             {"optimizer_options": {"learning_rate": 3}},
-            "learning_rate: set the learning rate with lr",
+            "'learning_rate': set the learning rate with lr",
         ),
-        ({"optimizer_options": {"lr": 3}}, "lr: set the learning rate with lr"),
+        ({"optimizer_options": {"lr": 3}}, "'lr': set the learning rate with lr"),
         ({"optimizer_options": {1: 3}}, "optimizer_options must map names to numbers"),
         ({"optimizer_options": {"beta3": 1}}, "optimizer adam has no option 'beta3': it has beta1"),
         ({"lr": 1e39}, "lr must be from 1e-36 to 1e.38, not 1e.39: MXNet computes with 32-bit"),
