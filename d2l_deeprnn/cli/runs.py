@@ -4,64 +4,104 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from ..errors import D2LError
 from ..files import is_locked, printable
-from ..training.settings import TrainSettings, from_dict, why_finished
-from .console import DONE, show
-from .options import add_path, non_defaults
+from ..training.settings import TrainSettings, as_dict, from_dict, why_finished
+from .console import BOLD, DONE, columns, print_paragraph, show, show_json, table
+from .options import add_json, add_path, heading, non_defaults, words
+
+LOSSES = {"held_out_loss": "held out", "training_loss": "train"}  # in JSON and in the table
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``runs``."""
     what = "a run, or a directory that contains runs (default: the current directory)"
     add_path(parser, "directory", what, default=Path(), nargs="?")
+    add_json(parser, "a list of the runs with all their settings")
 
 
 def run_runs(arguments: argparse.Namespace) -> int:
     """List the runs in a directory and below it.
 
-    The columns are epochs, best loss in nats per character (held-out, if the run
-    has such a part), state, and the settings that are not defaults.
+    The columns are epochs, the lowest held-out loss in nats per character (the
+    training loss for runs that hold nothing out), state, and each setting that
+    differs between the runs. A line below has the others that are not defaults.
 
     examples:
       d2l-deeprnn runs runs
       d2l-deeprnn runs runs/novel
+      d2l-deeprnn runs runs --json
     """
-    from ..evidence.records import Table
     from ..training.run_directory import CONFIG, RunError, similar
 
     directory = arguments.directory
     if not directory.is_dir():
         raise RunError(f"{directory} is not a directory{similar(directory)}")
     paths = sorted(path.parent for path in directory.rglob(CONFIG))
-    rows = [row for path in paths for row in [_row(path, directory)] if row is not None]
-    if not rows:
+    runs = [run for path in paths for run in [_describe(path, directory)] if run is not None]
+    if not runs:
         raise RunError(f"there is no run in {directory}")
-    table = Table(f"runs in {directory}", ["run", "epochs", "best loss", "state", "settings"], rows)
-    columns = shutil.get_terminal_size().columns
-    for line in str(table).split("\n"):
-        # A single run is shown in full, several runs as a table that fits the terminal.
-        is_cut = len(line) > columns and len(rows) > 1 and sys.stdout.isatty()
-        show(f"{line[: columns - 1]}\u2026" if is_cut else line)
+    if arguments.json:
+        show_json(runs)
+    else:
+        _print_table(runs)
     return DONE
 
 
-def _row(path: Path, directory: Path) -> Optional[List[str]]:
+def _print_table(runs: List[Dict[str, Any]]) -> None:
+    cells = {"run": [run["run"] for run in runs]}
+    cells["epochs"] = [
+        f"{run['epochs']}/{run['num_epochs']}" if "epochs" in run else "" for run in runs
+    ]
+    for kind, name in LOSSES.items():
+        if any(kind in run for run in runs):
+            cells[name] = [f"{run[kind]:.4f}" if kind in run else "" for run in runs]
+    cells["state"] = [run["state"] for run in runs]
+    align = "<" + ">" * (len(cells) - 2) + "<"
+    usable = [run for run in runs if "settings" in run]
+    names = {name: None for run in usable for name in run["settings"]}
+    common, left_out = [], []
+    width = sum(max(map(len, [name, *column])) + 2 for name, column in cells.items())
+    for name in names:
+        values = [_words(name, run["settings"].get(name)) for run in usable]
+        if len(set(values)) > 1:
+            column = [_words(name, run.get("settings", {}).get(name)) for run in runs]
+            more = max(map(len, [heading(name), *column])) + 2
+            if width + more - 2 <= columns():
+                width += more
+                cells[heading(name)] = column
+                align += "<"
+            else:
+                left_out.append(heading(name))
+        elif any(name in run["changed"] for run in usable):
+            common.append(f"{heading(name)} {values[0]}")
+    first, *lines = table(align, [list(cells), *map(list, zip(*cells.values()))])
+    show(first, style=BOLD)
+    for line in lines:
+        show(line)
+    if common:
+        print_paragraph(f"{'All' if len(usable) > 1 else 'Settings'}: {', '.join(common)}")
+    if left_out:
+        print_paragraph(f"They also differ in {', '.join(left_out)} (wider terminal, or --json)")
+    for run in runs:
+        if "error" in run:
+            print_paragraph(f"{run['run']}: {run['error']}")
+
+
+def _describe(path: Path, directory: Path) -> Optional[Dict[str, Any]]:
     """Describe a run; return None if another program wrote ``config.json``."""
     from ..training.run_directory import LOCK, METRICS, read_config
     from ..training.runs import read_history
 
-    name = printable(str(path.relative_to(directory)))
-    epochs = best = settings_column = ""
+    name = path.resolve().name if path == directory else str(path.relative_to(directory))
+    run: Dict[str, Any] = {"run": printable(name)}
     try:
         config = read_config(path)
         assert config is not None
-        settings, settings_column = _settings(config)
+        settings = from_dict(config["settings"])
         history = read_history(path) if (path / METRICS).exists() else []
         losses = [
             math.log(row["perplexity"])
@@ -69,20 +109,24 @@ def _row(path: Path, directory: Path) -> Optional[List[str]]:
             else row.get("valid_loss", row["train_loss"])
             for row in history
         ]
-        epochs = f"{len(losses)}/{settings.num_epochs}"
-        best = f"{min(losses):.4f}" if losses else ""
         if is_locked(path / LOCK):
             state = "training"
         elif why_finished(settings, losses) is not None:
             state = "finished" if len(losses) >= settings.num_epochs else "stopped early"
         else:
             state = _unfinished(path, config)
+        run.update(epochs=len(losses), num_epochs=settings.num_epochs, state=state)
+        if losses:
+            run["held_out_loss" if "valid_loss" in history[0] else "training_loss"] = min(losses)
+        run["settings"] = _settings(settings, config)
+        defaults = set(run["settings"]) - set(non_defaults(settings)) - {"init_from"}
+        run["changed"] = [name for name in run["settings"] if name not in defaults]
     except (D2LError, ValueError, KeyError, TypeError, AttributeError) as error:
         if not any((path / file).exists() for file in (LOCK, METRICS)):
             return None
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        state, settings_column = "unusable", printable(reason.replace(f"{path}/", ""))
-    return [name, epochs, best, state, settings_column]
+        run.update(state="unusable", error=printable(reason.replace(f"{path}/", "")))
+    return run
 
 
 def _unfinished(path: Path, config: Dict[str, Any]) -> str:
@@ -95,16 +139,24 @@ def _unfinished(path: Path, config: Dict[str, Any]) -> str:
         return "imported without its text"
     if not all(Path(place).exists() for place in text.get("paths", []) if place):
         return "its text is missing"
-    return "can be resumed"
+    return "resumable"
 
 
-def _settings(config: Dict[str, Any]) -> Tuple[TrainSettings, str]:
-    """Return the settings of a run, and its text and other settings as words."""
-    settings = from_dict(config["settings"])
-    parts = [" + ".join(Path(text).name for text in settings.corpus)]
-    for name, value in non_defaults(settings).items():
-        if name not in ("corpus", "num_epochs"):
-            parts.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+def _settings(settings: TrainSettings, config: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the settings of a run, without the number of epochs, and the origin of its weights."""
+    values = as_dict(settings)
+    del values["num_epochs"]
     if "init_from" in config:
-        parts.append(f"weights of {Path(str(config['init_from'].get('directory'))).name}")
-    return settings, printable(", ".join(parts))
+        values["init_from"] = config["init_from"].get("directory")
+    return values
+
+
+def _words(name: str, value: Any) -> str:
+    """Return the value of a setting for a reader, without the directories of texts and runs."""
+    if name == "seed":
+        return str(value)  # without thousands separators
+    if name == "init_from":
+        value = [] if value is None else [value]
+    if isinstance(value, list):
+        value = " + ".join(Path(source).name for source in value)
+    return words(value)

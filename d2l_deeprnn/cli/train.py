@@ -11,22 +11,41 @@ import textwrap
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from .._perplexity import perplexity
 from ..chapter import book
 from ..evidence.live import ProgressBar, duration
-from ..files import parse_json, read_text
+from ..files import parse_json, printable, read_text
 from ..training.launcher import TIMEOUT, world_size
-from ..training.settings import SOURCES, SettingsError, TrainSettings, as_dict, fields, user_set
-from .console import DONE, StopRequest, exit_status, print_line, stop_on_signals, text_width
+from ..training.settings import (
+    SOURCES,
+    SettingsError,
+    TrainSettings,
+    as_dict,
+    base_rate,
+    fields,
+    user_set,
+)
+from .console import (
+    BOLD,
+    DIM,
+    DONE,
+    Bar,
+    StopRequest,
+    exit_status,
+    print_line,
+    print_paragraph,
+    stop_on_signals,
+    text_width,
+)
 from .generate import clean_prefix
 from .options import add_device, add_path, add_setting, device, from_args, whole_number
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
     from ..training.ranks import Ranks
-    from ..training.runs import TextParts
+    from ..training.runs import Result, TextParts
     from ..training.trainer import Progress, TrainRecord
 
 STOPPING = "Stopping: writing a checkpoint ..."
@@ -179,9 +198,7 @@ def run_train(arguments: argparse.Namespace) -> int:
             rank_timeout=arguments.rank_timeout,
             ctx=device(arguments),
         )
-    print_line(f"Ended: {result.reason}. Checkpoints and history: {out}")
-    if result.stopped:
-        print_line(f"To resume: d2l-deeprnn train --resume --out {shlex.quote(str(out))}")
+    display.end(result, out)
     return exit_status(stop.number) if result.stopped and stop.number is not None else DONE
 
 
@@ -241,10 +258,6 @@ def _settings(
     return TrainSettings(**chosen)
 
 
-def _thousands(number: float) -> str:
-    return f"{number / 1000:.0f}k" if number >= 9_999.5 else f"{number:.0f}"
-
-
 class _Samples:
     """Texts that the model generates during training.
 
@@ -253,7 +266,7 @@ class _Samples:
         prefix: start of the samples; None for the beginning of the held-out text.
     """
 
-    LENGTH, TEMPERATURE = 130, 0.8
+    LENGTH, TEMPERATURE, MARGIN = 130, 0.8, "    \u2502 "
     OF_THE_TEXT = 16  # characters
 
     def __init__(self, every: Optional[int], prefix: Optional[str]) -> None:
@@ -272,29 +285,44 @@ class _Samples:
         else:
             self._beginning = clean_prefix(self._prefix, settings, text.vocab)
 
-    def after_epoch(self, learner: Learner) -> List[str]:
-        """Return the lines to show after an epoch."""
+    def after_epoch(self, learner: Learner) -> None:
+        """Print a sample if one is due after an epoch."""
         from ..generation.generate import generate
 
         if self._every is None or len(learner.history) % self._every:
-            return []
+            return
         (sample,) = generate(
             learner.model, self._vocab, [self._beginning], self.LENGTH,
             temperature=self.TEMPERATURE, seed=learner.settings.seed, ctx=learner.ctx,
         )  # fmt: skip
-        width = text_width() - 4
-        lines = [textwrap.wrap(line, width) or [""] for line in sample.split("\n")]
-        return [f"  | {line}" for wrapped in lines for line in wrapped]
+        given = len(self._beginning)
+        for paragraph in sample.split("\n"):
+            for line in textwrap.wrap(paragraph, text_width() - len(self.MARGIN)) or [""]:
+                print_line(line[given:], lead=self.MARGIN + line[:given], style=DIM)
+                given = max(0, given - len(line) - 1)  # 1 for the white space after the line
 
 
 class _Display:
-    """Shows a row for each epoch, the progress within it, and samples."""
+    """Shows what is trained, a row for each epoch, the progress within it, samples, and the end.
 
-    ROW = "{:>9}  {:>13}  {:>13}  {:>10}  {:>7}  {:>8}"
+    In a narrow terminal, the least important columns are left out.
+    """
+
+    # Column -> its width and importance.
+    COLUMNS = {
+        "epoch": (9, 0),
+        "train": (7, 4),
+        "held out": (8, 2),
+        "perplexity": (11, 1),
+        "chars/s": (7, 5),
+        "time": (7, 3),
+    }
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
         self._stack = contextlib.ExitStack()
+        self._learner: Optional[Learner] = None  # until the training starts
+        self._bar: Optional[ProgressBar] = None
 
     def __enter__(self) -> _Display:
         return self
@@ -303,53 +331,117 @@ class _Display:
         self._stack.close()
 
     def start(self, learner: Learner, text: TextParts) -> None:
-        settings = learner.settings
         self._learner = learner
-        self._samples.start(settings, text)
-        self._minibatch_chars = settings.batch_size * settings.num_steps
+        self._samples.start(learner.settings, text)
+        self._minibatch_chars = learner.settings.batch_size * learner.settings.num_steps
         self._chars, self._began = 0, time.perf_counter()
-        num_params = sum(p.data().size for p in learner.model.collect_params().values())
-        held_out = f", {len(text.valid):,} for validation" if len(text.valid) else ""
-        test = f", {len(text.test):,} for testing" if len(text.test) else ""
-        print_line(f"{len(text.train):,} characters for training{held_out}{test}")
-        print_line(f"{len(text.vocab):,} distinct characters, {num_params:,} parameters")
-        if (learner.history or learner.position) and learner.finished is None:
+        self._best = min((record.loss for record in learner.history), default=math.inf)
+        self._had_finished = learner.finished is not None
+        for line in _summary(learner, text):
+            print_paragraph(line)
+        if (learner.history or learner.position) and not self._had_finished:
             place = f", after minibatch {learner.position}" if learner.position else ""
             print_line(f"Resuming in epoch {learner.epoch}{place}")
-        self._best = min((record.loss for record in learner.history), default=math.inf)
-        self._bar: Optional[ProgressBar] = None
 
     def minibatch(self, progress: Progress) -> None:
+        assert self._learner is not None
         done = progress.epoch - 1 + progress.minibatch / progress.num_minibatches
         done /= self._learner.settings.num_epochs
         bar = self._open_bar(done)
         self._chars += self._minibatch_chars
-        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        loss = "" if progress.loss is None else f", train {progress.loss:.3f}"
         bar.update(done, f"epoch {self._of(progress.epoch)}{loss}{bar.time_left(done)}")
 
     def _open_bar(self, done: float) -> ProgressBar:
         """Return the progress bar; show it and the header above it when there is progress."""
         if self._bar is None:
-            header = "epoch", "training loss", "held-out loss", "perplexity", "chars/s", "time"
-            print_line(self.ROW.format(*header))
-            self._bar = self._stack.enter_context(ProgressBar(print_line, done))
+            headings = {**{name: name for name in self.COLUMNS}, "perplexity": "perplexity "}
+            print_line(self._row(headings), style=BOLD)
+            self._bar = self._stack.enter_context(Bar(done))
         return self._bar
 
     def epoch(self, record: TrainRecord) -> None:
-        held_out = "" if record.valid_loss is None else f"{record.valid_loss:.4f}"
-        best = "*" if record.loss < self._best else " "
+        assert self._learner is not None
+        is_best = record.loss < self._best
         self._best = min(record.loss, self._best)
         # The mean of this call, because the device receives minibatches in bursts.
         # A run that was killed while it was scored has no minibatch left in its epoch.
-        speed = _thousands(self._chars / (time.perf_counter() - self._began))
-        self._open_bar(record.epoch / self._learner.settings.num_epochs).line(
-            self.ROW.format(
-                self._of(record.epoch), f"{record.train_loss:.4f}", held_out,
-                f"{perplexity(record.loss):#.4g}{best}", speed, duration(record.seconds),
-            )
-        )  # fmt: skip
-        for line in self._samples.after_epoch(self._learner):
-            print_line(line)
+        speed = self._chars / (time.perf_counter() - self._began)
+        row = {
+            "epoch": self._of(record.epoch),
+            "train": f"{record.train_loss:.4f}",
+            "held out": "" if record.valid_loss is None else f"{record.valid_loss:.4f}",
+            "perplexity": _significant(perplexity(record.loss)) + ("*" if is_best else " "),
+            "chars/s": f"{speed / 1000:.0f}k" if speed >= 9_999.5 else f"{speed:.0f}",
+            "time": duration(record.seconds),
+        }
+        self._open_bar(record.epoch / self._learner.settings.num_epochs).line(self._row(row))
+        self._samples.after_epoch(self._learner)
+
+    def _row(self, cells: Dict[str, str]) -> str:
+        """Return the columns that fit the terminal."""
+        assert self._learner is not None
+        widths = {name: width for name, (width, _) in self.COLUMNS.items()}
+        widths["epoch"] = max(5, len(self._of(self._learner.settings.num_epochs)))
+        if not self._learner.settings.valid_fraction:
+            del widths["held out"]
+        while sum(widths.values()) + 2 * (len(widths) - 1) > text_width() and len(widths) > 1:
+            del widths[max(widths, key=lambda name: self.COLUMNS[name][1])]
+        return "  ".join(cells[name].rjust(width) for name, width in widths.items())
 
     def _of(self, epoch: int) -> str:
+        assert self._learner is not None
         return f"{epoch}/{self._learner.settings.num_epochs}"
+
+    def end(self, result: Result, out: Path) -> None:
+        """Show how the training ended, its best epoch, and what to do next."""
+        if self._learner is None:  # not rank 0
+            return
+        history, reason = result.history, result.reason
+        if result.stopped:
+            message = f"{reason[0].upper()}{reason[1:]}; everything is saved in {out}"
+        else:
+            all_done = len(history) == self._learner.settings.num_epochs
+            message = f"Done: {len(history)} epochs in {duration(history[-1].seconds)}"
+            message += f"{'' if all_done else f' ({reason})'}. Saved in {out}"
+            if self._had_finished:
+                option = "--num-epochs" if all_done else "--patience"
+                message = f"Nothing left to do: {reason}. To train further, raise {option}"
+        print_paragraph(message)
+        if history:
+            best = min(history, key=lambda record: record.loss)
+            kind = "training" if best.valid_loss is None else "held-out"
+            value = _significant(perplexity(best.loss))
+            print_line(f"Best: epoch {best.epoch}, {kind} perplexity {value}")
+        command = "train --resume --out {}" if result.stopped else "generate {} --temperature 0.7"
+        command = f"d2l-deeprnn {command.format(shlex.quote(str(out)))}"
+        print_line(f"{'To resume' if result.stopped else 'Next'}: {command}")
+
+
+def _summary(learner: Learner, text: TextParts) -> Iterator[str]:
+    """Yield lines about what is trained: text, model, and optimization."""
+    settings = learner.settings
+    name = " + ".join(printable(Path(source).name) for source in settings.corpus)
+    held_out = f", {len(text.valid):,} held out" if len(text.valid) else ""
+    test = f", {len(text.test):,} for testing" if len(text.test) else ""
+    different = len(text.vocab) - 1  # without <unk>
+    yield (
+        f"{name}: {len(text.train):,} characters for training{held_out}{test}, "
+        f"{different:,} different"
+    )
+    num_params = sum(p.data().size for p in learner.model.collect_params().values())
+    layers = "1 layer" if settings.num_layers == 1 else f"{settings.num_layers} layers"
+    dropout = f", dropout {settings.dropout:g}" if settings.dropout else ""
+    yield (
+        f"{settings.cell}, {layers} of {settings.num_hiddens:,} units{dropout}, "
+        f"{num_params:,} parameters"
+    )
+    rate = "" if settings.optimizer == "adadelta" else f", lr {base_rate(settings):g}"
+    device = "cpu" if learner.ctx.device_type == "cpu" else str(learner.ctx)
+    processes = f", {world_size()} processes" if world_size() > 1 else ""
+    yield f"{settings.optimizer}{rate}, seed {settings.seed}, {device}{processes}"
+
+
+def _significant(value: float) -> str:
+    """Return a number with four significant digits, or as a whole number if it is large."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:#.4g}"

@@ -445,11 +445,11 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
             training.
     """
     if len(losses) >= settings.num_epochs:
-        return "all epochs are done"
+        return f"all {settings.num_epochs} epochs are done"
     if settings.patience is not None and losses:
         waited = len(losses) - 1 - losses.index(min(losses))
         if waited >= settings.patience:
-            return f"the validation loss has not improved for {waited} epochs"
+            return f"the held-out loss has not improved for {waited} epochs"
     return None
 
 

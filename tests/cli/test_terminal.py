@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import os
 import pty
 import re
@@ -20,7 +22,7 @@ import pytest
 from d2l_deeprnn.cli import console, main, train
 from d2l_deeprnn.evidence import live
 from d2l_deeprnn.files import locked
-from d2l_deeprnn.text.corpora import SAMPLE_TEXT
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.settings import TrainSettings
 from d2l_deeprnn.training.trainer import TrainRecord
@@ -71,8 +73,8 @@ def test_a_terminal_has_a_bar_with_the_loss_and_the_time_left(tmp_path):
     words += ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2", "--out=chapter"]
     shown = in_a_terminal(60, tmp_path, *words)
     bars = [line for line in shown if re.search(r"\d% \|.*\|$", line)]
-    assert bars and max(map(len, bars)) <= 60
-    assert any(re.match(r"epoch [123]/3, loss \d\.\d{3}, \d+:\d\d left, ", line) for line in bars)
+    assert bars and max(map(len, bars)) <= 57  # 3 columns are left for ^C
+    assert any(re.match(r"epoch [123]/3, train \d\.\d{3}, \d+:\d\d left, ", line) for line in bars)
     assert not any(line.startswith(",") for line in shown)
     bar = r"epoch [12]/2, perplexity \d+\.\d{3}, 0:\d\d left, \d+% \|"
     assert any(re.match(bar, line) for line in shown)
@@ -83,34 +85,72 @@ def lines_of(capsys, *words):
     return capsys.readouterr().out.splitlines()
 
 
-def test_an_epoch_is_a_row_under_its_header(tmp_path, capsys):
-    lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", tmp_path / "run")
-    number = next(i for i, line in enumerate(lines) if line.startswith("    epoch  training loss"))
-    header, *rows = lines[number : number + 3]
-    assert header.split()[-3:] == ["perplexity", "chars/s", "time"]
-    row = r" +\d/2 +\d\.\d{4} +\d\.\d{4} +[\d.]+[* ] +[\d.]+k? +0:0\d"
-    assert all(re.fullmatch(row, line) and len(line) == len(header) <= 80 for line in rows)
+def test_a_training_is_a_summary_a_table_and_what_to_do_next(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["--num-epochs=2", "--test-fraction=0.1", "--keep-case", "--out", out]
+    text, model, optimization, header, *rows, done, best, following = lines_of(
+        capsys, *TRAIN, *words
+    )
+    different = len(set(load_text(SAMPLE_TEXT, 3000, lower=False)))
+    name = "the_clockmakers_guest: 2,400 characters for training"
+    assert text == f"{name}, 300 held out, 300 for testing, {different} different"
+    assert re.fullmatch(r"lstm, 1 layer of 8 units, \d,\d{3} parameters", model)
+    assert optimization == "sgd, lr 5, seed 0, cpu"
+    assert header == "epoch    train  held out  perplexity   chars/s     time"
+    row = r"  \d/2 +\d\.\d{4} +\d\.\d{4} +[\d.]+[* ] +[\d.]+k? +0:0\d"
+    assert len(rows) == 2 and all(re.fullmatch(row, line) for line in rows)
+    assert {len(line) for line in rows} == {len(header)}
+    assert re.fullmatch(rf"Done: 2 epochs in 0:0\d\. Saved in {out}", done)
+    losses = [row["valid_loss"] for row in runs.read_history(out)]
+    lowest = f"{math.exp(min(losses)):#.4g}"
+    assert best == f"Best: epoch {losses.index(min(losses)) + 1}, held-out perplexity {lowest}"
+    assert following == f"Next: d2l-deeprnn generate {out} --temperature 0.7"
+    assert f"{lowest}*" in rows[losses.index(min(losses))]
+    again = lines_of(capsys, "train", "--resume", "--out", out)
+    ended = "Nothing left to do: all 2 epochs are done. To train further, raise --num-epochs"
+    assert again == [text, model, optimization, ended, best, following]
+
+
+def test_a_training_without_a_held_out_part_has_no_column_for_it(tmp_path, capsys):
+    words = ["--num-epochs=1", "--valid-fraction=0", "--optimizer=adadelta", "--dropout=0.5"]
+    lines = lines_of(capsys, *TRAIN, *words, "--out", tmp_path / "run")
+    assert "held out" not in "\n".join(lines) and "training perplexity" in lines[-2]
+    assert "lstm, 1 layer of 8 units, dropout 0.5, " in lines[1] and "adadelta, seed 0" in lines[2]
+
+
+def test_a_narrow_terminal_has_the_columns_that_matter(tmp_path):
+    words = [*TRAIN, "--num-epochs=2", "--sample-every=1", "--keep-whitespace", "--out=run"]
+    lines = in_a_terminal(40, tmp_path, *words)
+    header = next(i for i, line in enumerate(lines) if "perplexity" in line)
+    assert lines[header] == "epoch  held out  perplexity      time"
+    assert any(re.fullmatch(r"  1/2 +\d\.\d{4} +[\d.]+[* ] +0:0\d", line) for line in lines)
+    whole = [line for line in lines if line != "" and not line.startswith("Next: ")]
+    assert max(map(len, whole)) <= 40
+    assert " ".join(lines[:header]).startswith(
+        "the_clockmakers_guest: 2,700 characters for training, 300 held out, "
+    )
 
 
 def test_the_longest_row_of_an_epoch_fits_and_the_best_is_marked(capsys):
     display = train._Display(train._Samples(None, None))
-    display._learner = SimpleNamespace(settings=SimpleNamespace(num_epochs=500), history=[])
+    settings = TrainSettings((SAMPLE_TEXT,), num_epochs=500)
+    display._learner = SimpleNamespace(settings=settings, history=[])
     display._chars, display._best = 261_000 * 10, 1.5
     display._began = time.perf_counter() - 10
-    display._bar = live.ProgressBar(console.print_line)
+    display._bar = console.Bar()
     seconds = 9 * 3600.0 + 59 * 60 + 59
-    for loss in 1.43127, 1.43128, float("nan"):
+    for loss in 1.43127, 1.43128, 9.0, float("nan"):
         display.epoch(TrainRecord(500, 1.40213, loss, 0.001, seconds))
     rows = capsys.readouterr().out.splitlines()
-    assert {len(row) for row in rows} == {len(train._Display.ROW.format(*[""] * 6))} == {70}
-    assert [" 4.184* " in row or "*" in row for row in rows] == [True, False, False]
-    assert all(row.endswith("    261k   9:59:59") for row in rows)
+    assert {len(row) for row in rows} == {57}
+    assert [" 4.184* " in row or "*" in row for row in rows] == [True, False, False, False]
+    assert all(row.endswith("     261k  9:59:59") for row in rows) and " 8,103 " in rows[2]
 
 
 def test_a_log_shows_the_progress(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(live, "SILENCE_SECONDS", 0.0)
     lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", tmp_path / "run")
-    halfway = r"epoch 2/2, loss \d\.\d{3}, 0:\d\d left, 7\d%"
+    halfway = r"epoch 2/2, train \d\.\d{3}, 0:\d\d left, 7\d%"
     assert any(re.fullmatch(halfway, line) for line in lines)
 
 
@@ -130,16 +170,35 @@ def test_a_model_writes_after_some_epochs(tmp_path, capsys):
     out = tmp_path / "run"
     words = [*TRAIN, "--num-epochs=4", "--sample-every=2", "--prefix=The ", "--out", out]
     lines = lines_of(capsys, *words)
-    after = [i for i, line in enumerate(lines) if line.startswith("  | the ")]
+    after = [i for i, line in enumerate(lines) if line.startswith("    \u2502 the ")]
     assert [lines[i - 1].split()[0] for i in after] == ["2/4", "4/4"]
     assert max(map(len, lines[after[0] : after[0] + 2])) <= 80
+
+
+def test_a_sample_is_told_from_the_table_and_its_beginning_from_what_was_written(
+    tmp_path, monkeypatch, capsys
+):
+    def generate(model, vocab, prefixes, *args, **options):
+        return [f"{prefixes[0]} far\n\n  away"]
+
+    monkeypatch.setattr("d2l_deeprnn.generation.generate.generate", generate)
+    shown = []
+    monkeypatch.setattr(train, "print_line", lambda line, **how: shown.append((line, how)))
+    words = ["--num-epochs=1", "--sample-every=1", "--prefix=the sea", "--keep-whitespace"]
+    assert main([*TRAIN, *words, "--out", str(tmp_path / "run")]) == 0
+    samples = [(how["lead"], line, how["style"]) for line, how in shown if "lead" in how]
+    assert samples == [
+        ("    \u2502 the sea", " far", console.DIM),
+        ("    \u2502 ", "", console.DIM),
+        ("    \u2502 ", "  away", console.DIM),
+    ]
 
 
 def test_samples_in_the_narrowest_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1")
     words = ["--num-epochs=1", "--sample-every=1", "--out", tmp_path / "run"]
     lines = lines_of(capsys, *TRAIN, *words)
-    assert sum(line.startswith("  | ") for line in lines) > 4
+    assert sum(line.startswith("    \u2502 ") for line in lines) > 4
 
 
 def test_samples_change_nothing(tmp_path, capsys):
@@ -159,10 +218,10 @@ def test_samples_change_nothing(tmp_path, capsys):
         (["--prefix=a"], "--prefix needs --sample-every N"),
         (["--sample-every=1", "--prefix=\N{SNOWMAN}"], "not in the vocabulary"),
         (["--sample-every=1", "--prefix="], "a prefix is empty"),
-        (["--device=tpu"], "device must be cpu, gpu or one GPU such as gpu.1., not 'tpu'"),
+        (["--device=tpu"], "--device must be cpu, gpu or one GPU such as gpu.1., not 'tpu'"),
         (["--device=gpu(99)"], "device gpu.99. cannot be used by this MXNet; it can use"),
-        (["--checkpoint-minutes=0"], "checkpoint_minutes must be a number above 0, not 0"),
-        (["--rank-timeout=-1"], "rank_timeout must be a number above 0, not -1"),
+        (["--checkpoint-minutes=0"], "--checkpoint-minutes must be a number above 0, not 0"),
+        (["--rank-timeout=-1"], "--rank-timeout must be a number above 0, not -1"),
     ],
 )
 def test_bad_input_is_refused(words, refused, tmp_path, capsys):
@@ -179,7 +238,7 @@ def test_a_run_that_stopped_in_an_epoch_resumes_there(tmp_path, capsys, monkeypa
 
     monkeypatch.setattr(console.StopRequest, "is_set", stop_in_epoch_2)
     stopped = lines_of(capsys, *TRAIN, "--num-epochs=3", "--out", out)
-    assert any(line.startswith("Ended: stopped in epoch 2, after minibatch") for line in stopped)
+    assert any(line.startswith("Stopped in epoch 2, after minibatch") for line in stopped)
     monkeypatch.undo()
     lines = lines_of(capsys, "train", "--resume", "--out", out)
     assert any(re.match(r"Resuming in epoch 2, after minibatch \d+$", line) for line in lines)
@@ -190,6 +249,19 @@ def test_a_run_that_stopped_in_an_epoch_resumes_there(tmp_path, capsys, monkeypa
 )
 def test_a_time_as_a_clock_shows_it(seconds, words):
     assert live.duration(seconds) == words
+
+
+def test_text_is_styled_in_terminals_only(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console.show("text", lead="lead ", style=console.BOLD)
+    assert capsys.readouterr().out == "lead text\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    console.show("text\x1b", lead="\u202e", style=console.BOLD)
+    console.print_paragraph("two words", style=console.DIM)
+    paragraph = "\x1b[2mtwo words\x1b[0m\n"
+    shown = "\u27e8U+202E\u27e9\x1b[1mtext\u27e8U+001B\u27e9\x1b[0m\n"
+    assert capsys.readouterr().out == shown + paragraph
 
 
 def test_colours_depend_on_the_terminal_and_the_user(monkeypatch):
@@ -206,32 +278,78 @@ def test_colours_depend_on_the_terminal_and_the_user(monkeypatch):
 # The list of runs.
 
 
+def rows_of(lines):
+    """Return the cells of a table of runs, by run and heading."""
+    headings, *rows = (re.split("  +", line.strip()) for line in lines if "  " in line)
+    return {row[0]: dict(zip(headings, row)) for row in rows}
+
+
 def test_runs_are_listed(small_chapter, tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "a")
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "deep" / "b")
     lines_of(capsys, "train", "--resume", "--num-epochs=2", "--out", tmp_path / "deep" / "b")
     (tmp_path / "deep" / "b" / "best.zip").unlink()
-    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=1", "--seed=7"]
-    lines_of(capsys, *words, "--out", tmp_path / "chapter")
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("{}")  # of another program
-    shown = "\n".join(lines_of(capsys, "runs", tmp_path))
-    assert re.search(
-        r"^a +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*cell gru", shown, re.M
-    )
-    chapters = r"^chapter +1/1 +\d\.\d{4} +finished +the_clockmakers_guest, .*seed 7$"
-    assert re.search(chapters, shown, re.M)
-    assert re.search(r"^deep/b +2/2 +\d\.\d{4} +finished", shown, re.M) and "other" not in shown
+    lines = lines_of(capsys, "runs", tmp_path)
+    table = rows_of(lines[:-1])
+    losses = {
+        name: f"{min(row['valid_loss'] for row in runs.read_history(tmp_path / name)):.4f}"
+        for name in ("a", "deep/b")
+    }
+    assert table == {
+        name: {
+            "run": name, "epochs": epochs, "held out": losses[name], "state": "finished",
+            "cell": cell,
+        }
+        for name, epochs, cell in [("a", "1/1", "gru"), ("deep/b", "2/2", "lstm")]
+    }  # fmt: skip
+    common = "layers 1, hiddens 8, batch size 8, steps 10"
+    assert lines[-1] == f"All: corpus the_clockmakers_guest, examples 3,000, {common}"
+    words = ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=1", "--seed=7"]
+    lines_of(capsys, *words, "--out", tmp_path / "chapter")
+    table = rows_of(lines_of(capsys, "runs", tmp_path))
+    (epoch,) = runs.read_history(tmp_path / "chapter")
+    headings = [*table["a"]][:5]
+    assert headings == ["run", "epochs", "held out", "train", "state"]
+    # It has no held-out loss, so this cell is empty.
+    assert [*table["chapter"].values()][1:3] == ["1/1", f"{epoch['train_loss']:.4f}"]
     with locked(tmp_path / "a" / ".lock"):
         assert re.search(r"^a .* training ", "\n".join(lines_of(capsys, "runs", tmp_path)), re.M)
 
 
+def test_runs_as_json(tmp_path, capsys):
+    words = [*TRAIN, "--num-epochs=1", "--optimizer-option=momentum=0.5"]
+    lines_of(capsys, *words, "--out", tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "config.json").write_text("{")
+    lines_of(capsys, *words, "--init-from", tmp_path / "a", "--out", tmp_path / "c")
+    shown = "\n".join(lines_of(capsys, "runs", tmp_path, "--json"))
+    first, second, third = json.loads(shown)
+    (epoch,) = runs.read_history(tmp_path / "a")
+    assert [first[key] for key in ("run", "epochs", "num_epochs", "state", "held_out_loss")] == [
+        "a", 1, 1, "finished", epoch["valid_loss"]
+    ]  # fmt: skip
+    assert first["settings"]["optimizer_options"] == {"momentum": 0.5}
+    assert first["settings"]["lr"] == 5 and "lr" not in first["changed"]
+    assert second.keys() == {"run", "state", "error"} and second["state"] == "unusable"
+    assert third["settings"]["init_from"] == str(tmp_path / "a")
+    assert third["changed"] == [*first["changed"], "init_from"]
+    table = rows_of(lines_of(capsys, "runs", tmp_path))
+    assert table["c"]["init from"] == "a" and "init from" not in table["a"]
+
+
 def test_the_state_of_a_run(tmp_path, capsys):
     words = [*TRAIN, "--num-epochs=200", "--patience=1", "--batch-size=4", "--optimizer=adam"]
-    lines_of(capsys, *words, "--lr=0.3", "--out", tmp_path / "early")
+    *_, done, best, _ = lines_of(capsys, *words, "--lr=0.3", "--out", tmp_path / "early")
+    count = len(runs.read_history(tmp_path / "early"))
+    assert done.startswith(f"Done: {count} epochs in 0:0")
+    assert " (the held-out loss has not improved for 1 epochs). Saved in " in done
+    assert best.startswith(f"Best: epoch {count - 1}, ")
     ended = lines_of(capsys, "train", "--resume", "--out", tmp_path / "early")
-    assert any(line.startswith("Ended: the validation loss has not improved") for line in ended)
+    (line,) = (line for line in ended if line.startswith("Nothing left to do: the held-out loss"))
+    assert line.endswith("To train further, raise --patience")
     for name in "semicolons", "slip", "gone":
         shutil.copytree(tmp_path / "early", tmp_path / name)
     # A spreadsheet with a comma for the decimal point.
@@ -242,11 +360,13 @@ def test_the_state_of_a_run(tmp_path, capsys):
     config = tmp_path / "gone" / "config.json"
     config.write_text(config.read_text().replace('"patience": 1,', '"patience": 100,'))
     (tmp_path / "gone" / "last.zip").unlink()
-    shown = {row.split()[0]: row for row in lines_of(capsys, "runs", tmp_path)[3:]}
-    assert re.match("early +[0-9]+/200 +[0-9.]+ +stopped early ", shown["early"])
-    assert re.search("unusable +metrics.csv cannot be read: ", shown["semicolons"])
-    assert re.search("unusable +config.json cannot be used: Expecting property", shown["slip"])
+    lines = lines_of(capsys, "runs", tmp_path)
+    shown = {row.split()[0]: row for row in lines[1:]}
+    assert re.match(r"early +[0-9]+/200 +[0-9.]+ +stopped early +1$", shown["early"])
+    assert re.match(r"semicolons +unusable$", shown["semicolons"])
     assert "  last.zip is missing  " in shown["gone"]
+    assert "semicolons: metrics.csv cannot be read: " in "\n".join(lines)
+    assert "slip: config.json cannot be used: Expecting property" in "\n".join(lines)
 
 
 def test_a_run_is_in_its_first_epoch(tmp_path, capsys):
@@ -256,12 +376,12 @@ def test_a_run_is_in_its_first_epoch(tmp_path, capsys):
     )
     stop = [False, False, True, True]
     runs.train(settings, out, should_stop=lambda: stop.pop(0))
-    row = lines_of(capsys, "runs", tmp_path)[-1]
-    assert re.match("run +0/50 +can be resumed ", row)
+    row = lines_of(capsys, "runs", tmp_path)[1]
+    assert re.fullmatch("run +0/50 +resumable", row)
     assert main(["plot", str(out), "--output", str(tmp_path / "curves.svg")]) == 2
     assert "has no finished epoch yet" in capsys.readouterr().err
     with locked(out / ".lock"):
-        assert "  training  " in lines_of(capsys, "runs", tmp_path)[-1]
+        assert lines_of(capsys, "runs", out)[1].endswith("  training")
 
 
 @pytest.mark.parametrize(
@@ -299,20 +419,22 @@ def test_resume_says_that_it_starts_a_new_run(small_chapter, tmp_path, capsys):
     assert f"{tmp_path / 'runs'} has {starts}" in lines_of(capsys, *words)
 
 
-def test_a_list_of_runs_keeps_its_columns_in_a_narrow_terminal(tmp_path, capsys):
+def test_a_list_of_runs_is_a_table_in_a_narrow_terminal(tmp_path, capsys):
     lines_of(capsys, *TRAIN, "--num-epochs=1", "--cell=gru", "--out", tmp_path / "one" / "a")
-    for name in "ab":
-        shutil.copytree(tmp_path / "one" / "a", tmp_path / "two" / name)
-    lines = in_a_terminal(70, tmp_path, "runs", "one", "then", "runs", "two")
-    alone, shown = (lines[lines.index(f"runs in {name}") :] for name in ("one", "two"))
-    assert any(
-        line.endswith("num_layers 1, num_hiddens 8, batch_size 8, num_steps 10") for line in alone
-    )
-    assert max(map(len, shown)) == 70
-    assert len([line for line in shown if re.match("[ab] +1/1 .* finished .*\u2026$", line)]) == 2
-    lines = lines_of(capsys, "runs", tmp_path / "two")
-    with_settings = [line for line in lines if "num_steps 10" in line]
-    assert len(with_settings) == 2
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "one" / "b")
+    config = tmp_path / "one" / "b" / "config.json"
+    text = config.read_text().replace('"init": "normal"', '"init": "orthogonal"')
+    config.write_text(text.replace('"seed": 0', '"seed": 2147483647'))
+    whole = in_a_terminal(62, tmp_path, "runs", "one")
+    headings = ["run", "epochs", "held out", "state", "cell", "init"]
+    assert re.split("  +", whole[0]) == [*headings, "seed"] and max(map(len, whole)) <= 62
+    narrow = in_a_terminal(60, tmp_path, "runs", "one")
+    assert re.split("  +", narrow[0]) == headings
+    assert re.match("[a] +1/1 +[0-9.]+ +finished +gru +normal$", narrow[1])
+    assert narrow[-2] == "They also differ in seed (wider terminal, or --json)"
+    narrowest = in_a_terminal(26, tmp_path, "runs", "one")
+    assert narrowest[:2] == ["  epochs  held out  state", "a"]
+    assert re.fullmatch(" +1/1 +[0-9.]+  finished", narrowest[2]) and narrowest[3] == "b"
 
 
 def test_a_directory_without_runs(tmp_path, capsys):

@@ -195,7 +195,7 @@ def two(tmp_path_factory):
 @needs_mpi
 def test_rank_0_prints_and_writes_for_all(two):
     folder, (printed, *_) = two
-    assert printed.count("  1/3  ") == printed.count("Ended: all epochs are done") == 1
+    assert printed.count("  1/3  ") == printed.count("Done: 3 epochs in ") == 1
     assert sorted(p.name for p in (folder / "two").iterdir()) == [
         ".lock", "best.zip", "config.json", "last.zip", "metrics.csv", *["tensorboard"] * len(LOG),
     ]  # fmt: skip
@@ -322,7 +322,7 @@ def test_an_error_is_printed_once(tmp_path):
     train_until(tmp_path / "used", 5)
     with run_directory(tmp_path / "used", resume=True):
         status, output, errors = Job(2, code, tmp_path).wait()
-    assert "Ended: all epochs are done" in output and status == 2
+    assert "\nDone: 5 epochs in " in output and status == 2
     *found, evaluated = errors.split("== 2\n")
     (line,) = our_lines(evaluated)
     assert "rank 1 on" in line and "run is not a run: it has no config.json" in line
@@ -473,7 +473,7 @@ def test_each_process_may_work_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "1")
     assert main(["train", *WORDS, "--num-epochs=1", "--out", str(tmp_path / "run")]) == 0
-    assert "Ended: all epochs are done" in capsys.readouterr().out
+    assert "\nDone: 1 epochs in " in capsys.readouterr().out
     assert main(["runs", str(tmp_path)]) == 0
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "4")
     assert main(["runs", str(tmp_path)]) == 2
@@ -491,7 +491,7 @@ def test_a_signal_to_mpiexec_leaves_a_checkpoint(number, tmp_path):
     wait_for_checkpoint(job, out)
     job.process.send_signal(number)
     _, output, _ = job.wait()
-    assert "Ended: stopped" in output
+    assert "\nStopped " in output
     assert (
         main(["train", "--resume", "--out", str(out), f"--num-epochs={len(history(out)) + 1}"]) == 0
     )
