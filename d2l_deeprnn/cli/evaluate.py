@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Tuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, fields
-from .console import DONE, show
-from .options import add_checkpoint, add_device, add_path, add_setting, device
+from .console import BOLD, DONE, print_paragraph, show, show_json, table
+from .options import add_checkpoint, add_device, add_json, add_path, add_setting, device
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
@@ -33,6 +34,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_baseline(parser)
     add_checkpoint(parser)
     add_device(parser)
+    add_json(parser, "a list of scores")
 
 
 def add_baseline(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +56,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     examples:
       d2l-deeprnn evaluate runs/novel --baseline ngram
       d2l-deeprnn evaluate runs/novel --corpus another_novel.txt
+      d2l-deeprnn evaluate runs/novel --json
     """
     from ..training.ranks import distributed
 
@@ -84,7 +87,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
                 vocab=run.vocab,
             )
         )
-        parts = [(" + ".join(arguments.corpus), corpus.indices)]
+        parts = [(" + ".join(Path(name).name for name in arguments.corpus), corpus.indices)]
         sha256 = corpus.sha256
     else:
         assert text is not None
@@ -93,18 +96,62 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
         if not parts:
             raise SettingsError("the run has no held-out text: give a text with --corpus")
     check_same(ranks, arguments, run, **{"text (by its SHA-256)": sha256})
+    scores: List[Dict[str, Any]] = []
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
-        show(f"{printable(name)}: {_scores(result)}")
         unknown = count_tokens(indices, [run.vocab.unk])
-        if unknown:
-            which = _unknown(arguments, run)
-            show(f"    {unknown} of its characters are not in the run's vocabulary{which}")
+        scores.append({**_score_of(printable(name), "network", result), "unknown": unknown})
         if arguments.baseline:
             assert text is not None
             with ranks.working():
                 order, counted = baseline(text, indices, len(run.vocab))
-            show(f"    n-gram of order {order}: {_scores(counted)}")
+            model = f"n-gram of order {order}"
+            scores.append({**_score_of(printable(name), model, counted), "unknown": unknown})
+    if arguments.json:
+        show_json(scores)
+    else:
+        _print_scores(scores)
+        for name, indices in parts:
+            unknown = count_tokens(indices, [run.vocab.unk])
+            if unknown:
+                print_paragraph(
+                    f"{unknown:,} of the {len(indices):,} characters of {printable(name)} are "
+                    f"unknown to the model{_unknown(arguments, run)}"
+                )
+
+
+def _score_of(text: str, model: str, result: Evaluation) -> Dict[str, Any]:
+    return {
+        "text": text,
+        "model": model,
+        "nats": result.nats,
+        "bits": result.bits,
+        "perplexity": result.perplexity,
+        "characters": result.num_chars,
+    }
+
+
+def _print_scores(scores: List[Dict[str, Any]]) -> None:
+    """Print a table of scores per character, and which model is better on each text."""
+    rows = [["", "nats", "bits", "perplexity", "characters"]]
+    by_text: Dict[str, List[Dict[str, Any]]] = {}
+    for score in scores:
+        models = by_text.setdefault(score["text"], [])
+        models.append(score)
+        label = f"  {score['model']}" if len(models) > 1 else score["text"]
+        numbers = [f"{score[name]:.4f}" for name in ("nats", "bits", "perplexity")]
+        rows.append([label, *numbers, f"{score['characters']:,}"])
+    heading, *lines = table("<>>>>", rows)
+    show(heading, style=BOLD)
+    for line in lines:
+        show(line)
+    for text, models in by_text.items():
+        if len(models) > 1:
+            better, worse = sorted(models, key=lambda score: score["nats"])
+            lead = worse["nats"] - better["nats"]
+            print_paragraph(
+                f"{text}: the {better['model']} is better, by {lead:.4f} nats per character"
+            )
 
 
 def check_same(ranks: Ranks, arguments: argparse.Namespace, run: LoadedRun, **values: Any) -> None:
@@ -150,13 +197,6 @@ def _unknown(arguments: argparse.Namespace, run: LoadedRun) -> str:
         f"`uconv -x {form.lower()}`"
     )
     return f": {unknown}{advice or ''}"
-
-
-def _scores(result: Evaluation) -> str:
-    return (
-        f"{result.nats:.4f} nats, {result.bits:.4f} bits per character, "
-        f"perplexity {result.perplexity:.4f}, {result.num_chars} characters scored"
-    )
 
 
 def baseline(text: TextParts, indices: Any, vocab_size: int) -> Tuple[int, Evaluation]:

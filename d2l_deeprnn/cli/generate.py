@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, List
 
 from ..training.settings import SettingsError, TrainSettings, fields
-from .console import DONE, print_error, show
+from .console import BOLD, DONE, GrowingText, print_error, show
 from .options import add_checkpoint, add_device, add_path, add_setting, device, whole_number
 
 if TYPE_CHECKING:
@@ -102,12 +102,15 @@ def _continue(
 ) -> None:
     from ..generation.generate import generate
 
+    shown = GrowingText()
     started = False
 
     def show_chunk(row: int, chunk: str) -> None:
         nonlocal started
-        show(chunk if started else prefixes[row] + chunk, end="")
+        if not started:
+            shown.write(prefixes[row], BOLD)
         started = True
+        shown.write(chunk)
 
     with ranks.working():
         texts = generate(
@@ -125,7 +128,12 @@ def _continue(
             rows=ranks.part(len(prefixes)),
         )
     texts = [text for part in ranks.allgather(texts) for text in part]
-    show("" if started else "\n\n".join(texts))
+    for i, (prefix, text) in enumerate(zip(prefixes, texts)):
+        if not started:
+            shown.write("\n\n" if i else "")
+            shown.write(prefix, BOLD)
+            shown.write(text[len(prefix) :])
+    show()
 
 
 def default_prefix(vocab: Vocab) -> str:

@@ -72,9 +72,10 @@ def test_a_run_as_a_page(trained, capsys):
 
 
 def test_the_pages_numbers_are_those_of_evaluate(trained, tmp_path, capsys):
-    assert main(["evaluate", str(trained), "--baseline", "ngram"]) == 0
-    printed = capsys.readouterr().out
-    wanted = re.findall(r"(\d+\.\d{4}) nats, (\d+\.\d{4}) bits .* perplexity (\d+\.\d{4})", printed)
+    assert main(["evaluate", str(trained), "--baseline", "ngram", "--json"]) == 0
+    names = "nats", "bits", "perplexity"
+    scores = json.loads(capsys.readouterr().out)
+    wanted = [tuple(f"{score[name]:.4f}" for name in names) for score in scores]
     output = tmp_path / "page.html"
     assert main(["report", str(trained), "--baseline=ngram", f"--output={output}"]) == 0
     rows = [row for row in page_of(output).rows if row]

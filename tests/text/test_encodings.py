@@ -331,9 +331,9 @@ def test_run_remembers_the_encoding_of_its_text(tmp_path, capsys):
     assert cli.main(["train", "--resume", "--out", out]) == 0
     capsys.readouterr()
     assert cli.main(["evaluate", out, "--corpus", utf_8]) == 0
-    nats = capsys.readouterr().out.partition(": ")[2]
+    nats = capsys.readouterr().out.split()[-4:]
     assert cli.main(["evaluate", out, "--corpus", path, "--encoding", "cp1252"]) == 0
-    assert capsys.readouterr().out.partition(": ")[2] == nats
+    assert capsys.readouterr().out.split()[-4:] == nats
     assert cli.main(["evaluate", out, "--encoding", "cp1252"]) == 2
     assert cli.main(["evaluate", out, "--corpus", path]) == 2
 
