@@ -108,12 +108,17 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     printed = capsys.readouterr().out
     # the book's own format
     assert re.search(r"^epoch 125, perplexity 9\.005890, time \d+\.\d\d sec$", printed, re.M)
-    assert re.search(r"\n125 +9\.006 +9\.006 +5.* yes +12\.50\n", printed)
-    assert re.search(r"\n500 +1\.036 +1\.036 +1.* yes +12\.50\n", printed)
+    verdict, table = printed.split("\n\n")[1:3]
+    assert verdict == "This run agrees with the book: all 4 values are in the expected range."
+    heading, *values, note = table.splitlines()
+    assert heading.split() == ["epoch", "book", "run", "expected", "agrees"]
+    assert re.fullmatch(r"  125 +9\.006 +9\.006 +\d+\.\d{3} to \d+\.\d{3} +yes", values[0])
+    assert re.fullmatch(r"  500 +1\.036 +1\.036 +\d\.\d{3} to \d\.\d{3} +yes", values[3])
+    assert note == "Expected: the range for 99.9 % of runs."
     assert "  book  traveller smiled. 'are you sure we can move freely in space\n" in printed
     assert "  run   traveller a\n" in printed
-    assert "This run agrees with the book: all 4 values are in the expected range." in printed
     assert "not the book's" not in printed
+    assert printed.endswith(f"\nReport: {(out / 'report.html').as_uri()}\n")
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock", "config.json", "last.zip", "metrics.csv", "model.html", "perplexity.svg",
         "predictions.csv", "report.html",
@@ -132,23 +137,15 @@ def test_a_run_that_does_not_agree(books_text, fake_training, capsys, epoch, per
     assert re.search(
         rf"does not agree with the book: {perplexity:.6f} at epoch {epoch} is outside", printed
     )
-    assert printed.count(" NO ") == 1
+    assert len(re.findall(" no$", printed, re.M)) == 1
 
 
 def test_a_value_on_a_jump_is_shown_with_the_one_that_is_judged(books_text, fake_training, capsys):
     fake_training.update({375: 3.5, **dict.fromkeys(range(361, 375), 1.03)})
     assert cli.main(["reproduce"]) == 0
     printed = capsys.readouterr().out
-    assert "epoch  book   this run  smoothed  expected" in printed
-    assert re.search(r"\n375 +1\.024 +3\.500 +1\.030 +1\.015 to 1\.070 +yes ", printed)
-
-
-def test_predictions_without_a_letter_are_not_shown(books_text, fake_training, monkeypatch, capsys):
-    texts = {"traveller": "  ", "time traveller": "time"}
-    monkeypatch.setattr(reproduce, "predict_rnn_gluon", lambda prefix, *rest: texts[prefix])
-    cli.main(["reproduce", "--num-epochs=4"])
-    printed = capsys.readouterr().out
-    assert printed.count("Epoch 2 (") == printed.count("Epoch 4 (") == 1
+    assert re.search("\nepoch +book +run +smoothed +expected +agrees\n", printed)
+    assert re.search(r"\n +375 +1\.024 +3\.500 +1\.030 +1\.015 to 1\.070 +yes\n", printed)
 
 
 def test_first_losses_of_another_training(books_text, fake_training, capsys):
@@ -167,6 +164,28 @@ def test_other_predictions_than_all_runs_made(books_text, fake_training, monkeyp
     assert "prediction after epoch 250, 'traveller eee', is" not in said
 
 
+def test_predictions_without_a_letter_are_not_shown(books_text, fake_training, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "predict_rnn_gluon", lambda prefix, *rest: prefix + "  ' ")
+    assert cli.main(["reproduce", "--num-epochs=4"]) == 0
+    assert "traveller" not in capsys.readouterr().out
+
+
+def test_the_comparison_as_json(books_text, fake_training, capsys, tmp_path):
+    assert cli.main(["reproduce", "--json", "--out", str(tmp_path)]) == 0
+    printed, others = capsys.readouterr()
+    result = json.loads(printed)
+    assert result["agrees"] is True and result["verdict"] in others and "epoch 125, " in others
+    assert [row["printed"] for row in result["values"]] == [
+        line.perplexity for line in book.BOOK.printed
+    ]
+    low, high = result["values"][3]["expected"]
+    assert low < result["values"][3]["perplexity"] == 1.036108 < high
+    assert result["predictions"][-1]["text"] == book.BOOK.predictions[500][1]
+    assert (result["epochs"], result["num_epochs"], result["seed"]) == (500, 500, 0)
+    assert cli.main(["reproduce", "--json", "--corpus", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_too_short_to_be_compared(books_text, fake_training, capsys):
     assert cli.main(["reproduce", "--num-epochs", "124"]) == 0
     printed = capsys.readouterr().out
@@ -181,16 +200,19 @@ def test_a_sample_replaces_the_book_and_is_named(
     fake_training.update({125: 7.25, 250: 1.25, 375: 1.125, 500: 1.0625})
     assert cli.main(["reproduce", "--out", str(tmp_path)]) == 3
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "The book's text is missing, so a sample text of this package replaces it."
+    assert printed[0].startswith("The book's text is not available; training on a sample text")
     figures = [i for i, line in enumerate(printed) if re.search(r"\d\.\d{2}", line)]
-    assert len(figures) == 4 + 4  # the book's lines, and the table
+    assert len(figures) == 4 + 1  # the book's lines, and the last epoch
     before = (
         "The text is The Clockmaker's Guest, so these results cannot be compared with the book's."
     )
     after = "Nothing was compared: the text was The Clockmaker's Guest, not the book's."
     named = [i for i, line in enumerate(printed) if "The Clockmaker's Guest" in line]
-    assert [printed[i] for i in named] == [before, after]
-    assert named[0] < figures[0] and figures[3] < named[1] < figures[4]
+    start = "500 epochs on The Clockmaker's Guest, less than two minutes. Ctrl-C is safe: resume"
+    assert [printed[i] for i in named] == [
+        before, f"{start} with --resume --out {tmp_path}", after
+    ]  # fmt: skip
+    assert named[0] < named[1] < figures[0] and figures[-2] < named[2] < figures[-1]
     page = (tmp_path / "report.html").read_text()
     assert page.count("not the book&#39;s") == 1
     assert '<p class="verdict open">Nothing was compared: the text was The Clockmaker' in page
@@ -219,6 +241,7 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     assert printed.startswith(
         "The text is mine.txt, so these results cannot be compared with the book's.\n"
     )
+    assert "Ctrl-C loses everything, because there is no --out\n" in printed
     assert "\nNothing was compared: the text was mine.txt, not the book's.\n" in printed
 
 
@@ -470,7 +493,7 @@ def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_pat
         ("500", "1.028183"), ("1000", "1.020994"),
     ]  # fmt: skip
     assert sorted(reproduce.read_predictions(tmp_path)) == [500, 1000]
-    assert re.search(r"\n500 +1\.0282 +1\.0282 ", printed)
+    assert re.search(r"\n +500 +1\.0282 +1\.0282\n", printed)
     theirs = "traveller. 'but now you begin to see the object of my inves"
     assert f"  lecture  {theirs}\n  run      traveller a\n" in printed
     settings = json.loads((tmp_path / "config.json").read_text())["settings"]
@@ -489,7 +512,7 @@ def test_the_chapter_in_full(book_dir, capsys, tmp_path):
     assert cli.main(["reproduce", "--corpus", "time_machine", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "This run agrees with the book: all 4 values are in the expected range." in printed
-    assert "\nEpoch 500 (quoted from the text):\n" in printed
+    assert "Epoch 500 (quoted from the text):" in printed
     last = rows(tmp_path)[-1]
     assert last["epoch"] == "500" and math.exp(float(last["train_loss"])) <= 1.06
 
@@ -543,11 +566,11 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
         ),
         (SAMPLE, reproduced, "already contains a run: resume it (--resume)"),
         ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "seed: 0 in the run, 1 requested"),
-        ([*SAMPLE, "--resume", "--num-epochs=1"], reproduced, "num_epochs must be at least 2"),
+        ([*SAMPLE, "--resume", "--num-epochs=1"], reproduced, "--num-epochs must be at least 2"),
         ([*SAMPLE[:2], "the_tide_tables", "--resume"], reproduced, "is not the text with which"),
         (SAMPLE, thesis, "is not empty and contains no run (it contains thesis.tex)"),
         (["train", *words], reproduced, "contains a run"),
-        (["train", *words, "--resume"], reproduced, "num_epochs must be at least 2"),
+        (["train", *words, "--resume"], reproduced, "--num-epochs must be at least 2"),
     ]:
         assert cli.main([*command, "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -776,7 +799,9 @@ def test_the_requested_device_is_used(small_chapter, monkeypatch, capsys, tmp_pa
 
 def test_an_unknown_device_is_refused(capsys, tmp_path):
     assert cli.main([*SAMPLE, "--device=tpu", "--out", str(tmp_path / "run")]) == 2
-    assert "device must be cpu, gpu or one GPU such as gpu(1), not 'tpu'" in capsys.readouterr().err
+    assert (
+        "--device must be cpu, gpu or one GPU such as gpu(1), not 'tpu'" in capsys.readouterr().err
+    )
     with pytest.raises(TypeError, match="ctx must be a single device, not the list"):
         reproduce.reproduce(tmp_path / "run", corpora.SAMPLE_TEXT, ctx=[mx.cpu()])
     assert not (tmp_path / "run").exists()
