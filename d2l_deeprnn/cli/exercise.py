@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from ..errors import D2LError
 from ..evidence.live import ProgressBar, duration
 from ..exercises import EXERCISES
-from .console import DONE, print_line
-from .options import add_path
+from .console import BOLD, DONE, Bar, print_line, print_paragraph, table
+from .options import add_path, heading, words
 
 if TYPE_CHECKING:
     from ..evidence.records import Row
@@ -52,19 +52,24 @@ def run_exercise(arguments: argparse.Namespace) -> int:
     study = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[arguments.name]}")
     books = library(arguments.quick)
     if books.note:
-        print_line(books.note)
-    with ProgressBar(print_line) as bar:
+        print_paragraph(books.note)
+    with Bar() as bar:
         try:
-            rows = study.study(quick=arguments.quick, out=out, observer=_Progress(bar))
+            observer = _Progress(bar, list(study.FILES))
+            rows = study.study(quick=arguments.quick, out=out, observer=observer)
         except KeyboardInterrupt:
             if out is not None:
                 print_line(f"To continue, repeat the command with the same --out {out}")
             raise
-    for table in study.tables(rows):
-        print_line(f"\n{table}")
+    for one in study.tables(rows):
+        print_line()
+        print_paragraph(one.title, style=BOLD)
+        for line in table("<" + ">" * (len(one.columns) - 1), [one.columns, *one.rows]):
+            print_line(line)
     print_line(f"\nThe answer for real books is in notebooks/{study.NOTEBOOK}")
     if books.note:
-        print_line(f"\n{books.note}")
+        print_line()
+        print_paragraph(books.note)
     if out is not None:
         for name, figure in study.figures(rows).items():
             save_figure(figure, out / f"{name}.svg")
@@ -75,16 +80,27 @@ def run_exercise(arguments: argparse.Namespace) -> int:
 class _Progress:
     """Shows a line for each run of a study, and the progress within it."""
 
-    def __init__(self, bar: ProgressBar) -> None:
-        self._bar = bar
+    def __init__(self, bar: ProgressBar, parts: List[str]) -> None:
+        self._bar, self._parts, self._part = bar, parts, ""
 
-    def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
+    def run(
+        self, done: int, total: int, run: Row, seconds_left: Optional[float], kind: str
+    ) -> None:
+        if kind != self._part and len(self._parts) > 1:
+            number = f"{self._parts.index(kind) + 1} of {len(self._parts)}"
+            self._bar.line(f"Part {number}: {heading(kind)}")
+        self._part = kind
         left = "" if seconds_left is None else f" (about {duration(seconds_left)} left)"
-        values = ", ".join(f"{name} {value}" for name, value in run.items())
-        self._bar.line(f"run {done + 1} of {total}{left}: {values}")
+        # Strings need no name, and a zero other than the seed means that something is not used.
+        values = [
+            words(value) if isinstance(value, str) else f"{heading(name)} {words(value)}"
+            for name, value in run.items()
+            if value or name == "seed"
+        ]
+        self._bar.line(f"run {done + 1} of {total}{left}: {', '.join(values)}")
         self._run = f"run {done + 1}/{total}"
 
     def minibatch(self, progress: Progress) -> None:
-        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+        loss = "" if progress.loss is None else f", train {progress.loss:.3f}"
         message = f"{self._run}, epoch {progress.epoch}{loss}"
         self._bar.update(progress.minibatch / progress.num_minibatches, message)

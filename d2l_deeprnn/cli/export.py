@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from ..export import FORMATS
-from .console import DONE, print_line
+from .console import DONE, print_line, print_paragraph
 from .options import add_checkpoint, add_path
+
+# Format -> what to do with the file.
+NEXT = {
+    "html": "Open it in a browser, which needs no network.",
+    "onnx": "Load it with onnxruntime: onnxruntime.InferenceSession({!r}). docs/export.md has an "
+    "example.",
+    "safetensors": "Load it with PyTorch (docs/export.md has an example), or turn it into a run: "
+    "d2l-deeprnn import {} --out DIR",
+}
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +56,10 @@ def run_export(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         float32=arguments.float32,
     )
-    print_line(f"Written: {arguments.output}")
+    size = arguments.output.stat().st_size
+    written = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
+    print_line(f"Written: {arguments.output} ({written})")
+    print_paragraph(NEXT[arguments.format].format(shlex.quote(str(arguments.output))))
     return DONE
 
 
@@ -70,5 +83,6 @@ def run_import(arguments: argparse.Namespace) -> int:
     from ..export.imports import import_run
 
     import_run(arguments.file, arguments.out)
-    print_line(f"Imported. Checkpoints and history: {arguments.out}")
+    print_line(f"Imported. Saved in {arguments.out}")
+    print_line(f"Next: d2l-deeprnn generate {shlex.quote(str(arguments.out))} --temperature 0.7")
     return DONE

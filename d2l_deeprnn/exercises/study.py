@@ -37,13 +37,16 @@ class StudyError(D2LError, RuntimeError):
 class Observer:
     """Receives progress reports. The base class ignores them."""
 
-    def run(self, done: int, total: int, run: Row, seconds_left: Optional[float]) -> None:
+    def run(
+        self, done: int, total: int, run: Row, seconds_left: Optional[float], kind: str
+    ) -> None:
         """Report that a run begins.
 
         Args:
             done, total: number of completed runs of this kind, and of all runs of this kind.
             run: columns that identify the run.
             seconds_left: estimated time until all runs of this kind are done, or None.
+            kind: kind of its rows, as in the study's ``FILES``.
         """
 
     def minibatch(self, progress: Progress) -> None:
@@ -111,7 +114,8 @@ class Study:
             for number, run in enumerate(runs):
                 if any(matches(row, run) for row in rows):
                     continue
-                self._observer.run(number, len(runs), run, _seconds_left(runs, rows, work))
+                left = _seconds_left(runs, rows, work)
+                self._observer.run(number, len(runs), run, left, kind)
                 rows += [{**run, **_rounded(row)} for row in compute(run)]
                 if self._out is not None:
                     described = {"command": self._command, "settings": self._settings}

@@ -71,7 +71,7 @@ class KnownText:
 
 
 def _sample(name: str, title: str) -> KnownText:
-    author, source = "d2l_deeprnn (original sample text)", "part of d2l_deeprnn"
+    author, source = "written for d2l_deeprnn", "included in d2l_deeprnn"
     return KnownText(name, title, author, source, f"{name}.txt", shipped=True)
 
 

@@ -145,8 +145,9 @@ def test_the_time_left_follows_from_the_work():
     reports = []
 
     class Reports(Observer):
-        def run(self, done, total, run, seconds_left):
+        def run(self, done, total, run, seconds_left, kind):
             reports.append((done, total, seconds_left))
+            assert kind == "rows"
 
     def work(run):
         return {0.5: 1.0, 2.0: 3.0}[run["lr"]]
