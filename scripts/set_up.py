@@ -37,7 +37,7 @@ def main(venv, extra=""):
     os.environ.update(PYTHONWARNINGS="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
     os.environ["PIP_ONLY_BINARY"] = ":all:"
     with_extra = " with its extra " + extra if extra else ""
-    print("Installing d2l_deeprnn%s into %s ..." % (with_extra, venv), flush=True)
+    print("Installing d2l_deeprnn%s into %s (only once) ..." % (with_extra, venv), flush=True)
     open(log, "w").close()
     pip = ["-m", "pip", "install"]
     for arguments in [

@@ -97,9 +97,16 @@ def print_line(line: str = "", *, lead: str = "", style: str = "") -> None:
 
 def print_paragraph(text: str, *, style: str = "") -> None:
     """Print a text like ``print_line``; on a terminal, lines are broken between words."""
-    width = text_width() if sys.stdout.isatty() else sys.maxsize
-    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+    for line in wrapped(text):
         print_line(line, style=style)
+
+
+def wrapped(text: str, indent: str = "") -> List[str]:
+    """Return the lines of a text: one, or those that fit a terminal, indented after the first."""
+    width = text_width() if sys.stdout.isatty() else sys.maxsize
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def print_error(line: str) -> None:
@@ -176,23 +183,32 @@ class Bar(ProgressBar):
             self._bar.bar_format = ProgressBar.FORMAT
 
 
-def table(align: str, rows: Sequence[Sequence[str]]) -> List[str]:
-    """Return the lines of a table, the headings first.
+def table(rows: Sequence[Sequence[str]]) -> List[str]:
+    """Return the lines of a table, with columns of numbers aligned right.
 
-    If a terminal is too narrow for it, the first cell of each row is on a line of its own.
+    If a terminal is too narrow for it, the first cell of each row is on a line of its own. If that
+    is still too wide, so is each other cell, after its heading.
 
     Args:
-        align: "<" or ">" for each column.
         rows: the cells, with the headings first.
     """
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [
-        [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths)] for row in rows
+    cells = []
+    for heading, *values in zip(*rows):
+        side = "<" if any(value[:1].isalpha() for value in values) else ">"
+        width = max(map(len, [heading, *values]))
+        cells.append([f"{cell:{side}{width}}" for cell in [heading, *values]])
+    lines = ["  ".join(line).rstrip() for line in zip(*cells)]
+    if max(map(len, lines)) <= columns():
+        return lines
+    heading, *lines = ["  " + "  ".join(line).rstrip() for line in zip(*cells[1:])]
+    if max(map(len, [heading, *lines])) <= columns():
+        return [heading, *(line for row, rest in zip(rows[1:], lines) for line in (row[0], rest))]
+    width = max(map(len, rows[0][1:]))
+    return [
+        line
+        for first, *rest in rows[1:]
+        for line in (first, *(f"  {name:{width}}  {cell}" for name, cell in zip(rows[0][1:], rest)))
     ]
-    if sum(widths) + 2 * (len(widths) - 1) <= columns():
-        return ["  ".join(line).rstrip() for line in lines]
-    indented = [(line[0].rstrip(), "  " + "  ".join(line[1:]).rstrip()) for line in lines]
-    return [indented[0][1], *(line for pair in indented[1:] for line in pair)]
 
 
 def columns() -> int:

@@ -141,7 +141,7 @@ def _print_scores(scores: List[Dict[str, Any]]) -> None:
         label = f"  {score['model']}" if len(models) > 1 else score["text"]
         numbers = [f"{score[name]:.4f}" for name in ("nats", "bits", "perplexity")]
         rows.append([label, *numbers, f"{score['characters']:,}"])
-    heading, *lines = table("<>>>>", rows)
+    heading, *lines = table(rows)
     show(heading, style=BOLD)
     for line in lines:
         show(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, List, Optional
 from ..errors import D2LError
 from ..evidence.live import ProgressBar, duration
 from ..exercises import EXERCISES
-from .console import BOLD, DONE, Bar, print_line, print_paragraph, table
+from .console import BOLD, DONE, Bar, print_line, print_paragraph, table, wrapped
 from .options import add_path, heading, words
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_exercise(arguments: argparse.Namespace) -> int:
     for one in study.tables(rows):
         print_line()
         print_paragraph(one.title, style=BOLD)
-        for line in table("<" + ">" * (len(one.columns) - 1), [one.columns, *one.rows]):
+        for line in table([one.columns, *one.rows]):
             print_line(line)
     print_line(f"\nThe answer for real books is in notebooks/{study.NOTEBOOK}")
     if books.note:
@@ -97,7 +97,8 @@ class _Progress:
             for name, value in run.items()
             if value or name == "seed"
         ]
-        self._bar.line(f"run {done + 1} of {total}{left}: {', '.join(values)}")
+        for line in wrapped(f"run {done + 1} of {total}{left}: {', '.join(values)}", "    "):
+            self._bar.line(line)
         self._run = f"run {done + 1}/{total}"
 
     def minibatch(self, progress: Progress) -> None:

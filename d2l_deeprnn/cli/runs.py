@@ -60,7 +60,6 @@ def _print_table(runs: List[Dict[str, Any]]) -> None:
         if any(kind in run for run in runs):
             cells[name] = [f"{run[kind]:.4f}" if kind in run else "" for run in runs]
     cells["state"] = [run["state"] for run in runs]
-    align = "<" + ">" * (len(cells) - 2) + "<"
     usable = [run for run in runs if "settings" in run]
     names = {name: None for run in usable for name in run["settings"]}
     common, left_out = [], []
@@ -73,12 +72,11 @@ def _print_table(runs: List[Dict[str, Any]]) -> None:
             if width + more - 2 <= columns():
                 width += more
                 cells[heading(name)] = column
-                align += "<"
             else:
                 left_out.append(heading(name))
         elif any(name in run["changed"] for run in usable):
             common.append(f"{heading(name)} {values[0]}")
-    first, *lines = table(align, [list(cells), *map(list, zip(*cells.values()))])
+    first, *lines = table([list(cells), *map(list, zip(*cells.values()))])
     show(first, style=BOLD)
     for line in lines:
         show(line)

@@ -210,11 +210,19 @@ def test_a_table_stays_one_in_a_narrow_terminal(monkeypatch):
         "a/long/name     2/2  done",
         "b             10/10  resumable",
     ]
-    assert console.table("<><", rows) == wide
+    assert console.table(rows) == wide
     monkeypatch.setenv("COLUMNS", "24")
     monkeypatch.setattr(sys, "stdout", FakeTerminal())
-    assert console.table("<><", rows) == [
+    assert console.table(rows) == [
         "  epochs  state", "a/long/name", "     2/2  done", "b", "   10/10  resumable"
+    ]  # fmt: skip
+
+
+def test_a_table_that_is_too_wide_even_so_has_a_line_for_each_cell(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys, "stdout", FakeTerminal())
+    assert console.table([["", "mean", "median"], ["x", "8.435 to 9.210", "7"]]) == [
+        "x", "  mean    8.435 to 9.210", "  median  7"
     ]  # fmt: skip
 
 

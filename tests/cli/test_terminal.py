@@ -432,7 +432,7 @@ def test_a_list_of_runs_is_a_table_in_a_narrow_terminal(tmp_path, capsys):
     assert re.split("  +", narrow[0]) == headings
     assert re.match("[a] +1/1 +[0-9.]+ +finished +gru +normal$", narrow[1])
     assert narrow[-2] == "They also differ in seed (wider terminal, or --json)"
-    narrowest = in_a_terminal(26, tmp_path, "runs", "one")
+    narrowest = in_a_terminal(28, tmp_path, "runs", "one")
     assert narrowest[:2] == ["  epochs  held out  state", "a"]
     assert re.fullmatch(" +1/1 +[0-9.]+  finished", narrowest[2]) and narrowest[3] == "b"
 
