@@ -87,7 +87,9 @@ def test_plots_have_the_texts_of_their_outputs(conf):
     conf["describe_plots"](SimpleNamespace(env=env), "exercise-2-gru", source)
     cells = [cell for cell in json.loads(source[0])["cells"] if "image/png" in str(cell)]
     texts = [cell["metadata"]["mystnb"]["image"]["alt"] for cell in cells]
-    assert len(texts) > 2 and any(text.startswith("Test perplexity per char") for text in texts)
+    outputs = [output for cell in cells for output in cell["outputs"] if "image/png" in str(output)]
+    assert texts == [output["metadata"]["image/png"]["alt"] for output in outputs]
+    assert len(set(texts)) > 2 and all("LSTM" in text for text in texts)
 
 
 def test_numbers_ranges_and_wide_tables(conf):
