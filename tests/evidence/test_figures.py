@@ -240,6 +240,8 @@ def test_labels_of_lines_that_meet_stand_one_above_the_other():
     (axes,) = figure.perplexity_figure(curves).axes
     heights = {text.get_text(): text.xyann[1] for text in axes.texts}
     assert sorted(heights, key=heights.get) == names[::-1]  # the longest line is the lowest
+    end = axes.transAxes.inverted().transform(axes.transData.transform((2, 2.0)))[1]
+    assert min(heights.values()) == pytest.approx(end)
     gaps = np.diff(sorted(heights.values())) * axes.get_window_extent().height
     assert min(gaps) > 9 * axes.figure.dpi / 72
 
