@@ -468,6 +468,11 @@ def is_initialized(param: gluon.Parameter) -> bool:
     return param._data is not None or bool(param._deferred_init)
 
 
+def has_sparse_gradient(param: gluon.Parameter) -> bool:
+    """Return whether only some rows of a parameter's gradient are stored."""
+    return param._grad_stype != "default"
+
+
 def learn_shapes(model: Any, ctx: mx.Context) -> None:
     """Run a model once if Gluon has yet to infer the shape of a parameter, and so draw it."""
     # Other threads may use the model, too, and Gluon's scopes of names must not be mixed up.

@@ -14,6 +14,7 @@ from .._mxnet.library import (
     blocks_in,
     check_ctx,
     exclusive_generators,
+    has_sparse_gradient,
     learn_shapes,
     named_parameters,
     python_state,
@@ -110,7 +111,7 @@ class Learner(Trainer):
         learn_shapes(model, ctx)
         if ranks.size > 1:
             for name, param in named_parameters(model).items():
-                if param._grad_stype != "default":
+                if has_sparse_gradient(param):
                     raise SettingsError(
                         f"the gradient of {name} is sparse, and several ranks cannot sum it: give "
                         "its layer a dense one (sparse_grad=False), or use one process"
