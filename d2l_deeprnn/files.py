@@ -247,6 +247,7 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode)
+    _held[descriptor] = os.path.abspath(path)
     try:
         try:
             _lock(descriptor, wait)
@@ -258,11 +259,20 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
                 "that directory",
                 stacklevel=2,
             )
-        _held[descriptor] = os.path.abspath(path)
         yield
     finally:
-        _held.pop(descriptor, None)
+        if _held.pop(descriptor, None):  # not in a forked process
+            os.close(descriptor)
+
+
+def _close_in_child() -> None:
+    """Leave the locks to the parent. Otherwise a forked process holds them as long as it lives."""
+    for descriptor in _held:
         os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _lock(descriptor: int, wait: bool) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from interpreter import python
 
 from d2l_deeprnn import files
 
@@ -229,3 +230,22 @@ def test_devices_and_pipes_are_not_replaced(tmp_path):
         with pytest.raises(OSError, match="it is not a regular file"):
             files.write_text(path, "text")
     assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_forked_process_leaves_the_lock_to_its_parent(tmp_path):
+    """A pool that a user starts during the training may outlive it."""
+    code = f"""
+        import os
+        from pathlib import Path
+        from d2l_deeprnn.files import is_locked, locked
+        path = Path({str(tmp_path)!r}, "lock")
+        read, write = os.pipe()
+        with locked(path):
+            if not os.fork():
+                os.close(write)
+                os.read(read, 1)  # until the parent has ended
+                os._exit(0)
+            assert is_locked(path)
+        assert not is_locked(path)
+    """
+    python(code)
