@@ -20,9 +20,9 @@ from .._perplexity import perplexity
 from ..files import PathLike, atomic_file, printable, user_path
 
 # One language for all plots. The subject, such as this package, is blue, and all others are grey.
-# Values printed by the authors are vermilion diamonds. The background is transparent: each colour
-# has a contrast of at least 3:1 on white and on black. Colour-blind readers can tell them apart
-# (after Okabe and Ito).
+# Values printed by the authors are vermilion diamonds. In notebooks, plots have no background: each
+# colour has a contrast of at least 3:1 on white and on black. Colour-blind readers can tell them
+# apart (after Okabe and Ito).
 INK, OURS, OTHERS, PRINTED = "#70757e", "#0a7abf", "#878c95", "#d55e00"
 COLOURS = (OURS, "#007a5a", "#cf739f", "#a87b00", OTHERS, PRINTED)
 # Inches. A notebook and an SVG show 96 pixels per inch: no plot has to be scrolled or shrunk.
@@ -46,13 +46,18 @@ STYLE = {
     **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
     **{f"axes.{part}color": INK for part in ("label", "edge", "title")},
 }
-# An SVG file has stronger colours than these, for light and for dark pages.
+# An SVG file has stronger colours than these, and a background, since the page around it may be
+# light when the reader's system is dark, or the other way round.
 CSS = f"""<style>
+svg {{ background: #ffffff }}
 [style*="fill: {INK}"] {{ fill: #24272e !important }}
 @media (prefers-color-scheme: dark) {{
+svg {{ background: #0d1117 }}
 [style*="fill: {INK}"] {{ fill: #e6e7ea !important }}
 [style*="fill: {OURS}"] {{ fill: #56b4e9 !important }}
 [style*="stroke: {OURS}"] {{ stroke: #56b4e9 !important }}
+[style*="fill: {COLOURS[1]}"] {{ fill: #2fae86 !important }}
+[style*="stroke: {COLOURS[1]}"] {{ stroke: #2fae86 !important }}
 }}
 </style>
 """

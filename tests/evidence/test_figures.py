@@ -145,7 +145,7 @@ def test_pictures_are_readable_on_light_and_dark_pages(page):
     assert contrast(figure.INK, page) >= 3.8
 
 
-def test_a_picture_has_no_background_and_in_a_file_stronger_colours(tmp_path):
+def test_a_file_has_stronger_colours_and_the_background_that_they_need(tmp_path):
     with matplotlib.rc_context({"figure.facecolor": "red", "savefig.facecolor": "red"}):
         picture = figure.perplexity_figure({"run": ([1, 2], [3.0, 2.0])})
         figure.save_figure(picture, tmp_path / "picture.svg")
@@ -154,11 +154,16 @@ def test_a_picture_has_no_background_and_in_a_file_stronger_colours(tmp_path):
         background = re.search(rf'<g id="{patch}">.*?</g>', svg, re.S)
         assert "fill: none" in background.group()
     style = re.search(r"<style>(.*?)</style>", svg, re.S).group(1)
-    assert "@media (prefers-color-scheme: dark)" in style
+    light, dark = style.split("@media (prefers-color-scheme: dark)")
+    for part in (light, dark):
+        (page,) = re.findall(r"svg { background: (#\w+) }", part)
+        colours = re.findall(r": (#\w{6}) !important", part)
+        assert colours and all(contrast(colour, page) >= 3 for colour in colours)
+    assert contrast(page, "#000000") < 2
     drawn = svg.replace(style, "")
-    for selector in re.findall(r'\[style\*="(.*?)"\]', style):
-        if selector != f"fill: {figure.OURS}" or "this" in drawn:
-            assert selector in drawn, selector
+    for colour, property in ((figure.INK, "fill"), (figure.OURS, "stroke")):
+        selector = f"{property}: {colour}"
+        assert f'[style*="{selector}"]' in style and selector in drawn
 
 
 PICTURES = {
