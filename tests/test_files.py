@@ -240,11 +240,14 @@ def test_a_forked_process_leaves_the_lock_to_its_parent(tmp_path):
         from d2l_deeprnn.files import is_locked, locked
         path = Path({str(tmp_path)!r}, "lock")
         read, write = os.pipe()
+        ready, begun = os.pipe()
         with locked(path):
             if not os.fork():
+                os.write(begun, b".")
                 os.close(write)
                 os.read(read, 1)  # until the parent has ended
                 os._exit(0)
+            os.read(ready, 1)
             assert is_locked(path)
         assert not is_locked(path)
     """
