@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
@@ -114,6 +115,9 @@ class LivePlot:
         self._shell: Any = None  # the notebook's shell, from the first use in a cell to its end
         self._start_cell()
         self._begin(label, num_epochs)
+        if _notebook() is not None:
+            # So that the first plot does not wait for it; the first import takes seconds.
+            importlib.import_module(".figures", __package__)
 
     def begin(self, label: str, *, num_epochs: Optional[int] = None) -> None:
         """Start another curve in the same plot, for the epochs of another training.
