@@ -152,8 +152,10 @@ class GrowingText:
         width = min(text_width(), shutil.get_terminal_size().columns - 1)
         written = ""
         for char in _visible(text):
+            if char == "\t":
+                char = " " * (8 - self._column % 8)
             fits = self._column + disp_len(char) <= width
-            if char == "\n" or (char == " " and not fits):
+            if char == "\n" or (char.isspace() and not fits):
                 self._word, self._column = "", 0
                 written += "\n"
                 continue
@@ -164,7 +166,7 @@ class GrowingText:
                 written += f"\x1b[{length}D\x1b[K\n{self._word}" if length else "\n"
                 self._column = length
             shown = coloured(char, style, sys.stdout)
-            self._word = "" if char == " " else self._word + shown
+            self._word = "" if char.isspace() else self._word + shown
             self._column += disp_len(char)
             written += shown
         _write(written)

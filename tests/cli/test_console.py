@@ -198,6 +198,8 @@ def test_a_growing_text_is_wrapped_between_words(monkeypatch, capsys):
     lines = written_in_a_terminal(monkeypatch, 24, "x" * 30 + " yy")
     assert lines == ["x" * 23, "x" * 7 + " yy"]
     assert written_in_a_terminal(monkeypatch, 24, "\u6f6e" * 12) == ["\u6f6e" * 11, "\u6f6e"]
+    lines = written_in_a_terminal(monkeypatch, 24, "if x:\n\tsee the\tsea and land")
+    assert lines == ["if x:", "        see the sea and", "land"]
     assert written_in_a_terminal(monkeypatch, 24, "a\u202eb") == ["a\u27e8U+202E\u27e9b"]
     console.GrowingText().write(text + "\u202e", console.BOLD)  # not a terminal
     assert capsys.readouterr().out == text + "\u202e"
