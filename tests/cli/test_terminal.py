@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -19,10 +20,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from d2l_deeprnn.cli import console, main, train
+from d2l_deeprnn.chapter.book import BOOK
+from d2l_deeprnn.chapter.reproduce import Run
+from d2l_deeprnn.chapter.train import EpochRecord
+from d2l_deeprnn.cli import console, exercise, main, reproduce, train
 from d2l_deeprnn.evidence import live
 from d2l_deeprnn.files import locked
-from d2l_deeprnn.text.corpora import SAMPLE_TEXT, load_text
+from d2l_deeprnn.text.corpora import KNOWN_TEXTS, SAMPLE_TEXT, load_text
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.settings import TrainSettings
 from d2l_deeprnn.training.trainer import TrainRecord
@@ -442,3 +446,103 @@ def test_a_directory_without_runs(tmp_path, capsys):
     assert "there is no run in" in capsys.readouterr().err
     assert main(["runs", str(tmp_path / "missing")]) == 2
     assert "is not a directory" in capsys.readouterr().err
+
+
+def test_a_directory_that_contains_runs_is_not_one_but_names_them(tmp_path, capsys):
+    for name in "fbdeca":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert main(["generate", str(tmp_path)]) == 2
+    listed = ", ".join(str(tmp_path / name) for name in "abcde")
+    expected = f"it has no config.json; it contains the runs {listed} and 1 more\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
+# Other commands.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that no test changes."""
+    out = tmp_path_factory.mktemp("terminal") / "run"
+    assert main([*TRAIN, "--num-epochs=1", "--out", str(out)]) == 0
+    return out
+
+
+def test_a_generated_text_is_streamed_after_a_bold_prefix(trained, tmp_path, monkeypatch, capsys):
+    words = ["generate", trained, "--length=60", "--temperature=1", "--seed=1"]
+    piped = "\n".join(lines_of(capsys, *words, "--prefix=the clock"))
+    assert len(piped) == len("the clock") + 60
+    names = [str(word) for word in words]
+    shown = in_a_terminal(40, tmp_path, *names, "--prefix=the clock")
+    assert " ".join(line.strip() for line in shown if line) != piped  # words moved back
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main([*names, "--prefix=the clock"]) == 0
+    written = capsys.readouterr().out
+    bold = "".join(f"\x1b[1m{char}\x1b[0m" for char in "the clock")
+    assert written == f"{bold}{piped[len('the clock') :]}\n"
+    assert main([*names, "--prefix=the", "--prefix=a"]) == 0
+    written = capsys.readouterr().out
+    assert written.count("\x1b[1m") == 4 and "\n\n\x1b[1ma\x1b[0m" in written
+
+
+def test_an_exported_file_has_a_size_and_a_use(trained, tmp_path, capsys):
+    path = tmp_path / "page.html"
+    written, use = lines_of(capsys, "export", trained, "--format=html", "--output", path)
+    assert written == f"Written: {path} ({path.stat().st_size / 1000:.0f} KB)"
+    assert use == "Open it in a browser, which needs no network."
+
+
+def test_texts_are_listed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "timemachine.txt").write_text("not the book")
+    monkeypatch.setenv("D2L_DEEPRNN_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = json.loads("\n".join(lines_of(capsys, "corpora", "--json")))
+    by_name = {text["name"]: text for text in texts}
+    assert list(by_name) == list(KNOWN_TEXTS)
+    book, missing, sample = (
+        by_name[name] for name in ("time_machine", "tinyshakespeare", SAMPLE_TEXT)
+    )
+    assert book["path"] is None and "its SHA-1 should be" in book["error"]
+    assert missing["path"] is missing["error"] is None
+    assert Path(sample["path"]).is_file() and sample["source"] == "included in d2l_deeprnn"
+    shown = lines_of(capsys, "corpora")
+    assert shown[:2] == ["time_machine", "    The Time Machine, H. G. Wells"]
+    assert shown[3].startswith("    unusable: ") and "    not on this machine" in shown
+
+
+def test_a_study_names_its_parts_and_settings(capsys):
+    run = {"comparison": "same width", "num_hiddens": 32, "num_params": 19240, "dropout": 0.0}
+    with console.Bar() as bar:
+        progress = exercise._Progress(bar, ["recipes", "runs"])
+        progress.run(0, 2, {**run, "seed": 0}, None, "recipes")
+        progress.run(1, 2, {**run, "seed": 1, "lr": 0.004}, 65.0, "recipes")
+        progress.run(0, 9, {**run, "seed": 1}, None, "runs")
+    common = "same width, hiddens 32, params 19,240"
+    assert capsys.readouterr().out.splitlines() == [
+        "Part 1 of 2: recipes",
+        f"run 1 of 2: {common}, seed 0",
+        f"run 2 of 2 (about 1:05 left): {common}, seed 1, lr 0.004",
+        "Part 2 of 2: runs",
+        f"run 1 of 9: {common}, seed 1",
+    ]
+
+
+def test_reproduce_says_how_long_it_takes_after_the_first_epoch(tmp_path, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("d2l_deeprnn.cli.reproduce.time.monotonic", lambda: now[0])
+    run = Run(BOOK.train_settings())
+    with contextlib.ExitStack() as stack:
+        display = reproduce._Display(stack, console.StopRequest(), tmp_path / "a b")
+        display.start(run)
+        now[0] = 1.2
+        run.history.append(EpochRecord(1, 30.0, 1.2, ()))
+        display.epoch(run.history[-1])
+        display.epoch(run.history[-1])
+    assert capsys.readouterr().out == (
+        "500 epochs on The Time Machine, about 10 minutes. Ctrl-C is safe: resume with --resume "
+        f"--out '{tmp_path}/a b'\n"
+    )
