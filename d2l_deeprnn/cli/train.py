@@ -321,7 +321,7 @@ class _Display:
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples
         self._stack = contextlib.ExitStack()
-        self._learner: Optional[Learner] = None  # until the training starts
+        self._learner: Any = None  # until the training starts
         self._bar: Optional[ProgressBar] = None
 
     def __enter__(self) -> _Display:
@@ -344,7 +344,6 @@ class _Display:
             print_line(f"Resuming in epoch {learner.epoch}{place}")
 
     def minibatch(self, progress: Progress) -> None:
-        assert self._learner is not None
         done = progress.epoch - 1 + progress.minibatch / progress.num_minibatches
         done /= self._learner.settings.num_epochs
         bar = self._open_bar(done)
@@ -361,7 +360,6 @@ class _Display:
         return self._bar
 
     def epoch(self, record: TrainRecord) -> None:
-        assert self._learner is not None
         is_best = record.loss < self._best
         self._best = min(record.loss, self._best)
         # The mean of this call, because the device receives minibatches in bursts.
@@ -380,7 +378,6 @@ class _Display:
 
     def _row(self, cells: Dict[str, str]) -> str:
         """Return the columns that fit the terminal."""
-        assert self._learner is not None
         widths = {name: width for name, (width, _) in self.COLUMNS.items()}
         widths["epoch"] = max(5, len(self._of(self._learner.settings.num_epochs)))
         if not self._learner.settings.valid_fraction:
@@ -390,7 +387,6 @@ class _Display:
         return "  ".join(cells[name].rjust(width) for name, width in widths.items())
 
     def _of(self, epoch: int) -> str:
-        assert self._learner is not None
         return f"{epoch}/{self._learner.settings.num_epochs}"
 
     def end(self, result: Result, out: Path) -> None:
@@ -402,7 +398,8 @@ class _Display:
             message = f"{reason[0].upper()}{reason[1:]}; everything is saved in {out}"
         else:
             all_done = len(history) == self._learner.settings.num_epochs
-            message = f"Done: {len(history)} epochs in {duration(history[-1].seconds)}"
+            epochs = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
+            message = f"Done: {epochs} in {duration(history[-1].seconds)}"
             message += f"{'' if all_done else f' ({reason})'}. Saved in {out}"
             if self._had_finished:
                 option = "--num-epochs" if all_done else "--patience"

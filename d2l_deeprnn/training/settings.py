@@ -449,7 +449,8 @@ def why_finished(settings: TrainSettings, losses: Sequence[float]) -> Optional[s
     if settings.patience is not None and losses:
         waited = len(losses) - 1 - losses.index(min(losses))
         if waited >= settings.patience:
-            return f"the held-out loss has not improved for {waited} epochs"
+            epochs = "one epoch" if waited == 1 else f"{waited} epochs"
+            return f"the held-out loss has not improved for {epochs}"
     return None
 
 

@@ -349,7 +349,7 @@ def test_the_state_of_a_run(tmp_path, capsys):
     *_, done, best, _ = lines_of(capsys, *words, "--lr=0.3", "--out", tmp_path / "early")
     count = len(runs.read_history(tmp_path / "early"))
     assert done.startswith(f"Done: {count} epochs in 0:0")
-    assert " (the held-out loss has not improved for 1 epochs). Saved in " in done
+    assert " (the held-out loss has not improved for one epoch). Saved in " in done
     assert best.startswith(f"Best: epoch {count - 1}, ")
     ended = lines_of(capsys, "train", "--resume", "--out", tmp_path / "early")
     (line,) = (line for line in ended if line.startswith("Nothing left to do: the held-out loss"))

@@ -473,7 +473,7 @@ def test_each_process_may_work_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "1")
     assert main(["train", *WORDS, "--num-epochs=1", "--out", str(tmp_path / "run")]) == 0
-    assert "\nDone: 1 epochs in " in capsys.readouterr().out
+    assert "\nDone: 1 epoch in " in capsys.readouterr().out
     assert main(["runs", str(tmp_path)]) == 0
     monkeypatch.setenv("D2L_DEEPRNN_RANKS", "4")
     assert main(["runs", str(tmp_path)]) == 2
