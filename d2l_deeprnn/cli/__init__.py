@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import traceback
 from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
@@ -211,15 +212,18 @@ def _message(error: BaseException) -> str:
 
 def _parser(names: Sequence[str] = tuple(COMMANDS)) -> _Parser:
     """Return the parser, with options only for the commands in ``names``."""
-    groups = [
-        "\n".join([f"{title}:", *(f"  {name:10}  {line}" for name, (_, line) in group.items())])
-        for title, group in GROUPS.items()
-    ]
+    width = console.text_width() - 2
+    groups = ""
+    for title, group in GROUPS.items():
+        groups += f"\n\n{title}:"
+        for name, (_, summary) in group.items():
+            line = f"  {name:10}  {summary}"
+            groups += "\n" + textwrap.fill(line, width, subsequent_indent=" " * 14)
     parser = _Parser(
         prog="d2l-deeprnn",
         usage="%(prog)s COMMAND ...",
         description='The chapter "Deep Recurrent Neural Networks" of Dive into Deep Learning\n'
-        "(2019), running today.\n\n" + "\n\n".join(groups),
+        "(2019), running today." + groups,
         epilog=inspect.cleandoc(EXAMPLES),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

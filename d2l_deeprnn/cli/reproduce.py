@@ -246,6 +246,7 @@ def _print_comparison(run: Run) -> None:
             columns["agrees"] = ["no" if row.agrees is False else "yes" for row in rows]
         cells = [list(columns), *map(list, zip(*columns.values()))]
         print_line()
+        print_line("Training perplexity", style=BOLD)
         for line in table(cells):
             print_line(line)
         if run.training.bands:

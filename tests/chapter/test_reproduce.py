@@ -110,7 +110,8 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     assert re.search(r"^epoch 125, perplexity 9\.005890, time \d+\.\d\d sec$", printed, re.M)
     verdict, table = printed.split("\n\n")[1:3]
     assert verdict == "This run agrees with the book: all 4 values are in the expected range."
-    heading, *values, note = table.splitlines()
+    title, heading, *values, note = table.splitlines()
+    assert title == "Training perplexity"
     assert heading.split() == ["epoch", "book", "run", "expected", "agrees"]
     assert re.fullmatch(r"  125 +9\.006 +9\.006 +\d+\.\d{3} to \d+\.\d{3} +yes", values[0])
     assert re.fullmatch(r"  500 +1\.036 +1\.036 +\d\.\d{3} to \d\.\d{3} +yes", values[3])
