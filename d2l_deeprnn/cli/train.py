@@ -369,7 +369,7 @@ class _Display:
             "epoch": self._of(record.epoch),
             "train": f"{record.train_loss:.4f}",
             "held out": "" if record.valid_loss is None else f"{record.valid_loss:.4f}",
-            "perplexity": _significant(perplexity(record.loss)) + ("*" if is_best else " "),
+            "perplexity": _rounded(perplexity(record.loss)) + ("*" if is_best else " "),
             "chars/s": f"{speed / 1000:.0f}k" if speed >= 9_999.5 else f"{speed:.0f}",
             "time": duration(record.seconds),
         }
@@ -408,8 +408,8 @@ class _Display:
         if history:
             best = min(history, key=lambda record: record.loss)
             kind = "training" if best.valid_loss is None else "held-out"
-            value = _significant(perplexity(best.loss))
-            print_line(f"Best: epoch {best.epoch}, {kind} perplexity {value}")
+            value = _rounded(perplexity(best.loss))
+            print_paragraph(f"Best: epoch {best.epoch}, {kind} perplexity {value}")
         command = "train --resume --out {}" if result.stopped else "generate {} --temperature 0.7"
         command = f"d2l-deeprnn {command.format(shlex.quote(str(out)))}"
         print_line(f"{'To resume' if result.stopped else 'Next'}: {command}")
@@ -439,6 +439,6 @@ def _summary(learner: Learner, text: TextParts) -> Iterator[str]:
     yield f"{settings.optimizer}{rate}, seed {settings.seed}, {device}{processes}"
 
 
-def _significant(value: float) -> str:
-    """Return a number with four significant digits, or as a whole number if it is large."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:#.4g}"
+def _rounded(value: float) -> str:
+    """Return a perplexity with three decimals, or as a whole number if it is large."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"

@@ -51,9 +51,7 @@ def initialize_from(
         raise SettingsError(f"init_from: {'; '.join(unequal)}: choose the same values")
     known = [token for token in vocab.idx_to_token[1:] if token in source.vocab.token_to_idx]
     if not known:
-        raise SettingsError(
-            "init_from: that run's text has no character in common with this text"
-        )
+        raise SettingsError("init_from: that run's text has no character in common with this text")
     new = [token for token in vocab.idx_to_token if token not in source.vocab.token_to_idx]
     if new:
         shown = " ".join(map(repr, new[:SHOWN])) + (" ..." if len(new) > SHOWN else "")

@@ -106,7 +106,7 @@ def test_a_training_is_a_summary_a_table_and_what_to_do_next(tmp_path, capsys):
     assert {len(line) for line in rows} == {len(header)}
     assert re.fullmatch(rf"Done: 2 epochs in 0:0\d\. Saved in {out}", done)
     losses = [row["valid_loss"] for row in runs.read_history(out)]
-    lowest = f"{math.exp(min(losses)):#.4g}"
+    lowest = f"{math.exp(min(losses)):.3f}"
     assert best == f"Best: epoch {losses.index(min(losses)) + 1}, held-out perplexity {lowest}"
     assert following == f"Next: d2l-deeprnn generate {out} --temperature 0.7"
     assert f"{lowest}*" in rows[losses.index(min(losses))]
