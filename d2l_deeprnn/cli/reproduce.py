@@ -166,7 +166,7 @@ class _Display:
         self.run = run
         if run.missing:
             print_line("The book's text is not available; training on a sample text instead.")
-            print_line(run.missing)
+            print_paragraph(run.missing)
         if run.remark:
             print_paragraph(run.remark)
         total, done = run.settings.num_epochs, len(run.history)
