@@ -477,8 +477,7 @@ def learn_shapes(model: Any, ctx: mx.Context) -> None:
     """Run a model once if Gluon has yet to infer the shape of a parameter, and so draw it."""
     # Other threads may use the model, too, and Gluon's scopes of names must not be mixed up.
     with queueing:
-        # An unknown dimension is 0 or, after mx.util.set_np_shape(True), -1.
-        if any(min(param.shape or (1,)) <= 0 for param in model.collect_params().values()):
+        if any(param._deferred_init for param in model.collect_params().values()):
             model(nd.zeros((1, 1), ctx=ctx), model.begin_state(batch_size=1, ctx=ctx))
 
 

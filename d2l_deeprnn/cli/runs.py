@@ -40,8 +40,9 @@ def run_runs(arguments: argparse.Namespace) -> int:
     directory = arguments.directory
     if not directory.is_dir():
         raise RunError(f"{directory} is not a directory{similar(directory)}")
-    paths = sorted(path.parent for path in directory.rglob(CONFIG))
-    runs = [run for path in paths for run in [_describe(path, directory)] if run is not None]
+    root = directory.absolute()  # a relative path that begins with ~ would be expanded
+    paths = sorted(path.parent for path in root.rglob(CONFIG))
+    runs = [run for path in paths for run in [_describe(path, root)] if run is not None]
     if not runs:
         raise RunError(f"there is no run in {directory}")
     if arguments.json:

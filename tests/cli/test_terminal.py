@@ -441,6 +441,14 @@ def test_a_list_of_runs_is_a_table_in_a_narrow_terminal(tmp_path, capsys):
     assert re.fullmatch(" +1/1 +[0-9.]+  finished", narrowest[2]) and narrowest[3] == "b"
 
 
+def test_runs_below_a_directory_called_tilde(tmp_path, monkeypatch, capsys):
+    """It is not the home directory, since nobody typed it."""
+    lines_of(capsys, *TRAIN, "--num-epochs=1", "--out", tmp_path / "~" / "x")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert rows_of(lines_of(capsys, "runs")[:-1])["~/x"]["state"] == "finished"
+
+
 def test_a_directory_without_runs(tmp_path, capsys):
     assert main(["runs", str(tmp_path)]) == 2
     assert "there is no run in" in capsys.readouterr().err

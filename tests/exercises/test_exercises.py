@@ -27,7 +27,7 @@ from d2l_deeprnn.exercises import (
     gru,
     initialisation,
     more_books,
-    training,
+    networks,
 )
 from d2l_deeprnn.exercises import study as studies
 from d2l_deeprnn.exercises.study import Observer, Study, StudyError
@@ -190,7 +190,7 @@ def short_studies(monkeypatch):
     for module in (authors, more_books):
         monkeypatch.setattr(module, "SAMPLE", 20)
     monkeypatch.setattr(more_books, "ADAPTING_RATES", (0.01, 0.1))
-    monkeypatch.setattr(training, "ADAPTING_STEPS", 100)
+    monkeypatch.setattr(networks, "ADAPTING_STEPS", 100)
 
 
 def leave_undrawn(monkeypatch):
@@ -269,7 +269,7 @@ def test_unscored_tokens_do_not_count():
     settings = TrainSettings(corpus=("a",), num_hiddens=4, num_epochs=1, batch_size=1, num_steps=5)
     indices = vocab.encode("abba" * 30)
     model = new_model(settings, len(vocab), CTX)
-    training.train_to_the_end(settings, model, indices[:60], indices[60:], {})
+    networks.train_to_the_end(settings, model, indices[:60], indices[60:], {})
     a, b = vocab["a"], vocab["b"]
     all_, only_b, only_a = (evaluate(model, indices, unscored=u) for u in ((), (a,), (b,)))
     assert (all_.num_chars, only_b.num_chars, only_a.num_chars) == (119, 60, 59)
@@ -287,7 +287,7 @@ def short_text(length=3000):
 
 def to_the_end(**changed):
     common = {
-        **training.settings_for(False, 10_000),
+        **networks.settings_for(False, 10_000),
         "corpus": ("a",),
         "num_hiddens": 16,
         "lr": 0.01,
@@ -300,14 +300,14 @@ def test_the_books_gru_is_trained_like_the_others():
     vocab, indices = short_text()
     settings = to_the_end(cell="gru", num_epochs=2, batch_size=8)
     ours, theirs = (
-        training.train_to_the_end(
+        networks.train_to_the_end(
             settings,
             make(settings, len(vocab)),
             indices[:2400],
             indices[2400:2700],
             {"test": indices[2700:]},
         )
-        for make in (gru._reset_before, training.new_network)
+        for make in (gru._reset_before, networks.new_network)
     )
     for name in ("train", "valid", "test", "known"):
         assert ours[-1][name] == pytest.approx(theirs[-1][name], rel=0.1), name
@@ -319,8 +319,8 @@ def test_training_ends_after_a_plateau_and_keeps_the_best_parameters():
     settings = to_the_end(lr=0.1, decay_epochs=2, patience=5, num_epochs=60, num_hiddens=32)
     model = new_model(settings, len(vocab), CTX)
     held_out = {"test": indices[1300:], "other": indices[1000:1200]}
-    rows = training.train_to_the_end(settings, model, indices[:1200], indices[1200:1350], held_out)
-    best = training.best_epoch(rows)
+    rows = networks.train_to_the_end(settings, model, indices[:1200], indices[1200:1350], held_out)
+    best = networks.best_epoch(rows)
     assert len(rows) < 60 and len(rows) - best["epoch"] == 5
     rates = [row["lr_then"] for row in rows[best["epoch"] :]]
     assert rates[0] == rates[1] == pytest.approx(4 * rates[2])
@@ -342,7 +342,7 @@ def test_a_killed_training_resumes_in_its_epoch(tmp_path):
     def trained(**options):
         model = new_model(settings, len(vocab), CTX)
         parts = (indices[:1500], indices[1500:1750], {"test": indices[1750:]})
-        rows = training.train_to_the_end(settings, model, *parts, **options)
+        rows = networks.train_to_the_end(settings, model, *parts, **options)
         without_times = [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
         return without_times, model, rows
 
@@ -385,11 +385,11 @@ def test_a_training_that_diverges_at_once_has_a_row(monkeypatch):
     settings = to_the_end()
 
     def diverges(*_):
-        raise training.Diverged("no")
+        raise networks.Diverged("no")
 
-    monkeypatch.setattr(training.Learner, "train_epoch", diverges)
+    monkeypatch.setattr(networks.Learner, "train_epoch", diverges)
     model = new_model(settings, len(vocab), CTX)
-    (row,) = training.train_to_the_end(
+    (row,) = networks.train_to_the_end(
         settings, model, indices[:1000], indices[1000:], {"test": indices[1000:]}
     )
     assert row["valid"] == row["test"] == row["known"] == float("inf")
@@ -514,7 +514,7 @@ def test_mixtures_are_compared_seed_by_seed():
 
 def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, monkeypatch, capsys):
     leave_undrawn(monkeypatch)
-    trained, train, kept = [], training.train_to_the_end, {}
+    trained, train, kept = [], networks.train_to_the_end, {}
 
     def counting(settings, model, *args, **how):
         file = how["file"]
@@ -642,25 +642,25 @@ def test_amounts_and_ways_are_compared_seed_by_seed():
 def trained_networks(text, seeds=(1, 2)):
     vocab, indices = text
     settings = to_the_end(num_epochs=4, num_hiddens=12)
-    networks = []
+    trained = []
     for seed in seeds:
         of_seed = dataclasses.replace(settings, seed=seed)
-        networks.append(new_model(of_seed, len(vocab), CTX))
-        training.train_to_the_end(of_seed, networks[-1], indices[:2000], indices[2000:2300], {})
-    return networks
+        trained.append(new_model(of_seed, len(vocab), CTX))
+        networks.train_to_the_end(of_seed, trained[-1], indices[:2000], indices[2000:2300], {})
+    return trained
 
 
 def test_an_ensemble_is_the_mean_of_probabilities():
     vocab, indices = short_text()
-    networks, test = trained_networks((vocab, indices)), indices[2300:3000]
-    said = [training.log_probabilities(network, test) for network in networks]
-    for network, log_p in zip(networks, said):
+    trained, test = trained_networks((vocab, indices)), indices[2300:3000]
+    said = [networks.log_probabilities(network, test) for network in trained]
+    for network, log_p in zip(trained, said):
         assert log_p.shape == (699, len(vocab))
         alone = evaluate(network, test, CTX, batch_size=1).nats
-        assert training.ensemble_loss([log_p], test) == pytest.approx(alone, rel=1e-6)
+        assert networks.ensemble_loss([log_p], test) == pytest.approx(alone, rel=1e-6)
     right = [np.exp(log_p[np.arange(699), test[1:]].astype(float)) for log_p in said]
     expected = -np.log((right[0] + right[1]) / 2).mean()
-    assert training.ensemble_loss(said, test) == pytest.approx(expected, rel=1e-6)
+    assert networks.ensemble_loss(said, test) == pytest.approx(expected, rel=1e-6)
 
 
 def test_dynamic_evaluation_scores_before_it_learns():
@@ -668,13 +668,13 @@ def test_dynamic_evaluation_scores_before_it_learns():
     (network,), test = trained_networks((vocab, indices), [1]), indices[2300:3000]
     before = {name: array.asnumpy() for name, array in parameters_of(network).items()}
     alone = evaluate(network, test, CTX, batch_size=1).nats
-    assert training.dynamic_evaluation(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
-    adapted = training.dynamic_evaluation(network, test, 0.3)
+    assert networks.dynamic_evaluation(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
+    adapted = networks.dynamic_evaluation(network, test, 0.3)
     assert adapted < alone - 1e-3
     # The first characters are scored before the first step.
-    first = test[: training.ADAPTING_STEPS + 1]
+    first = test[: networks.ADAPTING_STEPS + 1]
     alone = evaluate(network, first, CTX, batch_size=1).nats
-    assert training.dynamic_evaluation(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
+    assert networks.dynamic_evaluation(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
     for name, array in parameters_of(network).items():
         assert (array.asnumpy() == before[name]).all(), name
 
@@ -685,16 +685,16 @@ def test_weights_are_averaged_after_the_first_fall_of_the_rate(tmp_path):
     model = new_model(settings, len(vocab), CTX)
     parts = (indices[:1500], indices[1500:1750], {"test": indices[1750:]})
     kept = []
-    add = training.Average.add
+    add = networks.Average.add
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Average, "add", lambda self, p: kept.append(p) or add(self, p))
-        rows = training.train_to_the_end(settings, model, *parts, average=True)
+        patch.setattr(networks.Average, "add", lambda self, p: kept.append(p) or add(self, p))
+        rows = networks.train_to_the_end(settings, model, *parts, average=True)
     low = [row for row in rows if row["lr_then"] < 0.03]
     assert len(kept) == len(low) > 1
     for name, param in parameters_of(model).items():
         mean = np.mean([p[name].astype(float) for p in kept], axis=0)
         param[:] = nd.array(mean)
-    best = training.best_epoch(rows)
+    best = networks.best_epoch(rows)
     assert evaluate(model, parts[2]["test"], CTX).nats == pytest.approx(
         best["averaged_test"], rel=1e-5
     )

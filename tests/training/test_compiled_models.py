@@ -128,7 +128,7 @@ def deep_cells():
     return stack
 
 
-def imported(size, folder):
+def imported(size, folder, with_values=True):
     """Return a model that was imported from files, without its Python code."""
     model = Hybrid(size)
     model.initialize(init.Normal(0.5))
@@ -138,9 +138,8 @@ def imported(size, folder):
     names = ["data0", "data1"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of types that MXNet cannot decide
-        block = gluon.SymbolBlock.imports(
-            str(folder / "model-symbol.json"), names, str(folder / "model-0000.params")
-        )
+        values = str(folder / "model-0000.params") if with_values else None
+        block = gluon.SymbolBlock.imports(str(folder / "model-symbol.json"), names, values)
 
     class Imported(gluon.Block):
         def __init__(self):
@@ -305,3 +304,24 @@ def test_a_learner_equals_a_plain_loop(name, text, tmp_path):
     learner = Learner(settings, model, np.array(indices), np.array(indices[:60]), CTX)
     records = [learner.train_epoch() for _ in range(EPOCHS)]
     np.testing.assert_allclose(np.exp([r.train_loss for r in records]), expected, rtol=1e-4)
+
+
+def test_an_imported_network_without_values_is_resumed(text, tmp_path):
+    """The shapes of its parameters are None until it is called."""
+    indices, vocab = text
+    settings = d2l.TrainSettings(
+        corpus=("numbers",), batch_size=ROWS, num_steps=STEPS, num_epochs=EPOCHS, valid_fraction=0
+    )
+
+    def learner():
+        d2l.set_seed(1)
+        model = imported(len(vocab), tmp_path, with_values=False)
+        model.initialize()
+        return Learner(settings, model, np.array(indices), np.zeros(0, int), CTX)
+
+    whole, first, rest = learner(), learner(), learner()
+    whole.fit(EPOCHS)
+    first.train_epoch()
+    rest.load_state_dict(*first.state_dict())
+    rest.fit(EPOCHS)
+    assert [r.train_loss for r in rest.history] == [r.train_loss for r in whole.history]
