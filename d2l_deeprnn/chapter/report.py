@@ -132,29 +132,16 @@ def predictions(run: Run) -> Iterator[Prediction]:
             yield Prediction(record.epoch, text, of_book, run.is_verbatim(text))
 
 
-def lines(run: Run) -> Iterator[str]:
-    """Yield the lines of the report in the terminal: verdict, table, predictions with a letter."""
-    yield verdict(run).text
-    table = _table(run)
-    if table.rows:
-        yield ""
-        yield str(table)
-    source = run.training.source
-    for prediction in filter(_has_letters, predictions(run)):
-        yield ""
-        how = "quoted from the text" if prediction.verbatim else "not a quotation"
-        yield f"Epoch {prediction.epoch} ({how}):"
-        if prediction.printed:
-            yield f"  {source}  {prediction.printed}"
-        yield f"  {'run':{len(source)}}  {prediction.text}"
+def has_letters(prediction: str, run: Run) -> bool:
+    """Return whether a model has written more than spaces and punctuation after a prefix."""
+    for prefix in sorted(run.training.settings.prefixes, key=len, reverse=True):
+        if prediction.startswith(prefix):
+            prediction = prediction[len(prefix) :]
+            break
+    return any(map(str.isalpha, prediction))
 
 
-def _has_letters(prediction: Prediction) -> bool:
-    """Return whether a prediction is more than spaces, as those of the first epochs are."""
-    return any(map(str.isalpha, prediction.text))
-
-
-def _table(run: Run) -> Table:
+def table(run: Run) -> Table:
     """Return the values of a run, beside the printed ones if it has the book's text."""
     title, training = "Training perplexity", run.training
     if not run.is_books_text:
@@ -172,7 +159,7 @@ def _table(run: Run) -> Table:
     columns = {
         "epoch": lambda row: str(row.epoch),
         training.source: lambda row: value(row.printed.perplexity),
-        "this run": lambda row: value(row.perplexity),
+        "run": lambda row: value(row.perplexity),
     }
     if not training.bands:
         columns["difference"] = lambda row: (
@@ -182,8 +169,7 @@ def _table(run: Run) -> Table:
         if any(row.comparable < row.perplexity for row in run.rows()):  # a value on a jump
             columns["smoothed"] = lambda row: value(row.comparable)
         columns["expected"] = lambda row: _range(row.band, training)
-        columns["agrees"] = lambda row: "yes" if row.agrees else "NO"
-    columns["seconds"] = lambda row: f"{row.seconds:.2f}"
+        columns["agrees"] = lambda row: "yes" if row.agrees else "no"
     return Table(title, list(columns), [[cell(r) for cell in columns.values()] for r in run.rows()])
 
 
@@ -316,7 +302,7 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
     command += ["--num-epochs", str(settings.num_epochs), "--seed", str(settings.seed)]
     command += ["--settings", run.training.name]
     result = verdict(run)
-    shown = list(filter(_has_letters, predictions(run)))
+    shown = [p for p in predictions(run) if has_letters(p.text, run)]
     sources = (run.training.source,) if any(prediction.printed for prediction in shown) else ()
     return pages.render(
         "chapter/report.html",
@@ -324,7 +310,7 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         run=run,
         verdict=result.text,
         kind={None: "open", False: "disagrees", True: "agrees"}[result.agrees],
-        table=_table(run),
+        table=table(run),
         expected=_expected(run),
         plot=pages.svg(figure(run)),
         sources=sources,

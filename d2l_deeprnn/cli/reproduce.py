@@ -206,19 +206,12 @@ class _Display:
         )
 
     def line(self, line: str) -> None:
+        from ..chapter.report import has_letters
+
         assert self.run is not None
         self._announce()
-        if not line.startswith(" - ") or _has_letters(line[3:], self.run):
+        if not line.startswith(" - ") or has_letters(line[3:], self.run):
             self._bar.line(line)
-
-
-def _has_letters(prediction: str, run: Run) -> bool:
-    """Return whether a model has written more than spaces and punctuation."""
-    for prefix in sorted(run.training.settings.prefixes, key=len, reverse=True):
-        if prediction.startswith(prefix):
-            prediction = prediction[len(prefix) :]
-            break
-    return any(char.isalpha() for char in prediction)
 
 
 def _print_comparison(run: Run) -> None:
@@ -229,34 +222,20 @@ def _print_comparison(run: Run) -> None:
     print_line()
     colour = {None: "", True: f";{GREEN}", False: f";{RED}"}[result.agrees]
     print_paragraph(result.text, style=BOLD + colour)
-    rows = run.rows()
-    if rows:
-        columns = {
-            "epoch": [str(row.epoch) for row in rows],
-            source: [f"{row.printed.perplexity:.{digits}f}" for row in rows],
-            "run": [f"{row.perplexity:.{digits}f}" for row in rows],
-        }
-        if any(row.comparable != row.perplexity for row in rows):
-            columns["smoothed"] = [f"{row.comparable:.{digits}f}" for row in rows]
-        if run.training.bands:
-            columns["expected"] = [
-                f"{row.band.low:.{digits}f} to {row.band.high:.{digits}f}" if row.band else ""
-                for row in rows
-            ]
-            columns["agrees"] = ["no" if row.agrees is False else "yes" for row in rows]
-        cells = [list(columns), *map(list, zip(*columns.values()))]
+    if run.rows():
+        compared = report.table(run)
         print_line()
-        print_line("Training perplexity", style=BOLD)
-        for line in table(cells):
+        print_line(compared.title, style=BOLD)
+        for line in table([compared.columns, *compared.rows]):
             print_line(line)
         if run.training.bands:
             print_line("Expected: the range for 99.9 % of runs.")
-    if not rows:
+    else:
         last = run.history[-1]
         print_line(f"Epoch {last.epoch}: training perplexity {last.perplexity:.{digits}f}")
     width, last_title = max(len(source), len("run")), ""
     for prediction in report.predictions(run):
-        if _has_letters(prediction.text, run):
+        if report.has_letters(prediction.text, run):
             how = "quoted from the text" if prediction.verbatim else "not a quotation"
             title = f"\nEpoch {prediction.epoch} ({how}):"
             if title != last_title:

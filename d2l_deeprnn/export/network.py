@@ -353,11 +353,13 @@ def _layer(mode: str, parameters: Mapping[str, gluon.Parameter]) -> Layer:
 
 def _value(param: Any) -> np.ndarray:
     try:
-        value: np.ndarray = param.data(param.list_ctx()[0]).asnumpy()
+        array = param.data(param.list_ctx()[0])
     except RuntimeError as error:
         raise ExportError(
             f"{param.name} has no values yet: initialize the model, then train it or call it once"
         ) from error
+    # Outside, because this also raises the errors of earlier operations on other arrays.
+    value: np.ndarray = array.asnumpy()
     if value.dtype != np.float32:
         raise ExportError(f"{param.name} must be float32 to be exported, not {value.dtype}")
     if not np.isfinite(value).all():

@@ -242,8 +242,8 @@ class Learner(Trainer):
         self.losses = [float(loss) for loss in data["losses"]]
         if self.position is True or self.position != len(self.losses):
             raise ValueError(f"its position {self.position!r} is not its number of losses")
-        if not all(map(math.isfinite, [self.seconds, *self.losses])):
-            raise ValueError("a loss or its number of seconds is not finite")
+        if not all(map(math.isfinite, [self.seconds, *map(perplexity, self.losses)])):
+            raise ValueError("a perplexity or its number of seconds is not finite")
         self._unread_losses.clear()
         self.state = None
         if self.position and self.settings.sampling == "adjacent":
@@ -272,6 +272,8 @@ class Learner(Trainer):
             if leaf is None:
                 return None
             array = next(own)
+            if array.dtype.kind != np.dtype(leaf.dtype).kind or not array.dtype.isnative:
+                raise ValueError(f"its hidden state has the type {array.dtype}")
             return nd.array(array, ctx=self.ctx, dtype=array.dtype)
 
         return map_leaves(load, initial)

@@ -402,6 +402,8 @@ def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Opt
         return None
     loaded = directory.load(LAST)
     with checkpoint_errors(directory.path / LAST):
+        if not isinstance(loaded.data["learner"], dict):
+            raise TypeError("its state is not an object")
         _check_vocab(loaded.data["vocab"], vocab)
         # Before a model is created: settings from a stranger may declare a huge one.
         model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))

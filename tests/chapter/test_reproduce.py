@@ -494,7 +494,7 @@ def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_pat
         ("500", "1.028183"), ("1000", "1.020994"),
     ]  # fmt: skip
     assert sorted(reproduce.read_predictions(tmp_path)) == [500, 1000]
-    assert re.search(r"\n +500 +1\.0282 +1\.0282\n", printed)
+    assert re.search(r"\n +500 +1\.0282 +1\.0282 +\+0\.0000\n", printed)
     theirs = "traveller. 'but now you begin to see the object of my inves"
     assert f"  lecture  {theirs}\n  run      traveller a\n" in printed
     settings = json.loads((tmp_path / "config.json").read_text())["settings"]

@@ -686,6 +686,7 @@ def test_going_back_after_an_interruption(text):
         {"position": 10**9},
         {"position": -3},
         {"losses": [float("nan")], "position": 1},
+        {"losses": [1e308, 1e308], "position": 2},
         {"seconds": float("nan")},
         {"history": [[1, float("nan"), None, 0.01, 1.0]]},
         {"random": "pos"},
@@ -701,6 +702,17 @@ def test_a_forged_state_is_refused(text, forged):
         data.update(forged)
     with pytest.raises(ValueError, match="position|not finite|not valid"):
         its.load_state_dict(arrays, data)
+
+
+@pytest.mark.parametrize("dtype", ["int8", ">f4", "uint64"])
+def test_a_hidden_state_of_a_forged_type_is_refused(text, dtype):
+    its = learner(text)
+    with pytest.raises(Stopped):
+        its.train_epoch([StopIf(lambda: its.position == 2)])
+    arrays, data = its.state_dict()
+    arrays["state/0"] = arrays["state/0"].astype(dtype)
+    with pytest.raises(ValueError, match="its hidden state has the type"):
+        learner(text).load_state_dict(arrays, data)
 
 
 def test_a_model_may_have_a_method_called_vocab_size(text):

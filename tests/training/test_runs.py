@@ -824,6 +824,7 @@ INVALID_CHECKPOINTS = {
     "vocabulary": lambda d: d["vocab"].__setitem__(2, 7),
     "order of the vocabulary": lambda d: d["vocab"].__setitem__(slice(2, 4), d["vocab"][3:1:-1]),
     "history": lambda d: d["learner"].update(history=[[1, "x", None, 1.0, 1.0]]),
+    "learner": lambda d: d.update(learner=None),
     "epochs": lambda d: d["learner"]["history"][-1].__setitem__(0, math.inf),
     "losses": lambda d: d["learner"].update(losses=["a"], position=1),
     "numbers": lambda d: d["learner"]["optimizer"]["numbers"].update(num_update="x"),
