@@ -20,7 +20,6 @@ from .._mxnet import diagnosis
 from ..errors import is_bad_input
 from ..files import printable
 from ..training import launcher
-from ..training.settings import SettingsError, TrainSettings, fields
 from . import console
 from .console import BAD_INPUT, DONE, FAULT, RED, TEXT_MISSING, coloured, print_error
 
@@ -52,6 +51,8 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 # The commands that several processes of mpiexec can run together.
 DISTRIBUTED = ("train", "evaluate", "generate")
 DEBUG_VARIABLE = "D2L_DEEPRNN_DEBUG"
+# Errors in whose messages the names of settings become those of options.
+ABOUT_SETTINGS = ("ValueError", "SettingsError", "Diverged")
 EXAMPLES = """
     examples:
       d2l-deeprnn reproduce --out reproduction
@@ -179,7 +180,7 @@ def _fail(error: BaseException, argv: Sequence[str]) -> int:
             f"bug in d2l_deeprnn (set {DEBUG_VARIABLE}=1 to see where): {type(error).__name__}: "
             f"{message}"
         )
-    elif type(error) in (ValueError, SettingsError) and argv and argv[0] in COMMANDS:
+    elif type(error).__name__ in ABOUT_SETTINGS and argv and argv[0] in COMMANDS:
         message = _with_options(message, argv[0])
     print_error(f"d2l-deeprnn: {coloured('error:', RED)} {message}")
     return status
@@ -191,6 +192,8 @@ def _with_options(message: str, command: str) -> str:
     An option that is not a setting may be an English word, such as ``out``. Its name is replaced
     only at the beginning, as in "device must be".
     """
+    from ..training.settings import TrainSettings, fields  # needs NumPy
+
     options = _parser([command]).commands.choices[command].options_by_name()
     sure = [name for name in options if "_" in name or " " in name or name in fields(TrainSettings)]
     anywhere, first = ("|".join(sorted(names, key=len, reverse=True)) for names in (sure, options))
