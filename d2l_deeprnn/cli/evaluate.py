@@ -133,7 +133,7 @@ def _score_of(text: str, model: str, result: Evaluation) -> Dict[str, Any]:
 
 def _print_scores(scores: List[Dict[str, Any]]) -> None:
     """Print a table of scores per character, and which model is better on each text."""
-    rows = [["", "nats", "bits", "perplexity", "characters"]]
+    rows = [["", "nats", "bits", "perplexity", "scored"]]
     by_text: Dict[str, List[Dict[str, Any]]] = {}
     for score in scores:
         models = by_text.setdefault(score["text"], [])

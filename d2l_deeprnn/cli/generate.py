@@ -134,6 +134,8 @@ def _continue(
             shown.write(prefix, BOLD)
             shown.write(text[len(prefix) :])
     show()
+    if arguments.temperature == 0 and not "".join(texts).strip():
+        print_error("The most likely text is only white space; try --temperature 0.7")
 
 
 def default_prefix(vocab: Vocab) -> str:

@@ -33,7 +33,7 @@ TEMPERATURES = (0.0, 0.5, 1.0)
 LENGTH = 400
 # Labels for the sizes in a run's configuration.
 SIZES = {
-    "vocab_size": "Vocabulary size",
+    "vocab_size": "Vocabulary size (with <unk>)",
     "train_chars": "Training characters",
     "valid_chars": "Validation characters",
     "test_chars": "Test characters",
@@ -192,13 +192,16 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
         lead=lead,
         plot=pages.svg(training_figure({"this run": history})) if history else "",
         rows=rows,
+        dropout=settings.dropout,
         comparisons=comparisons,
         text_error=text_error,
         samples_note=f"{LENGTH} characters after {shown}, by the {source}; seed {arguments.seed}.",
         samples=_samples(loaded, prefix, arguments.seed),
         own_settings={name: value for name, value in values.items() if name in chosen},
         default_settings={name: value for name, value in values.items() if name not in chosen},
-        page_command=shlex.join(["d2l-deeprnn", "export", str(directory), "--format", "html"]),
+        page_command=shlex.join(
+            ["d2l-deeprnn", "export", str(directory), "--format", "html", "--output", "model.html"]
+        ),
         command=_command(config, settings, directory),
         work=_work(config, history),
         config=config,

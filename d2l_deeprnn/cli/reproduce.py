@@ -201,7 +201,7 @@ class _Display:
             + (
                 f"Ctrl-C is safe: resume with --resume --out {shlex.quote(str(self._out))}"
                 if self._out
-                else "Ctrl-C loses everything, because there is no --out"
+                else "Ctrl-C loses everything, unless you add --out DIR"
             )
         )
 

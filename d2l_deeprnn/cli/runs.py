@@ -84,7 +84,8 @@ def _print_table(runs: List[Dict[str, Any]]) -> None:
     if common:
         print_paragraph(f"{'All' if len(usable) > 1 else 'Settings'}: {', '.join(common)}")
     if left_out:
-        print_paragraph(f"They also differ in {', '.join(left_out)} (wider terminal, or --json)")
+        also = " also" if set(cells) & {heading(name) for name in names} else ""
+        print_paragraph(f"They{also} differ in {', '.join(left_out)} (wider terminal, or --json)")
     for run in runs:
         if "error" in run:
             print_paragraph(f"{run['run']}: {run['error']}")

@@ -199,8 +199,8 @@ def check_length(
     # Differs: the original returned no minibatch, and the train function then divided by zero.
     if num_tokens < minibatch + offset:
         raise ValueError(
-            f"the text has {num_tokens} characters, but one minibatch of batch_size {batch_size} "
-            f"and num_steps {num_steps} needs {minibatch + offset}: "
+            f"the text to train on has {num_tokens:,} characters, but batch_size {batch_size} and "
+            f"num_steps {num_steps} need at least {minibatch + offset:,}: "
             "give a longer text, or a smaller batch_size or num_steps"
         )
 

@@ -242,7 +242,7 @@ def test_a_users_own_file(fake_training, capsys, tmp_path):
     assert printed.startswith(
         "The text is mine.txt, so these results cannot be compared with the book's.\n"
     )
-    assert "Ctrl-C loses everything, because there is no --out\n" in printed
+    assert "Ctrl-C loses everything, unless you add --out DIR\n" in printed
     assert "\nNothing was compared: the text was mine.txt, not the book's.\n" in printed
 
 

@@ -229,7 +229,7 @@ def test_a_model_for_another_vocabulary_is_refused(text):
 
 def test_a_text_shorter_than_a_minibatch_is_refused(text):
     indices, vocab = text
-    with pytest.raises(ValueError, match="27 characters.* needs 28: give a longer text"):
+    with pytest.raises(ValueError, match="27 characters.* need at least 28: give a longer text"):
         train_small(d2l, (indices[:27], vocab))  # 4 rows of 5 + 1, and an offset of up to 4
     train_small(d2l, (indices[:28], vocab), num_epochs=1)
 
@@ -390,7 +390,7 @@ def test_a_diverging_run_has_an_infinite_perplexity(text):
         (dict(lr=float("inf")), "lr must be a finite number above 0, not inf"),
         (dict(clipping_theta=0), "clipping_theta must be a number above 0, not 0"),
         (dict(prefixes=["time", ""]), r"prefixes contains an empty string: \['time', ''\]"),
-        (dict(corpus_indices=[]), "the text has 0 characters"),
+        (dict(corpus_indices=[]), "the text to train on has 0 characters"),
     ],
 )
 def test_bad_settings_are_named(text, change, message):

@@ -419,7 +419,9 @@ def test_settings_of_another_type_are_refused(text, tmp_path):
 
 
 def test_a_short_text_is_refused(text):
-    with pytest.raises(ValueError, match="the text has 1500 characters, but one minibatch"):
+    with pytest.raises(
+        ValueError, match="the text to train on has 1,500 characters, but batch_size"
+    ):
         learner(text, batch_size=1000)
 
 
