@@ -49,7 +49,7 @@ def test_consecutive_minibatches_spell_the_text(length, batch_size, num_steps, s
     try:
         batches = run(d2l, "data_iter_consecutive", seed, text, batch_size, num_steps)
     except ValueError as error:
-        assert f"the text has {length} characters" in str(error)
+        assert f"the text to train on has {length:,} characters" in str(error)
         assert length < batch_size * (num_steps + 1) + num_steps - 1
         return
     for X, Y in batches:
@@ -73,7 +73,7 @@ def test_random_minibatches_have_examples_of_the_text(length, batch_size, num_st
     try:
         batches = run(d2l, "data_iter_random", seed, text, batch_size, num_steps)
     except ValueError as error:
-        assert f"the text has {length} characters" in str(error)
+        assert f"the text to train on has {length:,} characters" in str(error)
         assert length < (batch_size + 2) * num_steps
         return
     starts = []
@@ -92,7 +92,7 @@ def test_shortest_text_for_every_offset(name, needed):
         random.seed(seed)
         offset = int(random.uniform(0, 7))
         assert len(run(d2l, name, seed, list(range(needed + offset)), 4, 7)) == 1
-        with pytest.raises(ValueError, match=f"needs {needed + offset}: give a longer text"):
+        with pytest.raises(ValueError, match=f"need at least {needed + offset}: give a longer text"):
             run(d2l, name, seed, list(range(needed + offset - 1)), 4, 7)
     check_length(needed + 6, 4, 7, adjacent=name == NAMES[0])
     with pytest.raises(ValueError):

@@ -397,7 +397,7 @@ def test_evaluate_prints_both_parts_and_the_baseline(finished, capsys):
     order, _ = choose_order(text.train, text.valid, len(text.vocab))
     nats = NGramModel(text.train, order, len(text.vocab)).loss(text.test)
     heading, valid, _, test, ngram, _, better = lines
-    assert heading.split() == ["nats", "bits", "perplexity", "characters"]
+    assert heading.split() == ["nats", "bits", "perplexity", "scored"]
     assert valid.startswith("validation ") and test.startswith("test ")
     assert ngram.startswith(f"  n-gram of order {order}  {nats:.4f}  ")
     assert test.endswith(" 149") and len({len(line) for line in lines[:5]}) == 1
