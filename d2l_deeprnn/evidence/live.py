@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from .._checks import positive_number, whole_number
 from .._perplexity import perplexity
 
 # Time between two lines of progress if there is neither a plot nor a bar.
@@ -108,6 +107,8 @@ class LivePlot:
     def __init__(
         self, *, seconds: float = 2.0, label: str = "run", num_epochs: Optional[int] = None
     ) -> None:
+        from .._checks import positive_number  # needs NumPy, which `doctor` does without
+
         positive_number("seconds", seconds)
         self._seconds = seconds
         self._num_epochs = 0
@@ -143,6 +144,8 @@ class LivePlot:
 
     def _begin(self, label: str, num_epochs: Optional[int]) -> None:
         if num_epochs is not None:
+            from .._checks import whole_number
+
             whole_number("num_epochs", num_epochs)
             self._num_epochs = num_epochs
         self._label, self._prediction = label, ""
