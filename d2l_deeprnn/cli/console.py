@@ -213,6 +213,14 @@ def table(rows: Sequence[Sequence[str]]) -> List[str]:
     ]
 
 
+def show_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table with its first line in bold; see ``table``."""
+    first, *lines = table(rows)
+    show(first, style=BOLD)
+    for line in lines:
+        show(line)
+
+
 def columns() -> int:
     """Return the number of columns of standard output; there is no limit but on a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize

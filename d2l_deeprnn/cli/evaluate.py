@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, fields
-from .console import BOLD, DONE, print_paragraph, show, show_json, table
+from .console import DONE, print_paragraph, show_json, show_table
 from .options import add_checkpoint, add_device, add_json, add_path, add_setting, device
 
 if TYPE_CHECKING:
@@ -97,9 +97,11 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
             raise SettingsError("the run has no held-out text: give a text with --corpus")
     check_same(ranks, arguments, run, **{"text (by its SHA-256)": sha256})
     scores: List[Dict[str, Any]] = []
+    unknowns: List[int] = []
     for name, indices in parts:
         result = evaluate(run.model, indices, run.ctx, batch_size=arguments.batch_size, ranks=ranks)
         unknown = count_tokens(indices, [run.vocab.unk])
+        unknowns.append(unknown)
         scores.append({**_score_of(printable(name), "network", result), "unknown": unknown})
         if arguments.baseline:
             assert text is not None
@@ -111,8 +113,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
         show_json(scores)
     else:
         _print_scores(scores)
-        for name, indices in parts:
-            unknown = count_tokens(indices, [run.vocab.unk])
+        for (name, indices), unknown in zip(parts, unknowns):
             if unknown:
                 print_paragraph(
                     f"{unknown:,} of the {len(indices):,} characters of {printable(name)} are "
@@ -141,10 +142,7 @@ def _print_scores(scores: List[Dict[str, Any]]) -> None:
         label = f"  {score['model']}" if len(models) > 1 else score["text"]
         numbers = [f"{score[name]:.4f}" for name in ("nats", "bits", "perplexity")]
         rows.append([label, *numbers, f"{score['characters']:,}"])
-    heading, *lines = table(rows)
-    show(heading, style=BOLD)
-    for line in lines:
-        show(line)
+    show_table(rows)
     for text, models in by_text.items():
         if len(models) > 1:
             better, worse = sorted(models, key=lambda score: score["nats"])

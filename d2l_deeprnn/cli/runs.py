@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 from ..errors import D2LError
 from ..files import is_locked, printable
 from ..training.settings import TrainSettings, as_dict, from_dict, why_finished
-from .console import BOLD, DONE, columns, print_paragraph, show, show_json, table
+from .console import DONE, columns, print_paragraph, show_json, show_table
 from .options import add_json, add_path, heading, non_defaults, words
 
 LOSSES = {"held_out_loss": "held out", "training_loss": "train"}  # in JSON and in the table
@@ -77,10 +77,7 @@ def _print_table(runs: List[Dict[str, Any]]) -> None:
                 left_out.append(heading(name))
         elif any(name in run["changed"] for run in usable):
             common.append(f"{heading(name)} {values[0]}")
-    first, *lines = table([list(cells), *map(list, zip(*cells.values()))])
-    show(first, style=BOLD)
-    for line in lines:
-        show(line)
+    show_table([list(cells), *map(list, zip(*cells.values()))])
     if common:
         print_paragraph(f"{'All' if len(usable) > 1 else 'Settings'}: {', '.join(common)}")
     if left_out:
