@@ -65,7 +65,10 @@ def notebook(monkeypatch):
     notebook = Notebook()
     stand_in.get_ipython, display.display = lambda: notebook, notebook.display
     stand_in.version_info = (8, 24)  # matplotlib may look
+    core = ModuleType("IPython.core")
+    core.pylabtools = None  # an old matplotlib looks, when it draws for the first time
     monkeypatch.setitem(sys.modules, "IPython", stand_in)
+    monkeypatch.setitem(sys.modules, "IPython.core", core)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.setattr(live.time, "monotonic", lambda: notebook.now)
     return notebook
