@@ -46,6 +46,11 @@ def pytest_report_header():
     return f"seed: {SEED_VARIABLE}={SEED}"
 
 
+def pytest_collection_modifyitems(items):
+    # The longest test first, so that no processor waits for it at the end.
+    items.sort(key=lambda item: item.name != "test_the_chapter_in_full")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     report = (yield).get_result()

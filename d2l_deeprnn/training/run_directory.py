@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import json
 import math
 import shutil
@@ -346,11 +345,6 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path} does not fit its run: {reason}") from error
-
-
-def text_sha256(text: str) -> str:
-    """Return the SHA-256 of a run's cleaned text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def absolute_paths(sources: Sequence[str]) -> List[Optional[str]]:
