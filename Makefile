@@ -28,12 +28,12 @@ help:
 	@echo 'make notebooks   execute the notebooks in place (ARGS=--quick: a few epochs, nothing saved)'
 	@echo 'make lab         open the notebooks in JupyterLab (ARGS=--no-browser: only print the address)'
 	@echo 'make results     update the numbers in README.md and results/README.md, and the plots'
-	@echo 'make site        build the documentation in build/site (Python 3.11 or later)'
+	@echo 'make site        build the documentation in build/site (ARGS=--quick: two epochs of training)'
 	@echo 'make lint        check rules, format and types'
 	@echo 'make format      fix what can be fixed automatically'
 	@echo 'make clean       remove .venv, reproduction/ and the files of tools'
 	@echo 'PYTHON=...       Python for .venv, 3.8 or later (default: the newest that works)'
-	@echo 'ARGS=...         further arguments for reproduce, pytest, the notebooks or JupyterLab'
+	@echo 'ARGS=...         further arguments for reproduce, pytest, the notebooks, JupyterLab or the site'
 
 # Status 3 (the book's text is not available, so nothing was compared) is not an error for make.
 reproduce: $(VENV)/installed-base
@@ -68,7 +68,7 @@ lab: $(VENV)/installed-notebooks
 
 # Write all pages, since Sphinx repeats the warnings about a page only when it writes that page.
 site: $(VENV)/installed-site
-	$(VENV_PYTHON) scripts/site_model.py build/model
+	$(VENV_PYTHON) scripts/site_model.py build/model $(ARGS)
 	$(VENV_PYTHON) -m sphinx --fail-on-warning --fresh-env --write-all --quiet \
 	    --conf-dir docs --doctree-dir build/doctrees . build/site
 	@echo 'make: the first page is build/site/index.html'
