@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import functools
 import importlib
 import inspect
@@ -13,15 +14,15 @@ import signal
 import sys
 import textwrap
 import traceback
-from typing import Any, Dict, List, NoReturn, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
 
 from .. import __version__
 from .._mxnet import diagnosis
-from ..errors import is_bad_input
+from ..errors import D2LError, is_bad_input
 from ..files import printable
 from ..training import launcher
 from . import console
-from .console import BAD_INPUT, DONE, FAULT, RED, TEXT_MISSING, coloured, print_error
+from .console import BAD_INPUT, DONE, FAULT, TEXT_MISSING, print_error
 
 # Group -> command -> its module and a summary. In the module, `add_COMMAND` adds options, and
 # `run_COMMAND` returns the exit status; its docstring is the help page. MXNet, tqdm and Matplotlib
@@ -64,7 +65,7 @@ EXAMPLES = """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser with narrow help pages and one-line errors, without abbreviated options.
+    """A parser with narrow help pages, whose errors suggest what was meant.
 
     Attributes:
         commands: the parsers of the commands, if there are any.
@@ -84,8 +85,14 @@ class _Parser(argparse.ArgumentParser):
         # Otherwise the error would refer to the help of the program, not to that of the command.
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            hint = _did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return namespace, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            hint = _did_you_mean(value, action.choices) or f"; choose {', '.join(action.choices)}"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint}")
 
     def options_by_name(self) -> Dict[str, str]:
         """Return the option for each name in Python, and for its words with spaces."""
@@ -97,11 +104,13 @@ class _Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
-        line = f"{self.prog}: {coloured('error:', RED)} {message} (see {self.prog} --help)"
-        print_error(line)
-        if launcher.world_rank() > 0:  # this process may be the only one with these arguments
-            launcher.write_stderr(f"{launcher.process_name()}: {line}")
-        sys.exit(BAD_INPUT)
+        raise D2LError(f"{message} (see {self.prog} --help)")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question with the most similar of some words, or "" if there is none."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -139,7 +148,8 @@ def _run(argv: List[str]) -> int:
             import argcomplete
 
             argcomplete.autocomplete(_parser())
-    arguments = _parser(argv).parse_args(argv or ["--help"])
+    with _shown_by_each_process():
+        arguments = _parser(argv).parse_args(argv or ["--help"])
     if launcher.world_size() == 1:
         return arguments.run(arguments)
     if arguments.command not in DISTRIBUTED:
@@ -149,20 +159,28 @@ def _run(argv: List[str]) -> int:
             f"{launcher.ONE_EACH}=1"
         )
     timeout = getattr(arguments, "rank_timeout", launcher.TIMEOUT)
-    try:
+    with _shown_by_each_process():
         from ..training.ranks import distributed, start_mpi
 
         start_mpi(timeout)
-    except BaseException as error:
-        # This process may be the only one with this error, and without MPI it cannot tell others.
-        if launcher.world_rank() > 0:
-            launcher.write_stderr(
-                f"d2l-deeprnn: error: {launcher.process_name()}: {_message(error)}"
-            )
-        raise
     with distributed(timeout) as ranks:
         ranks.check_same({"command": arguments.command})
         return arguments.run(arguments)
+
+
+@contextlib.contextmanager
+def _shown_by_each_process() -> Iterator[None]:
+    """Show an error also in a process that is silenced.
+
+    It may be the only one with this error, and without MPI it cannot tell the others.
+    """
+    try:
+        yield
+    except Exception as error:
+        if launcher.world_rank() > 0:
+            name = launcher.process_name()
+            launcher.write_stderr(f"d2l-deeprnn: error: {name}: {_message(error)}")
+        raise
 
 
 def _fail(error: BaseException, argv: Sequence[str]) -> int:
@@ -182,7 +200,7 @@ def _fail(error: BaseException, argv: Sequence[str]) -> int:
         )
     elif type(error).__name__ in ABOUT_SETTINGS and argv and argv[0] in COMMANDS:
         message = _with_options(message, argv[0])
-    print_error(f"d2l-deeprnn: {coloured('error:', RED)} {message}")
+    print_error(f"d2l-deeprnn: error: {message}")
     return status
 
 

@@ -15,7 +15,6 @@ import time
 import warnings
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
-from ..evidence.live import ProgressBar
 from ..files import printable
 
 # 1 is only for a run that does not agree with the book; 70 is EX_SOFTWARE.
@@ -101,18 +100,34 @@ def print_paragraph(text: str, *, style: str = "") -> None:
         print_line(line, style=style)
 
 
-def wrapped(text: str, indent: str = "") -> List[str]:
-    """Return the lines of a text: one, or those that fit a terminal, indented after the first."""
-    width = text_width() if sys.stdout.isatty() else sys.maxsize
+def wrapped(text: str, indent: str = "", stream: Any = None) -> List[str]:
+    """Return the lines of a text: one, or those that fit a terminal, indented after the first.
+
+    Args:
+        text: the text.
+        indent: before each line but the first.
+        stream: where it will be written; by default, standard output.
+    """
+    if not (stream or sys.stdout).isatty():
+        return [text]
     return textwrap.wrap(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text, text_width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
-def print_error(line: str) -> None:
-    """Print a line on standard error, if it can be written."""
+def print_error(text: str) -> None:
+    """Print a text on standard error, if it can be written."""
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(_for_standard_error(text), file=sys.stderr, flush=True)
+
+
+def _for_standard_error(text: str) -> str:
+    """On a terminal, break lines between words, and colour the word ``error`` or ``warning``."""
+    lines = (part for line in text.split("\n") for part in wrapped(line, stream=sys.stderr))
+    # The lines are broken first, since styles would count as letters.
+    styles = {"error:": RED, "warning:": YELLOW}
+    label = f"(?<=^d2l-deeprnn: )({'|'.join(styles)})"
+    return re.sub(label, lambda match: coloured(match[0], styles[match[0]]), "\n".join(lines))
 
 
 def show_json(value: Any) -> None:
@@ -170,19 +185,6 @@ class GrowingText:
             self._column += disp_len(char)
             written += shown
         _write(written)
-
-
-class Bar(ProgressBar):
-    """A progress bar that leaves room for the ``^C`` which a terminal shows."""
-
-    FORMAT = "{desc} ..."  # until the width is set
-
-    def __init__(self, done: float = 0.0) -> None:
-        super().__init__(print_line, done)
-        shape = getattr(self._bar, "dynamic_ncols", None)
-        if shape is not None:  # there is a terminal
-            self._bar.dynamic_ncols = lambda stream: [n and n - 3 for n in shape(stream)]
-            self._bar.bar_format = ProgressBar.FORMAT
 
 
 def table(rows: Sequence[Sequence[str]]) -> List[str]:
@@ -264,7 +266,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def _one_line(message: Any, *args: Any, **kwargs: Any) -> str:
-    return f"d2l-deeprnn: {coloured('warning:', YELLOW)} {printable(str(message))}\n"
+    return _for_standard_error(f"d2l-deeprnn: warning: {printable(str(message))}") + "\n"
 
 
 @contextlib.contextmanager

@@ -10,16 +10,11 @@ from .options import add_json
 
 
 def add_corpora(parser: argparse.ArgumentParser) -> None:
-    """Add the command ``fetch``."""
-    parser.set_defaults(name=None)
+    """Add the options of ``corpora``."""
     parser.usage = "%(prog)s [--json]\n       %(prog)s fetch NAME"
     add_json(parser, "the list")
-    summary = "find a text on this machine or download it, and print its path"
-    commands = parser.add_subparsers(metavar="fetch NAME", prog=parser.prog, help=summary)
-    fetch = commands.add_parser(
-        "fetch", description=f"{summary.capitalize()}.", epilog=parser.epilog
-    )
-    fetch.add_argument("name", metavar="NAME", help="a name from the list of `d2l-deeprnn corpora`")
+    what = "find a text on this machine or download it, and print its path"
+    parser.add_argument("words", nargs="*", metavar="fetch NAME", help=what)
 
 
 def run_corpora(arguments: argparse.Namespace) -> int:
@@ -30,11 +25,16 @@ def run_corpora(arguments: argparse.Namespace) -> int:
       d2l-deeprnn corpora --json
       d2l-deeprnn corpora fetch time_machine
     """
-    from ..errors import CorpusError
+    from ..errors import CorpusError, D2LError
     from ..text.known_texts import KNOWN_TEXTS, find_text, locate_text
 
-    if arguments.name is not None:
-        show(str(find_text(arguments.name)))
+    if arguments.words:
+        if len(arguments.words) != 2 or arguments.words[0] != "fetch":
+            raise D2LError(
+                f"`corpora {' '.join(arguments.words)}` is not a command: to fetch a text, run "
+                f"`d2l-deeprnn corpora fetch NAME`, with one of {', '.join(KNOWN_TEXTS)}"
+            )
+        show(str(find_text(arguments.words[1])))
         return DONE
     texts: List[Dict[str, Optional[str]]] = []
     for name, text in KNOWN_TEXTS.items():

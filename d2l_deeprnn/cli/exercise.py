@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, List, Optional
 from ..errors import D2LError
 from ..evidence.live import ProgressBar, duration
 from ..exercises import EXERCISES
-from .console import BOLD, DONE, Bar, print_line, print_paragraph, table, wrapped
+from .console import BOLD, DONE, print_line, print_paragraph, table, wrapped
 from .options import add_path, heading, words
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run_exercise(arguments: argparse.Namespace) -> int:
     books = library(arguments.quick)
     if books.note:
         print_paragraph(books.note)
-    with Bar() as bar:
+    with ProgressBar(print_line) as bar:
         try:
             observer = _Progress(bar, list(study.FILES))
             rows = study.study(quick=arguments.quick, out=out, observer=observer)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from ..chapter.book import TRAININGS
+from ..evidence.live import ProgressBar
 from ..training.settings import TrainSettings, fields
 from .console import (
     BOLD,
@@ -20,7 +21,6 @@ from .console import (
     GREEN,
     RED,
     TEXT_MISSING,
-    Bar,
     StopRequest,
     exit_status,
     print_error,
@@ -176,7 +176,7 @@ class _Display:
             )
         message = "Stopping: writing a checkpoint ..." if self._out else "Stopping ..."
         self._stack.enter_context(stop_on_signals(message, self._stop))
-        self._bar = self._stack.enter_context(Bar(done / total))
+        self._bar = self._stack.enter_context(ProgressBar(print_line, done / total))
         self._began, self._is_announced = time.monotonic(), False
 
     def epoch(self, record: EpochRecord) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import D2LError
 from ..files import is_locked, printable
-from ..training.settings import TrainSettings, as_dict, from_dict, why_finished
+from ..training.settings import TrainSettings, as_dict, fields, from_dict, why_finished
 from .console import DONE, columns, print_paragraph, show_json, show_table
 from .options import add_json, add_path, heading, non_defaults, words
 
@@ -66,9 +66,9 @@ def _print_table(runs: List[Dict[str, Any]]) -> None:
     common, left_out = [], []
     width = sum(max(map(len, [name, *column])) + 2 for name, column in cells.items())
     for name in names:
-        values = [_words(name, run["settings"].get(name)) for run in usable]
-        if len(set(values)) > 1:
-            column = [_words(name, run.get("settings", {}).get(name)) for run in runs]
+        column = [_words(name, run) for run in runs]
+        values = set(column) - {""}
+        if len(values) > 1:
             more = max(map(len, [heading(name), *column])) + 2
             if width + more - 2 <= columns():
                 width += more
@@ -76,7 +76,7 @@ def _print_table(runs: List[Dict[str, Any]]) -> None:
             else:
                 left_out.append(heading(name))
         elif any(name in run["changed"] for run in usable):
-            common.append(f"{heading(name)} {values[0]}")
+            common.append(f"{heading(name)} {values.pop()}")
     show_table([list(cells), *map(list, zip(*cells.values()))])
     if common:
         print_paragraph(f"{'All' if len(usable) > 1 else 'Settings'}: {', '.join(common)}")
@@ -148,12 +148,20 @@ def _settings(settings: TrainSettings, config: Dict[str, Any]) -> Dict[str, Any]
     return values
 
 
-def _words(name: str, value: Any) -> str:
-    """Return the value of a setting for a reader, without the directories of texts and runs."""
+def _words(name: str, run: Dict[str, Any]) -> str:
+    """Return the value of a setting for a reader, without the directories of texts and runs.
+
+    It is "" only if the run is unusable.
+    """
+    if "settings" not in run:
+        return ""
+    value = run["settings"].get(name)
     if name == "seed":
         return str(value)  # without thousands separators
     if name == "init_from":
-        value = [] if value is None else [value]
+        value = "random" if value is None else [value]
     if isinstance(value, list):
         value = " + ".join(Path(source).name for source in value)
-    return words(value)
+    if value is None:
+        value = fields(TrainSettings)[name].none_means
+    return words(value) or "none"

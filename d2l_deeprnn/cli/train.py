@@ -31,7 +31,6 @@ from .console import (
     BOLD,
     DIM,
     DONE,
-    Bar,
     StopRequest,
     exit_status,
     print_line,
@@ -356,7 +355,7 @@ class _Display:
         if self._bar is None:
             headings = {**{name: name for name in self.COLUMNS}, "perplexity": "perplexity "}
             print_line(self._row(headings), style=BOLD)
-            self._bar = self._stack.enter_context(Bar(done))
+            self._bar = self._stack.enter_context(ProgressBar(print_line, done))
         return self._bar
 
     def epoch(self, record: TrainRecord) -> None:

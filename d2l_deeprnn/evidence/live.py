@@ -37,9 +37,13 @@ class ProgressBar:
         self._print_line = print_line
         # Disabled if standard error is not a terminal.
         self._bar = tqdm(
-            total=1.0, initial=done, desc="starting", bar_format=self.FORMAT,
+            total=1.0, initial=done, desc="starting", bar_format="{desc} ...",
             disable=None, leave=False, dynamic_ncols=True, miniters=0,
         )  # fmt: skip
+        shape = getattr(self._bar, "dynamic_ncols", None)
+        if shape is not None:  # there is a terminal, which may show ^C after the bar
+            self._bar.dynamic_ncols = lambda stream: [n and n - 3 for n in shape(stream)]
+            self._bar.bar_format = self.FORMAT
         self._began = self._spoke = time.monotonic()
         self._done_before = done
 

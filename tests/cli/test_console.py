@@ -20,6 +20,7 @@ import d2l_deeprnn as d2l
 from d2l_deeprnn import cli
 from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn.cli import console, main, runs
+from d2l_deeprnn.evidence.live import ProgressBar
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, TextNotAvailable
 from d2l_deeprnn.training import launcher
 from d2l_deeprnn.training.checkpoint import load_checkpoint
@@ -162,6 +163,19 @@ def test_a_terminal_gets_no_control_characters_of_others(monkeypatch, capsys):
     assert not set("\r\x00\x07\x7f\x9b\u202e\u2066") & set(err)
 
 
+def test_an_error_is_wrapped_between_words_in_a_terminal(monkeypatch):
+    for name, value in ("COLUMNS", "40"), ("TERM", "xterm"), ("NO_COLOR", ""):
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as streams:
+        streams.setattr(sys, "stderr", FakeTerminal())
+        assert main(["corpora", "fetch", "time_machin"]) == 2
+        shown = sys.stderr.getvalue()
+    first, *lines = shown.splitlines()
+    assert first == "d2l-deeprnn: \x1b[31merror:\x1b[0m 'time_machin' is"
+    assert lines[0] == "neither a known text nor a file (did you"
+    assert max(map(len, lines)) <= 40
+
+
 def test_only_the_console_module_prints():
     for path in Path(console.__file__).parent.glob("*.py"):
         calls = re.findall(r"\b(?:print|tqdm\.write|sys\.std\w+\.write)\(", path.read_text())
@@ -231,7 +245,7 @@ def test_a_table_that_is_too_wide_even_so_has_a_line_for_each_cell(monkeypatch):
 def test_a_progress_bar_leaves_room_for_what_a_key_shows(monkeypatch):
     monkeypatch.setattr(sys, "stderr", FakeTerminal())
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (60, 24))
-    with console.Bar() as bar:
+    with ProgressBar(console.print_line) as bar:
         bar._bar.mininterval = 0
         bar.update(0.5, "epoch 1/2")
         bar.update(0.75, "epoch 2/2")
@@ -344,9 +358,9 @@ def test_wrong_arguments_of_a_later_process_are_shown(monkeypatch):
     monkeypatch.setattr(launcher, "world_rank", lambda: 1)
     monkeypatch.setattr(launcher, "silence", lambda: None)
     monkeypatch.setattr(launcher, "write_stderr", said.append)
-    with pytest.raises(SystemExit):
-        main(["train", "--num-epochs", "x", "--out", "a"])
-    assert len(said) == 1 and said[0].startswith("rank 1 on ") and "--num-epochs" in said[0]
+    assert main(["train", "--num-epochs", "x", "--out", "a"]) == 2
+    assert len(said) == 1 and "--num-epochs" in said[0]
+    assert said[0].startswith("d2l-deeprnn: error: rank 1 on ")
 
 
 @pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

@@ -73,10 +73,7 @@ def page(capsys, *words):
 
 def refused(capsys, *words):
     """Return the error line for arguments that are refused with status 2."""
-    try:
-        status = main(list(words))
-    except SystemExit as exit:
-        status = exit.code
+    status = main(list(words))
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
     assert status == 2 and out == ""
@@ -137,7 +134,8 @@ def test_every_option_reaches_the_settings(asked):
     [
         (["--num-layers", "0"], "--num-layers: must be a whole number from 1 to 1000, not '0'"),
         (["--seed", str(2**31)], "--seed: must be a whole number from 0 to 2147483647, not '"),
-        (["--cell", "lstn"], "--cell: invalid choice: 'lstn'"),
+        (["--cell", "lstn"], "--cell: invalid choice: 'lstn'; did you mean lstm? (see "),
+        (["--cell", "x"], "--cell: invalid choice: 'x'; choose lstm, gru, rnn (see "),
         (["--lr", "fast"], "--lr: invalid float value: 'fast'"),
         (["--optimizer-option", "momentum"], "must be NAME=NUMBER, not 'momentum'"),
         (["--num-epochs", "none"], "--num-epochs: must be a whole number of at least 1"),
@@ -166,39 +164,43 @@ def test_an_option_that_cannot_be_used_is_named(capsys, words, message):
 def test_an_error_names_the_help_page_of_its_command(capsys, words):
     command = " ".join(["d2l-deeprnn", *words[:1]])
     line = refused(capsys, *words, "--colour=red")
-    assert line.startswith(f"{command}: error: ") and line.endswith(f"(see {command} --help)")
+    assert line.startswith("d2l-deeprnn: error: ") and line.endswith(f" (see {command} --help)")
     assert not words or "unrecognized arguments: --colour=red" in line
+
+
+def test_a_mistyped_command_is_told_the_right_one(capsys):
+    line = refused(capsys, "trian", "--out", "a")
+    assert line.endswith(": invalid choice: 'trian'; did you mean train? (see d2l-deeprnn --help)")
+    line = refused(capsys, "draw")
+    assert "'draw'; choose reproduce, exercise," in line and "did you mean" not in line
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["time_machine"], ["fetch"], ["fetch", "a", "b"]])
+def test_fetching_a_text_is_explained(capsys, words):
+    line = refused(capsys, "corpora", *words)
+    assert line.startswith(f"d2l-deeprnn: error: `corpora {' '.join(words)}` is not a command: ")
+    assert "run `d2l-deeprnn corpora fetch NAME`, with one of time_machine, " in line
 
 
 # Pages of help.
 
 
-def parser_of(*command):
-    """Return the parser of a command or of a command in it, such as ``corpora fetch``."""
-    parser = _parser(command)
-    for name in command:
-        (actions,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-        parser = actions.choices[name]
-    return parser
-
-
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["corpora", "fetch"]])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_help_page_explains_each_option(monkeypatch, capsys, command):
     monkeypatch.setenv("COLUMNS", "300")
-    text = page(capsys, *command)
+    text = page(capsys, command)
     assert max(map(len, text.splitlines())) <= 80
-    parser = parser_of(*command)
+    parser = _parser([command]).commands.choices[command]
     assert parser.description
     for action in parser._actions:
         if action.option_strings and action.dest != "help":
-            named = action.required or (command, action.dest) == (["train"], "corpus")
+            named = action.required or (command, action.dest) == ("train", "corpus")
             assert named or re.search(r"\(default: .+\)", action.help), action
-        assert action.help or isinstance(action, argparse._SubParsersAction), action
-        assert action.type is not Path, action  # user_path expands ~
+        assert action.help and action.type is not Path, action  # user_path expands ~
     examples = text.split("\nexamples:\n")[1].replace("\\\n", " ").splitlines()
     for line in examples:
         program, name, *words = shlex.split(line.replace("mpiexec -n 4 ", ""))
-        assert (program, name) == ("d2l-deeprnn", command[0])
+        assert (program, name) == ("d2l-deeprnn", command)
         assert _parser().parse_args([name, *words]).run
 
 
@@ -344,7 +346,7 @@ def test_a_file_of_settings_that_is_not_there(tmp_path, capsys):
 
 def test_an_abbreviated_option_is_refused(capsys):
     line = refused(capsys, "train", "--corpus", "a", "--out", "b", "--cel", "gru")
-    assert "unrecognized arguments: --cel gru" in line
+    assert "unrecognized arguments: --cel gru; did you mean --cell? (see " in line
 
 
 def test_reproduce_shares_the_options_of_train(capsys):

@@ -141,7 +141,7 @@ def test_the_longest_row_of_an_epoch_fits_and_the_best_is_marked(capsys):
     display._learner = SimpleNamespace(settings=settings, history=[])
     display._chars, display._best = 261_000 * 10, 1.5
     display._began = time.perf_counter() - 10
-    display._bar = console.Bar()
+    display._bar = live.ProgressBar(console.print_line)
     seconds = 9 * 3600.0 + 59 * 60 + 59
     for loss in 1.43127, 1.43128, 9.0, float("nan"):
         display.epoch(TrainRecord(500, 1.40213, loss, 0.001, seconds))
@@ -524,7 +524,7 @@ def test_texts_are_listed(tmp_path, monkeypatch, capsys):
 
 def test_a_study_names_its_parts_and_settings(capsys):
     run = {"comparison": "same width", "num_hiddens": 32, "num_params": 19240, "dropout": 0.0}
-    with console.Bar() as bar:
+    with live.ProgressBar(console.print_line) as bar:
         progress = exercise._Progress(bar, ["recipes", "runs"])
         progress.run(0, 2, {**run, "seed": 0}, None, "recipes")
         progress.run(1, 2, {**run, "seed": 1, "lr": 0.004}, 65.0, "recipes")
