@@ -341,7 +341,8 @@ def test_runs_as_json(tmp_path, capsys):
     assert third["settings"]["init_from"] == str(tmp_path / "a")
     assert third["changed"] == [*first["changed"], "init_from"]
     table = rows_of(lines_of(capsys, "runs", tmp_path))
-    assert table["c"]["init from"] == "a" and "init from" not in table["a"]
+    assert [table[name]["init from"] for name in "ac"] == ["random", "a"]
+    assert "b" in table and "init from" not in table["b"]
 
 
 def test_the_state_of_a_run(tmp_path, capsys):
