@@ -45,7 +45,7 @@ class Moved(D2LError, OSError):
 def user_path(path: PathLike) -> Path:
     """Expand ``~`` and ``~name`` at the beginning of a path given by a user.
 
-    The shell does not do so in ``--out=~/runs``, nor does Python in a string. As in a shell,
+    Some shells do not expand ``--out=~/runs``, and Python does not expand strings. As in a shell,
     ``./~`` is a file of that name, and ``~name`` stays as it is if there is no such user.
     """
     expanded = Path(os.path.expanduser(path))
@@ -66,7 +66,7 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
         mode: Permissions of the file, from the start; the umask applies.
 
     Returns:
-        A context manager that gives the file, open for writing and reading.
+        A context manager that yields the file, open for writing and reading.
 
     Raises:
         Moved: If ``path`` is below a locked directory that was moved or replaced.
@@ -116,7 +116,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         path: The directory to create. It must be empty or not exist.
 
     Returns:
-        A context manager that gives a temporary directory, which then becomes ``path``.
+        A context manager that yields a temporary directory, which then becomes ``path``.
 
     Raises:
         OSError: If it cannot be created, or ``path`` is a file or not empty.
@@ -200,8 +200,8 @@ def parse_json(text: Union[str, bytes]) -> Any:
     """Parse JSON from an untrusted source.
 
     Raises:
-        ValueError: If it is not JSON, is nested too deeply, or has an integer with more digits
-            than any floating-point number.
+        ValueError: If it is not JSON, is nested too deeply, or has an integer of more than
+            300 digits.
     """
     try:
         return json.loads(text, parse_int=_integer)
@@ -315,7 +315,7 @@ def check_in_place(path: Path) -> None:
                 continue
         error = Moved(errno.ESTALE, "it was moved, removed or replaced while in use", directory)
         if held.st_nlink:
-            with contextlib.suppress(OSError):  # only Linux tells the path of an open file
+            with contextlib.suppress(OSError):  # only Linux shows the path of an open file
                 error.place = os.path.dirname(os.readlink(f"/proc/self/fd/{descriptor}"))
         raise error
 
@@ -328,7 +328,7 @@ def private_directory(path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(0o700, exist_ok=True)
-    # The owner of a link counts too: another user must not choose where the files go.
+    # Check the owner of a symbolic link, too: another user must not choose where the files go.
     if {path.stat().st_uid, path.lstat().st_uid} != {os.getuid()}:
         raise PermissionError(errno.EPERM, f"{path} belongs to another user", os.fspath(path))
     if path.stat().st_mode & 0o077:

@@ -46,8 +46,8 @@ UNIGRAM_PERPLEXITY = 19.659
 JUMPS_FROM, AROUND_A_JUMP = 250, 15
 
 # Largest relative difference of a run's first losses from those known for its seed. The two
-# libraries differ by 3 parts in a million, whatever the processor; one bias too few is 3 parts in a
-# thousand.
+# libraries differ by 3 parts in a million, whatever the processor; without the second bias of each
+# gate, the difference is 3 parts in a thousand.
 FIRST_LOSSES_WITHIN = 1e-4
 
 _RANGE = (

@@ -134,7 +134,7 @@ def _decode_greedily(
     # device.
     queue: List[nd.NDArray] = []
     for i in range(num_chars):
-        # Differs: argmax has the type of its argument, and float16 has no index above 2048.
+        # Differs: argmax returns its argument's type, and float16 lacks many numbers above 2048.
         scores, state = step(current, state)
         scores = at_least_float32(scores)
         current = scores.argmax(axis=1, keepdims=True).astype("float32", copy=False)

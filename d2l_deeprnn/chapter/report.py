@@ -112,8 +112,8 @@ def verdict(run: Run) -> Verdict:
     if not training.bands:
         return Verdict(
             None,
-            f"There is no verdict: how much runs with the {source}'s settings vary has not been "
-            "measured, so there are no expected ranges.",
+            f"There is no verdict: it has not been measured how much runs with the {source}'s "
+            "settings vary, so there are no expected ranges.",
         )
     values = f"all {len(rows)} values are" if len(rows) > 1 else "its value is"
     text = f"This run agrees with the {source}: {values} in the expected range."
@@ -186,8 +186,8 @@ def figure(run: Run) -> Plot:
     """Plot the perplexity of a run.
 
     For the book's text, the plot also has the printed values and expected ranges up to the run's
-    last epoch and, for the chapter's settings, trainings with other seeds. It says what the plateau
-    and the jumps are.
+    last epoch and, for the chapter's settings, trainings with other seeds. Notes explain the
+    plateau and the jumps.
     """
     from ..evidence.figures import perplexity_figure
 

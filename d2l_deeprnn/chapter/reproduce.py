@@ -37,7 +37,7 @@ class Run:
         settings: The training's, with this run's text, seed and number of epochs.
         history: One record per finished epoch.
         text: The characters that the run was trained on.
-        missing: Why the book's text is not available, if a sample replaces it.
+        missing: The reason why a sample replaces the book's text; None if it does not.
     """
 
     settings: TrainSettings
@@ -152,7 +152,7 @@ def reproduce(
             )
 
         def record_epoch(record: EpochRecord) -> None:
-            # Without the time that checkpoints and predictions take, as in metrics.csv.
+            # Leave out the time of checkpoints and predictions, as in metrics.csv.
             record = record._replace(seconds=learner.history[-1].seconds)
             run.history.append(record)
             save_predictions(record)
@@ -197,7 +197,7 @@ def _settings(
     corpus: Optional[str],
     requested: Mapping[str, Any],
 ) -> Tuple[TrainSettings, Optional[str]]:
-    """Return the settings of a new or resumed run, and why a sample replaces the book's text."""
+    """Return the settings of a run, and the reason why a sample replaces the book's text."""
     config = read_config(out) if resume else None
     missing = None
     if config is None:
@@ -221,6 +221,7 @@ def _settings(
             f"the run in {out} has the {training.name}'s settings, not the {name}'s: resume it "
             f"with --settings {training.name}, or choose another directory"
         )
+    # As with `make reproduce`, without and later with a network.
     if corpus == AUTO and from_dict(config["settings"]).corpus == (SAMPLE_TEXT,):
         _, missing = resolve_auto()
         if missing is None:
@@ -247,7 +248,7 @@ def load(directory: PathLike) -> Run:
     text = runs.read_own_text(directory, loaded.vocab)
     config = read_config(directory) or {}
     _check_origin(config, directory)
-    # The text's name as the user gave it, and not the path that was resolved.
+    # Keep the text's name as the user gave it, not the path to which it was resolved.
     settings = from_dict(config["settings"])
     if book.training_with(settings) is None:
         raise RunError(

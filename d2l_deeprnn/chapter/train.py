@@ -169,7 +169,7 @@ def train_and_predict_rnn_gluon(
         corpus_indices: token indices of the text, in order: a list, a tuple, or an array of NumPy
             or MXNet.
         vocab: its vocabulary.
-        ctx: device to train on; a single one.
+        ctx: a single device to train on.
         num_epochs: number of passes over the text.
         num_steps: number of characters through which gradients flow back.
         lr: learning rate.
@@ -226,8 +226,8 @@ def train_and_predict_rnn_gluon(
     chapters_sgd = {"learning_rate": lr, "momentum": 0, "wd": 0}
 
     def with_sgd() -> TrainableModel:
-        optimizer = gluon.Trainer(model.collect_params(), "sgd", chapters_sgd)
-        return TrainableModel(model, ctx, optimizer)
+        gluon_trainer = gluon.Trainer(model.collect_params(), "sgd", chapters_sgd)
+        return TrainableModel(model, ctx, gluon_trainer)
 
     network = with_sgd()
     trainer = Trainer(

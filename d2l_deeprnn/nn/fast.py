@@ -1,8 +1,8 @@
 """The fast path: the chapter's own model is trained and decoded in less time.
 
-You can read the rest without this module. Without it, every model is simply called, and gives the
-same numbers up to rounding. With it, the chapter's own model is updated on the vector that this
-module makes: see ``TrainableModel.update``.
+You can read the rest first. Without this module, every model is simply called, and gives the same
+numbers up to rounding. With it, the chapter's own model is updated on the vector that this module
+makes: see the first branch of ``TrainableModel.update``.
 
 A fused layer (``rnn.LSTM``, ``rnn.GRU``, ``rnn.RNN``) has an array for each weight and bias, but
 its kernel takes one vector of all of them. Gluon concatenates the arrays in every call, and splits
@@ -233,25 +233,25 @@ def flat_parameters(model: Any) -> Optional[FlatParameters]:
         return None
     params = _parameters(model)
     # Drawing new values, and changing grad_req, dtype or device, makes new arrays.
-    is_current = len(params) == len(flat.views) and all(
+    has_views = len(params) == len(flat.views) and all(
         param._data is not None
         and param._grad is not None
         and param._data[0] is data
         and param._grad[0] is gradient
         for param, (data, gradient) in zip(params, flat.views)
     )
-    return flat if is_current else None
+    return flat if has_views else None
 
 
-def is_plain_sgd(optimizer: gluon.Trainer) -> bool:
+def is_plain_sgd(gluon_trainer: gluon.Trainer) -> bool:
     """Return whether an update only subtracts the gradients times the learning rate."""
-    sgd = optimizer._optimizer
+    optimizer = gluon_trainer._optimizer
     return (
-        type(sgd) is mx.optimizer.SGD
-        and sgd.momentum == sgd.wd == 0
-        and sgd.clip_gradient is None
-        and optimizer._scale == 1
-        and all(param.lr_mult == 1 for param in optimizer._params)
+        type(optimizer) is mx.optimizer.SGD
+        and optimizer.momentum == optimizer.wd == 0
+        and optimizer.clip_gradient is None
+        and gluon_trainer._scale == 1
+        and all(param.lr_mult == 1 for param in gluon_trainer._params)
     )
 
 

@@ -314,7 +314,7 @@ def _read_pipe(pipe: BinaryIO, name: str) -> bytes:
         content += chunk
         if len(content) > PIPE_LIMIT_BYTES:
             raise CorpusError(
-                f"more than {PIPE_LIMIT_BYTES} bytes came through {name}: save the text in a file"
+                f"{name} has more than {PIPE_LIMIT_BYTES} bytes: save the text in a file"
             )
     return bytes(content)
 

@@ -53,7 +53,7 @@ class KnownText:
         name: Name for ``load_corpus``.
         title: Title.
         author: Author.
-        source: Origin, for the user to read: a web page or a few words.
+        source: Origin, as shown to the user: a web page or a few words.
         filename: Name of its file.
         sha1: SHA-1 of the file in hexadecimal; None for a sample text of this package.
         url: URL of the file with this checksum, or None if it is no longer available.

@@ -15,7 +15,7 @@ from .._mxnet.library import check_ctx
 Batch = Tuple[nd.NDArray, nd.NDArray]
 Indices = Union[Sequence[int], np.ndarray, nd.NDArray]
 
-# Most characters that adjacent sampling has on the device at a time, of four bytes each.
+# Maximum number of characters (four bytes each) that adjacent sampling keeps on the device.
 BLOCK = 2**22
 
 

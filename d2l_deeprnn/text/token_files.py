@@ -208,7 +208,7 @@ def _write(
             names = ", ".join(file.name for file in files)
             raise CorpusError(f"{names} changed while being read: wait until it is complete")
     last_change = max(max(times) for _, *times in request["state"]) / 1e9
-    if last_change >= started - GRAIN_SECONDS:  # have the next start read the text again
+    if last_change >= started - GRAIN_SECONDS:  # so that the next run reads the text again
         request = {**request, "state": None}
     description = {
         "request": request,

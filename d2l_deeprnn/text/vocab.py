@@ -185,8 +185,8 @@ class Unknown(NamedTuple):
 
     Attributes:
         characters: The characters, sorted.
-        form: The Unicode normalization of the text that has fewer unknown characters, and none that
-            the text as it is does not have; None if there is none.
+        form: The Unicode normalization form in which the text has fewer unknown characters and no
+            new ones; None if there is none.
     """
 
     characters: List[str]
@@ -219,7 +219,7 @@ def unknown_characters(chunks: Iterable[str], vocab: Vocab) -> Unknown:
 
 
 def describe_unknown(name: str, text: str, vocab: Vocab) -> str:
-    """Describe the characters of a short text that are not in a vocabulary; empty if all are.
+    """Describe the characters of a short text that are not in a vocabulary; "" if all are.
 
     Args:
         name: Name of the text, such as "prefix".

@@ -70,7 +70,7 @@ def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], data: Dict[str
                 # A ZipInfo without a date, so that equal checkpoints have equal bytes.
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())
             archive.writestr(zipfile.ZipInfo(_MANIFEST), json.dumps(manifest))
-            archive.comment = bytes(_SUM_BYTES)  # the checksum covers its length
+            archive.comment = bytes(_SUM_BYTES)  # the checksum covers the length of the comment
         file.seek(-_SUM_BYTES, os.SEEK_END)
         file.truncate()
         file.write(_sha256(file, file.tell()).encode())

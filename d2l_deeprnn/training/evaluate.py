@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
     """The mean negative log-likelihood of a text.
 
     Attributes:
-        nats: per character.
+        nats: mean loss, in nats per character.
         num_chars: number of scored characters.
     """
 

@@ -63,10 +63,10 @@ class Learner(Trainer):
     one thread may train at a time, and no other may draw from them meanwhile. The learning rate is
     that of the settings' schedule before each minibatch, whatever a callback sets.
 
-    ``fit`` trains for the epochs that it is given; ``EarlyStopping`` ends it by ``patience``.
+    ``fit`` ignores ``patience``; to apply it, pass the callback ``EarlyStopping``.
 
     Args:
-        settings: the settings of the training; those of the model are ignored.
+        settings: the run's settings; those of the model, such as ``num_hiddens``, are ignored.
         model: any initialized Gluon model with the ``forward`` and ``begin_state`` of ``RNNModel``,
             such as the result of ``new_model``.
         train_indices: token indices to learn from.
@@ -122,9 +122,9 @@ class Learner(Trainer):
                     block.share_rows(rows, batch_size)
         self.settings, self.model, self.ctx = settings, model, ctx
         self._rows, self._valid_indices = rows, valid_indices
-        self._network = TrainableModel(model, ctx, _optimizer(model, settings))
-        # Python's generator draws an epoch's minibatches, from a state that is kept, so that an
-        # interrupted epoch has the same ones, whatever the model and callbacks draw.
+        self._network = TrainableModel(model, ctx, _gluon_trainer(model, settings))
+        # Draw each epoch's minibatches from a stored state of Python's generator. A resumed epoch
+        # then has the same ones, even if the model or a callback draws numbers, too.
         self._states_before = {1: random.getstate()}
         self._num_minibatches = 1  # per epoch; known when one has begun
         self._reseeds = settings.optimizer == "sgld" or not draws_nothing(model)
@@ -249,7 +249,8 @@ class Learner(Trainer):
         if self.position and self.settings.sampling == "adjacent":
             self.state = self._scatter_hidden_state(without_prefix("state", arrays))
         set_random_state(data["random"])
-        before = data.get("minibatches", data["random"]["python"])  # up to 0.3, one for both
+        # Checkpoints up to 0.3 have one state for both.
+        before = data.get("minibatches", data["random"]["python"])
         self._states_before = {self.epoch: python_state(before)}
 
     def _gather_hidden_state(self) -> List[np.ndarray]:
@@ -288,7 +289,7 @@ class Learner(Trainer):
         ]
 
     def _score(self) -> Optional[float]:
-        # Each rank's layers of batch normalization have the statistics of its own rows.
+        # Batch normalization collects different statistics on each rank. Use those of rank 0.
         params = named_parameters(self.model).values()
         self._ranks.broadcast([param.data() for param in params if param.grad_req == "null"])
         self._ranks.check_equal(parameters_of(self.model), f"after epoch {self.epoch}")
@@ -302,8 +303,8 @@ class Learner(Trainer):
 
     def _check_parameters(self) -> None:
         """Raise Diverged if a parameter is not finite."""
-        # The sum of squares then is not finite, nor if a value is near the limit of its type. Use
-        # nd.dot, which unlike nd.sum is multithreaded.
+        # If a value is not finite, or near the limit of its type, the sum of squares is not finite.
+        # Use nd.dot, which is multithreaded; nd.sum is not.
         checked = {}
         for name, param in named_parameters(self.model).items():
             checked[name] = array = param.data()
@@ -353,7 +354,7 @@ def build_model(settings: TrainSettings, vocab_size: int, *, stacked: bool = Fal
     because dropout in a fused layer has no effect on a CPU.
 
     Args:
-        settings: the run's settings; those of the training are ignored.
+        settings: the run's settings; those of training, such as ``lr``, are ignored.
         vocab_size: number of tokens in the vocabulary.
         stacked: use a ``StackedRNN`` in any case, as versions before 0.3 did.
 
@@ -395,7 +396,7 @@ def initial_state(
         history: a record of each epoch in which the model was trained.
     """
     set_seed(settings.seed)
-    arrays, numbers = TrainableModel(model, ctx, _optimizer(model, settings)).state_dict()
+    arrays, numbers = TrainableModel(model, ctx, _gluon_trainer(model, settings)).state_dict()
     data = {
         "optimizer": numbers,
         "history": [list(record) for record in history],
@@ -407,7 +408,7 @@ def initial_state(
     return arrays, data
 
 
-def _optimizer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
+def _gluon_trainer(model: gluon.Block, settings: TrainSettings) -> gluon.Trainer:
     try:
         # Settings from an earlier version may have options that are not valid.
         optimizers.check_options(settings.optimizer, settings.optimizer_options)

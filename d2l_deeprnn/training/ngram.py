@@ -16,9 +16,9 @@ class _Counts(NamedTuple):
     """The counts of one order, after discounting.
 
     Attributes:
-        kept: the count of each n-gram less its discount; then 0, for the unknown n-gram -1.
-        freed: the sum of the discounts after each context; then 0, for the unknown context -1.
-        totals: the sum of the counts after each context; then 0.
+        kept: the count of each n-gram less its discount. Index -1 is an unknown n-gram, with 0.
+        freed: the sum of the discounts after each context. Index -1 is an unknown context, with 0.
+        totals: the sum of the counts after each context; the same.
     """
 
     kept: np.ndarray
@@ -35,7 +35,7 @@ class _Table(NamedTuple):
     length of the text.
 
     Attributes:
-        keys: the keys of all n-grams, ascending; then one that no n-gram has.
+        keys: the keys of all n-grams, ascending, and a last one that no n-gram has.
         occurrences: how often each occurs, for a model of this order.
         continuations: how many different tokens it follows, for a model of a higher order.
     """

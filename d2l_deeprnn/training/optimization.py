@@ -15,7 +15,7 @@ Forward = Callable[[nd.NDArray, Any], Tuple[nd.NDArray, Any]]
 
 
 class TrainableModel:
-    """A Gluon model whose parameters a Gluon optimizer updates.
+    """A Gluon model with the Gluon trainer that updates its parameters.
 
     The parameters of the chapter's own model may be stored in one vector (see ``nn.fast``), which
     is then clipped and updated as a whole.
@@ -23,31 +23,31 @@ class TrainableModel:
     Args:
         model: any Gluon model.
         ctx: the model's device.
-        optimizer: Gluon's trainer of the model's parameters, with its state.
+        gluon_trainer: Gluon's trainer of the model's parameters, with its optimizer.
     """
 
-    def __init__(self, model: gluon.Block, ctx: mx.Context, optimizer: gluon.Trainer) -> None:
-        self._model, self._ctx, self._optimizer = model, ctx, optimizer
+    def __init__(self, model: gluon.Block, ctx: mx.Context, gluon_trainer: gluon.Trainer) -> None:
+        self._model, self._ctx, self._gluon_trainer = model, ctx, gluon_trainer
         self._params = list(model.collect_params().values())
         self._flat: Optional[FlatParameters] = None
-        self._factor: Optional[nd.NDArray] = None  # for gradients that are not scaled yet
+        self._pending: Optional[nd.NDArray] = None  # the factor of gradients not yet clipped
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next update."""
-        return float(self._optimizer.learning_rate)
+        return float(self._gluon_trainer.learning_rate)
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
-        self._optimizer.set_learning_rate(rate)
+        self._gluon_trainer.set_learning_rate(rate)
 
     def is_current(self) -> bool:
-        """Return whether the model still has the parameters that the optimizer updates."""
+        """Return whether the model still has the parameters that the trainer updates."""
         present = self._model.collect_params().values()
         return set(map(id, present)) == set(map(id, self._params))
 
     def forward(self, X: nd.NDArray, state: Any) -> Tuple[nd.NDArray, Any]:
-        """Call the model or, for the chapter's own, an equivalent that reads its vector."""
+        """Return the scores and the new state; the chapter's own model reads its vector."""
         # Check at every step, because callbacks may change the model in between.
         self._flat = flat_parameters(self._model)
         if self._flat is None:
@@ -64,34 +64,35 @@ class TrainableModel:
 
     def update(self, factor: nd.NDArray) -> None:
         """Take a step with the gradients times a factor, an array of shape (1,)."""
-        flat, self._factor = self._flat, None
-        if flat is not None and is_plain_sgd(self._optimizer):
-            # Differs: the original updated the arrays one by one. As a matrix product of shapes
-            # (1, 1) and (1, n), the update is one pass over the memory.
-            row, gradient = flat.vector.reshape((1, -1)), flat.gradient.reshape((1, -1))
-            step = factor.reshape((1, 1)), gradient, row
-            nd.linalg.gemm(*step, alpha=-self.learning_rate, beta=1, out=row)
-            self._factor = factor
+        flat, self._pending = self._flat, None
+        if flat is not None and is_plain_sgd(self._gluon_trainer):
+            # weights -= learning_rate * factor * gradient, in place: the model's parameters are
+            # views of the vector. As a matrix product of shapes (1, 1) and (1, n), this is one
+            # pass over the memory. Differs: the original updated the arrays one by one.
+            weights, gradient = flat.vector.reshape((1, -1)), flat.gradient.reshape((1, -1))
+            rate, clipping = self.learning_rate, factor.reshape((1, 1))
+            nd.linalg.gemm(clipping, gradient, weights, alpha=-rate, beta=1, out=weights)
+            self._pending = factor
         else:
             scale(self.gradients(), factor)
             if flat is not None:
                 flat.mark_fresh()
-            self._optimizer.step(1)  # the loss is already a mean
+            self._gluon_trainer.step(1)  # the loss is already a mean
 
-    def finish(self) -> None:
-        """Scale the last gradients, for callbacks that read them."""
+    def clip_last_gradients(self) -> None:
+        """Clip the gradients of the last update in place, for callbacks after an epoch."""
         # Not after every step: it takes 2 % of the chapter's minibatch.
-        if self._factor is not None:
-            scale(self.gradients(), self._factor)
-            self._factor = None
+        if self._pending is not None:
+            scale(self.gradients(), self._pending)
+            self._pending = None
 
     def state_dict(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
         """Return copies of the parameters and optimizer arrays, and the optimizer's numbers."""
         arrays = {
             **with_prefix("params", as_numpy(parameters_of(self._model))),
-            **with_prefix("optimizer", as_numpy(optimizers.state_arrays(self._optimizer))),
+            **with_prefix("optimizer", as_numpy(optimizers.state_arrays(self._gluon_trainer))),
         }
-        return arrays, optimizers.state_numbers(self._optimizer)
+        return arrays, optimizers.state_numbers(self._gluon_trainer)
 
     def load_state_dict(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
         """Restore the result of ``state_dict``.
@@ -100,7 +101,7 @@ class TrainableModel:
             ValueError: if a part is missing, unexpected, or has the wrong shape; names it.
         """
         set_parameters(self._model, without_prefix("params", arrays), self._ctx)
-        optimizers.restore_state(self._optimizer, without_prefix("optimizer", arrays), numbers)
+        optimizers.restore_state(self._gluon_trainer, without_prefix("optimizer", arrays), numbers)
 
 
 def trainable_parameters(model: gluon.Block) -> List[gluon.Parameter]:
@@ -132,8 +133,8 @@ class TrainableArrays:
         scale(self.gradients(), factor)
         sgd(self._arrays, self.learning_rate, 1)  # the loss is already a mean
 
-    def finish(self) -> None:
-        """Do nothing: each update has scaled the gradients."""
+    def clip_last_gradients(self) -> None:
+        """Do nothing: each update has clipped the gradients."""
 
 
 def with_prefix(group: str, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -159,8 +160,8 @@ def set_parameters(model: gluon.Block, values: Mapping[str, np.ndarray], ctx: mx
         ValueError: if one is missing, unexpected, or has the wrong shape.
     """
     params, values = named_parameters(model), check_parameters(model, values)
-    # Keep the arrays of a model that has some. In one vector, the norm of its gradients may be
-    # rounded differently, so a resumed training must find the parameters stored as before.
+    # Reuse the model's arrays. Moving them into one vector may round the norm of the gradients
+    # differently, and a resumed training must not change.
     has_arrays = all(is_initialized(p) and p.list_ctx() == [ctx] for p in params.values())
     if not has_arrays:
         model.initialize(ctx=ctx, force_reinit=True)
@@ -175,7 +176,7 @@ def check_parameters(model: gluon.Block, values: Mapping[str, np.ndarray]) -> Di
     """Return the values in the order of the model's parameters, after checking them.
 
     Raises:
-        ValueError: as ``set_parameters``, but before anything of the model's size is allocated.
+        ValueError: as ``set_parameters``; nothing of the model's size is allocated.
     """
     shapes = {name: param.shape for name, param in named_parameters(model).items()}
     return expected_arrays("params/", values, shapes)
@@ -215,6 +216,8 @@ def sgd(params: Sequence[nd.NDArray], lr: float, batch_size: int) -> None:
 
 def grad_clipping(params: Sequence[nd.NDArray], theta: float, ctx: mx.Context) -> None:
     """Scale the gradients down, in place, if their joint L2 norm exceeds theta.
+
+    The train functions do not call this. They clip in the same way, by ``clipping_factor``.
 
     Args:
         params: arrays with an attached gradient.

@@ -38,7 +38,8 @@ GRACE = 2.0  # seconds for all ranks to fail together; a rank that fails alone e
 NOTICE = 10.0  # seconds after which a rank prints which other ranks it is waiting for
 SPINNING = 1.0  # seconds of busy waiting before sleeping, so that short waits stay short
 PRINTING = 0.5  # seconds for mpiexec to print a line before the job ends
-# Tags of empty messages between two ranks. HERE goes through COMM_WORLD, which users' code may use.
+# Tags of empty messages between two ranks. HERE goes through COMM_WORLD, which users' code may use,
+# too, so the tags are unusual.
 HERE, LATE, FAILED = range(32_001, 32_004)
 _ALL_OR_EACH = (
     f"Make the same call in all processes or, to train one model per process, set {ONE_EACH}=1"
@@ -117,9 +118,9 @@ class Ranks:
         return function()
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context that all ranks enter, to work in it without a time limit.
+        """Return a context manager for work without a time limit, which all ranks enter.
 
-        It ends on all ranks at once, unless a rank raises an exception.
+        At its end, each rank waits for all others, unless a rank raises an exception.
         """
         return contextlib.nullcontext()
 
@@ -137,7 +138,7 @@ class Ranks:
         """Check that all ranks have the same arrays, to the bit.
 
         Args:
-            arrays: by name.
+            arrays: the arrays by name.
             when: time of the comparison, for the message.
 
         Raises:
@@ -171,8 +172,8 @@ def distributed(timeout: float = TIMEOUT) -> Iterator[Ranks]:
         timeout: seconds after which a rank that does not answer is named and all ranks end.
 
     Returns:
-        A context manager that returns the ranks. An exception on all ranks is raised as usual.
-        A rank that raises one alone prints it and ends the others.
+        A context manager that returns the ranks. If all ranks raise an exception, it is raised
+        as usual. If only some do, they print it and end the job.
 
     Raises:
         RanksError: if there are several ranks, and MPI cannot be used.
@@ -363,15 +364,15 @@ class _MPIRanks(Ranks):
 
     def device(self) -> mx.Context:
         own = self._hosts[self.rank]
-        of_host = [rank for rank, host in self._hosts.items() if host == own]
-        return device_of(of_host.index(self.rank), len(of_host), try_all_gpus())
+        ranks_here = [rank for rank, host in self._hosts.items() if host == own]
+        return device_of(ranks_here.index(self.rank), len(ranks_here), try_all_gpus())
 
     def fail(self, error: BaseException) -> None:
-        """Return if all ranks fail now. If only some do, print the error and end all ranks."""
+        """Do nothing if all ranks fail now. If only some do, print the error and end all ranks."""
         missing = self._missing(self._ping(FAILED), GRACE)
         if not missing:
             return
-        # In turn, since the first to print its error ends the others.
+        # One after the other, since the first to print its error ends the others.
         failing = [rank for rank in range(self.size) if rank not in missing]
         time.sleep(2 * PRINTING * failing.index(self.rank))
         expected = isinstance(error, Exception)

@@ -61,7 +61,7 @@ class RunDirectory:
     """A directory that is locked for a run.
 
     Attributes:
-        path: of the directory.
+        path: its path.
         config: the configuration of the run in it; None before ``begin``.
     """
 
@@ -104,7 +104,7 @@ class RunDirectory:
 
         Args:
             last: the state to resume from.
-            best: the best state, if it has changed; an earlier one than ``last``, or the same.
+            best: the best state, if it has changed: ``last`` itself, or an earlier state.
             metrics: the history as CSV.
         """
         # A run that is killed in between resumes from the old state, and writes the same again.
@@ -160,7 +160,7 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
     """Lock a directory for a run, for the duration of a ``with`` block.
 
     Args:
-        path: of the directory. It is created if missing. It must be empty or, to resume, contain
+        path: the directory. It is created if missing. It must be empty or, to resume, contain
             a run.
         resume: whether to resume a run in it.
 
@@ -259,7 +259,7 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
 
 
 def no_run(directory: Path) -> RunError:
-    """Return the error that a directory contains no run."""
+    """Return the error for a directory without a run."""
     below = sorted(str(path.parent) for path in directory.glob(f"*/{CONFIG}"))
     more = f" and {len(below) - LISTED} more" if len(below) > LISTED else ""
     hint = f"; it contains the runs {', '.join(below[:LISTED])}{more}" if below else ""
@@ -268,7 +268,7 @@ def no_run(directory: Path) -> RunError:
 
 
 def nothing_to_resume(directory: Path) -> str:
-    """Return the message that a directory contains no run to resume."""
+    """Return the message for a directory without a run to resume."""
     return f"{directory} has no run to resume{similar(directory)}"
 
 

@@ -59,7 +59,7 @@ from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
 
 # A killed run loses at most the work of this many seconds and of the epoch in which it was killed.
 SAVE_SECONDS = 5.0
-COLUMNS = {"train_loss", "perplexity"}  # the second in runs of `reproduce` up to 0.3
+LOSS_COLUMNS = {"train_loss", "perplexity"}  # the second in runs of `reproduce` up to 0.3
 # Settings that may change on resume. They affect only future epochs or, for ``encoding``, how the
 # same text is read.
 CHANGEABLE = ("num_epochs", "patience", "encoding")
@@ -102,7 +102,7 @@ class Result(NamedTuple):
     stopped: bool
 
 
-def read_text_of(settings: TrainSettings) -> TextParts:
+def read_text_parts(settings: TrainSettings) -> TextParts:
     """Read the text of a run and split it into its parts.
 
     Raises:
@@ -164,8 +164,8 @@ def train(
     of threads, it ends with the same parameters, to the bit, as a run without interruption.
 
     Args:
-        settings: of the run; None to resume with its own. To resume, only those that affect future
-            epochs (``CHANGEABLE``) and the path of the text may differ from its own.
+        settings: the run's settings; None to resume with its own. To resume, only those that affect
+            future epochs (``CHANGEABLE``) and the path of the text may differ from its own.
         out: the run's directory. It is created if missing. It must be empty or, to resume, contain
             the run.
         resume: resume the run in ``out``, or start it if there is none.
@@ -220,7 +220,7 @@ def train(
         if settings is None:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
         chosen = settings
-        text = ranks.root_first(lambda: read_text_of(chosen))
+        text = ranks.root_first(lambda: read_text_parts(chosen))
         ranks.check_same(_must_be_equal(chosen, text))
         device = ctx or ranks.device()
         if config is None:
@@ -263,8 +263,8 @@ def _start(
         initialize = functools.partial(_initialize, init_from, model, settings, text.vocab, ctx)
         origin = {"init_from": ranks.on_root(initialize)}
     learner = Learner(settings, model, text.train, text.valid, ctx, ranks=ranks)
-    facts = _describe(settings, text)
-    config = _config(settings, facts, device=str(ctx), ranks=ranks.size, **origin)
+    described = _describe_text(settings, text)
+    config = _config(settings, described, device=str(ctx), ranks=ranks.size, **origin)
     ranks.on_root(lambda: directory.begin(config))
     return learner
 
@@ -326,9 +326,10 @@ class _Session(Callback):
         self._directory, self._is_new, self._text, self._ranks = directory, is_new, text, ranks
         self._on_start, self._on_minibatch, self._on_epoch = on_start, on_minibatch, on_epoch
         self._should_stop = should_stop
-        self._seconds = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
+        self._interval = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._started = time.monotonic()
-        self._saved: Optional[float] = None  # time of the last checkpoint
+        self._saved_at: Optional[float] = None
+        # Copies of the run's state that are not written yet
         self._last: Optional[Checkpoint] = None
         self._best: Optional[Checkpoint] = None
 
@@ -345,7 +346,7 @@ class _Session(Callback):
     def after_step(self, trainer: Any, progress: Progress) -> None:
         if self._ranks.rank == 0:
             self._on_minibatch(progress)
-        stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._seconds)
+        stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._interval)
         if (stop or overdue) and progress.minibatch < progress.num_minibatches:
             self._checkpoint(trainer)
             if stop:
@@ -354,12 +355,13 @@ class _Session(Callback):
                 )
 
     def before_scoring(self, trainer: Any) -> None:
+        # Scoring a large text takes long. If the run is killed meanwhile, the epoch is not lost.
         if len(self._text.valid) and self._ranks.any_set(self._age() >= SAVE_SECONDS)[0]:
             self._checkpoint(trainer)
 
     def after_epoch(self, trainer: Any, record: TrainRecord) -> None:
-        # In short epochs, a checkpoint after each would take a tenth of the time.
-        due = self._saved is None or self._age() >= SAVE_SECONDS or trainer.finished is not None
+        # If epochs are short, saving after each one would take a tenth of the time.
+        due = self._saved_at is None or self._age() >= SAVE_SECONDS or trainer.finished is not None
         self._checkpoint(trainer, write=self._ranks.any_set(due)[0])
         if self._ranks.rank == 0:
             self._on_epoch(record)
@@ -367,11 +369,11 @@ class _Session(Callback):
             raise Stopped(f"stopped after epoch {record.epoch}")
 
     def _age(self) -> float:
-        """Return the seconds since the last checkpoint."""
-        return time.monotonic() - (self._started if self._saved is None else self._saved)
+        """Return the seconds since the last checkpoint, or since the start if there is none."""
+        return time.monotonic() - (self._started if self._saved_at is None else self._saved_at)
 
     def _checkpoint(self, learner: Learner, *, write: bool = True) -> None:
-        """Copy the state of the run, and write it to its checkpoints."""
+        """Copy the state of the run, and write the copy unless ``write`` is False."""
         arrays, data = learner.state_dict()
         if self._ranks.rank == 0:
             tokens = self._text.vocab.idx_to_token
@@ -381,14 +383,14 @@ class _Session(Callback):
                 self._best = self._last
         if write:
             self._ranks.on_root(self.write_checkpoints)
-            self._saved = time.monotonic()
+            self._saved_at = time.monotonic()
 
     def write_checkpoints(self) -> None:
         """Write the copies that are not yet in the run's directory; only rank 0 has some."""
         last, best, self._last, self._best = self._last, self._best, None, None
         if self._directory is not None and last is not None:
             history = history_in(last.data["learner"])
-            self._directory.save_checkpoints(last, best, _metrics(history))
+            self._directory.save_checkpoints(last, best, _metrics_csv(history))
 
 
 def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Optional[Checkpoint]:
@@ -405,7 +407,7 @@ def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Opt
         if not isinstance(loaded.data["learner"], dict):
             raise TypeError("its state is not an object")
         _check_vocab(loaded.data["vocab"], vocab)
-        # Before a model is created: settings from a stranger may declare a huge one.
+        # Before arrays are allocated: settings from a stranger may declare a huge model.
         model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))
         check_parameters(model, without_prefix("params", loaded.arrays))
     return loaded
@@ -414,7 +416,7 @@ def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Opt
 def _complete_files(directory: RunDirectory, learner: Learner) -> None:
     """Write the files that a killed run could not write, and record changed settings."""
     if learner.history or learner.position:
-        directory.save_metrics(_metrics(learner.history))
+        directory.save_metrics_csv(_metrics_csv(learner.history))
     if _is_newest_best(learner):
         directory.copy_best()
     _record_changes(learner.settings, len(learner.history) + (learner.position > 0), directory)
@@ -452,14 +454,14 @@ def write_run(
 ) -> None:
     """Write a run with a model that was trained elsewhere, so that training can resume.
 
-    The optimizer and the random generators start afresh.
+    The optimizer and the random generators start from their initial states.
 
     Args:
         out: directory of the run, as in ``train``.
-        settings: of the model and its training.
+        settings: the settings of the model and its training.
         model: trained model, created by ``build_model`` for these settings.
         vocab: the model's vocabulary.
-        history: of the epochs in which it was trained.
+        history: the records of the epochs in which it was trained.
         text: the configuration's part about the text; its ``sha256`` is None if it is unknown.
         imported: the model's origin.
 
@@ -477,7 +479,7 @@ def write_run(
         )
         checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
         state = Checkpoint(arrays, checkpoint)
-        directory.save_checkpoints(state, state, _metrics(history))
+        directory.save_checkpoints(state, state, _metrics_csv(history))
 
 
 def load_run(
@@ -486,7 +488,7 @@ def load_run(
     """Load the model of a run.
 
     Args:
-        directory: of the run.
+        directory: the run's directory.
         checkpoint: "best" or "last".
         ctx: device of the model; by default, that of ``try_gpu``.
 
@@ -539,9 +541,9 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
         if not all(math.isfinite(value) for row in history for value in row.values()):
             raise ValueError("it has a value that is not finite")
         columns = [set(rows.fieldnames or ()), *history]
-        if not all("epoch" in names and COLUMNS & set(names) for names in columns):
+        if not all("epoch" in names and LOSS_COLUMNS & set(names) for names in columns):
             raise ValueError(
-                f"it has no rows with the columns epoch and {' or '.join(sorted(COLUMNS))}"
+                f"it has no rows with the columns epoch and {' or '.join(sorted(LOSS_COLUMNS))}"
             )
         return history
     except (FileNotFoundError, NotADirectoryError):
@@ -578,7 +580,7 @@ def read_own_text(directory: PathLike, vocab: Optional[Vocab] = None) -> TextPar
     _check_text_known(config, directory)
     settings = settings_of(config)
     check_exists(settings.corpus, directory)
-    text = read_text_of(settings)
+    text = read_text_parts(settings)
     check_text(config, text.sha256, settings.corpus, directory)
     if vocab is not None:
         with checkpoint_errors(directory):
@@ -706,12 +708,12 @@ def _must_be_equal(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
 
 
 def _config(settings: TrainSettings, text: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
-    """Return the configuration of a run; see ``_describe`` for the part about the text."""
-    facts = {"versions": versions(), "machine": machine()}
-    return {"settings": as_dict(settings), "text": text, **more, **facts}
+    """Return the configuration of a run; see ``_describe_text`` for a part of it."""
+    made_with = {"versions": versions(), "machine": machine()}
+    return {"settings": as_dict(settings), "text": text, **more, **made_with}
 
 
-def _describe(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
+def _describe_text(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
     return {
         "sha256": text.sha256,
         "paths": absolute_paths(settings.corpus),
@@ -722,7 +724,7 @@ def _describe(settings: TrainSettings, text: TextParts) -> Dict[str, Any]:
     }
 
 
-def _metrics(history: List[TrainRecord]) -> str:
+def _metrics_csv(history: List[TrainRecord]) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(TrainRecord._fields)

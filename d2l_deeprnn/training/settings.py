@@ -51,7 +51,7 @@ class Kind(NamedTuple):
         parse: converts a string to a value.
         metavar: placeholder for a value in the help.
         choices: all values, if they can be listed.
-        limits: minimum and maximum, if values are whole numbers; a maximum of None is no limit.
+        limits: minimum and maximum, if values are whole numbers; the maximum may be None.
     """
 
     check: Callable[[str, Any], Any]
@@ -369,7 +369,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
     """Return the settings for a result of ``as_dict``, from this version or an earlier one.
 
     A setting that did not exist then gets its default. Optimizer options are not checked, since
-    earlier versions accepted more of them: that happens when training resumes.
+    earlier versions accepted more of them: they are checked when training resumes.
 
     Raises:
         SettingsError: if a name is unknown, ``corpus`` is missing, or a value is not valid.
@@ -412,7 +412,7 @@ def learning_rate(
 
     Args:
         settings: the settings, with schedule and warm-up.
-        epochs_done: possibly fractional.
+        epochs_done: number of finished epochs, which may have a fraction.
         losses: the validation loss after each finished epoch, for the schedule plateau.
     """
     if epochs_done < settings.warmup_epochs:

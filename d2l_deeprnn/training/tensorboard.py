@@ -19,8 +19,9 @@ DIRECTORY = "tensorboard"  # within the run's directory
 class TensorBoard:
     """Writes losses, perplexities, learning rate and speed of a run after each epoch.
 
-    Its methods are for ``on_start`` and ``on_epoch`` of ``runs.train``. ``start`` rewrites the
-    events from the history. So a resumed run has each epoch once, even those trained without this.
+    Pass the methods ``start`` and ``epoch`` as ``on_start`` and ``on_epoch`` to ``runs.train``.
+    ``start`` rewrites the events from the history. So a resumed run has each epoch once, even those
+    trained without this.
 
     Args:
         directory: directory for the event files; created when the training starts.
@@ -60,7 +61,7 @@ class TensorBoard:
         self._writer = self._new_writer(str(self._directory.absolute() / "events"))
         self._num_chars = len(text.train)
         self._seconds = 0.0
-        # TensorBoard's relative time is then the time of work, as in metrics.csv.
+        # So that TensorBoard's relative time is the time of training, as in metrics.csv.
         done = learner.history[-1].seconds if learner.history else 0.0
         self._start = time.time() - done
         for record in learner.history:

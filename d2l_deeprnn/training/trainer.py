@@ -103,11 +103,13 @@ class Trainer:
     """Trains a network epoch by epoch. It can be stopped between any two minibatches.
 
     Args:
-        network: a network with its parameters and their update rule.
+        network: a network with its parameters and their update rule; both classes have the methods
+            ``forward``, ``gradients``, ``update`` and ``clip_last_gradients``, and a
+            ``learning_rate``.
         minibatches: a function that returns the minibatches of an epoch.
         begin_state: a function that returns the initial hidden state.
         clipping_theta: maximum L2 norm of all gradients together; infinite for no clipping.
-        num_scores: the least number of characters that the network must have scores for.
+        num_scores: minimum number of scores for each character of a text.
         carry_state: whether to carry the hidden state from one minibatch to the next, as for
             adjacent sampling.
         validate: a function that returns the loss on the validation part, in nats per character,
@@ -118,8 +120,8 @@ class Trainer:
     Attributes:
         history: a record for each finished epoch.
         position: number of minibatches of the current epoch so far.
-        losses: their losses, in nats per character; the last few are added later.
-        state: the hidden state after them; None before the first.
+        losses: losses of these minibatches, in nats per character; the last few are added later.
+        state: the hidden state after the last minibatch; None before an epoch's first.
         seconds: time spent on training and scoring so far.
     """
 
@@ -136,7 +138,7 @@ class Trainer:
         ranks: Ranks = SINGLE_PROCESS,
         weight: Optional[float] = None,
     ) -> None:
-        keep_freed_memory()
+        keep_freed_memory()  # in the whole process; otherwise each minibatch allocates it anew
         self.network = network
         self._minibatches = minibatches
         self._begin_state = begin_state
@@ -218,7 +220,7 @@ class Trainer:
                 callback.after_step(self, progress)
             started = time.perf_counter()
         self.read_losses()
-        self.network.finish()
+        self.network.clip_last_gradients()
         self.seconds += time.perf_counter() - started
         for callback in callbacks:
             callback.before_scoring(self)
@@ -254,7 +256,7 @@ class Trainer:
             loss = self._loss(scores, Y.T.reshape((-1,))).mean()
         loss.backward()
         gradients = self.network.gradients()
-        self._ranks.sum([*gradients, loss])
+        self._ranks.sum([*gradients, loss])  # nothing to do in a single process
         factor = clipping_factor(gradients, self._clipping_theta)
         self._ranks.broadcast([factor])  # another machine may round it differently
         self.network.update(factor)
@@ -268,7 +270,7 @@ class Trainer:
             self.losses.append(loss)
 
     def _check_scores(self, scores: nd.NDArray) -> None:
-        # Differs: the original counted a missing score as that of another character.
+        # Differs: if a score was missing, the original used that of another character.
         if scores.shape[-1] < self._num_scores:
             raise ValueError(
                 f"the model returns scores for {scores.shape[-1]} characters, but the text has "

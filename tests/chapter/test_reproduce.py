@@ -65,7 +65,7 @@ def fake_training(monkeypatch):
     printed = {line.epoch: line.perplexity for line in book.BOOK.printed}
 
     def train(settings, out, *, resume, on_start, on_epoch, should_stop, ctx):
-        text = runs.read_text_of(settings)
+        text = runs.read_text_parts(settings)
         ctx = ctx or library.try_gpu()
         model = new_model(settings, len(text.vocab), ctx)
         with run_directory(out, resume=resume) as directory:
@@ -91,7 +91,7 @@ def fake_training(monkeypatch):
                     arrays, state = initial_state(settings, model, ctx, history)
                     data = {"learner": state, "vocab": text.vocab.idx_to_token}
                     saved = Checkpoint(arrays, data)
-                    directory.save_checkpoints(saved, None, runs._metrics(history))
+                    directory.save_checkpoints(saved, None, runs._metrics_csv(history))
 
     texts = {"traveller": "traveller a", "time traveller": "time traveller <b>"}
     last = dict(zip(texts, book.BOOK.predictions[500]))

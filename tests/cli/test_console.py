@@ -348,7 +348,7 @@ def test_a_signal_while_a_text_is_read_ends_train_at_once(monkeypatch, capsys, t
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    monkeypatch.setattr("d2l_deeprnn.training.runs.read_text_of", read)
+    monkeypatch.setattr("d2l_deeprnn.training.runs.read_text_parts", read)
     assert main([*TRAIN, "--out", str(tmp_path / "run")]) == 143
     assert "writing a checkpoint" not in capsys.readouterr().err
 

@@ -289,14 +289,14 @@ def test_pipe_is_read_once_to_its_end(tmp_path, monkeypatch):
             if limit > 100:
                 assert load_text(f"/dev/fd/{reading}") == "y " * 199 + "y"
             else:
-                assert "more than 100 bytes came through" in refused(f"/dev/fd/{reading}")
+                assert f"/dev/fd/{reading} has more than 100 bytes" in refused(f"/dev/fd/{reading}")
 
 
 def test_standard_input(tmp_path):
     assert load_standard_input(input=b"A text.\n").stdout == b"7\n"
     limit = "from d2l_deeprnn.text import corpora; corpora.PIPE_LIMIT_BYTES = 100"
     for code, device, message in (
-        (limit, "/dev/zero", "more than 100 bytes came through standard input: save the text"),
+        (limit, "/dev/zero", "standard input has more than 100 bytes: save the text"),
         ("", "/dev/null", "standard input contains no text"),
         ("import os; os.close(0)", "/dev/null", "standard input cannot be read"),
     ):

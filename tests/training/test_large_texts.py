@@ -42,7 +42,7 @@ def test_a_run_on_a_mapped_text_is_the_same(tmp_path, request, sampling):
         **SMALL,
     )
     before = runs.train(settings, tmp_path / "before").history
-    in_memory = runs.read_text_of(settings)
+    in_memory = runs.read_text_parts(settings)
     request.getfixturevalue("mapped")
     after = runs.train(settings, tmp_path / "after").history
     assert [r._replace(seconds=0) for r in after] == [r._replace(seconds=0) for r in before]

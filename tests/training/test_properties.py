@@ -80,7 +80,7 @@ def test_the_parts_of_a_text_are_the_text(text, valid_fraction, test_fraction):
                 valid_fraction=valid_fraction,
                 test_fraction=test_fraction,
             )
-            parts = runs.read_text_of(chosen)
+            parts = runs.read_text_parts(chosen)
         except (SettingsError, CorpusError):
             return
         whole = load_text(str(path), lower=False, fold_whitespace=False)

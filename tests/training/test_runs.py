@@ -385,7 +385,7 @@ def test_a_disk_that_is_full_keeps_the_checkpoint_before(run, monkeypatch, capsy
 
 def test_a_loaded_model_is_the_one_that_was_best(finished):
     run = runs.load_run(finished)
-    text = runs.read_text_of(run.settings)
+    text = runs.read_text_parts(run.settings)
     best = min(run.history, key=lambda record: record.valid_loss)
     assert evaluate(run.model, text.valid, run.ctx).nats == best.valid_loss
 
@@ -393,7 +393,7 @@ def test_a_loaded_model_is_the_one_that_was_best(finished):
 def test_evaluate_prints_both_parts_and_the_baseline(finished, capsys):
     assert main(["evaluate", str(finished), "--baseline", "ngram"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    text = runs.read_text_of(settings())
+    text = runs.read_text_parts(settings())
     order, _ = choose_order(text.train, text.valid, len(text.vocab))
     nats = NGramModel(text.train, order, len(text.vocab)).loss(text.test)
     heading, valid, _, test, ngram, _, better = lines
@@ -412,7 +412,7 @@ def test_evaluate_as_json(finished, capsys):
     scores = json.loads(capsys.readouterr().out)
     assert [score["text"] for score in scores] == ["validation"] * 2 + ["test"] * 2
     run = runs.load_run(finished)
-    text = runs.read_text_of(run.settings)
+    text = runs.read_text_parts(run.settings)
     result = evaluate(run.model, text.test, run.ctx)
     assert scores[2] == {
         "text": "test", "model": "network", "nats": result.nats, "bits": result.bits,
@@ -497,7 +497,7 @@ def test_a_run_resumes_from_any_directory(own_text, finished, tmp_path, monkeypa
     capsys.readouterr()
     assert main(["evaluate", "../run", "--baseline", "ngram"]) == 0
     here = capsys.readouterr().out
-    assert len(runs.read_text_of(runs.load_run(Path("../run")).settings).valid) == 150
+    assert len(runs.read_text_parts(runs.load_run(Path("../run")).settings).valid) == 150
     # The absolute path is recorded next to the given one.
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["settings"]["corpus"] == ["texts/mine.txt"]
