@@ -52,9 +52,9 @@ def token_indices(name: str, values: Any, vocab_size: Optional[int] = None) -> n
     it counts as the last or the first token.
 
     Args:
-        name: Name of the argument, for the error.
-        values: A list, a tuple, or an array of NumPy or MXNet.
-        vocab_size: Limit of the indices; None for any index.
+        name: name of the argument, for the error.
+        values: a list, a tuple, or an array of NumPy or MXNet.
+        vocab_size: limit of the indices; None for any index.
 
     Returns:
         A one-dimensional array of whole numbers. An array of NumPy is returned as it is.
@@ -109,8 +109,8 @@ def text_encoding(name: str, value: Any) -> str:
     """Return Python's own name of a text encoding; raise a ValueError if there is none.
 
     Args:
-        name: Name of the argument, for the error.
-        value: Any name of the encoding that Python knows.
+        name: name of the argument, for the error.
+        value: any name of the encoding that Python knows.
     """
     try:
         # Fails for codecs such as hex, which do not encode text.
@@ -131,7 +131,7 @@ def expected_arrays(
     """Return arrays by name in the order of ``shapes``, after a check of names and shapes.
 
     Raises:
-        ValueError: Names the first array that is missing, unexpected, or of another shape.
+        ValueError: names the first array that is missing, unexpected, or of another shape.
     """
     for name in sorted(set(shapes) | set(arrays)):
         if name not in arrays:

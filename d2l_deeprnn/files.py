@@ -36,7 +36,7 @@ class Moved(D2LError, OSError):
     """A locked directory was moved, removed or replaced.
 
     Attributes:
-        place: The current path of the directory; None if it is unknown.
+        place: the current path of the directory; None if it is unknown.
     """
 
     place: Optional[str] = None
@@ -62,15 +62,15 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     ``remove_leftovers``.
 
     Args:
-        path: The file to create or replace; a symbolic link is replaced, not followed.
-        mode: Permissions of the file, from the start; the umask applies.
+        path: the file to create or replace; a symbolic link is replaced, not followed.
+        mode: permissions of the file, from the start; the umask applies.
 
     Returns:
         A context manager that yields the file, open for writing and reading.
 
     Raises:
-        Moved: If ``path`` is below a locked directory that was moved or replaced.
-        OSError: If the file cannot be written, or is a device or a pipe, which would be replaced.
+        Moved: if ``path`` is below a locked directory that was moved or replaced.
+        OSError: if the file cannot be written, or is a device or a pipe, which would be replaced.
             The error names ``path``.
     """
     check_in_place(path)
@@ -113,13 +113,13 @@ def new_directory(path: Path) -> Iterator[Path]:
     """Create a directory with all its files in one step, or nothing if the block raises.
 
     Args:
-        path: The directory to create. It must be empty or not exist.
+        path: the directory to create. It must be empty or not exist.
 
     Returns:
         A context manager that yields a temporary directory, which then becomes ``path``.
 
     Raises:
-        OSError: If it cannot be created, or ``path`` is a file or not empty.
+        OSError: if it cannot be created, or ``path`` is a file or not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
@@ -166,8 +166,8 @@ def remove(path: Path) -> None:
     """Remove a file if it exists.
 
     Raises:
-        Moved: As ``atomic_file``.
-        OSError: If it cannot be removed.
+        Moved: as ``atomic_file``.
+        OSError: if it cannot be removed.
     """
     check_in_place(path)
     path.unlink(missing_ok=True)
@@ -186,8 +186,8 @@ def read_text(path: Path) -> str:
     """Read a small UTF-8 text file, without the byte order mark that some editors add.
 
     Raises:
-        OSError: If it cannot be read, has more than 64 MiB, or is not a regular file.
-        UnicodeDecodeError: If it is not UTF-8.
+        OSError: if it cannot be read, has more than 64 MiB, or is not a regular file.
+        UnicodeDecodeError: if it is not UTF-8.
     """
     if path.exists() and not path.is_file():  # reading a pipe would block
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
@@ -200,7 +200,7 @@ def parse_json(text: Union[str, bytes]) -> Any:
     """Parse JSON from an untrusted source.
 
     Raises:
-        ValueError: If it is not JSON, is nested too deeply, or has an integer of more than
+        ValueError: if it is not JSON, is nested too deeply, or has an integer of more than
             300 digits.
     """
     try:
@@ -219,7 +219,7 @@ def package_data(name: str) -> bytes:
     """Read a file of this package, also if the package is imported from a zip file.
 
     Args:
-        name: Its path within the package, such as ``evidence/page.css``.
+        name: its path within the package, such as ``evidence/page.css``.
     """
     data = pkgutil.get_data(__package__, name)
     assert data is not None  # for loaders that cannot read data
@@ -235,13 +235,13 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
     a warning says so, and the block runs without a lock.
 
     Args:
-        path: The lock file, created if it is missing and never written to.
-        mode: Permissions of a new lock file; the umask applies.
-        wait: Whether to wait while another process holds the lock.
+        path: the lock file, created if it is missing and never written to.
+        mode: permissions of a new lock file; the umask applies.
+        wait: whether to wait while another process holds the lock.
 
     Raises:
-        InUse: If another process holds the lock.
-        OSError: If the file cannot be created, or is not a regular file.
+        InUse: if another process holds the lock.
+        OSError: if the file cannot be created, or is not a regular file.
     """
     # Checked before it is opened, since opening a device may have effects.
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -324,7 +324,7 @@ def private_directory(path: Path) -> None:
     """Create a directory that only this user can read; an existing one must be this user's.
 
     Raises:
-        OSError: If it belongs to another user, is not a directory, or cannot be created.
+        OSError: if it belongs to another user, is not a directory, or cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(0o700, exist_ok=True)

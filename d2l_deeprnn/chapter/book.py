@@ -91,18 +91,18 @@ class PrintedTraining:
     """A training of the authors: its settings, and the results that they printed.
 
     Attributes:
-        name: Name of the settings on the command line.
-        source: Where the results were printed, as in "the book".
-        settings: The settings of the training.
-        printed: The printed perplexities.
-        predictions: Epoch -> the printed predictions, one per prefix.
-        bands: Epoch -> the range of one more run; empty if it has not been measured.
-        sure_predictions: Epochs after which every measured run predicted the printed texts.
-        first_losses: Seed -> the losses of the first epochs in nats per character, if known.
-        expected: Explanation of the ranges, to show beside them.
-        period: Number of epochs between two printed results. By default, a run prints its
+        name: name of the settings on the command line.
+        source: where the results were printed, as in "the book".
+        settings: the settings of the training.
+        printed: the printed perplexities.
+        predictions: epoch -> the printed predictions, one per prefix.
+        bands: epoch -> the range of one more run; empty if it has not been measured.
+        sure_predictions: epochs after which every measured run predicted the printed texts.
+        first_losses: seed -> the losses of the first epochs in nats per character, if known.
+        expected: explanation of the ranges, to show beside them.
+        period: number of epochs between two printed results. By default, a run prints its
             perplexity after every quarter and its predictions after every half.
-        digits: Number of decimals of a band.
+        digits: number of decimals of a band.
     """
 
     name: str

@@ -257,14 +257,14 @@ def save(run: Run, out: PathLike, ctx: Optional[mx.Context] = None) -> None:
     """Write ``perplexity.svg``, ``model.html`` and ``report.html``.
 
     Args:
-        run: A run with at least one epoch.
-        out: Its directory. Files with these names are replaced. If the model in its last checkpoint
+        run: a run with at least one epoch.
+        out: its directory. Files with these names are replaced. If the model in its last checkpoint
             cannot be exported, the report says so.
-        ctx: Device of the model; by default, that of ``try_gpu``.
+        ctx: device of the model; by default, that of ``try_gpu``.
 
     Raises:
-        CheckpointError: If the last checkpoint cannot be used.
-        OSError: If a file cannot be written.
+        CheckpointError: if the last checkpoint cannot be used.
+        OSError: if a file cannot be written.
     """
     from ..evidence.figures import to_svg
 

@@ -34,10 +34,10 @@ class Run:
     """A run with the settings of a printed training, to be compared with it.
 
     Attributes:
-        settings: The training's, with this run's text, seed and number of epochs.
-        history: One record per finished epoch.
-        text: The characters that the run was trained on.
-        missing: The reason why a sample replaces the book's text; None if it does not.
+        settings: the training's, with this run's text, seed and number of epochs.
+        history: one record per finished epoch.
+        text: the characters that the run was trained on.
+        missing: the reason why a sample replaces the book's text; None if it does not.
     """
 
     settings: TrainSettings
@@ -106,26 +106,26 @@ def reproduce(
     ``training.runs.train``.
 
     Args:
-        out: The run's directory. It is created if missing. It must be empty or, to resume, contain
+        out: the run's directory. It is created if missing. It must be empty or, to resume, contain
             a run with the settings of a printed training.
-        corpus: A known name, a path, or ``"auto"`` for the book's text if it is available, else a
+        corpus: a known name, a path, or ``"auto"`` for the book's text if it is available, else a
             sample. The default is ``"auto"`` or, to resume, the run's own text.
-        num_epochs, seed, encoding: As in ``TrainSettings``. The defaults are those of the settings
+        num_epochs, seed, encoding: as in ``TrainSettings``. The defaults are those of the settings
             or, to resume, the run's own.
         settings: ``"chapter"`` or ``"lecture"``, a name in ``book.TRAININGS``. The default is
             ``"chapter"`` or, to resume, the run's own.
-        resume: Resume the run in ``out``, or start it if there is none.
-        on_start: Called with the run before its first minibatch.
-        on_epoch: Called with the record of each epoch.
-        log: Receives the printed lines.
-        should_stop: Called after each minibatch. If it returns True, a checkpoint is written and
+        resume: resume the run in ``out``, or start it if there is none.
+        on_start: called with the run before its first minibatch.
+        on_epoch: called with the record of each epoch.
+        log: receives the printed lines.
+        should_stop: called after each minibatch. If it returns True, a checkpoint is written and
             the training ends.
-        ctx: Device; by default, that of ``try_gpu``.
+        ctx: device; by default, that of ``try_gpu``.
 
     Raises:
-        CorpusError: If the text is not available or not usable.
-        ValueError: If the name of the settings is unknown.
-        RunError, SettingsError, CheckpointError, Diverged, OSError, GeneratorsInUse, TypeError: As
+        CorpusError: if the text is not available or not usable.
+        ValueError: if the name of the settings is unknown.
+        RunError, SettingsError, CheckpointError, Diverged, OSError, GeneratorsInUse, TypeError: as
             in ``training.runs.train``.
     """
     check_ctx(ctx)
@@ -238,10 +238,10 @@ def load(directory: PathLike) -> Run:
     """Return the run in a directory, with its history and text.
 
     Raises:
-        RunError: If there is no run, it has other settings than the printed trainings, or its text
+        RunError: if there is no run, it has other settings than the printed trainings, or its text
             has changed.
-        CorpusError: If the text cannot be found or used.
-        CheckpointError: If the checkpoint cannot be used.
+        CorpusError: if the text cannot be found or used.
+        CheckpointError: if the checkpoint cannot be used.
     """
     directory = user_path(directory)
     loaded = runs.load_run(directory, checkpoint="last")
@@ -292,7 +292,7 @@ def read_predictions(directory: PathLike) -> Dict[int, Tuple[str, ...]]:
     """Return the texts that a run has predicted, one per prefix, by epoch.
 
     Raises:
-        RunError: If the file cannot be read.
+        RunError: if the file cannot be read.
     """
     predictions: Dict[int, Tuple[str, ...]] = {}
     # Versions up to 0.3 had them in the history, in a column for each prefix.

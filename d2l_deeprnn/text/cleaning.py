@@ -41,9 +41,9 @@ def clean_text(text: str, *, lower: bool = True, fold_whitespace: bool = True) -
     """Clean a text as the chapter does: lower case, and one space for any white space.
 
     Args:
-        text: Any text.
-        lower: Whether to turn it into lower case.
-        fold_whitespace: Whether to turn line breaks and runs of white space into one space, and to
+        text: any text.
+        lower: whether to turn it into lower case.
+        fold_whitespace: whether to turn line breaks and runs of white space into one space, and to
             remove them at both ends.
 
     Returns:

@@ -39,15 +39,15 @@ def load_data_time_machine(num_examples: Optional[int] = 10000) -> Tuple[List[in
     """Load the beginning of The Time Machine, as the chapter does.
 
     Args:
-        num_examples: Number of characters; None, or more than there are, takes the whole book.
+        num_examples: number of characters; None, or more than there are, takes the whole book.
 
     Returns:
         The index of each character, and the vocabulary of these characters.
 
     Raises:
-        TextNotAvailable: If the book is not on this machine and cannot be downloaded.
-        WrongTextError: If the contents of the file are not the book's.
-        ValueError: If ``num_examples`` is not a positive integer.
+        TextNotAvailable: if the book is not on this machine and cannot be downloaded.
+        WrongTextError: if the contents of the file are not the book's.
+        ValueError: if ``num_examples`` is not a positive integer.
 
     Source:
         ``d2l.load_data_time_machine`` of d2l 0.9.1.
@@ -72,17 +72,17 @@ def load_corpus(
     """Load a text, or several as one, as indices of its characters.
 
     Args:
-        texts: Name of a known text, path of a file or of a directory, or a list or tuple of these.
+        texts: name of a known text, path of a file or of a directory, or a list or tuple of these.
             A string that is a known name means that text, even if there is such a file; a path
             object always means the file. A file whose name ends in ``.gz`` is unpacked. A directory
             stands for its files in the order of their names, followed by those of its
             subdirectories; hidden ones (``.name``) are left out. ``"-"`` is standard input.
             Standard input and other pipes are read once, into memory.
-        num_examples: Number of characters to take from the beginning, after cleaning and joining;
+        num_examples: number of characters to take from the beginning, after cleaning and joining;
             None takes all. The rest of the texts is not read.
-        lower: Whether to turn the text into lower case.
-        fold_whitespace: Whether to turn line breaks and runs of white space into one space.
-        encoding: Encoding of the files, by any of its names in Python; None for UTF-8. Known texts
+        lower: whether to turn the text into lower case.
+        fold_whitespace: whether to turn line breaks and runs of white space into one space.
+        encoding: encoding of the files, by any of its names in Python; None for UTF-8. Known texts
             are in UTF-8.
 
     Returns:
@@ -90,9 +90,9 @@ def load_corpus(
         texts are joined by a space if white space is folded, otherwise by a line break.
 
     Raises:
-        CorpusError: If a text cannot be found or used.
-        TypeError: If ``texts`` is none of the above.
-        ValueError: If ``num_examples`` is not a positive integer, ``texts`` is an empty list, or
+        CorpusError: if a text cannot be found or used.
+        TypeError: if ``texts`` is none of the above.
+        ValueError: if ``num_examples`` is not a positive integer, ``texts`` is an empty list, or
             ``encoding`` is unknown or given without any file.
 
     Example:
@@ -135,7 +135,7 @@ def resolve_auto() -> Tuple[str, Optional[str]]:
         Callers must say when results are not for the book's text.
 
     Raises:
-        CorpusError: If the book's file or the data directory is wrong.
+        CorpusError: if the book's file or the data directory is wrong.
     """
     try:
         find_text(BOOK_TEXT)
@@ -148,11 +148,11 @@ class TextFile(NamedTuple):
     """A file that is read as text.
 
     Attributes:
-        name: Name for messages.
-        path: Path; None for standard input.
-        encoding: Encoding; None for UTF-8.
-        is_pipe: Whether the file can be read only once.
-        data: Contents of a sample text of this package; None for other files.
+        name: name for messages.
+        path: path; None for standard input.
+        encoding: encoding; None for UTF-8.
+        is_pipe: whether the file can be read only once.
+        data: contents of a sample text of this package; None for other files.
     """
 
     name: str
@@ -198,11 +198,11 @@ def text_chunks(
     """Read, clean and join files, chunk by chunk.
 
     Args:
-        files: The result of ``text_files``.
-        num_examples, lower, fold_whitespace: As for ``load_corpus``.
+        files: the result of ``text_files``.
+        num_examples, lower, fold_whitespace: as for ``load_corpus``.
 
     Raises:
-        CorpusError: If a file cannot be used.
+        CorpusError: if a file cannot be used.
     """
     remaining = num_examples
     for number, file in enumerate(files):

@@ -46,15 +46,15 @@ def decode_file(file: BinaryIO, encoding: Optional[str], name: str) -> Iterator[
     """Decode a file chunk by chunk, strictly.
 
     Args:
-        file: A seekable file at its beginning; it is closed at the end.
+        file: a seekable file at its beginning; it is closed at the end.
         encoding: Python's name of its encoding; None for UTF-8.
-        name: Name of the file, for messages.
+        name: name of the file, for messages.
 
     Returns:
         The text, with LF for each line break and without a byte order mark at the beginning.
 
     Raises:
-        CorpusError: If the file is not text in this encoding. The message names the encoding or
+        CorpusError: if the file is not text in this encoding. The message names the encoding or
             file type that it seems to have.
     """
     codec = encoding or "utf-8"

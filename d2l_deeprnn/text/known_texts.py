@@ -50,14 +50,14 @@ class KnownText:
     """A text with a name.
 
     Attributes:
-        name: Name for ``load_corpus``.
-        title: Title.
-        author: Author.
-        source: Origin, as shown to the user: a web page or a few words.
-        filename: Name of its file.
+        name: name for ``load_corpus``.
+        title: title.
+        author: author.
+        source: origin, as shown to the user: a web page or a few words.
+        filename: name of its file.
         sha1: SHA-1 of the file in hexadecimal; None for a sample text of this package.
         url: URL of the file with this checksum, or None if it is no longer available.
-        shipped: Whether the file is part of this package.
+        shipped: whether the file is part of this package.
     """
 
     name: str
@@ -128,15 +128,15 @@ def find_text(name: str) -> Path:
     """Return the file of a known text, downloaded into the cache if necessary.
 
     Args:
-        name: Name of a known text.
+        name: name of a known text.
 
     Returns:
         Path of the file, whose SHA-1 has been checked.
 
     Raises:
-        TextNotAvailable: If it is not on this machine and cannot be downloaded.
-        WrongTextError: If the file does not have the contents of the text.
-        CorpusError: If the name is unknown, or the data directory does not exist.
+        TextNotAvailable: if it is not on this machine and cannot be downloaded.
+        WrongTextError: if the file does not have the contents of the text.
+        CorpusError: if the name is unknown, or the data directory does not exist.
     """
     return locate_text(name) or _download(KNOWN_TEXTS[name])
 
@@ -183,7 +183,7 @@ def data_directory() -> Optional[Path]:
     """Return the directory named by ``$D2L_DEEPRNN_DATA``; None if that is not set or empty.
 
     Raises:
-        CorpusError: If it is not a directory.
+        CorpusError: if it is not a directory.
     """
     value = os.environ.get(DATA_VARIABLE)
     if not value:

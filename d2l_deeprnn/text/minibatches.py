@@ -23,11 +23,11 @@ class Minibatches(Iterator[Batch]):
     """The minibatches of one epoch, made one at a time.
 
     Args:
-        num_batches: Number of minibatches, which ``len()`` returns.
-        batch: Function that returns a minibatch by its index, from 0.
+        num_batches: number of minibatches, which ``len()`` returns.
+        batch: function that returns a minibatch by its index, from 0.
 
     Attributes:
-        position: Index of the next minibatch. If it is set, minibatches are skipped.
+        position: index of the next minibatch. If it is set, minibatches are skipped.
     """
 
     def __init__(self, num_batches: int, batch: Callable[[int], Batch]) -> None:
@@ -59,12 +59,12 @@ def data_iter_consecutive(
     of a minibatch continues row i of the minibatch before, so the hidden state can be carried over.
 
     Args:
-        corpus_indices: Token indices of the text, in order: a list, a tuple, or an array of NumPy
+        corpus_indices: token indices of the text, in order: a list, a tuple, or an array of NumPy
             or MXNet.
-        batch_size: Rows of a minibatch.
-        num_steps: Columns of a minibatch, in characters.
-        ctx: Device of the minibatches; the current one if None.
-        rows: Rows of each minibatch to return, such as ``range(0, 16)``; all if None. The random
+        batch_size: rows of a minibatch.
+        num_steps: columns of a minibatch, in characters.
+        ctx: device of the minibatches; the current one if None.
+        rows: rows of each minibatch to return, such as ``range(0, 16)``; all if None. The random
             numbers drawn do not depend on it, so processes with the same seed can share a
             minibatch.
 
@@ -73,9 +73,9 @@ def data_iter_consecutive(
         (len(rows), num_steps); Y is X shifted by one character. It has a length.
 
     Raises:
-        ValueError: If a size is not positive, the text is shorter than one minibatch, an index is
+        ValueError: if a size is not positive, the text is shorter than one minibatch, an index is
             not a whole number of at least 0, or ``rows`` exceeds the rows of a minibatch.
-        TypeError: If ``ctx`` is not one device, or ``rows`` not a range.
+        TypeError: if ``ctx`` is not one device, or ``rows`` not a range.
 
     Source: ``d2l.data_iter_consecutive`` of the chapter.
 
@@ -183,10 +183,10 @@ def check_length(
     """Raise a ValueError if a text is shorter than one minibatch.
 
     Args:
-        num_tokens: Length of the text.
-        batch_size, num_steps: Shape of a minibatch.
-        adjacent: Whether sampling is adjacent, not random.
-        offset: Start of the first minibatch. None stands for the largest possible offset, so that
+        num_tokens: length of the text.
+        batch_size, num_steps: shape of a minibatch.
+        adjacent: whether sampling is adjacent, not random.
+        offset: start of the first minibatch. None stands for the largest possible offset, so that
             every epoch has a minibatch.
     """
     whole_number("batch_size", batch_size)
@@ -209,8 +209,8 @@ def to_onehot(X: nd.NDArray, size: int) -> List[nd.NDArray]:
     """Turn a minibatch of indices into one-hot vectors, one array per time step.
 
     Args:
-        X: Indices, (batch_size, num_steps).
-        size: Length of a one-hot vector, ``len(vocab)``.
+        X: indices, (batch_size, num_steps).
+        size: length of a one-hot vector, ``len(vocab)``.
 
     Returns:
         num_steps arrays of shape (batch_size, size).

@@ -53,9 +53,9 @@ class Tokens(NamedTuple):
     """A text as indices.
 
     Attributes:
-        indices: The index of each character, in a read-only array. For a large text it is a
+        indices: the index of each character, in a read-only array. For a large text it is a
             memory-mapped file, of which only the parts in use are read.
-        vocab: Vocabulary of the indices.
+        vocab: vocabulary of the indices.
         sha256: SHA-256 of the cleaned text in UTF-8.
     """
 
@@ -80,12 +80,12 @@ def read_tokens(
     If the file cannot be written, a warning says so and the text is kept in memory.
 
     Args:
-        texts, num_examples, lower, fold_whitespace, encoding: As for ``load_corpus``.
-        vocab: Vocabulary to use; None for that of the text.
+        texts, num_examples, lower, fold_whitespace, encoding: as for ``load_corpus``.
+        vocab: vocabulary to use; None for that of the text.
 
     Raises:
-        CorpusError: As ``load_corpus``, or if a large text changes while it is read.
-        TypeError, ValueError: As ``load_corpus``.
+        CorpusError: as ``load_corpus``, or if a large text changes while it is read.
+        TypeError, ValueError: as ``load_corpus``.
     """
     if num_examples is not None:
         whole_number("num_examples", num_examples)

@@ -22,21 +22,21 @@ class Vocab:
     sorted. A token that is not in the table has the index of ``'<unk>'``.
 
     Args:
-        tokens: The tokens of a text, one after another; a string counts as its characters. Or a
+        tokens: the tokens of a text, one after another; a string counts as its characters. Or a
             mapping from each token to its frequency.
-        min_freq: Minimum frequency of the tokens in the table; 0 and 1 include every token.
-        use_special_tokens: Whether ``'<pad>'``, ``'<bos>'``, ``'<eos>'`` and ``'<unk>'`` have the
+        min_freq: minimum frequency of the tokens in the table; 0 and 1 include every token.
+        use_special_tokens: whether ``'<pad>'``, ``'<bos>'``, ``'<eos>'`` and ``'<unk>'`` have the
             indices 0 to 3. Otherwise ``'<unk>'`` is the only special token, at 0.
 
     Attributes:
-        idx_to_token: Token of each index.
-        token_to_idx: Index of each token.
-        unk: Index of ``'<unk>'``.
-        pad, bos, eos: Indices of the other special tokens, if these are used.
+        idx_to_token: token of each index.
+        token_to_idx: index of each token.
+        unk: index of ``'<unk>'``.
+        pad, bos, eos: indices of the other special tokens, if these are used.
 
     Raises:
-        ValueError: If ``min_freq`` is not a non-negative integer.
-        TypeError: If tokens cannot be hashed, or cannot be compared with each other.
+        ValueError: if ``min_freq`` is not a non-negative integer.
+        TypeError: if tokens cannot be hashed, or cannot be compared with each other.
 
     Source:
         ``d2l.Vocab`` of d2l 0.9.1.
@@ -79,7 +79,7 @@ class Vocab:
         """Return the vocabulary with this ``idx_to_token``.
 
         Raises:
-            ValueError: If a token is a duplicate or not a string, or ``'<unk>'`` is not at index 0.
+            ValueError: if a token is a duplicate or not a string, or ``'<unk>'`` is not at index 0.
         """
         if not idx_to_token or idx_to_token[0] != "<unk>":
             raise ValueError(f"idx_to_token must begin with '<unk>': {list(idx_to_token)[:3]}")
@@ -120,7 +120,7 @@ class Vocab:
         """Look up indices.
 
         Args:
-            tokens: A token, or a list or tuple of tokens, nested to any depth.
+            tokens: a token, or a list or tuple of tokens, nested to any depth.
 
         Returns:
             The index of the token (``unk`` if it is unknown), or a list of indices with the nesting
@@ -134,14 +134,14 @@ class Vocab:
         """Look up tokens.
 
         Args:
-            indices: An index, or a list, tuple or array of indices.
+            indices: an index, or a list, tuple or array of indices.
 
         Returns:
             The token of the index, or a list of tokens.
 
         Raises:
-            IndexError: If an index is not in 0 to ``len(self) - 1``.
-            TypeError: If an index is not an integer.
+            IndexError: if an index is not in 0 to ``len(self) - 1``.
+            TypeError: if an index is not an integer.
         """
         if not isinstance(indices, (list, tuple, np.ndarray)):
             return self.to_tokens([indices])[0]
@@ -184,8 +184,8 @@ class Unknown(NamedTuple):
     """Characters of a text that are not in a vocabulary.
 
     Attributes:
-        characters: The characters, sorted.
-        form: The Unicode normalization form in which the text has fewer unknown characters and no
+        characters: the characters, sorted.
+        form: the Unicode normalization form in which the text has fewer unknown characters and no
             new ones; None if there is none.
     """
 
@@ -222,7 +222,7 @@ def describe_unknown(name: str, text: str, vocab: Vocab) -> str:
     """Describe the characters of a short text that are not in a vocabulary; "" if all are.
 
     Args:
-        name: Name of the text, such as "prefix".
+        name: name of the text, such as "prefix".
     """
     unknown = unknown_characters([text], vocab)
     if not unknown.characters:

@@ -46,7 +46,7 @@ def history_in(data: Mapping[str, Any]) -> List[TrainRecord]:
     """Return the history in a checkpoint's JSON values.
 
     Raises:
-        KeyError, TypeError, ValueError: If it is missing or malformed.
+        KeyError, TypeError, ValueError: if it is missing or malformed.
     """
     history = []
     for number, (epoch, train, valid, lr, seconds) in enumerate(data["history"], 1):
@@ -171,8 +171,8 @@ class Trainer:
             The reason why the training ended.
 
         Raises:
-            ValueError: If ``num_epochs`` is not a whole number of at least 0.
-            TypeError: If ``callbacks`` is not a list of ``Callback`` objects.
+            ValueError: if ``num_epochs`` is not a whole number of at least 0.
+            TypeError: if ``callbacks`` is not a list of ``Callback`` objects.
         """
         whole_number("num_epochs", num_epochs, 0)
         try:
@@ -192,8 +192,8 @@ class Trainer:
             The epoch's record, which is also in ``history``.
 
         Raises:
-            Stopped: If a callback ends the training.
-            TypeError: If ``callbacks`` is not a list of ``Callback`` objects.
+            Stopped: if a callback ends the training.
+            TypeError: if ``callbacks`` is not a list of ``Callback`` objects.
         """
         is_list = isinstance(callbacks, (list, tuple))
         if not is_list or not all(isinstance(callback, Callback) for callback in callbacks):
