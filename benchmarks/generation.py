@@ -1,12 +1,12 @@
 """How many characters per second does the chapter's model write?
 
 The programs are the book's function as installed (``d2l`` 0.9.1), our ``predict_rnn_gluon``, our
-``generate`` (greedy, sampled, eight texts in one batch), and greedy decoding in PyTorch, as its
-users would write it. Writes ``results/generation.csv``, ``.json`` and ``.svg``.
+``generate`` (greedy, sampled, eight texts in one batch). ``exported_generation.py`` has PyTorch.
+Writes ``results/generation.csv``, ``.json`` and ``.svg``.
 
     python benchmarks/generation.py
 
-Needs the extras ``test`` and ``bench``. The parameters are random, which does not change the time.
+Needs the extra ``test``. The parameters are random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -61,26 +61,6 @@ def generate(num_texts=1, **options):
     )
 
 
-def pytorch():
-    import torch
-
-    lstm = torch.nn.LSTM(len(ALPHABET) + 1, HIDDENS, LAYERS)
-    dense = torch.nn.Linear(HIDDENS, len(ALPHABET) + 1)
-    indices = [ALPHABET.index(char) + 1 for char in PREFIX]
-
-    @torch.no_grad()
-    def write(round_):
-        state, chars = None, list(indices)
-        for i in range(len(indices) + NUM_CHARS - 1):
-            x = torch.nn.functional.one_hot(torch.tensor([[chars[i]]]), len(ALPHABET) + 1)
-            output, state = lstm(x.float(), state)
-            if i + 1 >= len(chars):
-                chars.append(int(dense(output[0, 0]).argmax()))
-        return [len(chars) - len(indices)]
-
-    return write
-
-
 def _count(*texts):
     # The original writes <unk>, of more than one letter, if that is the most likely token.
     return [sum(len(text.replace("<unk>", "?")) - len(PREFIX) for text in texts)]
@@ -92,7 +72,6 @@ CONTESTANTS = {
     "d2l_deeprnn, generate": generate,
     "d2l_deeprnn, generate, temperature 1": lambda: generate(temperature=1, seed=0),
     "d2l_deeprnn, generate, 8 texts": lambda: generate(8),
-    "PyTorch, greedy": pytorch,
 }
 
 CONTEST = Contest(
@@ -106,7 +85,7 @@ CONTEST = Contest(
         "times as fast as in the library of 2019"
     ),
     shown=lambda row: row["characters"] / row["seconds"],
-    packages=["d2l", "torch"],
+    packages=["d2l"],
     settings={"num_chars": NUM_CHARS, "num_hiddens": HIDDENS, "num_layers": LAYERS},
 )
 
