@@ -36,7 +36,16 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 import original
 from tqdm import tqdm
-from turns import RESULTS, as_installed, in_a_process, parser, set_seed, train_chapter, write
+from turns import (
+    ONE_THREAD,
+    RESULTS,
+    as_installed,
+    in_a_process,
+    parser,
+    set_seed,
+    train_chapter,
+    write,
+)
 
 from d2l_deeprnn.chapter.book import (
     MINIBATCHES,
@@ -110,10 +119,8 @@ def main() -> None:
     def train_and_keep(library: str, seed: int) -> None:
         path = folder / f"{library}-{seed}.json"
         if not path.exists():
-            # With one thread, the order of sums does not depend on the number of processors.
-            one = {"OMP_NUM_THREADS": "1"}
             training = in_a_process(
-                __file__, "record", library, seed, num_epochs, printed.name, variables=one
+                __file__, "record", library, seed, num_epochs, printed.name, variables=ONE_THREAD
             )
             write_text(path, json.dumps(training) + "\n")
 

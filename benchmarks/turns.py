@@ -29,7 +29,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 # The environment before d2l_deeprnn changes it; so functions here import it only when called.
 ENVIRONMENT = dict(os.environ)
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-OTHERS = "d2l 0|PyTorch|ONNX|several threads"  # programs that are not this package
+# With one thread, the order of sums does not depend on the number of processors.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+OTHERS = "d2l 0|PyTorch|ONNX|several threads|lower bound"  # programs that are not this package
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -62,6 +64,27 @@ def write(
 
     described = {"command": command(arguments), "versions": versions(*packages), **made_with}
     write_record(arguments.out / (name or Path(sys.argv[0]).stem), rows, **described)
+
+
+def resume(arguments: argparse.Namespace, script: str, function: str, tasks: Rows) -> None:
+    """Write the rows of all tasks, and compute only those that the file lacks.
+
+    Args:
+        arguments: as in ``write``.
+        script, function: as in ``in_a_process``. The function is called for one task after the
+            other, with one thread, and returns the rows of a task.
+        tasks: its arguments, by the names that they have as columns of the rows.
+    """
+    from d2l_deeprnn.evidence.provenance import machine
+    from d2l_deeprnn.evidence.records import read_rows, select
+
+    path = arguments.out / f"{Path(script).stem}.csv"
+    rows = read_rows(path) if path.exists() else []
+    for number, task in enumerate(tasks, start=1):
+        if not select(rows, **task):
+            print(f"{number} of {len(tasks)}: {task}", file=sys.stderr, flush=True)
+            rows += in_a_process(script, function, *task.values(), variables=ONE_THREAD)
+            write(arguments, rows, machine={**machine(), "threads": "1"})
 
 
 def command(arguments: argparse.Namespace) -> str:

@@ -152,6 +152,20 @@ def test_trainings_over_seeds_are_stored_as_they_are_printed(capsys):
         assert [row["perplexity"] for row in curve] == ["2.718282", "1.648721", "1.648721"]
 
 
+def test_the_bounds_of_a_minibatch_are_products_of_its_size():
+    minibatch = importlib.import_module("minibatch")
+    rows, units = 35 * 32, 256
+    forward = 2 * rows * (units * 4 * units * 3 + units * book.VOCAB_SIZE)
+    assert minibatch.operations(minibatch.products()) == 3 * forward
+    for library in ["MXNet", "NumPy"]:
+        for shape in (2, 3, 4), (4, 3, 2):
+            out = minibatch.LIBRARIES[library](*shape)()
+            assert out.shape == (shape[0], shape[2])
+            assert (
+                (out == shape[1]).all() if library == "NumPy" else (out.asnumpy() == shape[1]).all()
+            )
+
+
 def test_exported_models_are_scored_in_each_library(tmp_path):
     for needed in ("onnx", "onnxruntime", "safetensors", "torch"):
         pytest.importorskip(needed, reason="needs the extras 'onnx', 'safetensors' and 'bench'")
