@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import sys
+from html import escape
 from pathlib import Path
 
 from docutils import nodes
@@ -84,6 +86,8 @@ def setup(app):
     app.connect("source-read", describe_plots)
     app.connect("doctree-read", unlink_folders)
     app.connect("doctree-read", shape_tables)
+    app.connect("html-page-context", add_card)
+    app.connect("build-finished", draw_card)
     if MODEL.exists():
         app.tags.add("model")
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
@@ -156,6 +160,37 @@ def unlink_folders(app, doctree):
             target = (ROOT / link["refdoc"]).parent / link["reftarget"]
             if target.is_dir():
                 link.replace_self(link.children)
+
+
+CARD = "_static/card.png"
+
+
+def add_card(app, pagename, templatename, context, doctree):
+    """Add what other sites show of a page that is linked to: title, first paragraph and picture.
+
+    Most of them need the picture's whole address: build with `-D html_baseurl=ADDRESS`.
+    """
+    if doctree:
+        title = re.sub("<.*?>", "", context["title"])
+        about = escape(next(doctree.findall(nodes.paragraph)).astext().replace("\n", " "))
+        base = app.config.html_baseurl
+        image = f"{base}{CARD}" if base else context["pathto"](CARD, resource=True)
+        context["metatags"] += f"""
+<meta name="description" content="{about}">
+<meta property="og:title" content="{title}">
+<meta property="og:description" content="{about}">
+<meta property="og:image" content="{image}">
+<meta name="twitter:card" content="summary_large_image">
+"""
+
+
+def draw_card(app, exception):
+    """Draw the README's plot as a PNG image, which is all that other sites show."""
+    if exception is None:
+        results = ROOT / "results"
+        plots = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))["pictures"](results)
+        plot = plots[results / "chapter" / "perplexity.svg"]()
+        plot.savefig(app.outdir / CARD, dpi=200, facecolor="white")
 
 
 def write_math(self, node):

@@ -125,6 +125,26 @@ GRU   b    4.20 (4.1 to 4.3) –      2
     assert "cards" not in str(narrow) and "heading" not in str(narrow)
 
 
+@pytest.mark.parametrize("address", ["", "https://example.org/"])
+def test_a_page_says_what_links_to_it_show(conf, address):
+    from docutils.core import publish_doctree
+
+    app = SimpleNamespace(config=SimpleNamespace(html_baseurl=address))
+    context = {"title": "A <code>&lt;b&gt;</code>", "metatags": ""}
+    context["pathto"] = lambda name, resource: f"../{name}"
+    conf["add_card"](app, "docs/a", "page.html", context, publish_doctree('One "b"\n& c.\n\nTwo.'))
+    tags = dict(re.findall(r'="([\w:]+)" content="(.*)">', context["metatags"]))
+    assert tags["og:title"] == "A &lt;b&gt;"
+    assert tags["og:description"] == tags["description"] == "One &quot;b&quot; &amp; c."
+    assert tags["og:image"] == f"{address or '../'}_static/card.png"
+
+
+def test_the_card_is_the_plot_of_the_readme(conf, tmp_path):
+    (tmp_path / "_static").mkdir()
+    conf["draw_card"](SimpleNamespace(outdir=tmp_path), None)
+    assert (tmp_path / conf["CARD"]).read_bytes()[:4] == b"\x89PNG"
+
+
 def test_the_model_of_the_first_page_is_trained_once(tmp_path, monkeypatch):
     trained, real = [], runs.train
 
