@@ -641,7 +641,7 @@ def test_the_unit_that_follows_a_feature_is_found(browse, layer):
     note = "return element('follow-note').textContent"
     page.run(add, PLAY)
     page.set("follow", "spaces", "change")
-    assert page.run(note) == "It is found once the text has 100 characters."
+    assert page.run(note) == "The page looks for this unit when the text has 100 characters."
     assert page.run("return colouring.kind") == -1
     page.run(add, "B" * 50)
     state, states = [np.zeros((1, n), "float32") for n in export.network.states.values()], []

@@ -352,7 +352,7 @@ function follow() {
   const kept = text.map(({ state }) => state !== null);
   const only = (list) => list.filter((_, i) => kept[i]);
   if (name === "" || text.length < FEWEST) {
-    note.textContent = name && `It is found once the text has ${FEWEST} characters.`;
+    note.textContent = name && `The page looks for this unit when the text has ${FEWEST} characters.`;
     element("kind").value = name ? -1 : 0;
     chooseUnit();
     return;
