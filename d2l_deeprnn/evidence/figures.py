@@ -205,8 +205,9 @@ def training_figure(
             courses.append(_course(f"{label}: {name}", *curve))
         # The last curve is the held-out one, if there is one.
         value, epoch = min(zip(*reversed(curve)), key=lambda point: (math.isnan(point[0]), point))
-        axes.plot(epoch, value, "o", color=INK, markerfacecolor="none", markersize=8)
-        bests.append((name == "training", value, f"{full}, {value:.4g} in epoch {epoch}"))
+        best = f"{full}, {value:.4g} in epoch {epoch}"
+        axes.plot(epoch, value, "o", color=INK, mfc="none", markersize=8, gid=_tooltip(best))
+        bests.append((name == "training", value, best))
     _draw_marks(axes, marks or {})
     if not ends:
         axes.set_ylim(1, 30)
@@ -255,26 +256,31 @@ def _draw_curve(
     """Draw a curve over epochs, and yield its end if it has one."""
     # A curve of one epoch is a point, which is invisible without a marker.
     marker = "o" if len(curve[0]) == 1 else None
-    axes.plot(*curve, style, label=_plain(label), color=colour, marker=marker)
+    (line,) = axes.plot(*curve, style, label=_plain(label), color=colour, marker=marker)
     points = [point for point in zip(*curve) if 0 < point[1] < math.inf]
     if points:
-        yield _End(label, *points[-1], colour)
+        epoch, value = points[-1]
+        line.set_gid(_tooltip(f"{label}: {value:.4g} in the last epoch, {epoch}"))
+        yield _End(label, epoch, value, colour)
 
 
 def _draw_marks(axes: Any, marks: Mapping[str, Curve], more: str = "") -> None:
     """Draw printed values as diamonds, with their label at the first one."""
     for label, points in marks.items():
-        axes.plot(
-            *points,
-            label=_plain(label),
-            linestyle="none",
-            marker="D",
-            markersize=7,
-            markerfacecolor="none",  # does not hide the curve
-            markeredgecolor=PRINTED,
-            markeredgewidth=1.8,
-            zorder=3,
-        )
+        for x, y in zip(*points):
+            axes.plot(
+                x,
+                y,
+                label=_plain(label),
+                linestyle="none",
+                marker="D",
+                markersize=7,
+                markerfacecolor="none",  # does not hide the curve
+                markeredgecolor=PRINTED,
+                markeredgewidth=1.8,
+                zorder=3,
+                gid=_tooltip(f"{label}: {y:.4g} in epoch {x}"),
+            )
         first = points[0][0], points[1][0]
         where = {"textcoords": "offset points", "va": "bottom"}
         axes.annotate(_plain(label + more), first, (11, 5), color=PRINTED, size=9, **where)
@@ -338,6 +344,11 @@ def _plain(text: str) -> str:
     """
     text = printable(text).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def _tooltip(text: str) -> str:
+    """Return the id of an element that shows a text when the mouse is over it; see ``to_svg``."""
+    return f"tooltip: {printable(text)}"
 
 
 def _short(name: str) -> str:
@@ -697,6 +708,7 @@ def to_svg(figure: Figure) -> str:
     svg = svg[svg.index("<svg") :]
     # Only some versions of matplotlib write this space, and the style sheet's selectors need it.
     svg = re.sub(r"\b(fill|stroke): ?#", r"\1: #", svg)
+    svg = re.sub('<g id="tooltip: ([^"]*)">', r"<g><title>\1</title>", svg)
     # Hundredths of a point are enough, and make the file smaller.
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
     return svg.replace("<defs>", CSS + "<defs>", 1)

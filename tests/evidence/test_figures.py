@@ -339,6 +339,18 @@ def test_printed_values_are_hollow_diamonds_in_bars_of_what_is_expected():
     np.testing.assert_array_equal(bar.get_segments(), [[[2, 1.5], [2, 4.0]]])
 
 
+def test_marked_points_and_curves_show_their_values_under_the_mouse():
+    marks = {"printed in <the> book": ([1, 2], [2.0, 1.5])}
+    losses = [{"epoch": epoch, "train_loss": 0.7 / epoch} for epoch in (1, 2)]
+    svg = ElementTree.fromstring(
+        figure.to_svg(figure.training_figure({"run": losses}, marks=marks))
+    )
+    (curve, best, *points) = (title.text for title in svg.iter(f"{{{svg.tag[1:-4]}}}title"))
+    assert curve.endswith(": 1.419 in the last epoch, 2")
+    assert best == "training, 1.419 in epoch 2"
+    assert points == [f"printed in <the> book: {y} in epoch {x}" for x, y in [(1, 2), (2, 1.5)]]
+
+
 def test_other_curves_and_notes_are_drawn_without_labels():
     others, notes = [([1, 2], [3.0, 2.5])] * 2, [(1, 3.0, "a note")]
     (axes,) = figure.perplexity_figure(
