@@ -215,13 +215,14 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 def _read_settings(path: Path) -> Dict[str, Any]:
     """Read settings from the configuration of a run of ``train`` or from another JSON object."""
-    from ..training.run_directory import current_form, resolve_paths
+    from ..training.run_directory import resolve_paths
+    from ..training.upgrades import upgraded_config
 
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
             return user_set(config)
-        config = current_form(config)
+        config = upgraded_config(config)
         settings = user_set(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         if "init_from" in config:

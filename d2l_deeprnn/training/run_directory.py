@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import math
 import shutil
 import uuid
 import warnings
@@ -36,12 +35,11 @@ from ..files import (
 )
 from ..text.corpora import KNOWN_TEXTS, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from .settings import SGD_LR
+from .upgrades import TRAIN, keep_predictions, upgraded_config, upgraded_state
 
 CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
 LISTED = 5  # runs in an error message
 PREDICTIONS = "predictions.csv"  # only in runs of `reproduce`
-TRAIN = "train"  # the command in a configuration; versions up to 0.3 also had "reproduce"
 # Types of the optional parts of a configuration, besides the settings and the text.
 _TYPES = {
     "changes": list,
@@ -202,7 +200,7 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
                 "new one in another directory"
             )
         if config is not None:
-            _keep_predictions(path)
+            keep_predictions(path / METRICS, path / PREDICTIONS)
         try:
             yield RunDirectory(path, config)
         except Moved as error:
@@ -211,19 +209,6 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
                 f"{path} was moved, removed or replaced during the run, so nothing more was "
                 f"written there. The last checkpoint is {where}; resume the run in that directory"
             ) from error
-
-
-def _keep_predictions(path: Path) -> None:
-    """Copy the predictions of a run of ``reproduce`` of a version up to 0.3.
-
-    They are in the history, which is written again without them.
-    """
-    metrics, predictions = path / METRICS, path / PREDICTIONS
-    if metrics.is_file() and not predictions.exists():
-        with contextlib.suppress(OSError, ValueError):  # read_history says what is wrong
-            history = read_text(metrics)
-            if "prediction_1" in history.partition("\n")[0]:
-                write_text(predictions, history)
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
@@ -239,7 +224,7 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
             raise ValueError("it does not belong to a run")
         if "run" in config or "is_the_books_text" not in config:
             config["run"], config["text"]["sha256"]  # raises if one is missing
-        config = current_form(config)
+        config = upgraded_config(config)
         for name, expected in _TYPES.items():
             if name in config and not isinstance(config[name], expected):
                 raise ValueError(f"it has an invalid {name}: {repr(config[name])[:60]}")
@@ -279,33 +264,6 @@ def similar(directory: Path) -> str:
     return f" (did you mean {directory.parent / close[0]}?)" if close else ""
 
 
-def current_form(config: Dict[str, Any]) -> Dict[str, Any]:
-    """Convert the configuration of a run of ``reproduce`` of a version up to 0.3; return others.
-
-    Those had the chapter's settings in a form of their own, and the text and the seed beside them.
-
-    Raises:
-        ValueError: if it belongs to a command of a later version.
-    """
-    if "is_the_books_text" not in config:
-        if config.get("command", TRAIN) != TRAIN:
-            raise ValueError(
-                f"it belongs to an unknown command, {config['command']!r}: update d2l_deeprnn"
-            )
-        return config
-    settings = {
-        **config["settings"],
-        "corpus": [config["corpus"]],
-        "encoding": config.get("encoding"),
-        "seed": config["seed"],
-        "valid_fraction": 0.0,
-    }
-    del settings["prefixes"]
-    outdated = ("corpus", "encoding", "seed", "is_the_books_text", "missing", "command")
-    kept = {name: value for name, value in config.items() if name not in outdated}
-    return {**kept, "settings": settings, "stacked": False}
-
-
 def load_own(path: Path, run: str) -> Checkpoint:
     """Load a checkpoint of the run with an id.
 
@@ -320,21 +278,8 @@ def load_own(path: Path, run: str) -> Checkpoint:
         )
     if "learner" not in loaded.data:
         with checkpoint_errors(path):
-            loaded.data["learner"] = _upgraded_state(loaded.data)
+            loaded.data["learner"] = upgraded_state(loaded.data)
     return loaded
-
-
-def _upgraded_state(data: Mapping[str, Any]) -> Dict[str, Any]:
-    """Convert the state in a checkpoint of ``reproduce`` of a version up to 0.3."""
-    history = [
-        [epoch, math.log(perplexity), None, SGD_LR, seconds]
-        for epoch, perplexity, seconds, _ in data["history"]
-    ]
-    seconds = history[-1][-1] if history else 0.0
-    return {
-        "history": history, "position": 0, "losses": [], "seconds": seconds,
-        "random": data["random"],
-    }  # fmt: skip
 
 
 @contextlib.contextmanager

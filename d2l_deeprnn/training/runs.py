@@ -56,6 +56,7 @@ from .settings import (
     from_dict,
 )
 from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
+from .upgrades import is_stacked
 
 # A killed run loses at most the work of this many seconds and of the epoch in which it was killed.
 SAVE_SECONDS = 5.0
@@ -287,7 +288,7 @@ def _resume(
         return None if loaded is None else loaded.data["learner"]
 
     state = ranks.on_root(load)
-    model = new_model(settings, len(text.vocab), ctx, stacked=_is_stacked(config))
+    model = new_model(settings, len(text.vocab), ctx, stacked=is_stacked(config))
     if state is None and "init_from" in config:
         origin = config["init_from"]
         path = origin["directory"]
@@ -408,7 +409,7 @@ def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Opt
             raise TypeError("its state is not an object")
         _check_vocab(loaded.data["vocab"], vocab)
         # Before arrays are allocated: settings from a stranger may declare a huge model.
-        model = build_model(settings, len(vocab), stacked=_is_stacked(directory.config))
+        model = build_model(settings, len(vocab), stacked=is_stacked(directory.config))
         check_parameters(model, without_prefix("params", loaded.arrays))
     return loaded
 
@@ -416,7 +417,7 @@ def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Opt
 def _complete_files(directory: RunDirectory, learner: Learner) -> None:
     """Write the files that a killed run could not write, and record changed settings."""
     if learner.history or learner.position:
-        directory.save_metrics_csv(_metrics_csv(learner.history))
+        directory.save_metrics(_metrics_csv(learner.history))
     if _is_newest_best(learner):
         directory.copy_best()
     _record_changes(learner.settings, len(learner.history) + (learner.position > 0), directory)
@@ -512,7 +513,7 @@ def load_run(
     with checkpoint_errors(path):
         settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
-        model = build_model(settings, len(vocab), stacked=_is_stacked(config))
+        model = build_model(settings, len(vocab), stacked=is_stacked(config))
         set_parameters(model, without_prefix("params", loaded.arrays), ctx)
         history = history_in(loaded.data["learner"])
     return LoadedRun(model, vocab, settings, history, ctx)
@@ -609,14 +610,6 @@ def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
             "text, and it can be scored on one (evaluate --corpus). To train it further, start a "
             f"new run with its weights (train --init-from {directory})"
         )
-
-
-def _is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
-    """Return whether a run was started by a version that always used a ``StackedRNN``."""
-    if config is None:
-        return False
-    version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
-    return bool(config.get("stacked", str(version).startswith(("0.1.", "0.2."))))
 
 
 def _no_best(directory: Path) -> str:
