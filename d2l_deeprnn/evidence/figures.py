@@ -22,10 +22,9 @@ from ..files import PathLike, atomic_file, printable, user_path
 # One language for all plots. The subject, such as this package, is blue, and all others are grey.
 # Values printed by the authors are vermilion diamonds. In notebooks, plots have no background: each
 # colour has a contrast of at least 3:1 on white and on black. Colour-blind readers can tell the
-# first four apart (after Okabe and Ito). Without red or green cones, grey resembles the third and
-# vermilion the fourth, but every line has its name at its end.
+# lines' colours apart.
 INK, OURS, OTHERS, PRINTED = "#70757e", "#0a7abf", "#878c95", "#d55e00"
-COLOURS = (OURS, "#007a5a", "#cf739f", "#a87b00", OTHERS, PRINTED)
+COLOURS = (OURS, "#007a5a", "#cf739f", "#a87b00", "#9050e0", "#746c30")
 # Inches. A notebook and an SVG show 96 pixels per inch: no plot has to be scrolled or shrunk.
 WIDTH, WIDEST = 5.8, 8.5
 

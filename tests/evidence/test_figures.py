@@ -6,6 +6,7 @@ import io
 import math
 import re
 import sys
+from itertools import combinations
 from xml.etree import ElementTree
 
 import matplotlib.style
@@ -126,13 +127,15 @@ def shown(axis):
     }
 
 
+def linear(colour):
+    """Return red, green and blue of a colour as amounts of light."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return np.array([p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts])
+
+
 def contrast(one, other):
     """Return the contrast of two colours, as the Web Content Accessibility Guidelines define it."""
-    lights = []
-    for colour in (one, other):
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        lights.append(0.05 + np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    lights = [0.05 + linear(colour) @ (0.2126, 0.7152, 0.0722) for colour in (one, other)]
     return max(lights) / min(lights)
 
 
@@ -140,9 +143,33 @@ def contrast(one, other):
 def test_pictures_are_readable_on_light_and_dark_pages(page):
     """JupyterLab's and the reports' pages; a picture has no background."""
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
-    for colour in (figure.INK, *figure.COLOURS):
+    for colour in (figure.INK, figure.OTHERS, figure.PRINTED, *figure.COLOURS):
         assert contrast(colour, page) >= 3, colour
     assert contrast(figure.INK, page) >= 3.8
+
+
+# How people without cones for red, green or blue see linear RGB (Machado and others, 2009).
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_colour_blind_readers_can_tell_the_colours_of_lines_apart(vision):
+    def lab(colour):
+        """Return a colour in CIELAB, where 2 is a difference that is just visible."""
+        seen = np.clip(VISIONS[vision] @ linear(colour), 0, 1)
+        to_xyz = [[0.434, 0.376, 0.190], [0.213, 0.715, 0.072], [0.018, 0.109, 0.873]]
+        x, y, z = np.cbrt(to_xyz @ seen)
+        return np.array([116 * y, 500 * (x - y), 200 * (y - z)])
+
+    dark = dict(re.findall(r'stroke: (#\w+)"\] { stroke: (#\w+)', figure.CSS))
+    for colours in (figure.COLOURS, [dark.get(colour, colour) for colour in figure.COLOURS]):
+        for one, other in combinations(map(lab, colours), 2):
+            assert np.linalg.norm(one - other) > 10
 
 
 def test_a_file_has_stronger_colours_and_the_background_that_they_need(tmp_path):
