@@ -13,7 +13,7 @@ from statistics import fmean, median
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .._perplexity import perplexity
-from ..training.settings import TrainSettings, differences, user_set
+from ..training.settings import TrainSettings, as_arguments, differences
 from .bands import BANDS, FIRST_LOSSES, Band
 
 
@@ -129,7 +129,7 @@ class PrintedTraining:
 
         values = asdict(self.settings)
         del values["prefixes"]
-        return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **user_set(values))
+        return TrainSettings(corpus=(BOOK_TEXT,), valid_fraction=0.0, **as_arguments(values))
 
     def other_settings(self, settings: TrainSettings) -> List[str]:
         """Return the names of the settings that differ from this training's.

@@ -124,12 +124,12 @@ def verdict(run: Run) -> Verdict:
 
 def predictions(run: Run) -> Iterator[Prediction]:
     """Yield the texts that a run predicted, beside the printed ones."""
-    of_training = run.training.predictions if run.is_books_text else {}
+    printed_texts = run.training.predictions if run.is_books_text else {}
     for record in run.history:
-        printed = of_training.get(record.epoch, ())
+        printed = printed_texts.get(record.epoch, ())
         for i, text in enumerate(record.predictions):
-            of_book = printed[i] if i < len(printed) else ""
-            yield Prediction(record.epoch, text, of_book, run.is_verbatim(text))
+            in_book = printed[i] if i < len(printed) else ""
+            yield Prediction(record.epoch, text, in_book, run.is_verbatim(text))
 
 
 def has_letters(prediction: str, run: Run) -> bool:

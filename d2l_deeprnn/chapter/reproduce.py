@@ -135,8 +135,8 @@ def reproduce(
     out = user_path(out)
     own = {"num_epochs": num_epochs, "seed": seed, "encoding": encoding}
     requested = {name: value for name, value in own.items() if value is not None}
-    of_run, missing = _settings(out, resume, settings, corpus, requested)
-    run = Run(of_run, missing=missing)
+    chosen, missing = _settings(out, resume, settings, corpus, requested)
+    run = Run(chosen, missing=missing)
     training = run.training
     predictions = read_predictions(out) if resume else {}
     printer: Any = None

@@ -12,9 +12,9 @@ from ..training.settings import (
     SOURCES,
     Field,
     TrainSettings,
+    as_arguments,
     as_dict,
     fields,
-    user_set,
 )
 
 
@@ -57,7 +57,7 @@ def from_args(arguments: argparse.Namespace, names: Iterable[str]) -> Dict[str, 
 def non_defaults(settings: TrainSettings) -> Dict[str, Any]:
     """Return the settings that differ from their defaults, by name."""
     declarations = fields(settings)
-    values = user_set(as_dict(settings))
+    values = as_arguments(as_dict(settings))
     return {name: value for name, value in values.items() if value != declarations[name].default}
 
 

@@ -22,10 +22,10 @@ from ..training.settings import (
     SOURCES,
     SettingsError,
     TrainSettings,
+    as_arguments,
     as_dict,
     base_rate,
     fields,
-    user_set,
 )
 from .console import (
     BOLD,
@@ -205,7 +205,7 @@ def _chosen(arguments: argparse.Namespace) -> Dict[str, Any]:
     """Return the settings of a preset or a file, overridden by those given as options."""
     stored: Dict[str, Any] = {}
     if "preset" in arguments:
-        stored = user_set(as_dict(book.TRAININGS[arguments.preset].train_settings()))
+        stored = as_arguments(as_dict(book.TRAININGS[arguments.preset].train_settings()))
     elif "config" in arguments:
         stored = _read_settings(arguments.config)
     given = from_args(arguments, fields(TrainSettings))
@@ -221,9 +221,9 @@ def _read_settings(path: Path) -> Dict[str, Any]:
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:
-            return user_set(config)
+            return as_arguments(config)
         config = upgraded_config(config)
-        settings = user_set(config["settings"])
+        settings = as_arguments(config["settings"])
         SOURCES.check("corpus", settings["corpus"])
         if "init_from" in config:
             warnings.warn(

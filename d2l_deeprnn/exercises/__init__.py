@@ -22,15 +22,16 @@ A complete study, to start from::
         vocab = Vocab("".join(parts))
         train, valid, test = map(vocab.encode, parts)
         common = {**settings_for(quick, len(train)), "lr": 0.01}
-        # Rows that were made with other settings are refused.
-        settings = {"text": name, "settings": common}
-        study = Study("5", FILES, settings, quick=quick, out=out, observer=observer)
+        # What all rows have in common. Rows that were made with other values are refused.
+        described = {"text": name, "settings": common}
+        study = Study("5", FILES, described, quick=quick, out=out, observer=observer)
 
         def compute(run):
-            settings = TrainSettings(corpus=(name,), **common, **run)
+            chosen = TrainSettings(corpus=(name,), **common, **run)
             epochs = train_to_the_end(
-                settings, new_network(settings, len(vocab)), train, valid, {"test": test},
-                on_minibatch=study.on_minibatch, file=study.network_file("exercise_5"),
+                chosen, new_network(chosen, len(vocab)), train, valid, {"test": test},
+                on_minibatch=study.on_minibatch,
+                file=study.network_file("exercise_5"),  # to resume in the same epoch
             )
             return [best_epoch(epochs)]  # its "seconds" predict the remaining time
 

@@ -105,7 +105,7 @@ def _fused_layers(model: RNNModel) -> List[gluon.Block]:
 
 def _parameters(model: RNNModel) -> List[gluon.Parameter]:
     """Return the parameters of the layers, in the kernel's order, then those of the output."""
-    of_layers = [
+    layer_params = [
         getattr(layer, f"l{level}_{source}_{kind}")
         for layer in _fused_layers(model)
         for kind in ("weight", "bias")
@@ -113,7 +113,7 @@ def _parameters(model: RNNModel) -> List[gluon.Parameter]:
         for source in ("i2h", "h2h")
     ]
     dense = model.dense
-    return [*of_layers, dense.weight, *([] if dense.bias is None else [dense.bias])]
+    return [*layer_params, dense.weight, *([] if dense.bias is None else [dense.bias])]
 
 
 def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:

@@ -107,7 +107,7 @@ class Learner(Trainer):
         adjacent = settings.sampling == "adjacent"
         check_length(len(train_indices), batch_size, num_steps, adjacent=adjacent)
         data_iter = data_iter_consecutive if adjacent else data_iter_random
-        set_seed(settings.seed)
+        set_seed(settings.seed)  # again, whatever numbers were drawn to make the model
         learn_shapes(model, ctx)
         if ranks.size > 1:
             for name, param in named_parameters(model).items():

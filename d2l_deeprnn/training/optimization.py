@@ -286,10 +286,10 @@ def clipping_factor(gradients: Sequence[nd.NDArray], theta: float) -> nd.NDArray
     if len(gradients) == 1 and gradients[0].ndim == 1:
         norm = nd.dot(gradients[0], gradients[0]).sqrt()  # multithreaded
     else:
-        of_type: Dict[Any, List[nd.NDArray]] = {}  # the operator takes arrays of one type
+        by_type: Dict[Any, List[nd.NDArray]] = {}  # the operator takes arrays of one type
         for gradient in gradients:
-            of_type.setdefault(gradient.dtype, []).append(gradient)
-        squares = [nd.multi_sum_sq(*g, num_arrays=len(g)).sum() for g in of_type.values()]
+            by_type.setdefault(gradient.dtype, []).append(gradient)
+        squares = [nd.multi_sum_sq(*g, num_arrays=len(g)).sum() for g in by_type.values()]
         norm = nd.add_n(*[square.astype(squares[0].dtype, copy=False) for square in squares]).sqrt()
     # Differs: the original read the norm to decide whether to scale, which waits for the device. A
     # factor of at most 1 has the same effect.

@@ -266,8 +266,8 @@ class _MPIRanks(Ranks):
         everywhere = self.allgather([socket.gethostname(), own])
         self._hosts = {rank: host for rank, (host, _) in enumerate(everywhere)}
         if has_affinity and not repairs.threads_are_chosen():
-            of_host = [ids for host, ids in everywhere if host == self._hosts[self.rank]]
-            threads(threads_of(repairs.available_cores(), own, of_host))
+            ids_here = [ids for host, ids in everywhere if host == self._hosts[self.rank]]
+            threads(threads_of(repairs.available_cores(), own, ids_here))
 
     def sum(self, arrays: Sequence[nd.NDArray]) -> None:
         for array in arrays:

@@ -1,4 +1,8 @@
-"""Start, resume and load runs of ``train``; see also ``run_directory``."""
+"""Start, resume and load runs of ``train``.
+
+``train`` makes a ``Learner`` and fits it with the callback ``_Session``, which copies the learner's
+state. ``RunDirectory.save_checkpoints`` writes the copies, by ``checkpoint.save_checkpoint``.
+"""
 
 from __future__ import annotations
 
@@ -204,6 +208,7 @@ def train(
         positive_number("checkpoint_minutes", checkpoint_minutes)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_generators())
+        # If the command line has entered it, this is the same group of ranks.
         ranks = stack.enter_context(distributed(rank_timeout))
         ranks.check_same({"out": str(out), "resume": resume, "init_from": str(init_from)})
         directory: Any = None  # a RunDirectory on rank 0, which alone reads and writes

@@ -334,7 +334,7 @@ def base_rate(settings: TrainSettings) -> float:
     return float(settings.lr)
 
 
-def user_set(values: Mapping[str, Any]) -> Dict[str, Any]:
+def as_arguments(values: Mapping[str, Any]) -> Dict[str, Any]:
     """Return stored settings as arguments for ``TrainSettings``, without a default rate.
 
     Args:
@@ -374,7 +374,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainSettings:
     Raises:
         SettingsError: if a name is unknown, ``corpus`` is missing, or a value is not valid.
     """
-    stored = user_set(values)
+    stored = as_arguments(values)
     if "corpus" not in stored:
         raise SettingsError("the setting 'corpus' is missing")
     options = stored.pop("optimizer_options", {})
