@@ -10,6 +10,7 @@ import contextlib
 import copyreg
 import ctypes
 import functools
+import numbers
 import os
 import platform
 import queue
@@ -92,10 +93,11 @@ def threads(number: int = 0) -> int:
     if not hasattr(_LIBRARY, "omp_get_max_threads"):  # a build without OpenMP
         return 1
     nothing = (None, 0)
+    priority = 1  # with 0, the function would wait for the end of a block of `mx.engine.bulk`
     mx.base.check_call(
         _LIBRARY.MXEnginePushSync(
             _set_and_read, ctypes.c_void_p(number), None, ctypes.byref(_Device(1, 0)),
-            *nothing, *nothing, None, 0, b"threads",
+            *nothing, *nothing, None, priority, b"threads",
         )
     )  # fmt: skip
     return _numbers.get()
@@ -270,11 +272,11 @@ def set_seed(seed: int) -> None:
         >>> (nd.random.normal(shape=(3,)) == first).asnumpy().tolist()
         [1.0, 1.0, 1.0]
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+    is_whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if not is_whole or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
-    random.seed(seed)
-    np.random.seed(seed)
-    mx.random.seed(seed)
+    for generator in (random, np.random, mx.random):
+        generator.seed(int(seed))
 
 
 _generators = threading.RLock()

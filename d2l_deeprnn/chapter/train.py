@@ -190,8 +190,8 @@ def train_and_predict_rnn_gluon(
 
     Raises:
         ValueError: if a number is out of its range, the text is too short for one minibatch or has
-            an index outside the vocabulary, ``num_hiddens`` is not that of the layer, or the model
-            was made for another vocabulary.
+            an index outside the vocabulary, ``num_hiddens`` is not that of the layer, the model was
+            made for another vocabulary, or there is a ``history`` but ``initialize`` is True.
         TypeError: if ``prefixes`` is not a list of strings, ``vocab`` not a ``Vocab``, ``on_epoch``
             not a function, or ``ctx`` not one device.
 
@@ -218,6 +218,10 @@ def train_and_predict_rnn_gluon(
     if width not in (None, num_hiddens):
         raise ValueError(
             f"num_hiddens is {num_hiddens}, but the model's recurrent layer has {width} units"
+        )
+    if history and initialize:
+        raise ValueError(
+            "history resumes a training, but new parameters would be drawn: pass initialize=False"
         )
     # Differs: the original always drew new parameters, even if some were loaded.
     if initialize:

@@ -167,7 +167,7 @@ def _model(export: Export, dtype: str) -> Dict[str, Any]:
 
 def _numbers(name: str, array: np.ndarray, dtype: str) -> str:
     """Return an array, row by row, in base64."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         rounded = array.astype(DTYPES[dtype])
     if not np.isfinite(rounded).all():
         raise ExportError(

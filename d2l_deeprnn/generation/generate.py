@@ -54,7 +54,7 @@ def generate(
         stop: one text or several. A row ends after the first of them that is added to it: ``"."``
             ends it after its first full stop.
         ctx: device of the model; that of its parameters if None.
-        on_text: called with the row of a prefix and the text that was just added to it.
+        on_text: called with the index of a text in the result, and what was just added to it.
         rows: which prefixes to continue; all if None. The text drawn for a prefix does not depend
             on it, so that several processes can share the prefixes.
 
@@ -197,7 +197,7 @@ def _draw(
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # most likely first
     ranked = np.take_along_axis(scores, order, axis=1)
     # The largest exponent is 0; a small temperature makes the others -inf at worst.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         p = np.exp((ranked - ranked[:, :1]) / temperature)
     cumulated = np.cumsum(p / p.sum(axis=1, keepdims=True), axis=1)
     if top_p is not None:

@@ -75,8 +75,8 @@ class Learner(Trainer):
         ranks: the processes that train together; each computes some rows of every minibatch.
 
     Raises:
-        ValueError: if a part of the text is too short or has an index outside the vocabulary, or
-            if the optimizer or one of its options is unknown.
+        ValueError: if a part of the text is too short or has an index outside the vocabulary, the
+            optimizer or one of its options is unknown, or a parameter adds up its gradients.
         TypeError: if ``ctx`` is not one device, or ``settings`` not a ``TrainSettings``.
         GeneratorsInUse: if another thread is training.
     """
@@ -106,16 +106,23 @@ class Learner(Trainer):
         valid_indices = token_indices("valid_indices", valid_indices, size)
         adjacent = settings.sampling == "adjacent"
         check_length(len(train_indices), batch_size, num_steps, adjacent=adjacent)
+        if len(valid_indices) == 1:
+            raise ValueError("valid_indices has 1 character, but scoring needs at least 2, or none")
         data_iter = data_iter_consecutive if adjacent else data_iter_random
         set_seed(settings.seed)  # again, whatever numbers were drawn to make the model
         learn_shapes(model, ctx)
+        for name, param in named_parameters(model).items():
+            if param.grad_req == "add":
+                raise SettingsError(
+                    f"{name} adds up its gradients (grad_req), which no checkpoint has: set its "
+                    "grad_req to write"
+                )
+            if ranks.size > 1 and has_sparse_gradient(param):
+                raise SettingsError(
+                    f"the gradient of {name} is sparse, and several ranks cannot sum it: give "
+                    "its layer a dense one (sparse_grad=False), or use one process"
+                )
         if ranks.size > 1:
-            for name, param in named_parameters(model).items():
-                if has_sparse_gradient(param):
-                    raise SettingsError(
-                        f"the gradient of {name} is sparse, and several ranks cannot sum it: give "
-                        "its layer a dense one (sparse_grad=False), or use one process"
-                    )
             ranks.broadcast(list(parameters_of(model).values()))
             for block in blocks_in(model):
                 if type(block) is StackedRNN:

@@ -54,6 +54,13 @@ def test_one_seed_for_three_generators():
     assert all(a != b for a, b in zip(draw(), first))
 
 
+def test_an_integer_of_numpy_is_a_seed():
+    d2l.set_seed(11)
+    expected = random.random()
+    d2l.set_seed(np.int64(11))
+    assert random.random() == expected
+
+
 @pytest.mark.parametrize("seed", [-1, 2**31, 1.0, "1", None, True])
 def test_bad_seeds_are_named(seed):
     with pytest.raises(ValueError, match=f"seed must be a whole number .* not {seed!r}"):

@@ -33,6 +33,13 @@ def text():
     return d2l.load_corpus(SAMPLE_TEXT, 120)
 
 
+def test_the_number_of_threads_can_be_read_within_a_bulk():
+    number = library.threads()
+    with mx.engine.bulk(50):
+        nd.ones(1) + 1  # waits for the end of the bulk
+        assert library.threads() == number
+
+
 class Own(gluon.Block):
     """A model without anything of this package."""
 

@@ -370,6 +370,14 @@ def test_a_resumed_training_prints_and_predicts_the_same(text):
     assert all(a.seconds <= b.seconds for a, b in zip(history, history[1:]))
 
 
+def test_a_history_does_not_go_with_new_parameters(text):
+    with pytest.raises(ValueError, match="pass initialize=False"):
+        d2l.train_and_predict_rnn_gluon(
+            small_model(d2l, text[1]), 16, *text, CTX, 10, 5, 20, 0.05, 4, PREFIXES,
+            history=[d2l.EpochRecord(1, 9.5, 0.1, ())],
+        )  # fmt: skip
+
+
 def test_a_diverging_run_has_an_infinite_perplexity(text):
     indices, vocab = text
     history = d2l.train_and_predict_rnn_gluon(

@@ -162,6 +162,11 @@ def test_on_text_gets_all_parts_in_order(options, num_chars):
     assert [len(text) for text in texts] == [1 + num_chars, 2 + num_chars]
 
 
+def test_numbers_too_small_are_no_error_even_if_numpy_raises_errors():
+    with np.errstate(all="raise"):
+        written(["a"], 5, temperature=0.001, seed=0)
+
+
 def test_a_small_temperature_is_nearly_greedy():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

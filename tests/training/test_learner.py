@@ -54,6 +54,23 @@ def learner(text, **changed):
     return Learner(settings, model, indices[:1500], indices[1500:], mx.cpu())
 
 
+def test_gradients_that_add_up_are_refused(text):
+    vocab, indices = text
+    settings = TrainSettings(**SMALL)
+    model = new_model(settings, len(vocab), mx.cpu())
+    model.dense.weight.grad_req = "add"
+    with pytest.raises(SettingsError, match="dense.weight adds up its gradients"):
+        Learner(settings, model, indices, [], mx.cpu())
+
+
+def test_a_single_held_out_character_is_refused(text):
+    vocab, indices = text
+    settings = TrainSettings(**SMALL)
+    model = new_model(settings, len(vocab), mx.cpu())
+    with pytest.raises(ValueError, match="valid_indices has 1 character"):
+        Learner(settings, model, indices, indices[:1], mx.cpu())
+
+
 class StopIf(Callback):
     """Stops within an epoch if a function says so."""
 
