@@ -10,7 +10,6 @@ import contextlib
 import copyreg
 import ctypes
 import functools
-import numbers
 import os
 import platform
 import queue
@@ -272,7 +271,7 @@ def set_seed(seed: int) -> None:
         >>> (nd.random.normal(shape=(3,)) == first).asnumpy().tolist()
         [1.0, 1.0, 1.0]
     """
-    is_whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    is_whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
     if not is_whole or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r}")
     for generator in (random, np.random, mx.random):

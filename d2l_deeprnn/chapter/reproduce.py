@@ -139,6 +139,7 @@ def reproduce(
     run = Run(chosen, missing=missing)
     training = run.training
     predictions = read_predictions(out) if resume else {}
+    place = out.absolute()  # wherever the program's working directory will be
     printer: Any = None
 
     def start(learner: Learner, text: runs.TextParts) -> None:
@@ -161,14 +162,14 @@ def reproduce(
         def save_predictions(record: EpochRecord) -> None:
             if record.predictions:
                 predictions[record.epoch] = record.predictions
-                _write_predictions(out, prefixes, predictions)
+                _write_predictions(place, prefixes, predictions)
 
         run.history[:] = _epoch_records(learner.history, predictions)
         num_epochs, period = run.settings.num_epochs, training.period
         printer = Printer(predict, num_epochs, prefixes, record_epoch, log, run.history, period)
         on_start(run)
-        remove_leftovers(out / PREDICTIONS)
-        _write_predictions(out, prefixes, predictions)
+        remove_leftovers(place / PREDICTIONS)
+        _write_predictions(place, prefixes, predictions)
         if run.history and not run.history[-1].predictions and not learner.position:
             # The run may have been killed between an epoch's checkpoint and its predictions.
             last = run.history[-1]

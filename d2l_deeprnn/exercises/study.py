@@ -81,7 +81,7 @@ class Study:
         self._files = files
         self._command = f"d2l-deeprnn exercise {exercise}" + (" --quick" if quick else "")
         self._settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-        self._out = None if out is None else user_path(out)
+        self._out = None if out is None else user_path(out).absolute()
         self._observer = observer or Observer()
 
     def collect(

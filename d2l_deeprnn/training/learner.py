@@ -176,12 +176,18 @@ class Learner(Trainer):
         Raises:
             Stopped: if a callback ends the training; ``state_dict`` then has the state to resume.
             Diverged: if a loss or a parameter is not finite.
-            ValueError: if the model has other parameters than when the learner was made.
+            ValueError: if the model has other parameters than when the learner was made, or the
+                cosine schedule has ended.
         """
         if not self._network.is_current():
             raise ValueError(
                 "the model has other parameters than when the learner was made, and they would not "
                 "be trained: make a new learner"
+            )
+        if self.settings.schedule == "cosine" and self.epoch > self.settings.num_epochs:
+            raise ValueError(
+                f"the cosine schedule ends after {self.settings.num_epochs} epochs (num_epochs of "
+                "the settings), so there is no learning rate for another epoch"
             )
         return super().train_epoch(callbacks)
 

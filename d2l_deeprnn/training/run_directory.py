@@ -59,7 +59,7 @@ class RunDirectory:
     """A directory that is locked for a run.
 
     Attributes:
-        path: its path.
+        path: its absolute path.
         config: the configuration of the run in it; None before ``begin``.
     """
 
@@ -167,18 +167,19 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
             the ``with`` block.
     """
     path = user_path(path)
+    place = path.absolute()  # wherever the program's working directory will be
     with contextlib.ExitStack() as stack:
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path / LOCK))
+            place.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(place / LOCK))
             for name in (CONFIG, METRICS, LAST, BEST):
-                remove_leftovers(path / name)
+                remove_leftovers(place / name)
         except InUse:
             raise RunError(f"another process is training in {path}") from None
         except (FileExistsError, NotADirectoryError) as error:
             raise RunError(f"{path} is not a directory: choose another directory") from error
         except OSError as error:
-            where = "" if error.filename in (None, str(path)) else f"{error.filename}: "
+            where = "" if error.filename in (None, str(place)) else f"{error.filename}: "
             raise RunError(
                 f"{path} cannot be written to ({where}{error.strerror or error}): choose another "
                 "directory"
@@ -200,9 +201,9 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
                 "new one in another directory"
             )
         if config is not None:
-            keep_predictions(path / METRICS, path / PREDICTIONS)
+            keep_predictions(place / METRICS, place / PREDICTIONS)
         try:
-            yield RunDirectory(path, config)
+            yield RunDirectory(place, config)
         except Moved as error:
             where = f"in {error.place}" if error.place else "in the old one, if it still exists"
             raise RunError(

@@ -201,6 +201,7 @@ def train(
         TypeError: if ``ctx`` is not one device, or ``settings`` not a ``TrainSettings``.
     """
     out = user_path(out)
+    best = out.absolute() / BEST
     check_ctx(ctx)
     if settings is not None:
         check_settings(settings)
@@ -247,7 +248,7 @@ def train(
                 session.write_checkpoints()
         except Diverged as error:
             advice = "and start a new run in another directory"
-            if (out / BEST).exists():
+            if best.exists():
                 advice += f"; --init-from {out} lets it begin with the best weights so far"
             raise Diverged(f"{error}, {advice}") from None
         finished = learner.finished
@@ -332,6 +333,7 @@ class _Session(Callback):
         self._directory, self._is_new, self._text, self._ranks = directory, is_new, text, ranks
         self._on_start, self._on_minibatch, self._on_epoch = on_start, on_minibatch, on_epoch
         self._should_stop = should_stop
+        self._stop = False  # whether a stop was requested
         self._interval = math.inf if checkpoint_minutes is None else 60 * checkpoint_minutes
         self._started = time.monotonic()
         self._saved_at: Optional[float] = None
@@ -352,10 +354,12 @@ class _Session(Callback):
     def after_step(self, trainer: Any, progress: Progress) -> None:
         if self._ranks.rank == 0:
             self._on_minibatch(progress)
-        stop, overdue = self._ranks.any_set(self._should_stop(), self._age() >= self._interval)
-        if (stop or overdue) and progress.minibatch < progress.num_minibatches:
+        overdue = self._age() >= self._interval
+        self._stop, overdue = self._ranks.any_set(self._stop or self._should_stop(), overdue)
+        # After an epoch's last minibatch, after_epoch does this.
+        if (self._stop or overdue) and progress.minibatch < progress.num_minibatches:
             self._checkpoint(trainer)
-            if stop:
+            if self._stop:
                 raise Stopped(
                     f"stopped in epoch {progress.epoch}, after minibatch {progress.minibatch}"
                 )
@@ -371,7 +375,8 @@ class _Session(Callback):
         self._checkpoint(trainer, write=self._ranks.any_set(due)[0])
         if self._ranks.rank == 0:
             self._on_epoch(record)
-        if trainer.finished is None and self._ranks.any_set(self._should_stop())[0]:
+        stop = self._stop or self._should_stop()
+        if trainer.finished is None and self._ranks.any_set(stop)[0]:
             raise Stopped(f"stopped after epoch {record.epoch}")
 
     def _age(self) -> float:

@@ -63,6 +63,13 @@ def test_gradients_that_add_up_are_refused(text):
         Learner(settings, model, indices, [], mx.cpu())
 
 
+def test_no_epoch_follows_the_cosine_schedule(text):
+    trained = learner(text, schedule="cosine")
+    trained.fit(2)
+    with pytest.raises(ValueError, match="the cosine schedule ends after 2 epochs"):
+        trained.fit(3)
+
+
 def test_a_single_held_out_character_is_refused(text):
     vocab, indices = text
     settings = TrainSettings(**SMALL)

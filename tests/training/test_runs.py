@@ -123,6 +123,28 @@ def test_stopped_in_an_epoch_and_resumed_it_ends_the_same(finished, tmp_path):
     assert_same_run(out, finished)
 
 
+def test_a_stop_requested_once_at_the_end_of_an_epoch_is_not_lost(tmp_path):
+    at_the_end = []
+
+    def note(progress):
+        at_the_end.append(progress.minibatch == progress.num_minibatches)
+
+    def should_stop():  # True once
+        return sum(at_the_end) == 1 and at_the_end.pop()
+
+    result = runs.train(settings(), tmp_path / "run", on_minibatch=note, should_stop=should_stop)
+    assert result.stopped and len(result.history) == 1
+
+
+def test_a_run_stays_in_its_directory_if_the_program_goes_to_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "run").mkdir(parents=True)
+    runs.train(settings(), "run", on_epoch=lambda record: os.chdir(elsewhere))
+    assert len(runs.load_run(tmp_path / "run").history) == 3
+    assert not list((elsewhere / "run").iterdir())
+
+
 def test_an_epoch_that_could_not_be_scored_is_not_lost(finished, tmp_path, monkeypatch):
     def no_memory(*args, **kwargs):
         raise MemoryError("no room for scores")
