@@ -108,10 +108,9 @@ def wrapped(text: str, indent: str = "", stream: Any = None) -> List[str]:
         indent: before each line but the first.
         stream: where it will be written; by default, standard output.
     """
-    if not (stream or sys.stdout).isatty():
-        return [text]
+    width = text_width() if (stream or sys.stdout).isatty() else sys.maxsize
     return textwrap.wrap(
-        text, text_width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
