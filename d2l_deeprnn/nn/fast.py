@@ -58,11 +58,27 @@ _CLASSES = (
     gluon.nn.Dropout,
     gluon.nn.HybridSequential,
 )
-_METHODS = [
-    (cls, name, getattr(cls, name, None))
+
+
+def _methods(cls: Any, *names: str) -> List[Tuple[Any, str, Any]]:
+    return [(cls, name, getattr(cls, name, None)) for name in names]
+
+
+_FORWARD = [
+    method
     for cls in _CLASSES
-    for name in ("__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
+    for method in _methods(cls, "__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
 ]
+_UPDATE = [
+    *_methods(gluon.Trainer, "step", "_allreduce_grads", "_update"),
+    *_methods(mx.optimizer.Updater, "__call__"),
+    *_methods(mx.optimizer.SGD, "update_multi_precision", "update", "_update_impl"),
+]
+
+
+def _are_original(methods: Sequence[Tuple[Any, str, Any]]) -> bool:
+    """Return whether nobody has replaced these methods of classes."""
+    return all(getattr(cls, name, None) is method for cls, name, method in methods)
 
 
 def is_chapter_model(model: Any) -> bool:
@@ -73,8 +89,7 @@ def is_chapter_model(model: Any) -> bool:
     kinds = [type(block) for block in blocks]
     described = [describe(layer) for layer in layers]
     return (
-        # the methods of the classes are the original ones
-        all(getattr(cls, name, None) is method for cls, name, method in _METHODS)
+        _are_original(_FORWARD)
         # the layers have no projection or the like
         and all(type(layer) in FUSED and not layer._use_sequence_length for layer in layers)
         and not any(d.bidirectional or d.projected or d.clipped for d in described)
@@ -252,6 +267,7 @@ def is_plain_sgd(gluon_trainer: gluon.Trainer) -> bool:
         and optimizer.clip_gradient is None
         and gluon_trainer._scale == 1
         and all(param.lr_mult == 1 for param in gluon_trainer._params)
+        and _are_original(_UPDATE)
     )
 
 

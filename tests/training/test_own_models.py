@@ -528,6 +528,18 @@ def test_a_method_replaced_on_gluons_class(original, text, minibatch_losses, cap
     assert np.abs(ours.losses - plain.losses).max() > 0.01
 
 
+@pytest.mark.parametrize(
+    "cls, name", [(gluon.Trainer, "_update"), (mx.optimizer.SGD, "update_multi_precision")]
+)
+def test_a_replaced_update(cls, name, original, text, minibatch_losses, capsys, monkeypatch):
+    plain = trained(d2l, around(lstm), text, minibatch_losses, capsys)
+    monkeypatch.setattr(cls, name, lambda *args: None)
+    theirs = trained(original, around(lstm), text, minibatch_losses, capsys)
+    ours = trained(d2l, around(lstm), text, minibatch_losses, capsys)
+    assert_same_training(ours, theirs)
+    assert np.abs(ours.losses - plain.losses).max() > 0.01
+
+
 def test_a_method_replaced_before_the_import():
     program = """
 from d2l_deeprnn import _repairs; _repairs.prepare()
