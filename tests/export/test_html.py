@@ -177,6 +177,9 @@ def test_user_input_is_not_markup():
     page = Page(text)
     assert len(page.all("script")) == 2
     assert page.all("title")[0][1] == page.all("h1")[0][1] == EVIL
+    about = {a.get("property", a.get("name")): a["content"] for a, _ in page.all("meta")[1:]}
+    assert about["og:title"] == EVIL and about["description"] == about["og:description"]
+    assert about["description"].startswith("2 LSTM layers of 10 hidden units, ")
     ((_, beginning),) = page.all("textarea")
     assert beginning == "\n" + EVIL
     assert page.model["tokens"] == [None, *vocab.idx_to_token[1:]]
