@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import threading
 import weakref
 from dataclasses import dataclass
@@ -60,14 +61,30 @@ _CLASSES = (
 )
 
 
+# Directories of MXNet's code and of this package's.
+_SOURCES = (os.path.dirname(mx.__file__), os.path.dirname(os.path.dirname(__file__)))
+
+
 def _methods(cls: Any, *names: str) -> List[Tuple[Any, str, Any]]:
-    return [(cls, name, getattr(cls, name, None)) for name in names]
+    """Return the original methods of a class; False for one that is already replaced."""
+    methods = []
+    for name in names:
+        method = getattr(cls, name, None)
+        code = getattr(method, "__code__", None)
+        is_original = method is None or (code and code.co_filename.startswith(_SOURCES))
+        methods.append((cls, name, method if is_original else False))
+    return methods
 
 
 _FORWARD = [
-    method
-    for cls in _CLASSES
-    for method in _methods(cls, "__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop")
+    *_methods(gluon.Parameter, "data", "list_data", "grad", "list_grad"),
+    *(
+        method
+        for cls in _CLASSES
+        for method in _methods(
+            cls, "__call__", "forward", "hybrid_forward", "_forward_kernel", "_drop"
+        )
+    ),
 ]
 _UPDATE = [
     *_methods(gluon.Trainer, "step", "_allreduce_grads", "_update"),

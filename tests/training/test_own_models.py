@@ -540,25 +540,27 @@ def test_a_replaced_update(cls, name, original, text, minibatch_losses, capsys, 
     assert np.abs(ours.losses - plain.losses).max() > 0.01
 
 
-def test_a_method_replaced_before_the_import():
-    program = """
-from d2l_deeprnn import _repairs; _repairs.prepare()
+@pytest.mark.parametrize("method", ["nn.Dense.hybrid_forward", "rnn.GRU.forward"])
+def test_a_method_replaced_before_the_first_training(method):
+    program = f"""
+import warnings; warnings.simplefilter('ignore')
+import d2l_deeprnn as d2l
 import mxnet as mx
 from mxnet.gluon import nn, rnn
-hybrid_forward = nn.Dense.hybrid_forward
-nn.Dense.hybrid_forward = lambda self, *args, **kwargs: 0 * hybrid_forward(self, *args, **kwargs)
-import d2l_deeprnn as d2l
+method, calls = {method}, []
+def noting(self, *args, **kwargs):
+    calls.append(self)
+    return method(self, *args, **kwargs)
+{method} = noting
 model = d2l.RNNModel(rnn.GRU(4), 3)
-d2l.train_and_predict_rnn_gluon(
-    model, 4, [1, 2] * 50, d2l.Vocab("ab"), mx.cpu(), 4, 5, 1, 1, 4, ["a"]
-)
+vocab = d2l.Vocab("ab")
+d2l.train_and_predict_rnn_gluon(model, 4, [1, 2] * 50, vocab, mx.cpu(), 4, 5, 1, 1, 4, [])
+print(len(calls))
 """
-    before = "import warnings; warnings.simplefilter('ignore')\n"
     done = subprocess.run(
-        [sys.executable, "-c", before + program], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
     )
-    perplexities = [float(p) for p in re.findall(r"perplexity ([\d.]+)", done.stdout)]
-    assert perplexities == pytest.approx([3] * 4, rel=1e-4)
+    assert int(done.stdout.split()[-1]) >= 16  # four epochs of four minibatches
 
 
 # Parameters -----------------------------------------------------------------------------------
