@@ -76,8 +76,10 @@ def _methods(cls: Any, *names: str) -> List[Tuple[Any, str, Any]]:
     return methods
 
 
+_CELLS = {"lstm": gluon.rnn.LSTMCell, "gru": gluon.rnn.GRUCell, "rnn": gluon.rnn.RNNCell}
 _FORWARD = [
     *_methods(gluon.Parameter, "data", "list_data", "grad", "list_grad"),
+    *(method for cell in _CELLS.values() for method in _methods(cell, "hybrid_forward")),
     *(
         method
         for cls in _CLASSES
@@ -362,9 +364,8 @@ class OneStep(gluon.HybridBlock):
 def _call_cells(F: Any, layer: gluon.Block, inputs: Any, states: List[Any]) -> Any:
     """Compute a single time step of a fused layer with Gluon's cells, on symbols."""
     kind, _, activation = layer._mode.partition("_")
-    cells = {"lstm": gluon.rnn.LSTMCell, "gru": gluon.rnn.GRUCell, "rnn": gluon.rnn.RNNCell}
     options = {"activation": activation} if activation else {}
-    step = cells[kind](layer._hidden_size, prefix="", **options).hybrid_forward
+    step = _CELLS[kind](layer._hidden_size, prefix="", **options).hybrid_forward
     weights = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
     num_levels = layer._num_layers
     # for each kind of state: (num_levels, batch_size, hidden_size) -> num_levels arrays

@@ -427,6 +427,13 @@ def test_prediction_is_the_originals(name, original_train, text):
             assert generate(model, vocab, ["the"], 15) == [theirs]
 
 
+def test_a_replaced_cell_does_not_change_a_fused_layer(text, monkeypatch):
+    model = initialized(around(lstm), len(text[1]))
+    expected = d2l.predict_rnn_gluon("the", 15, model, text[1], CTX)
+    monkeypatch.setattr(rnn.LSTMCell, "hybrid_forward", lambda self, F, X, state, *args: (X, state))
+    assert d2l.predict_rnn_gluon("the", 15, model, text[1], CTX) == expected
+
+
 def loss_of_a_plain_loop(model, indices, num_steps=1):
     state, total = model.begin_state(batch_size=1, ctx=CTX), 0.0
     for begin in range(0, len(indices) - 1, num_steps):
