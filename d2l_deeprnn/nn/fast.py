@@ -77,8 +77,9 @@ def _methods(cls: Any, *names: str) -> List[Tuple[Any, str, Any]]:
 
 
 _CELLS = {"lstm": gluon.rnn.LSTMCell, "gru": gluon.rnn.GRUCell, "rnn": gluon.rnn.RNNCell}
+_OF_PARAMETERS = ("data", "list_data", "grad", "list_grad")
 _FORWARD = [
-    *_methods(gluon.Parameter, "data", "list_data", "grad", "list_grad"),
+    *_methods(gluon.Parameter, *_OF_PARAMETERS),
     *(method for cell in _CELLS.values() for method in _methods(cell, "hybrid_forward")),
     *(
         method
@@ -150,6 +151,12 @@ def _parameters(model: RNNModel) -> List[gluon.Parameter]:
     return [*layer_params, dense.weight, *([] if dense.bias is None else [dense.bias])]
 
 
+def _is_plain(param: gluon.Parameter) -> bool:
+    """Return whether a parameter has no methods of its own."""
+    own = vars(param)
+    return type(param) is gluon.Parameter and not any(name in own for name in _OF_PARAMETERS)
+
+
 def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
     """Return the parameters of a model that takes the fast path, all with values; else None."""
     if not is_chapter_model(model):
@@ -158,7 +165,7 @@ def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
     # They must be distinct, initialized, dense, float32 and on one device.
     if not (
         len({id(param) for param in params}) == len({param.name for param in params}) == len(params)
-        and all(type(param) is gluon.Parameter and is_initialized(param) for param in params)
+        and all(_is_plain(param) and is_initialized(param) for param in params)
         and all(np.dtype(param.dtype) == np.float32 for param in params)
         and all(param._stype == param._grad_stype == "default" for param in params)
         and len({ctx for param in params for ctx in param.list_ctx()}) == 1
@@ -268,7 +275,8 @@ def flat_parameters(model: Any) -> Optional[FlatParameters]:
     params = _parameters(model)
     # Drawing new values, and changing grad_req, dtype or device, makes new arrays.
     has_views = len(params) == len(flat.views) and all(
-        param._data is not None
+        _is_plain(param)
+        and param._data is not None
         and param._grad is not None
         and param._data[0] is data
         and param._grad[0] is gradient

@@ -224,7 +224,9 @@ class Learner(Trainer):
         Raises:
             Diverged: if a parameter is not finite, so that training cannot resume.
             TypeError: if the hidden state contains something other than arrays.
+            RuntimeError: if training was interrupted during an update of the parameters.
         """
+        self.check_between_minibatches()
         self.read_losses()
         self._check_parameters()
         arrays, numbers = self._network.state_dict()
@@ -258,6 +260,7 @@ class Learner(Trainer):
         if not all(map(math.isfinite, [self.seconds, *map(perplexity, self.losses)])):
             raise ValueError("a perplexity or its number of seconds is not finite")
         self._unread_losses.clear()
+        self._in_update = False
         self.state = None
         if self.position and self.settings.sampling == "adjacent":
             self.state = self._scatter_hidden_state(without_prefix("state", arrays))

@@ -154,6 +154,7 @@ class Trainer:
         self._unread_losses: Deque[nd.NDArray] = collections.deque()
         self.state: Any = None
         self.seconds = 0.0
+        self._in_update = False  # from an update until its minibatch is counted
 
     @property
     def epoch(self) -> int:
@@ -194,10 +195,12 @@ class Trainer:
         Raises:
             Stopped: if a callback ends the training.
             TypeError: if ``callbacks`` is not a list of ``Callback`` objects.
+            RuntimeError: if the last call was interrupted during an update of the parameters.
         """
         is_list = isinstance(callbacks, (list, tuple))
         if not is_list or not all(isinstance(callback, Callback) for callback in callbacks):
             raise TypeError(f"callbacks must be a list of Callback objects, not {callbacks!r}")
+        self.check_between_minibatches()
         for callback in callbacks:
             callback.before_epoch(self)
         started = time.perf_counter()
@@ -212,6 +215,7 @@ class Trainer:
             # Differs: the original read each loss immediately. That waits for the device, which is
             # then idle while the next minibatch is prepared.
             self._unread_losses.append(loss)
+            self._in_update = False
             self.read_losses(IN_FLIGHT)
             last = self.losses[-1] if self.losses else None
             progress = Progress(self.epoch, self.position, len(batches), last)
@@ -259,8 +263,17 @@ class Trainer:
         self._ranks.sum([*gradients, loss])  # nothing to do in a single process
         factor = clipping_factor(gradients, self._clipping_theta)
         self._ranks.broadcast([factor])  # another machine may round it differently
+        self._in_update = True
         self.network.update(factor)
         return loss, state
+
+    def check_between_minibatches(self) -> None:
+        """Raise a RuntimeError if an interrupt such as Ctrl-C has left a minibatch half done."""
+        if self._in_update:
+            raise RuntimeError(
+                "the training was interrupted during an update of the parameters: load the last "
+                "state_dict, or start again"
+            )
 
     def read_losses(self, num_unread: int = 0) -> None:
         """Wait for the losses of all but the last minibatches, and add them to ``losses``."""

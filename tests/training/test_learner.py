@@ -63,6 +63,28 @@ def test_gradients_that_add_up_are_refused(text):
         Learner(settings, model, indices, [], mx.cpu())
 
 
+def test_an_update_that_was_interrupted_is_not_counted_twice(text, monkeypatch):
+    trained = learner(text)
+    trained.fit(1)
+    state = trained.state_dict()
+
+    def interrupted(factor):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained.network, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained.fit(2)
+    for action in trained.state_dict, lambda: trained.fit(2):
+        with pytest.raises(RuntimeError, match="interrupted during an update"):
+            action()
+    trained.load_state_dict(*state)
+    trained.fit(2)
+    whole = learner(text)
+    whole.fit(2)
+    assert trained.history[-1].train_loss == whole.history[-1].train_loss
+
+
 def test_no_epoch_follows_the_cosine_schedule(text):
     trained = learner(text, schedule="cosine")
     trained.fit(2)

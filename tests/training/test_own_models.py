@@ -427,6 +427,20 @@ def test_prediction_is_the_originals(name, original_train, text):
             assert generate(model, vocab, ["the"], 15) == [theirs]
 
 
+def test_a_parameter_with_a_method_of_its_own(original, text, minibatch_losses, capsys):
+    def with_a_mask(library, size):
+        model = library.RNNModel(lstm(input_size=size), size)
+        param = model.rnn.l0_h2h_weight
+        data = param.data
+        mask = nd.arange(H) < 2
+        param.data = lambda ctx=None: data(ctx) * mask if autograd.is_recording() else data(ctx)
+        return model
+
+    theirs = trained(original, with_a_mask, text, minibatch_losses, capsys)
+    ours = trained(d2l, with_a_mask, text, minibatch_losses, capsys)
+    assert_same_training(ours, theirs)
+
+
 def test_a_replaced_cell_does_not_change_a_fused_layer(text, monkeypatch):
     model = initialized(around(lstm), len(text[1]))
     expected = d2l.predict_rnn_gluon("the", 15, model, text[1], CTX)
