@@ -45,6 +45,7 @@ OVER_SEEDS = {
 }
 FIRST_EPOCHS = 12  # the first hundred or so minibatches, before rounding grows
 OURS = "d2l_deeprnn"
+RIGHT = "nothing"  # is wrong in this training
 # Runs on tinyshakespeare, with the seeds 0, 1 and 2 if there are several
 TINYSHAKESPEARE = {
     "first training": ("tinyshakespeare",),
@@ -259,6 +260,31 @@ class Results:
             "epochs. A value on a jump is replaced, also in the interval, by the median of the "
             f"{book.AROUND_A_JUMP} epochs that end there."
         )
+
+    def broken_trainings(self) -> str:
+        rows = self.rows("broken_trainings")
+        columns: Dict[str, Cell] = {
+            "seeds": lambda rows: str(len(rows)),
+            "refused with a known seed by": refusals("test", "epoch"),
+            "refused with another seed by": refusals("test_without_losses", "epoch_without_losses"),
+        }
+        trainings = group_by(rows, "training")
+        return summary_table("", ["what is wrong"], trainings, columns).markdown()
+
+    def broken_trainings_text(self) -> str:
+        trainings = group_by(self.rows("broken_trainings"), "training")
+        del trainings[RIGHT]
+        passing = [
+            [name for name, rows in trainings.items() if not all(column(rows, test))]
+            for test in ("test", "test_without_losses")
+        ]
+        known, others = (
+            f"{len(trainings) - len(names)} of {len(trainings)} broken trainings are refused"
+            + (f" (not: {', '.join(names)})" if names else "")
+            for names in passing
+        )
+        seeds = seeds_named(set(column(self.rows("broken_trainings"), "seed")))
+        return paragraph(f"On {seeds}, {known}. Without the known losses, {others}.")
 
     def plateau(self) -> str:
         return paragraph(
@@ -731,6 +757,26 @@ def ratios(
     """Return the ratio of two programs' times, round by round."""
     times = zip(column(rows, name), column(others, name))
     return spread([a / b for a, b in times], digits)
+
+
+def refusals(test: str, epoch: str) -> Cell:
+    """Return a cell function for the tests that refuse trainings, and the epochs.
+
+    Args:
+        test, epoch: names of the columns; both are empty if a training is not refused.
+    """
+
+    def cell(rows: List[Row]) -> str:
+        cells = []
+        for name, refused in group_by(rows, test).items():
+            epochs = sorted(set(column(refused, epoch)))
+            words = f"{name}, epoch {' or '.join(map(str, epochs))}" if name else "none"
+            if len(refused) < len(rows):
+                words += f" ({len(refused)} of {len(rows)})"
+            cells.append(words)
+        return "; ".join(cells)
+
+    return cell
 
 
 def characters_a_second(rows: List[Row]) -> str:

@@ -152,6 +152,94 @@ def test_trainings_over_seeds_are_stored_as_they_are_printed(capsys):
         assert [row["perplexity"] for row in curve] == ["2.718282", "1.648721", "1.648721"]
 
 
+def test_a_stored_training_is_refused_only_if_it_is_reported_wrongly():
+    """The verdict on right trainings, on another seed's losses, and on two wrong reports."""
+    broken = importlib.import_module("broken_trainings")
+    stored = json.loads((BENCHMARKS.parent / "results" / "seeds" / "ours-0.json").read_text())
+    losses = stored["losses"]
+    epochs = [losses[i : i + book.MINIBATCHES] for i in range(0, len(losses), book.MINIBATCHES)]
+    predictions = dict(zip(book.CHAPTER.prefixes, stored["predictions"][-2:]))
+
+    def refusals(report, seed, predict=predictions.get):
+        judged = broken.Judged(seed)
+        for value in broken.REPORTS[report](epochs):
+            judged.add(value, predict)
+        row = judged.row()
+        return tuple(
+            row[f"{name}{losses}"]
+            for losses in ("", "_without_losses")
+            for name in ("test", "epoch")
+        )
+
+    first = "first losses", 1
+    assert refusals(broken.RIGHT, 0) == ("", "", "", "")
+    assert refusals(broken.RIGHT, 1) == ("first losses", 2, "", "")
+    assert refusals(broken.RIGHT, 1000) == ("", "", "", "")
+    assert refusals("mean of perplexities", 0) == (*first, "", "")
+    assert refusals("counter 10 epochs late", 0) == (*first, "", "")
+    assert refusals(broken.RIGHT, 0, lambda prefix: prefix) == ("predictions", 500) * 2
+    judged = broken.Judged(0)
+    for _ in range(125):
+        judged.add(19.8, str)
+    assert judged.refusals == {"known": (1, "first losses"), "unknown": (125, "perplexity")}
+    judged = broken.Judged(0)
+    judged.diverge()
+    assert judged.refusals == dict.fromkeys(["known", "unknown"], (1, "error"))
+
+
+def test_every_broken_training_differs_from_the_right_one():
+    broken = importlib.import_module("broken_trainings")
+    indices, vocab = d2l.load_corpus("the_tide_tables", 2000)
+    chapter = {"num_steps": 5, "batch_size": 4, "num_hiddens": 8, "clipping_theta": 0.1, "lr": 1.0}
+
+    def losses(training):
+        settings = replace(book.BOOK.train_settings(), seed=0, **chapter)
+        settings = replace(settings, **broken.SETTINGS.get(training, {}))
+        learner = broken.new_learner(settings, indices, len(vocab))
+        broken.CODE.get(training, lambda learner: None)(learner)
+        return next(broken.trained(learner))
+
+    right = losses(broken.RIGHT)
+    assert losses(broken.RIGHT) == right
+    for training in broken.TRAININGS[1:]:
+        if training != "9,000 characters":  # the text is cut before
+            assert losses(training) != right, training
+
+
+def test_a_script_that_is_repeated_computes_only_missing_rows(tmp_path):
+    script = tmp_path / "squares.py"
+    script.write_text(
+        """
+import os
+from turns import parser, resume
+
+
+def square(number):
+    open("squared", "a").write(f"{number} ")
+    return [{"number": number, "square": number**2, "threads": os.environ["OMP_NUM_THREADS"]}]
+
+
+if __name__ == "__main__":
+    options = parser("Squares.")
+    options.add_argument("--numbers", nargs="+", type=int)
+    arguments = options.parse_args()
+    tasks = [{"number": number} for number in arguments.numbers]
+    resume(arguments, __file__, "square", tasks)
+"""
+    )
+    paths = os.pathsep.join([str(BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+    for numbers in ["2", "3"], ["3", "2", "4"]:
+        words = [sys.executable, str(script), "--numbers", *numbers, "--out", str(tmp_path)]
+        subprocess.run(words, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths})
+    assert (tmp_path / "squared").read_text() == "2 3 4 "
+    rows = read_rows(tmp_path / "squares.csv")
+    assert [(row["number"], row["square"]) for row in rows] == [(2, 4), (3, 9), (4, 16)]
+    assert {row["threads"] for row in rows} == {1}
+    described = json.loads((tmp_path / "squares.json").read_text())
+    assert described["machine"]["threads"] == "1"
+    assert described["command"] == "python benchmarks/squares.py --numbers 3 2 4"
+
+
 def test_the_bounds_of_a_minibatch_are_products_of_its_size():
     minibatch = importlib.import_module("minibatch")
     rows, units = 35 * 32, 256
