@@ -207,6 +207,8 @@ def parse_json(text: Union[str, bytes]) -> Any:
         return json.loads(text, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
 
 
 def _integer(digits: str) -> int:

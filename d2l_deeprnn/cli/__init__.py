@@ -148,8 +148,9 @@ def _run(argv: List[str]) -> int:
             import argcomplete
 
             argcomplete.autocomplete(_parser())
+    argv = [*argv[1:], "--help"] if argv[:1] in ([], ["help"]) else argv
     with _shown_by_each_process():
-        arguments = _parser(argv).parse_args(argv or ["--help"])
+        arguments = _parser(argv).parse_args(argv)
     if launcher.world_size() == 1:
         return arguments.run(arguments)
     if arguments.command not in DISTRIBUTED:

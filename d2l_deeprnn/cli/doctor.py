@@ -12,7 +12,9 @@ from typing import Iterator
 
 from .._mxnet import diagnosis
 from .._version import __version__
+from ..errors import CorpusError
 from ..files import printable
+from ..text.known_texts import BOOK_TEXT, locate_text
 from .console import BAD_INPUT, DONE, show
 
 # A recurrent layer and a matrix product, which different libraries compute.
@@ -48,10 +50,14 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         if name.startswith(("mxnet", "numpy")):
             show(f"{name} {package.version}")
     problems = diagnosis.obstacles() or list(_trial())
+    try:
+        show(f"the book's text: {locate_text(BOOK_TEXT) or 'not on this machine'}")
+    except CorpusError as error:
+        problems.append(str(error))
     for problem in problems:
         show(f"problem: {problem}")
     if not problems:
-        show("MXNet works, and nothing is missing.")
+        show("MXNet works.")
     return BAD_INPUT if problems else DONE
 
 

@@ -53,6 +53,8 @@ def run_exercise(arguments: argparse.Namespace) -> int:
     books = library(arguments.quick)
     if books.note:
         print_paragraph(books.note)
+    if out is None and not arguments.quick:
+        print_line("Ctrl-C loses everything, unless you add --out DIR")
     with ProgressBar(print_line) as bar:
         try:
             observer = _Progress(bar, list(study.FILES))

@@ -218,6 +218,8 @@ def _read_settings(path: Path) -> Dict[str, Any]:
     from ..training.run_directory import resolve_paths
     from ..training.upgrades import upgraded_config
 
+    if path.is_dir():
+        raise SettingsError(f"--config {path} is a directory: give a file, as {path}/config.json")
     try:
         config = parse_json(read_text(path))
         if not isinstance(config, dict) or "settings" not in config:

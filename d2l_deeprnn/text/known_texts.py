@@ -258,7 +258,9 @@ def _fetch(url: str) -> bytes:
     except (OSError, ValueError) as error:
         # Requests wraps the error of urllib3 that has the reason.
         reason = getattr(error.args[0] if error.args else None, "reason", error)
-        message = re.sub(r"^<[^>]*>: ", "", " ".join(str(reason).split()))
+        parts = reason.args if reason.args and isinstance(reason.args[0], str) else [reason]
+        said = ": ".join(map(str, parts))
+        message = re.sub(r"^<[^>]*>: ", "", " ".join(said.split()))
         raise _DownloadFailed(f"{type(error).__name__}: {message[:200]}") from None
     return bytes(content)
 
@@ -298,5 +300,5 @@ def _remedies(text: KnownText) -> str:
     return (
         f"You can (1) put a copy with SHA-1 {text.sha1}, named {text.filename}, into a directory "
         f"and set {DATA_VARIABLE} to that directory; (2) {second}; (3) use a text of your own by "
-        f"its path, or a bundled sample: load_corpus({SAMPLE_TEXT!r})"
+        f"its path, or a sample text by its name, such as {SAMPLE_TEXT}"
     )

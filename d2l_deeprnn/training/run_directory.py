@@ -170,6 +170,8 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
     place = path.absolute()  # wherever the program's working directory will be
     with contextlib.ExitStack() as stack:
         try:
+            if not place.exists():
+                stack.callback(_remove_unused, place)  # after the lock is released
             place.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(place / LOCK))
             for name in (CONFIG, METRICS, LAST, BEST):
@@ -210,6 +212,14 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
                 f"{path} was moved, removed or replaced during the run, so nothing more was "
                 f"written there. The last checkpoint is {where}; resume the run in that directory"
             ) from error
+
+
+def _remove_unused(directory: Path) -> None:
+    """Remove the directory of a run that has not begun."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in directory.iterdir()] == [LOCK]:
+            (directory / LOCK).unlink()
+        directory.rmdir()  # fails if there is something in it
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
@@ -265,7 +275,7 @@ def similar(directory: Path) -> str:
     return f" (did you mean {directory.parent / close[0]}?)" if close else ""
 
 
-def load_own(path: Path, run: str) -> Checkpoint:
+def load_own(path: Path, run: Optional[str]) -> Checkpoint:
     """Load a checkpoint of the run with an id.
 
     Raises:
@@ -323,7 +333,7 @@ def check_exists(sources: Sequence[str], directory: Path) -> None:
         if source not in KNOWN_TEXTS and not Path(source).exists():
             raise CorpusError(
                 f"the text of the run in {directory} is no longer at {source!r}: restore it, or "
-                f"give its new path (--resume --corpus NEWPATH --out {directory})"
+                f"give its new path: d2l-deeprnn train --resume --corpus NEWPATH --out {directory}"
             )
 
 

@@ -516,9 +516,9 @@ def load_run(
         raise ValueError(f"checkpoint must be best or last, not {checkpoint!r}")
     config = _read_existing_config(directory)
     path = directory / names[checkpoint]
-    if checkpoint == "best" and not path.exists():
-        raise CheckpointError(_no_best(directory))
-    loaded = load_own(path, config["run"])
+    if not path.exists():
+        raise CheckpointError(_no_checkpoint(directory, path.name))
+    loaded = load_own(path, config.get("run"))
     ctx = ctx or try_gpu()
     with checkpoint_errors(path):
         settings = settings_of(config)
@@ -618,17 +618,25 @@ def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
         raise RunError(
             f"the model in {directory} was imported without its training text. It can generate "
             "text, and it can be scored on one (evaluate --corpus). To train it further, start a "
-            f"new run with its weights (train --init-from {directory})"
+            f"new run with its weights (d2l-deeprnn train --init-from {directory})"
         )
 
 
-def _no_best(directory: Path) -> str:
-    resume = f"train --resume --out {shlex.quote(str(directory))}"
-    if not (directory / LAST).exists():
-        return f"the run in {directory} has no checkpoint yet: resume it ({resume})"
+def _no_checkpoint(directory: Path, missing: str) -> str:
+    """Return the message for a run without one of its checkpoints."""
+    has_last, has_best, has_epochs = ((directory / n).exists() for n in (LAST, BEST, METRICS))
+    resume = f"d2l-deeprnn train --resume --out {shlex.quote(str(directory))}"
+    if has_best:
+        return f"the run in {directory} has no {LAST}: restore it, or use --checkpoint best"
+    if has_last:
+        return (
+            f"the run in {directory} has no {BEST}, which the first finished epoch writes: use "
+            f"--checkpoint last, or resume the run ({resume})"
+        )
+    if has_epochs:
+        return f"the run in {directory} has no checkpoint: only its results are here, not its model"
     return (
-        f"the run in {directory} has no {BEST}, which the first finished epoch writes: use "
-        f"--checkpoint last, or resume the run ({resume})"
+        f"the run in {directory} has no checkpoint yet: resume it ({resume}) unless it has diverged"
     )
 
 

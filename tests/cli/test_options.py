@@ -204,6 +204,16 @@ def test_a_help_page_explains_each_option(monkeypatch, capsys, command):
         assert _parser().parse_args([name, *words]).run
 
 
+def test_help_is_a_command_too(capsys):
+    pages = []
+    for words in ["help", "train"], ["train", "--help"]:
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 0
+        pages.append(capsys.readouterr().out)
+    assert pages[0] == pages[1]
+
+
 def test_without_a_command_all_are_listed(capsys):
     with pytest.raises(SystemExit) as exit:
         main([])
@@ -319,7 +329,7 @@ def test_configurations_of_older_runs(asked, path):
     "text, message",
     [
         ('{"corpus": ["a"], "num_hidens": 8}', "unknown settings: 'num_hidens'"),
-        ('{"corpus": ["a"]', "cannot be used: Expecting ',' delimiter: line 1"),
+        ('{"corpus": ["a"]', "cannot be used: it is not JSON: Expecting ','"),
         ("[1]", "settings must map names to values, not [1]"),
         ('{"settings": 8}', "settings must map names to values, not 8"),
         ('{"settings": {"lr": 8}}', "cannot be used: 'corpus' is missing"),
@@ -338,10 +348,15 @@ def test_a_file_of_settings_that_cannot_be_used(tmp_path, capsys, text, message)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_is_not_a_file_of_settings(tmp_path, capsys):
+    line = refused(capsys, "train", "--config", str(tmp_path), "--out", str(tmp_path / "run"))
+    assert f"give a file, as {tmp_path}/config.json" in line
+
+
 def test_a_file_of_settings_that_is_not_there(tmp_path, capsys):
-    for path in (tmp_path / "none.json", tmp_path):
-        line = refused(capsys, "train", "--config", str(path), "--out", str(tmp_path / "run"))
-        assert line.startswith(f"d2l-deeprnn: error: {path}: ")
+    path = tmp_path / "none.json"
+    line = refused(capsys, "train", "--config", str(path), "--out", str(tmp_path / "run"))
+    assert line.startswith(f"d2l-deeprnn: error: {path}: ")
 
 
 def test_an_abbreviated_option_is_refused(capsys):

@@ -211,7 +211,7 @@ def assert_not_available(cache, reason):
         f"(1) put a copy with SHA-1 {book.sha1}, named timemachine.txt",
         "(2) run this again",
         "(3) use a text of your own",
-        "load_corpus('the_clockmakers_guest')",
+        "a sample text by its name, such as the_clockmakers_guest",
     ):
         assert part in message
     assert listing(cache) == []

@@ -20,6 +20,7 @@ import pytest
 
 from d2l_deeprnn import files
 from d2l_deeprnn.cli import main
+from d2l_deeprnn.errors import CorpusError
 from d2l_deeprnn.files import InUse, is_locked, locked
 from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text
 from d2l_deeprnn.training import learner, runs
@@ -143,6 +144,21 @@ def test_a_run_stays_in_its_directory_if_the_program_goes_to_another(tmp_path, m
     runs.train(settings(), "run", on_epoch=lambda record: os.chdir(elsewhere))
     assert len(runs.load_run(tmp_path / "run").history) == 3
     assert not list((elsewhere / "run").iterdir())
+
+
+def test_a_run_without_its_model_says_so():
+    kept = Path(__file__).parents[2] / "results" / "chapter"
+    for checkpoint in "best", "last":
+        with pytest.raises(CheckpointError, match="has no checkpoint: only its results are here"):
+            runs.load_run(kept, checkpoint=checkpoint)
+
+
+def test_a_training_that_cannot_begin_leaves_no_directory(tmp_path):
+    with pytest.raises(CorpusError):
+        runs.train(settings(corpus=("nosuch.txt",)), tmp_path / "run")
+    with pytest.raises(ValueError):
+        runs.train(settings(batch_size=10**6), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_epoch_that_could_not_be_scored_is_not_lost(finished, tmp_path, monkeypatch):
