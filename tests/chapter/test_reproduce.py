@@ -432,12 +432,13 @@ def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_trai
     (axes,) = report.figure(run).axes
     assert axes.get_yscale() == "log"
     assert axes.get_xlabel() == "epoch" and "perplexity" in axes.get_ylabel()
-    lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1]  # not those of hints
-    *others, curve, points, level = lines
-    assert len(others) == 9 and {len(other.get_xdata()) for other in others} == {500}
-    assert len(curve.get_xdata()) == 500 and curve.get_marker() == "None"
-    assert list(points.get_xdata()) == [125, 250, 375, 500]
-    assert list(points.get_ydata()) == [line.perplexity for line in book.BOOK.printed]
+    *others, curve = [line for line in axes.get_lines() if len(line.get_xdata()) == 500]
+    assert len(others) == 9 and curve.get_marker() == "None"
+    marks = [line for line in axes.get_lines() if line.get_marker() == "D"]
+    assert [x for mark in marks for x in mark.get_xdata()] == [125, 250, 375, 500]
+    printed = [line.perplexity for line in book.BOOK.printed]
+    assert [y for mark in marks for y in mark.get_ydata()] == printed
+    level = axes.get_lines()[-1]
     bars = [tuple(bar.get_segments()[0][:, 1]) for bar in axes.collections]
     assert bars == [(band.low, band.high) for band in book.BOOK.bands.values()]
     assert set(level.get_ydata()) == {book.UNIGRAM_PERPLEXITY}

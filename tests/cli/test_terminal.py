@@ -371,7 +371,9 @@ def test_the_state_of_a_run(tmp_path, capsys):
     assert re.match(r"semicolons +unusable$", shown["semicolons"])
     assert "  last.zip is missing  " in shown["gone"]
     assert "semicolons: metrics.csv cannot be read: " in "\n".join(lines)
-    assert "slip: config.json cannot be used: it is not JSON: Expecting property" in "\n".join(lines)
+    assert "slip: config.json cannot be used: it is not JSON: Expecting property" in "\n".join(
+        lines
+    )
 
 
 def test_a_run_is_in_its_first_epoch(tmp_path, capsys):
