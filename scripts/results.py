@@ -261,6 +261,18 @@ class Results:
             f"{book.AROUND_A_JUMP} epochs that end there."
         )
 
+    def new_seeds(self) -> str:
+        rows = self.rows("new_seeds")
+        outside = [f"{row['outside']}" for row in rows if row["outside"]]
+        refused = [row for row in rows if row["agrees"] != "True"]
+        text = (
+            f"On {seeds_named(column(rows, 'seed'))}, from which no range was computed, "
+            f"`reproduce` refuses {len(refused)} of {len(rows)} right runs."
+        )
+        if outside:
+            text += f" Outside their ranges are values at epoch {listed(outside)}."
+        return paragraph(text)
+
     def broken_trainings(self) -> str:
         rows = self.rows("broken_trainings")
         columns: Dict[str, Cell] = {
