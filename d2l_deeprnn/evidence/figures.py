@@ -141,7 +141,7 @@ def perplexity_figure(
     name, bars = ranges or ("", {})
     for epoch, bounds in bars.items():
         axes.vlines(epoch, *bounds, color=PRINTED, alpha=0.35, linewidth=8)
-    _draw_marks(axes, marks or {}, f"; bar: {name}" if name else "")
+    _draw_marks(axes, marks or {}, f"bar: {name}" if name else "")
     if level:
         axes.axhline(level[0], color=INK, linestyle=":", linewidth=1)
         axes.annotate(
@@ -184,7 +184,8 @@ def training_figure(
             one, in nats. ``perplexity`` may stand for ``train_loss``.
         marks: label -> points to mark, such as those of the book.
         num_epochs: last epoch of the horizontal axis, if that is known.
-        title: title of the plot; by default, it names the best epoch.
+        title: title of the plot; by default, it names the best epoch, if the values of all runs are
+            held out, or none are.
         note: a line below the plot, such as a prediction.
     """
     width = WIDTH if len(histories) <= 1 else WIDEST  # the names of runs need room
@@ -192,6 +193,7 @@ def training_figure(
     axes = figure.add_subplot()
     ends: List[_End] = []
     courses, bests = [], []
+    kinds = set()
     for (label, rows), colour in zip(histories.items(), cycle(COLOURS)):
         found = dict(_perplexities(rows))
         for name, curve in found.items():
@@ -207,7 +209,8 @@ def training_figure(
         value, epoch = min(zip(*reversed(curve)), key=lambda point: (math.isnan(point[0]), point))
         best = f"{full}, {value:.4g} in epoch {epoch}"
         axes.plot(epoch, value, "o", color=INK, mfc="none", markersize=8, gid=_tooltip(best))
-        bests.append((name == "training", value, best))
+        bests.append((value, best))
+        kinds.add(name)
     _draw_marks(axes, marks or {})
     if not ends:
         axes.set_ylim(1, 30)
@@ -220,7 +223,7 @@ def training_figure(
         text = text if len(text) <= 70 else f"{text[:67]}..."
         figure.supxlabel(_plain(text), x=0.01, ha="left", size=9, family="monospace")
     courses += [_course(name, *points) for name, points in (marks or {}).items()]
-    if bests and not title:
+    if len(kinds) == 1 and not title:  # training and held-out values cannot be compared
         title = f"Lowest perplexity: {min(bests)[-1]}"
     figure.set_heading(title, "perplexity per character by epoch", courses)
     return figure
@@ -282,8 +285,13 @@ def _draw_marks(axes: Any, marks: Mapping[str, Curve], more: str = "") -> None:
                 gid=_tooltip(f"{label}: {y:.4g} in epoch {x}"),
             )
         first = points[0][0], points[1][0]
-        where = {"textcoords": "offset points", "va": "bottom"}
-        axes.annotate(_plain(label + more), first, (11, 5), color=PRINTED, size=9, **where)
+        texts = [_plain(text) for text in (label, more) if text]
+        place: Dict[str, Any] = {"text": "; ".join(texts), "xytext": (11, 5), "va": "bottom"}
+        if first[0] > sum(axes.get_xlim()) / 2:
+            # On the right, the label would leave no room for the axes. A falling curve leaves room
+            # on the left of its point, below.
+            place = {"text": "\n".join(texts), "xytext": (-11, -5), "va": "top", "ha": "right"}
+        axes.annotate(xy=first, textcoords="offset points", color=PRINTED, size=9, **place)
 
 
 def _finish_epochs(axes: Any, ylabel: str) -> None:

@@ -366,6 +366,22 @@ def test_printed_values_are_hollow_diamonds_in_bars_of_what_is_expected():
     np.testing.assert_array_equal(bar.get_segments(), [[[2, 1.5], [2, 4.0]]])
 
 
+def test_the_label_of_a_mark_near_the_right_edge_leaves_room_for_the_axes():
+    name, bars = "expected of 99.9 % of runs", {125: (4.0, 9.0)}
+    for end in (125, 130, 150, 180, 250):
+        epochs = range(1, end + 1)
+        picture = figure.perplexity_figure(
+            {"this run (seed 1)": (epochs, [9 - epoch / end * 4 for epoch in epochs])},
+            marks={"printed in the book": ([125], [6.08])},
+            ranges=(name, bars),
+        )
+        picture.draw_without_rendering()
+        (axes,) = picture.axes
+        (label,) = [text for text in axes.texts if name in text.get_text()]
+        assert axes.bbox.x0 < label.get_window_extent().x0
+        assert axes.bbox.width > 0.6 * picture.bbox.width
+
+
 def test_marked_points_and_curves_show_their_values_under_the_mouse():
     marks = {"printed in <the> book": ([1, 2], [2.0, 1.5])}
     losses = [{"epoch": epoch, "train_loss": 0.7 / epoch} for epoch in (1, 2)]
@@ -419,7 +435,9 @@ def test_a_trainings_picture_has_its_last_values_and_its_best_epoch():
     best = axes.get_lines()[-1]
     assert list(best.get_xdata()) == [2] and best.get_ydata()[0] == pytest.approx(math.exp(1.5))
     assert picture.heading == "Lowest perplexity: held out, 4.482 in epoch 2"
-    alone = figure.training_figure({"run": [{"epoch": 1, "perplexity": 3.0}]}).axes[0].get_lines()
+    history = [{"epoch": 1, "perplexity": 3.0}]
+    assert figure.training_figure({"run": rows, "other": history}).heading == ""
+    alone = figure.training_figure({"run": history}).axes[0].get_lines()
     assert alone[0].get_linestyle() == "-"
 
 
