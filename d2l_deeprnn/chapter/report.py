@@ -115,11 +115,15 @@ def verdict(run: Run) -> Verdict:
             f"There is no verdict: it has not been measured how much runs with the {source}'s "
             "settings vary, so there are no expected ranges.",
         )
-    values = f"all {len(rows)} values are" if len(rows) > 1 else "its value is"
+    values = f"{_all(len(rows))} values are" if len(rows) > 1 else "its value is"
     text = f"This run agrees with the {source}: {values} in the expected range."
     if rows[-1].epoch < book.JUMPS_FROM:
         text += " At this epoch, that shows only that it has started to learn."
     return Verdict(True, text)
+
+
+def _all(count: int) -> str:
+    return "both" if count == 2 else f"all {count}"
 
 
 def predictions(run: Run) -> Iterator[Prediction]:
@@ -197,7 +201,8 @@ def figure(run: Run) -> Plot:
         f"this run (seed {run.settings.seed})": (list(perplexities), [*perplexities.values()])
     }
     if not run.is_books_text:
-        title = f"{run.title}: perplexity {perplexities[end]:.4g} after {end} epochs"
+        epochs = "epoch" if end == 1 else "epochs"
+        title = f"{run.title}: perplexity {perplexities[end]:.4g} after {end} {epochs}"
         return perplexity_figure(curves, title=title)
     rows = run.rows()
     printed = [row.epoch for row in rows], [row.printed.perplexity for row in rows]
@@ -217,11 +222,12 @@ def figure(run: Run) -> Plot:
 
 def _title(rows: Sequence[book.Row], run: Run) -> str:
     if not rows:
-        return f"The first {len(run.history)} epochs"
+        end = len(run.history)
+        return f"The first {end} epochs" if end > 1 else "The first epoch"
     if not run.training.bands:
         return f"This run, beside the {run.training.source}'s values"
     inside = sum(bool(row.agrees) for row in rows)
-    count = f"All {inside}" if inside == len(rows) else f"{inside} of {len(rows)}"
+    count = _all(inside).capitalize() if inside == len(rows) else f"{inside} of {len(rows)}"
     values = f"{count} values are" if len(rows) > 1 else f"The value is {'' if inside else 'not '}"
     return f"{values.rstrip()} in the expected range"
 
@@ -300,10 +306,13 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
     if settings.encoding is not None:
         command += ["--encoding", settings.encoding]
     command += ["--num-epochs", str(settings.num_epochs), "--seed", str(settings.seed)]
-    command += ["--settings", run.training.name]
+    command += ["--settings", run.training.name, "--out", "repeated"]
     result = verdict(run)
     shown = [p for p in predictions(run) if has_letters(p.text, run)]
     sources = (run.training.source,) if any(prediction.printed for prediction in shown) else ()
+    caption = "How the model continued the prefixes"
+    if any("<mark>" in _marked(prediction) for prediction in shown):
+        caption += "; what differs is underlined"
     return pages.render(
         "chapter/report.html",
         title=f"Deep Recurrent Neural Networks: a run on {run.title}",
@@ -314,6 +323,7 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
         expected=_expected(run),
         plot=pages.svg(figure(run)),
         sources=sources,
+        caption=caption,
         predictions=[
             (
                 str(prediction.epoch),

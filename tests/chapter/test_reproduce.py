@@ -216,6 +216,7 @@ def test_a_sample_replaces_the_book_and_is_named(
     assert named[0] < named[1] < figures[0] and figures[-2] < named[2] < figures[-1]
     page = (tmp_path / "report.html").read_text()
     assert page.count("not the book&#39;s") == 1
+    assert "text was not available. The Time Machine could not be had" in page
     assert '<p class="verdict open">Nothing was compared: the text was The Clockmaker' in page
     assert "9.005890" not in page
     assert "printed in the book" not in (tmp_path / "perplexity.svg").read_text()
@@ -458,12 +459,19 @@ def test_a_picture_of_few_epochs_ends_where_they_do(books_text, fake_training, t
     assert len(others) == 10  # no run of them has this seed
     assert {max(line.get_xdata()) for line in axes.get_lines()} == {8} and axes.get_xlim()[1] < 9
     assert picture.heading == "The first 8 epochs"
+    run.history[1:], history = [], run.history[:]
+    assert report.figure(run).heading == "The first epoch"
+    run.history[:] = history
     assert [text.get_text() for text in axes.texts] == ["this run (seed 10)"]
     run.history += [run.history[-1]._replace(epoch=epoch) for epoch in range(9, 131)]
     axes = report.figure(run).axes[0]
     (points,) = [line for line in axes.get_lines() if line.get_marker() == "D"]
     assert list(points.get_xdata()) == [125]
     assert report.figure(run).heading == "The value is in the expected range"
+    run.history += [run.history[-1]._replace(epoch=epoch) for epoch in range(131, 251)]
+    run.history[-1] = run.history[-1]._replace(perplexity=1.06)
+    assert report.figure(run).heading == "Both values are in the expected range"
+    assert report.verdict(run).text.endswith("both values are in the expected range.")
 
 
 def test_the_report_marks_where_a_prediction_differs(books_text, fake_training, tmp_path):
@@ -481,6 +489,10 @@ def test_the_report_marks_where_a_prediction_differs(books_text, fake_training, 
     assert "<mark>" in report.html(run, {}) and "&lt;b&gt;</mark>" in report.html(run, {})
     run.history[-1] = run.history[-1]._replace(predictions=texts[:1])
     assert report.html(run, {}).count("<mark>") == 2  # in the predictions of epoch 250
+    assert "what differs is underlined" in report.html(run, {})
+    run.history[:] = [record._replace(predictions=()) for record in run.history]
+    run.history[-1] = run.history[-1]._replace(predictions=(printed,))
+    assert "what differs is underlined" not in report.html(run, {})
 
 
 def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_path):
@@ -499,7 +511,8 @@ def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_pat
     assert (settings["lr"], settings["clipping_theta"]) == (100, 0.01)
     assert reproduce.printed_training(tmp_path) is book.LECTURE
     page = Page((tmp_path / "report.html").read_text())
-    assert "--num-epochs 1200 --seed 0 --settings lecture" in page.shown
+    assert "--num-epochs 1200 --seed 0 --settings lecture --out repeated" in page.shown
+    assert "1 is certain, and lower is better" in page.shown
     assert "printed in the lecture" in (tmp_path / "report.html").read_text()
     assert cli.main(["plot", str(tmp_path), "--output", str(tmp_path / "plot.svg")]) == 0
     plot = (tmp_path / "plot.svg").read_text()

@@ -179,6 +179,7 @@ def test_a_run_of_reproduce_is_compared_with_the_book_again(small_chapter, tmp_p
     other = tmp_path / "other.html"
     assert main(["report", str(out), "--output", str(other)]) == 0
     assert "Nothing was compared" in page_of(other).shown
+    assert "reproduce --corpus time_machine --settings chapter" in page_of(other).shown
     capsys.readouterr()
     assert main(["report", str(out), "--baseline", "ngram"]) == 2
     assert "--baseline and --prefix need a run of `train`" in capsys.readouterr().err
