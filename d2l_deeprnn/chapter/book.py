@@ -185,8 +185,8 @@ BOOK = PrintedTraining(
         f"{_RANGE} It is skewed, and a run of 500 epochs has four values: of a hundred right ones, "
         "expect a few outside one of the ranges. Epoch 125 shows only whether a run has left the "
         f"initial plateau, at the perplexity of the character frequencies, {UNIGRAM_PERPLEXITY}; "
-        "the later epochs show how well it learns. From epoch 250 on, nine trainings in ten jump to a "
-        f"perplexity of 2 to 4.4 for less than ten epochs. {_ON_A_JUMP}"
+        "the later epochs show how well it learns. From epoch 250 on, nine trainings in ten jump "
+        f"to a perplexity of 2 to 4.4 for less than ten epochs. {_ON_A_JUMP}"
     ),
     sure_predictions=(500,),
     first_losses=FIRST_LOSSES,
