@@ -59,7 +59,7 @@ def run_plot(arguments: argparse.Namespace) -> int:
     """
     from ..chapter.reproduce import printed_training
     from ..evidence.figures import save_figure, training_figure
-    from ..training.run_directory import RunError
+    from ..training.run_directory import RunError, read_config
     from ..training.runs import read_history
 
     _check_output(arguments.output)
@@ -73,7 +73,11 @@ def run_plot(arguments: argparse.Namespace) -> int:
         for label, points in training.marks.items():
             reached = [point for point in zip(*points) if point[0] <= end]
             marks.update({label: tuple(zip(*reached))} if reached else {})
-    save_figure(training_figure(histories, marks=marks), arguments.output)
+    configs = [read_config(path) or {} for path in arguments.directories]
+    texts = {config.get("text", {}).get("sha256") for config in configs}
+    # Perplexities of different texts cannot be compared, so the plot names no lowest one.
+    title = "Runs on different texts" if len(texts) > 1 else ""
+    save_figure(training_figure(histories, marks=marks, title=title), arguments.output)
     print_line(f"Written: {arguments.output}")
     return DONE
 

@@ -185,6 +185,14 @@ def test_a_run_of_reproduce_is_compared_with_the_book_again(small_chapter, tmp_p
     assert "--baseline and --prefix need a run of `train`" in capsys.readouterr().err
 
 
+def test_a_plot_of_runs_on_different_texts_names_no_lowest_perplexity(trained, tmp_path):
+    other, plot = tmp_path / "other", tmp_path / "plot.svg"
+    assert main([*TRAIN, "--corpus", SAMPLE_TEXT, "--out", str(other)]) == 0
+    for directory, title in [(other, "Runs on different texts"), (trained, "Lowest perplexity: ")]:
+        assert main(["plot", str(trained), str(directory), "--output", str(plot)]) == 0
+        assert f"<!-- {title}" in plot.read_text()
+
+
 def test_bad_input_writes_no_report(trained, tmp_path, capsys):
     for words, message in [
         ([str(tmp_path)], "is not a run: it has no config.json"),
