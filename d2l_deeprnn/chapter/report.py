@@ -310,8 +310,9 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
     result = verdict(run)
     shown = [p for p in predictions(run) if has_letters(p.text, run)]
     sources = (run.training.source,) if any(prediction.printed for prediction in shown) else ()
+    marked = [_marked(prediction) for prediction in shown]
     caption = "How the model continued the prefixes"
-    if any("<mark>" in _marked(prediction) for prediction in shown):
+    if any("<mark>" in text for text in marked):
         caption += "; what differs is underlined"
     return pages.render(
         "chapter/report.html",
@@ -328,10 +329,10 @@ def html(run: Run, config: Mapping[str, Any], *, page: str = "", page_error: str
             (
                 str(prediction.epoch),
                 *([prediction.printed] if sources else []),
-                _marked(prediction),
+                text,
                 "yes" if prediction.verbatim else "no",
             )
-            for prediction in shown
+            for prediction, text in zip(shown, marked)
         ],
         page=page,
         page_error=page_error,

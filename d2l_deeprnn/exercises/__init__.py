@@ -22,7 +22,7 @@ A complete study, to start from::
         vocab = Vocab("".join(parts))
         train, valid, test = map(vocab.encode, parts)
         common = {**settings_for(quick, len(train)), "lr": 0.01}
-        # What all rows have in common. Rows that were made with other values are refused.
+        # The settings of all rows. If a file has rows with other settings, it is refused.
         described = {"text": name, "settings": common}
         study = Study("5", FILES, described, quick=quick, out=out, observer=observer)
 

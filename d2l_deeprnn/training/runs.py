@@ -517,7 +517,7 @@ def load_run(
     config = _read_existing_config(directory)
     path = directory / names[checkpoint]
     if not path.exists():
-        raise CheckpointError(_no_checkpoint(directory, path.name))
+        raise CheckpointError(_no_checkpoint(directory))
     loaded = load_own(path, config.get("run"))
     ctx = ctx or try_gpu()
     with checkpoint_errors(path):
@@ -622,8 +622,8 @@ def _check_text_known(config: Mapping[str, Any], directory: Path) -> None:
         )
 
 
-def _no_checkpoint(directory: Path, missing: str) -> str:
-    """Return the message for a run without one of its checkpoints."""
+def _no_checkpoint(directory: Path) -> str:
+    """Return the message for a run that lacks the checkpoint to be loaded."""
     has_last, has_best, has_epochs = ((directory / n).exists() for n in (LAST, BEST, METRICS))
     resume = f"d2l-deeprnn train --resume --out {shlex.quote(str(directory))}"
     if has_best:
