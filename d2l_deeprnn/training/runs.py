@@ -547,7 +547,9 @@ def read_history(directory: PathLike) -> List[Dict[str, float]]:
                 raise ValueError("it has a row with more cells than the header")
             names = [name for name in row if row[name] and "prediction" not in name]
             history.append({name: float(row[name]) for name in names})
-        if not all(row.get("epoch", 1) in range(1, 2**31) for row in history):
+        epochs = [row.get("epoch", 1.0) for row in history]
+        # Not `in range`, which compares a float with one number after the other.
+        if not all(epoch.is_integer() and 1 <= epoch < 2**31 for epoch in epochs):
             raise ValueError("it has an epoch that is not a whole number above 0")
         if not all(math.isfinite(value) for row in history for value in row.values()):
             raise ValueError("it has a value that is not finite")
