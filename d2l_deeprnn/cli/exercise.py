@@ -22,7 +22,8 @@ def add_exercise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         choices=list(EXERCISES),
-        help="number of the exercise; `initialisation` studies the chapter's remark on it",
+        metavar="EXERCISE",
+        help="1, 2, 3 or 4: number of the exercise; initialisation: the chapter's remark on it",
     )
     add_path(parser, "--out", "directory for rows (CSV) and plots (default: keep none)")
     parser.add_argument(
@@ -80,7 +81,11 @@ def run_exercise(arguments: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """Shows a line for each run of a study, and the progress within it."""
+    """Shows a line for each run of a study, and the progress within it.
+
+    The bar and the percentage show how many runs of the part are done. How far a run has come is
+    not known, because most of them end when the validation loss stops falling.
+    """
 
     def __init__(self, bar: ProgressBar, parts: List[str]) -> None:
         self._bar, self._parts, self._part = bar, parts, ""
@@ -101,9 +106,8 @@ class _Progress:
         ]
         for line in wrapped(f"run {done + 1} of {total}{left}: {', '.join(values)}", "    "):
             self._bar.line(line)
-        self._run = f"run {done + 1}/{total}"
+        self._run, self._done = f"run {done + 1}/{total}", done / total
 
     def minibatch(self, progress: Progress) -> None:
         loss = "" if progress.loss is None else f", train {progress.loss:.3f}"
-        message = f"{self._run}, epoch {progress.epoch}{loss}"
-        self._bar.update(progress.minibatch / progress.num_minibatches, message)
+        self._bar.update(self._done, f"{self._run}, epoch {progress.epoch}{loss}")

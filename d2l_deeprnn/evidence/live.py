@@ -23,13 +23,15 @@ def duration(seconds: float) -> str:
 class ProgressBar:
     """A progress bar on a terminal; elsewhere, a line every twenty seconds.
 
+    A percentage is always that of all the work, such as all epochs, and is labelled "done".
+
     Args:
         print_line: prints a line above the bar.
         done: the completed fraction, if a training is resumed.
     """
 
     # The message comes first, so that it is seen in a narrow terminal.
-    FORMAT = "{desc}, {percentage:.0f}% |{bar}|"
+    FORMAT = "{desc}, {percentage:.0f}% done |{bar}|"
 
     def __init__(self, print_line: Callable[[str], None], done: float = 0.0) -> None:
         from tqdm import tqdm
@@ -59,7 +61,7 @@ class ProgressBar:
             self._bar.set_description_str(message, refresh=False)
             self._bar.update(done - self._bar.n)
         elif time.monotonic() - self._spoke >= SILENCE_SECONDS:
-            self.line(f"{message}, {done:.0%}")
+            self.line(f"{message}, {done:.0%} done")
 
     def line(self, line: str) -> None:
         """Print a line; the next line of progress is due twenty seconds later."""
@@ -187,7 +189,8 @@ class LivePlot:
         Args:
             progress: the epoch's progress, as ``on_minibatch`` receives it.
         """
-        message = f"epoch {progress.epoch}, {progress.minibatch / progress.num_minibatches:.0%}"
+        of_all = f"{progress.minibatch} of {progress.num_minibatches}"
+        message = f"epoch {progress.epoch}, minibatch {of_all}"
         if not self._in_notebook():
             self._say(message)
         elif self._is_due("line"):

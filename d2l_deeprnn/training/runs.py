@@ -518,7 +518,15 @@ def load_run(
     path = directory / names[checkpoint]
     if not path.exists():
         raise CheckpointError(_no_checkpoint(directory))
-    loaded = load_own(path, config.get("run"))
+    try:
+        loaded = load_own(path, config.get("run"))
+    except CheckpointError as error:
+        other = "last" if checkpoint == "best" else "best"
+        if not (directory / names[other]).exists():
+            raise
+        raise CheckpointError(
+            f"{error}. The run's other checkpoint may be intact: --checkpoint {other}"
+        ) from error
     ctx = ctx or try_gpu()
     with checkpoint_errors(path):
         settings = settings_of(config)

@@ -29,7 +29,7 @@ from d2l_deeprnn.files import locked
 from d2l_deeprnn.text.corpora import KNOWN_TEXTS, SAMPLE_TEXT, load_text
 from d2l_deeprnn.training import runs
 from d2l_deeprnn.training.settings import TrainSettings
-from d2l_deeprnn.training.trainer import TrainRecord
+from d2l_deeprnn.training.trainer import Progress, TrainRecord
 
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 TRAIN = ["train", f"--corpus={SAMPLE_TEXT}", "--num-examples=3000", *SMALL]
@@ -76,11 +76,11 @@ def test_a_terminal_has_a_bar_with_the_loss_and_the_time_left(tmp_path):
     words = [*TRAIN, "--num-epochs=3", "--sample-every=3", "--out=run", "then"]
     words += ["reproduce", "--corpus", SAMPLE_TEXT, "--num-epochs=2", "--out=chapter"]
     shown = in_a_terminal(60, tmp_path, *words)
-    bars = [line for line in shown if re.search(r"\d% \|.*\|$", line)]
+    bars = [line for line in shown if re.search(r"\d% done \|.*\|$", line)]
     assert bars and max(map(len, bars)) <= 57  # 3 columns are left for ^C
     assert any(re.match(r"epoch [123]/3, train \d\.\d{3}, \d+:\d\d left, ", line) for line in bars)
     assert not any(line.startswith(",") for line in shown)
-    bar = r"epoch [12]/2, perplexity \d+\.\d{3}, 0:\d\d left, \d+% \|"
+    bar = r"epoch [12]/2, perplexity \d+\.\d{3}, 0:\d\d left, \d+% done \|"
     assert any(re.match(bar, line) for line in shown)
 
 
@@ -154,7 +154,7 @@ def test_the_longest_row_of_an_epoch_fits_and_the_best_is_marked(capsys):
 def test_a_log_shows_the_progress(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(live, "SILENCE_SECONDS", 0.0)
     lines = lines_of(capsys, *TRAIN, "--num-epochs=2", "--out", tmp_path / "run")
-    halfway = r"epoch 2/2, train \d\.\d{3}, 0:\d\d left, 7\d%"
+    halfway = r"epoch 2/2, train \d\.\d{3}, 0:\d\d left, 7\d% done"
     assert any(re.fullmatch(halfway, line) for line in lines)
 
 
@@ -167,7 +167,11 @@ def test_a_log_is_silent_for_twenty_seconds_after_each_line(monkeypatch):
             bar.update(fraction, f"step {done}{bar.time_left(fraction)}")
             if now[0] == 22:
                 bar.line("an epoch is done")
-    assert lines == ["step 1, 1:24 left, 60%", "an epoch is done", "step 4, 0:10 left, 90%"]
+    assert lines == [
+        "step 1, 1:24 left, 60% done",
+        "an epoch is done",
+        "step 4, 0:10 left, 90% done",
+    ]
 
 
 def test_a_model_writes_after_some_epochs(tmp_path, capsys):
@@ -500,6 +504,20 @@ def test_a_generated_text_is_streamed_after_a_bold_prefix(trained, tmp_path, mon
     assert written.count("\x1b[1m") == 4 and "\n\n\x1b[1ma\x1b[0m" in written
 
 
+def test_a_damaged_checkpoint_has_another_beside_it(trained, tmp_path, capsys):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (run / "best.zip").write_bytes(b"damaged")
+    assert main(["generate", str(run)]) == 2
+    line = capsys.readouterr().err
+    assert f"{run}/best.zip cannot be loaded: it is damaged" in line
+    assert line.endswith("The run's other checkpoint may be intact: --checkpoint last\n")
+    assert main(["generate", str(run), "--checkpoint=last"]) == 0
+    (run / "last.zip").unlink()
+    capsys.readouterr()
+    assert main(["generate", str(run)]) == 2
+    assert "--checkpoint" not in capsys.readouterr().err
+
+
 def test_an_exported_file_has_a_size_and_a_use(trained, tmp_path, capsys):
     path = tmp_path / "page.html"
     written, use = lines_of(capsys, "export", trained, "--format=html", "--output", path)
@@ -540,6 +558,17 @@ def test_a_study_names_its_parts_and_settings(capsys):
         "Part 2 of 2: runs",
         f"run 1 of 9: {common}, seed 1",
     ]
+
+
+def test_the_percentage_of_a_study_is_that_of_its_runs(monkeypatch, capsys):
+    monkeypatch.setattr(live, "SILENCE_SECONDS", 0.0)
+    with live.ProgressBar(console.print_line) as bar:
+        progress = exercise._Progress(bar, ["runs"])
+        progress.run(1, 4, {"seed": 0}, None, "runs")
+        progress.minibatch(Progress(3, 9, 10, 2.5))
+        progress.minibatch(Progress(4, 1, 10, None))
+    after = ["run 2/4, epoch 3, train 2.500, 25% done", "run 2/4, epoch 4, 25% done"]
+    assert capsys.readouterr().out.splitlines() == ["run 2 of 4: seed 0", *after]
 
 
 def test_reproduce_says_how_long_it_takes_after_the_first_epoch(tmp_path, monkeypatch, capsys):
