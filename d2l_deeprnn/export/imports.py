@@ -16,7 +16,7 @@ from ..training.settings import SettingsError, TrainSettings, from_dict
 from ..training.trainer import history_in
 from . import ExportError
 from .network import Network, compare, recurrent_parameters
-from .safetensors import Contents, read
+from .safetensors import AGAIN, Contents, read
 
 CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn"}  # mode -> cell in a run's settings
 UNKNOWN_TEXT = "unknown"  # the text's name if the file does not have it
@@ -111,7 +111,11 @@ def import_run(path: PathLike, out: PathLike) -> None:
         model = build_model(settings, len(contents.vocab))
         _set_values(model, contents.network)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{error} is missing in its metadata" if type(error) is KeyError else error
+        reason: Any = error
+        if type(error) is KeyError:
+            reason = f"{error} is missing in its metadata"
+        elif isinstance(error, (TypeError, AttributeError)):
+            reason = f"its metadata is damaged: {AGAIN}"
         raise ExportError(f"{path} cannot be imported: {reason}") from error
     source = contents.source
     imported = {

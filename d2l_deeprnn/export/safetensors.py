@@ -18,6 +18,7 @@ from . import ExportError, missing
 from .network import FORMAT_VERSION, WEIGHTS, Export, Layer, Network
 
 NEEDS = "the package safetensors"
+AGAIN = "export the model again, with --format safetensors"
 # Gluon's name -> PyTorch's, without the number of the layer.
 NAMES = dict(zip(WEIGHTS, ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")))
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -97,8 +98,8 @@ def read(path: Path) -> Contents:
         reason: Any = error
         if type(error) is KeyError:
             reason = f"{error} is missing in its metadata"
-        elif isinstance(error, safetensors.SafetensorError):
-            reason = f"it is not a safetensors file, or it is damaged ({error})"
+        elif isinstance(error, (safetensors.SafetensorError, TypeError, AttributeError)):
+            reason = f"it is not a safetensors file, or it is damaged: {AGAIN}"
         raise ExportError(
             f"{path} cannot be imported: {' '.join(str(reason).split())[:600]}"
         ) from error

@@ -324,7 +324,10 @@ def _naming_file(name: str) -> Iterator[None]:
     """Turn read errors into a CorpusError that names the file."""
     try:
         yield
+    except (gzip.BadGzipFile, EOFError, zlib.error):  # the first is an OSError, too
+        raise CorpusError(
+            f"{name} cannot be unpacked: it is damaged, incomplete or no gzip file. Get it again, "
+            "or leave out .gz if it is plain text"
+        ) from None
     except OSError as error:
         raise CorpusError(f"{name} cannot be read: {error.strerror or error}") from None
-    except (EOFError, zlib.error) as error:  # from a compressed file
-        raise CorpusError(f"{name} is damaged or incomplete: {error}") from None

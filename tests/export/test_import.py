@@ -248,7 +248,7 @@ def test_a_cell_that_runs_do_not_have(tmp_path):
         (lambda source: source.update(settings=8), "not 8"),
         (lambda source: source.pop("text"), "'text' is missing in its metadata"),
         (lambda source: source["text"].update(sha256=8), "its text must be a string, not 8"),
-        (lambda source: source.update(text=[]), ""),
+        (lambda source: source.update(text=[]), "its metadata is damaged: export the model again"),
         (lambda source: source.update(history=[[1, 2]]), ""),
         (lambda source: source.update(history=[[1, "x", 1, 1, 1]]), "could not convert string"),
         (

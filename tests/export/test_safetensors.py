@@ -165,7 +165,10 @@ def test_truncated_and_changed_files(file):
     whole = file.read_bytes()
     for content in [whole[:n] for n in (0, 8, 100, len(whole) - 1)] + [whole + b"x", b"PK\x03\x04"]:
         file.write_bytes(content)
-        refusal(file)
+        assert refusal(file).endswith(
+            ": it is not a safetensors file, or it is damaged: export the model again, with "
+            "--format safetensors"
+        )
     end = 8 + int.from_bytes(whole[:8], "little")
     # A change in the header, which is JSON, is an error or still valid.
     rejected = 0

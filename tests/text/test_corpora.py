@@ -260,17 +260,18 @@ def test_unreadable_file(tmp_path, monkeypatch):
 
 
 PACKED = gzip.compress(b"A text of some length. " * 99)
+UNPACKED = "cannot be unpacked: it is damaged, incomplete or no gzip file. Get it again, or leave"
 
 
 def test_unusable_compressed_file(tmp_path):
     path = tmp_path / "t.gz"
     for content, message in (
-        (b"A text.", "cannot be read: Not a gzipped file"),
+        (b"A text.", UNPACKED),
         (b"", "contains no text"),
         (gzip.compress(b""), "contains no text"),
-        (PACKED[:-9], "is damaged or incomplete: "),
-        (PACKED[:30] + b"\0" + PACKED[31:], "is damaged or incomplete: |cannot be read: "),
-        (PACKED[:-6] + b"\0\0" + PACKED[-4:], "cannot be read: CRC check failed"),
+        (PACKED[:-9], UNPACKED),
+        (PACKED[:30] + b"\0" + PACKED[31:], UNPACKED),
+        (PACKED[:-6] + b"\0\0" + PACKED[-4:], UNPACKED),
         (gzip.compress(b"%PDF-1.7"), "is a PDF document, not text"),
     ):
         with pytest.raises(CorpusError, match=message) as caught:
