@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from typing import Iterable
 
 
 class D2LError(Exception):
@@ -23,6 +25,12 @@ class D2LError(Exception):
 
 class CorpusError(D2LError, RuntimeError):
     """A text that cannot be used; the message gives the reason and the remedy."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message that asks for the most similar word; "" if none is similar."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def is_bad_input(error: BaseException) -> bool:

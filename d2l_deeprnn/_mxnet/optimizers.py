@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping
 import numpy as np
 
 from .._checks import expected_arrays
+from ..errors import did_you_mean
 
 if TYPE_CHECKING:
     from . import gluon, nd
@@ -31,7 +32,10 @@ _NOT_OPTIONS = {
 def check_name(optimizer: Any) -> None:
     """Raise a ValueError unless this is the name of a supported optimizer, in any case."""
     if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}")
+        hint = did_you_mean(str(optimizer).lower(), OPTIMIZERS)
+        raise ValueError(
+            f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}{hint}"
+        )
 
 
 def options_of(optimizer: str) -> Dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
-import functools
 import importlib
 import inspect
 import os
@@ -14,11 +12,11 @@ import signal
 import sys
 import textwrap
 import traceback
-from typing import Any, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Sequence
 
 from .. import __version__
 from .._mxnet import diagnosis
-from ..errors import D2LError, is_bad_input
+from ..errors import D2LError, did_you_mean, is_bad_input
 from ..files import printable
 from ..training import launcher
 from . import console
@@ -64,6 +62,45 @@ EXAMPLES = """
 """
 
 
+class _Layout(argparse.HelpFormatter):
+    """A help page that fits the terminal, however narrow it is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=console.text_width() - 2)
+
+    def _format_usage(self, *arguments: Any) -> str:
+        # One line, which format_help breaks, but not between an option and its short value.
+        width, self._width = self._width, sys.maxsize
+        usage = super()._format_usage(*arguments)
+        self._width = width
+        return re.sub(r"\[[^][{]*\]", lambda match: match[0].replace(" ", "\xa0"), usage)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return re.sub(r"(?<=\S)\n(?=\S)", " ", text)  # lines of a paragraph; others are indented
+
+    def format_help(self) -> str:
+        """Return the page, with long lines broken."""
+        page, in_examples = [], False
+        for line in super().format_help().split("\n"):
+            in_examples = in_examples or line == "examples:"
+            # A shell continues a command that ends with a backslash.
+            end = " \\" if in_examples and line[:1] == " " else ""
+            page.append(f"{end}\n".join(self._broken(line, len(end))))
+        return "\n".join(page).replace("\xa0", " ")
+
+    def _broken(self, line: str, reserved: int) -> List[str]:
+        if len(line) <= self._width:
+            return [line]
+        start = len(re.match("usage: | *", line)[0])  # type: ignore[index]
+        return textwrap.wrap(
+            line,
+            self._width - reserved,
+            subsequent_indent=" " * (start + 4 if start else 0),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser with narrow help pages, whose errors suggest what was meant.
 
@@ -72,26 +109,27 @@ class _Parser(argparse.ArgumentParser):
     """
 
     commands: Any = None
+    _args: Sequence[str] = ()  # those that are being parsed
 
     def __init__(self, **options: Any) -> None:
-        layout = functools.partial(
-            argparse.RawDescriptionHelpFormatter,
-            max_help_position=28,
-            width=console.text_width() - 2,
-        )
-        super().__init__(formatter_class=layout, allow_abbrev=False, **options)
+        super().__init__(formatter_class=_Layout, allow_abbrev=False, **options)
+        self.color = False  # from Python 3.14 on; the layout would count the styles as letters
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        self._args = args
         # Otherwise the error would refer to the help of the program, not to that of the command.
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            hint = _did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self._refuse(unknown)
         return namespace, unknown
+
+    def _refuse(self, unknown: List[str]) -> NoReturn:
+        hint = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            hint = _did_you_mean(value, action.choices) or f"; choose {', '.join(action.choices)}"
+            hint = did_you_mean(value, action.choices) or f"; choose {', '.join(action.choices)}"
             raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint}")
 
     def options_by_name(self) -> Dict[str, str]:
@@ -104,13 +142,20 @@ class _Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
+        """Raise an error; describe each missing argument, unless an unknown option explains it."""
+        _, is_incomplete, names = message.partition(" arguments are required: ")
+        if is_incomplete:
+            known = {*self._option_string_actions, "--"}
+            unknown = [x for x in self._args if x[:2] == "--" and x.partition("=")[0] not in known]
+            if unknown:
+                self._refuse(unknown)
+            message = "; ".join(map(self._missing, names.split(", ")))
         raise D2LError(f"{message} (see {self.prog} --help)")
 
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question with the most similar of some words, or "" if there is none."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    def _missing(self, name: str) -> str:
+        (action,) = (x for x in self._actions if name in (x.metavar, *x.option_strings))
+        choices = action.choices and f"choose {', '.join(action.choices)}"
+        return f"{name} is missing: {choices or action.help}"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -248,7 +293,7 @@ def _parser(names: Sequence[str] = tuple(COMMANDS)) -> _Parser:
         "(2019), running today." + groups,
         epilog=inspect.cleandoc(EXAMPLES),
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"%(prog)s {__version__}")
     parser.commands = parser.add_subparsers(
         required=True, metavar="COMMAND", prog=parser.prog, help=argparse.SUPPRESS
     )

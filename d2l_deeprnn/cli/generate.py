@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, List
 
 from ..training.settings import SettingsError, TrainSettings, fields
 from .console import BOLD, DONE, GrowingText, print_error, show
-from .options import add_checkpoint, add_device, add_path, add_setting, device, whole_number
+from .options import (
+    add_checkpoint,
+    add_device,
+    add_path,
+    add_setting,
+    device,
+    number,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from ..text.vocab import Vocab
@@ -29,7 +37,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--length",
-        type=whole_number(0),
+        type=whole_number(1),
         default=200,
         metavar="N",
         help="number of characters to write; with --stop, the maximum (default: %(default)s)",
@@ -44,7 +52,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--temperature",
-        type=float,
+        type=number("at least 0, such as 0.7"),
         default=0.0,
         metavar="T",
         help="0 takes the most likely character each time; above 0, characters are drawn at "
@@ -58,7 +66,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--top-p",
-        type=float,
+        type=number("above 0 and at most 1, such as 0.95"),
         metavar="P",
         help="draw only from the most likely characters with a total probability of P "
         "(default: from all)",

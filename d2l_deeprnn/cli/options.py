@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from ..files import printable, user_path
@@ -40,8 +41,10 @@ def add_setting(parser: Any, name: str, setting: Field) -> None:
         more["nargs"] = "+"
     elif kind.limits is not None:
         more["type"] = whole_number(*kind.limits)
+    elif kind.range:
+        more["type"] = number(kind.range)
     else:
-        more.update(type=kind.parse, choices=kind.choices)
+        more.update(type=str, choices=kind.choices)
     if kind.choices is None:
         more["metavar"] = kind.metavar
     if setting.default is None:
@@ -82,7 +85,7 @@ def add_path(
     parser: Any, name: str, help: str, metavar: str = "DIR", default: Any = None, **options: Any
 ) -> None:
     """Add an option or argument for a path, in which ``~`` is the home directory."""
-    options.update(type=user_path, metavar=metavar, default=default, help=help)
+    options.update(type=_path, metavar=metavar, default=default, help=help)
     parser.add_argument(name, **options)
 
 
@@ -140,6 +143,22 @@ def whole_number(low: int, high: Optional[int] = None) -> Callable[[str], int]:
     return parse
 
 
+def number(expected: str) -> Callable[[str], float]:
+    """Return a function that parses a number.
+
+    Args:
+        expected: the allowed range with an example, for the error if a word is not a number.
+    """
+
+    def parse(word: str) -> float:
+        try:
+            return float(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {expected}, not {word!r}") from None
+
+    return parse
+
+
 def _flag(name: str, setting: Field) -> str:
     """Return the option of a setting, in the singular if it is repeated for each number."""
     flag = f"--{name.replace('_', '-')}"
@@ -150,16 +169,23 @@ def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse_or_none(word: str) -> Any:
         return None if word == "none" else parse(word)
 
-    parse_or_none.__name__ = parse.__name__  # shown by argparse: invalid float value
     return parse_or_none
 
 
+def _path(word: str) -> Path:
+    if not word:  # Path would take it for the current directory
+        raise argparse.ArgumentTypeError("is empty; the current directory is .")
+    return user_path(word)
+
+
 def _named_number(word: str) -> Any:
-    name, _, number = word.partition("=")
+    name, _, value = word.partition("=")
     try:
-        return name, float(number)
+        return name, float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be NAME=NUMBER, not {word!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"must be NAME=NUMBER, such as momentum=0.9, not {word!r}"
+        ) from None
 
 
 class _Flag(argparse.Action):

@@ -43,7 +43,10 @@ SIZES = {
 def add_plot(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``plot``."""
     add_path(parser, "directories", "directory of a run", nargs="+")
-    what = "plot to write: .svg, .png or .pdf (default: %(default)s)"
+    what = (
+        "plot to write, in the format of its ending, such as .svg, .png, .pdf or .jpg (default: "
+        "%(default)s)"
+    )
     add_path(parser, "--output", what, "FILE", Path("perplexity.svg"))
 
 
@@ -77,8 +80,9 @@ def run_plot(arguments: argparse.Namespace) -> int:
     texts = {config.get("text", {}).get("sha256") for config in configs}
     # Perplexities of different texts cannot be compared, so the plot names no lowest one.
     title = "Runs on different texts" if len(texts) > 1 else ""
+    written = _written(arguments.output)
     save_figure(training_figure(histories, marks=marks, title=title), arguments.output)
-    print_line(f"Written: {arguments.output}")
+    print_line(written)
     return DONE
 
 
@@ -120,11 +124,12 @@ def run_report(arguments: argparse.Namespace) -> int:
     if config is None:
         raise no_run(directory)
     _check_output(output)
+    written = _written(output)
     if reproduce.is_reproduction(directory):
         _compare_with_the_book(arguments, config, output)
     else:
         write_text(output, _page(arguments, config))
-    print_line(f"Written: {output}")
+    print_line(written)
     return DONE
 
 
@@ -135,6 +140,11 @@ def _check_output(path: Path) -> None:
         raise RunError(
             f"--output {path} cannot be written: there is no directory {path.parent}; create it"
         )
+
+
+def _written(path: Path) -> str:
+    """Return the message for a file that will be written."""
+    return f"Written{' over the old file' if path.exists() else ''}: {path}"
 
 
 def _compare_with_the_book(

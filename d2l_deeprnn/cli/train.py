@@ -39,7 +39,7 @@ from .console import (
     text_width,
 )
 from .generate import clean_prefix
-from .options import add_device, add_path, add_setting, device, from_args, whole_number
+from .options import add_device, add_path, add_setting, device, from_args, number, whole_number
 
 if TYPE_CHECKING:
     from ..training.learner import Learner
@@ -87,7 +87,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     )
     add_path(start, "--config", what, "FILE", argparse.SUPPRESS)
     add = groups["run"].add_argument
-    add_path(groups["run"], "--out", "directory of the run", required=True)
+    add_path(groups["run"], "--out", "directory of the run")
     what = (
         "start with the weights of the best epoch of another run with the same cell and sizes; "
         "characters that its text lacks start at random (default: random weights)"
@@ -101,7 +101,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     )
     add(
         "--checkpoint-minutes",
-        type=float,
+        type=number("a number above 0, such as 10"),
         default=None,
         metavar="M",
         help="write a checkpoint every M minutes, even in the middle of an epoch (default: only "
@@ -130,7 +130,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
     add_device(groups["run"])
     add(
         "--rank-timeout",
-        type=float,
+        type=number("a number above 0, such as 60"),
         default=TIMEOUT,
         metavar="SECONDS",
         help="with mpiexec, end all processes if one does not answer within this time (default: "
@@ -164,7 +164,15 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     out = arguments.out
     with distributed(arguments.rank_timeout) as ranks, contextlib.ExitStack() as stack:
-        settings = _settings(_chosen(arguments), out, arguments.resume, ranks)
+        chosen = _chosen(arguments)
+        missing = []
+        if "corpus" not in chosen and not arguments.resume:
+            missing.append("--corpus is missing: give a known text or a file")
+        if out is None:
+            missing.append("--out is missing: give a directory for the run")
+        if missing:
+            raise SettingsError("; ".join(missing))
+        settings = _settings(chosen, out, arguments.resume, ranks)
         display = stack.enter_context(_Display(_Samples(arguments.sample_every, arguments.prefix)))
         watchers: List[Any] = [display]
         if arguments.log is not None:
@@ -255,8 +263,6 @@ def _settings(
         if "corpus" not in chosen:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its text with --corpus")
         print_line(f"{nothing_to_resume(out)}, so a new one starts")
-    if "corpus" not in chosen:
-        raise SettingsError("--corpus is missing: give a known name or a file")
     return TrainSettings(**chosen)
 
 

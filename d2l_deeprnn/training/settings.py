@@ -48,17 +48,17 @@ class Kind(NamedTuple):
 
     Attributes:
         check: takes the setting's name and a value; raises a ValueError if the value is invalid.
-        parse: converts a string to a value.
         metavar: placeholder for a value in the help.
         choices: all values, if they can be listed.
         limits: minimum and maximum, if values are whole numbers; the maximum may be None.
+        range: description of the values, if they are other numbers, with an example.
     """
 
     check: Callable[[str, Any], Any]
-    parse: Callable[[str], Any] = str
     metavar: str = "NAME"
     choices: Optional[Tuple[str, ...]] = None
     limits: Optional[Tuple[int, Optional[int]]] = None
+    range: str = ""
 
 
 class Field(NamedTuple):
@@ -116,7 +116,7 @@ def _whole(low: int, high: Optional[int] = None) -> Kind:
         if high is not None and value > high:
             raise SettingsError(f"{name} must be at most {high}, not {value}")
 
-    return Kind(check, int, "N", limits=(low, high))
+    return Kind(check, "N", limits=(low, high))
 
 
 def _flag(name: str, value: Any) -> None:
@@ -164,10 +164,10 @@ def _numbers(name: str, value: Any) -> None:
 SOURCES = Kind(_sources, metavar="NAME|FILE")
 FLAG = Kind(_flag)
 COUNT, SEED = _whole(1), _whole(0, 2**31 - 1)
-FRACTION = Kind(_fraction, float, "F")
-NUMBER = Kind(_finite, float, "X")
-POSITIVE = Kind(_positive, float, "X")
-NUMBERS = Kind(_numbers, float, "NAME=NUMBER")
+FRACTION = Kind(_fraction, "F", range="at least 0 and below 1, such as 0.1")
+NUMBER = Kind(_finite, "X", range="a finite number, such as 1.5")
+POSITIVE = Kind(_positive, "X", range="a number above 0, such as 0.5")
+NUMBERS = Kind(_numbers, "NAME=NUMBER")
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ class TrainSettings:
         "factor of the schedules step and plateau")
     decay_epochs: int = field(10, "optimization", COUNT,
         "number of epochs between two changes of the schedules step and plateau")
-    warmup_epochs: float = field(0.0, "optimization", NUMBER,
+    warmup_epochs: float = field(0.0, "optimization",
+        NUMBER._replace(range="from 0 to the number of epochs, such as 1.5"),
         "number of epochs, possibly fractional, over which the learning rate first rises "
         "linearly")
     clipping_theta: float = field(1, "optimization", POSITIVE,

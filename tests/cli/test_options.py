@@ -136,8 +136,14 @@ def test_every_option_reaches_the_settings(asked):
         (["--seed", str(2**31)], "--seed: must be a whole number from 0 to 2147483647, not '"),
         (["--cell", "lstn"], "--cell: invalid choice: 'lstn'; did you mean lstm? (see "),
         (["--cell", "x"], "--cell: invalid choice: 'x'; choose lstm, gru, rnn (see "),
-        (["--lr", "fast"], "--lr: invalid float value: 'fast'"),
-        (["--optimizer-option", "momentum"], "must be NAME=NUMBER, not 'momentum'"),
+        (["--lr", "fast"], "--lr: must be a number above 0, such as 0.5, not 'fast' (see "),
+        (["--dropout", "0,5"], "--dropout: must be at least 0 and below 1, such as 0.1, not '0,5'"),
+        (["--warmup-epochs", "x"], ": must be from 0 to the number of epochs, such as 1.5, not"),
+        (
+            ["--rank-timeout", "1h"],
+            "--rank-timeout: must be a number above 0, such as 60, not '1h'",
+        ),
+        (["--optimizer-option", "a"], ": must be NAME=NUMBER, such as momentum=0.9, not 'a'"),
         (["--num-epochs", "none"], "--num-epochs: must be a whole number of at least 1"),
         (["--dropout", "1"], " --dropout must be at least 0 and below 1, not 1.0"),
         (
@@ -149,6 +155,8 @@ def test_every_option_reaches_the_settings(asked):
             "--optimizer adadelta has no learning rate: leave out --lr, --schedule and --warmup",
         ),
         (["--optimizer-option", "wd=nan"], "--optimizer-option wd must be a finite number"),
+        (["--optimizer", "Adma", "--lr", "1"], "signum, not 'Adma'; did you mean adam?"),
+        (["--out", ""], "argument --out: is empty; the current directory is ."),
         (["--encoding", "seed"], " --encoding must be an encoding that Python knows, such as"),
         (["--encoding", "seed"], "not 'seed'"),
         (["--device", "lr"], " --device must be cpu, gpu or one GPU such as gpu(1), not 'lr'"),
@@ -166,6 +174,42 @@ def test_an_error_names_the_help_page_of_its_command(capsys, words):
     line = refused(capsys, *words, "--colour=red")
     assert line.startswith("d2l-deeprnn: error: ") and line.endswith(f" (see {command} --help)")
     assert not words or "unrecognized arguments: --colour=red" in line
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["exercise"], "EXERCISE is missing: choose 1, 2, 3, 4, initialisation"),
+        (["generate", "--length", "5"], "DIR is missing: directory of the run"),
+        (["import"], "FILE is missing: file to read; --out is missing: directory of the run; it "),
+        (["export", "a", "--output=b"], "--format is missing: choose onnx, safetensors, html"),
+        (["exercise", "7"], "EXERCISE: invalid choice: '7'; choose 1, 2, 3, 4, initialisation"),
+        (
+            ["generate", "a", "--length=0"],
+            "--length: must be a whole number of at least 1, not '0'",
+        ),
+        (["--hepl"], "unrecognized arguments: --hepl; did you mean --help?"),
+        (["generate", "--hepl"], "unrecognized arguments: --hepl; did you mean --help?"),
+    ],
+)
+def test_what_is_missing_or_unknown_is_described(capsys, words, message):
+    assert f"d2l-deeprnn: error: {message}" in refused(capsys, *words).replace("argument ", "")
+
+
+def test_train_names_all_that_is_missing_at_once(capsys):
+    line = refused(capsys, "train", "--cell", "gru")
+    corpus, out = (f"--{name} is missing: give a" for name in ("corpus", "out"))
+    assert f"error: {corpus} known text or a file; {out} directory for the run" in line
+    assert out in refused(capsys, "train", "--corpus", "a")
+    assert out in refused(capsys, "train", "--resume")
+    assert out not in refused(capsys, "train", "--out", "nowhere")
+
+
+def test_the_version_has_two_names(capsys):
+    for option in "-V", "--version":
+        with pytest.raises(SystemExit):
+            main([option])
+        assert capsys.readouterr().out == f"d2l-deeprnn {d2l.__version__}\n"
 
 
 def test_a_mistyped_command_is_told_the_right_one(capsys):
@@ -194,7 +238,7 @@ def test_a_help_page_explains_each_option(monkeypatch, capsys, command):
     assert parser.description
     for action in parser._actions:
         if action.option_strings and action.dest != "help":
-            named = action.required or (command, action.dest) == ("train", "corpus")
+            named = action.required or (command == "train" and action.dest in ("corpus", "out"))
             assert named or re.search(r"\(default: .+\)", action.help), action
         assert action.help and action.type is not Path, action  # user_path expands ~
     examples = text.split("\nexamples:\n")[1].replace("\\\n", " ").splitlines()
@@ -202,6 +246,16 @@ def test_a_help_page_explains_each_option(monkeypatch, capsys, command):
         program, name, *words = shlex.split(line.replace("mpiexec -n 4 ", ""))
         assert (program, name) == ("d2l-deeprnn", command)
         assert _parser().parse_args([name, *words]).run
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_a_help_page_fits_a_narrow_terminal(monkeypatch, capsys, command):
+    words = [command] if command else []
+    wide = page(capsys, *words)
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = page(capsys, *words)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert re.sub(r"[\\\s]", "", narrow) == re.sub(r"[\\\s]", "", wide)  # but for line breaks
 
 
 def test_help_is_a_command_too(capsys):

@@ -185,6 +185,13 @@ def test_a_run_of_reproduce_is_compared_with_the_book_again(small_chapter, tmp_p
     assert "--baseline and --prefix need a run of `train`" in capsys.readouterr().err
 
 
+def test_a_replaced_file_is_mentioned(trained, tmp_path, capsys):
+    for words, path in (["plot"], tmp_path / "a.svg"), (["report"], tmp_path / "a.html"):
+        for written in "Written", "Written over the old file":
+            assert main([*words, str(trained), "--output", str(path)]) == 0
+            assert capsys.readouterr().out == f"{written}: {path}\n"
+
+
 def test_a_plot_of_runs_on_different_texts_names_no_lowest_perplexity(trained, tmp_path):
     other, plot = tmp_path / "other", tmp_path / "plot.svg"
     assert main([*TRAIN, "--corpus", SAMPLE_TEXT, "--out", str(other)]) == 0
