@@ -187,6 +187,14 @@ def test_the_readme_is_short():
     assert len(README.split()) <= 1600
 
 
+def test_the_readme_says_how_long_the_epochs_take_and_shows_the_page():
+    *_, last = (ROOT / "results" / "chapter" / "metrics.csv").read_text().splitlines()
+    epochs, _, seconds, *_ = last.split(",")
+    took = f"its {epochs} epochs took [{float(seconds):.0f} seconds]"
+    assert took in " ".join(README.split())
+    assert "](docs/page.png)" in README and (ROOT / "docs" / "page.png").exists()
+
+
 def test_every_function_in_the_table_of_differences_exists():
     table = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
     names = {
@@ -252,8 +260,8 @@ def test_files_that_contributing_names_exist():
 
 # Commands and cells, shortened -------------------------------------------------------------------
 
-# Of the system, which a test must not change.
-NOT_HERE = {"sudo", "apt-get", "dnf"}
+# Of the system, which a test must not change, or with a place for the repository's address.
+NOT_HERE = {"sudo", "apt-get", "dnf", "git", "cd"}
 SMALL = ["--num-layers=1", "--num-hiddens=8", "--batch-size=8", "--num-steps=10"]
 # Programs that commands with these words need, and that not everybody has.
 NEEDS = {

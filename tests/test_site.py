@@ -69,6 +69,12 @@ def test_a_function_and_its_argument_are_apart():
     assert repaired(mathml) == mathml.replace("log</mi>", 'log</mi><mspace width="0.17em" />')
 
 
+def test_what_scrolls_sideways_has_a_shadow_that_says_so():
+    for path in DOCS / "_static" / "site.css", ROOT / "d2l_deeprnn" / "evidence" / "page.css":
+        rules = re.findall(r"\{([^{}]*overflow-x: auto[^{}]*)\}", path.read_text(encoding="utf-8"))
+        assert rules and all(rule.count("scroll no-repeat") == 2 for rule in rules), path
+
+
 @pytest.fixture(scope="module")
 def conf():
     pytest.importorskip("sphinx", reason="needs Sphinx: pip install -e '.[site]'")

@@ -215,6 +215,13 @@ def test_it_describes_the_model(layer, words):
         assert sum(p.data().size for p in export.model.collect_params().values()) == 2941
 
 
+def test_before_its_script_runs_it_says_what_will_happen_and_what_to_look_at():
+    shown = [" ".join(inside.split()) for _, inside in Page(html.web_page(exported())).all("p")]
+    assert "The network is about to write …" in shown
+    (look,) = (words for words in shown if words.startswith("Watch the colours "))
+    assert look.count(".") == 1
+
+
 def test_the_title_names_the_text():
     def title(*corpus):
         source = {"settings": {"corpus": list(corpus)}}
@@ -583,8 +590,7 @@ def test_it_writes_when_it_is_opened_and_write_starts_again(browse, driver):
     driver.execute_cdp_cmd(emulate, {"features": [motion]})
     try:
         page = browse(exported(scale=4), beginning="abc")
-        page.wait_for(lambda: len(page.text) > 5)
-        assert page.text.startswith("abc")
+        page.wait_for(lambda: len(page.text) > 5 and page.text.startswith("abc"))
         # The bars are as wide as the numbers beside them say, also while it writes.
         widths = (
             "return [...document.querySelectorAll('#bars button')].map((e) => [e.ariaLabel,"
@@ -598,7 +604,7 @@ def test_it_writes_when_it_is_opened_and_write_starts_again(browse, driver):
         assert page.write("dab", 5).startswith("dab") and len(page.text) == 8
         # A character that the model does not know is refused when Write is chosen, not before.
         page = browse(exported(), beginning="#")
-        assert page.status == "" and page.run("return running") is None
+        assert page.status == page.text == "" and page.run("return running") is None
     finally:
         driver.execute_cdp_cmd(emulate, {"features": []})
     page = browse(exported(), beginning="abc")
@@ -667,8 +673,9 @@ def test_the_unit_that_follows_a_feature_is_found(browse, layer):
         page.set("follow", name, "change")
         sign = "−" if r[best] < 0 else "+"
         assert page.run(note) == (
-            f"Unit {unit + 1} of layer {number + 1} follows it best: "
-            f"r = {sign}{abs(r[best]):.2f}, where 0 is not at all and ±1 exactly."
+            f"Unit {unit + 1} of layer {number + 1} follows it best. Their correlation over the "
+            f"text is r = {sign}{abs(r[best]):.2f}: 0 would be not at all, +1 exactly, and −1 "
+            "exactly but the other way round."
         )
         assert page.run("return [colouring.kind, colouring.unit]") == [kind, unit]
         assert page.run("return colouring.layer.begin") == units.index((number, 0, 0))

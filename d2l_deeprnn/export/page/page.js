@@ -370,8 +370,8 @@ function follow() {
   element("kind").value = Math.floor((best.unit - begin) / numHiddens);
   chooseUnit(unit);
   note.textContent =
-    `Unit ${unit} of layer ${layer + 1} follows it best: r = ${signed(best.r)}, where 0 is not at all ` +
-    "and ±1 exactly.";
+    `Unit ${unit} of layer ${layer + 1} follows it best. Their correlation over the text is ` +
+    `r = ${signed(best.r)}: 0 would be not at all, +1 exactly, and −1 exactly but the other way round.`;
 }
 
 /** Select the character at a position, or the last one if it is -1. */
@@ -534,9 +534,11 @@ function begin() {
   showTemperature();
   showButtons();
   follow();
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
-    element("pace").value = "0";
-  } else if (!beginning().problem) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (still) element("pace").value = "0";
+  if (still || beginning().problem) {
+    element("text").replaceChildren();
+  } else {
     // Write once, as soon as the text is on the screen.
     new IntersectionObserver(([entry], observer) => {
       if (!entry.isIntersecting) return;
