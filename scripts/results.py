@@ -102,9 +102,11 @@ class Results:
             f"**As good.** At epoch {last.epoch}, training perplexity is {ours} over ten seeds; "
             f"the original's is {originals}, and the book's {last.perplexity:.3f}.",
             "**Faster.** The chapter's cells take "
-            f"{ratio('whole_process', original)} of the original's time. A minibatch takes "
-            f"{ratio('minibatch', original)} of it, and "
-            f"{ratio('minibatch', 'PyTorch as installed')} of PyTorch's.",
+            f"{ratio('whole_process', original)} of the original's time as installed. A minibatch "
+            f"takes {ratio('minibatch', original)} of it, and with all threads on both sides "
+            f"{ratio('minibatch', 'd2l 0.9.1, all threads')}. It takes "
+            f"{ratio('minibatch', 'PyTorch as installed')} of PyTorch's time as installed, and "
+            f"{ratio('minibatch', 'PyTorch, same allocator')} with our allocator setting.",
             f"**On a larger text.** On tinyshakespeare, an LSTM has a held-out loss of "
             f"{spread(column(nats, 'nats_1_row'), 3)} nats per character; nanoGPT's character "
             f"model has {NANOGPT}.",
