@@ -22,6 +22,7 @@ from .errors import D2LError
 PathLike = Union[str, "os.PathLike[str]"]
 
 _MAX_BYTES = 64 * 2**20
+_WAIT_SECONDS = 2.0  # before a process says for whom it waits
 # Locks held by this process: descriptor -> absolute path of the lock file.
 _held: Dict[int, str] = {}
 # Error numbers of ``flock`` if another process holds the lock.
@@ -252,7 +253,7 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
     _held[descriptor] = os.path.abspath(path)
     try:
         try:
-            _lock(descriptor, wait)
+            _lock(path, descriptor, wait)
         except OSError as error:
             if error.errno in _BUSY:
                 raise InUse(error.errno, "another process uses it", os.fspath(path)) from None
@@ -277,10 +278,14 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-def _lock(descriptor: int, wait: bool) -> None:
+def _lock(path: Path, descriptor: int, wait: bool) -> None:
     # is_locked may hold the lock for a moment.
     deadline = math.inf if wait else time.monotonic() + 0.2
+    warn_at = time.monotonic() + _WAIT_SECONDS
     while True:
+        if time.monotonic() > warn_at:
+            warn_at = math.inf
+            warnings.warn(f"waiting for another process, which holds {path}", stacklevel=4)
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -123,20 +123,22 @@ def test_lock_is_exclusive_and_released(tmp_path):
         assert files.is_locked(path)
 
 
-def test_waiting_for_a_lock(tmp_path):
-    """With ``wait``, a second process enters only after the first one has left."""
+def test_waiting_for_a_lock(tmp_path, monkeypatch):
+    """With ``wait``, a second process enters only after the first one has left, and says so."""
+    monkeypatch.setattr(files, "_WAIT_SECONDS", 0.1)
     entered = []
 
     def enter():
         with files.locked(tmp_path / ".lock", wait=True):
             entered.append("second")
 
-    with files.locked(tmp_path / ".lock"):
-        thread = threading.Thread(target=enter)
-        thread.start()
-        time.sleep(0.5)  # longer than a process waits without ``wait``
-        entered.append("first")
-    thread.join()
+    with pytest.warns(UserWarning, match="waiting for another process, which holds .*lock"):
+        with files.locked(tmp_path / ".lock"):
+            thread = threading.Thread(target=enter)
+            thread.start()
+            time.sleep(0.5)  # longer than a process waits without ``wait``
+            entered.append("first")
+        thread.join()
     assert entered == ["first", "second"]
 
 

@@ -333,7 +333,9 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         KeyError, TypeError, ValueError: if it is not such a state.
     """
     random.setstate(python_state(state["python"]))
-    if not 0 <= state["numpy"]["state"]["pos"] <= 624:  # NumPy would read beyond its table
+    table = state["numpy"]["state"]
+    # NumPy would read beyond its table.
+    if len(table["key"]) != 624 or not 0 <= table["pos"] <= 624:
         raise ValueError("the state of NumPy's random generator is not valid")
     np.random.set_state(state["numpy"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 import numpy as np
@@ -27,6 +28,8 @@ _NOT_OPTIONS = {
     "begin_num_update",  # a run counts its updates itself
     "batch_scale",  # sums gradients up where a checkpoint would miss them
 }
+
+_CHANGING = ("lr", "num_update", "m_schedule")  # attributes that change during training
 
 
 def check_name(optimizer: Any) -> None:
@@ -147,6 +150,11 @@ def restore_state(
     if _types(numbers["numbers"]) != _types(expected):
         raise ValueError("the optimizer state belongs to another optimizer")
     for name, value in numbers["numbers"].items():
+        # All others are options, and the settings have them.
+        if not math.isfinite(value) or (name not in _CHANGING and value != expected[name]):
+            raise ValueError(
+                f"the optimizer state has the {name} {value!r}, not {expected[name]!r}"
+            )
         setattr(optimizer, name, value)
     for i, count in numbers["update_counts"].items():
         if type(count) is not int or not 0 <= count < 2**31:

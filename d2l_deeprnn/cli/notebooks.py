@@ -62,6 +62,12 @@ def _copy(directory: Path) -> None:
         )
     if directory.exists() and not directory.is_dir():
         raise D2LError(f"{directory} is not a directory: choose another directory")
+    for folder in {name.parts[0] for name in names}:
+        if (source / folder).resolve() in (directory.resolve() / "a").parents:
+            raise D2LError(
+                f"{directory} is inside {source / folder}, which is to be copied: choose another "
+                "directory"
+            )
     copied, kept = 0, []
     for name in names:
         target, data = directory / name, (source / name).read_bytes()

@@ -213,7 +213,7 @@ def words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {words(number)}" for key, number in value.items())
+        return " ".join(f"{words(key)} {words(number)}" for key, number in value.items())
     if value is None:
         return ""
     if isinstance(value, float):

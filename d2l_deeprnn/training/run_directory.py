@@ -43,6 +43,7 @@ PREDICTIONS = "predictions.csv"  # only in runs of `reproduce`
 # Types of the optional parts of a configuration, besides the settings and the text.
 _TYPES = {
     "changes": list,
+    "imported": dict,
     "init_from": dict,
     "machine": dict,
     "versions": dict,
@@ -241,7 +242,10 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
                 raise ValueError(f"it has an invalid {name}: {repr(config[name])[:60]}")
         if "init_from" in config and not isinstance(config["init_from"].get("directory"), str):
             raise ValueError(f"it has an invalid init_from: {repr(config['init_from'])[:60]}")
-        paths = config.get("text", {}).get("paths", [])
+        text = config.get("text", {})
+        if not isinstance(text.get("sha256"), (str, type(None))):
+            raise ValueError(f"it has an invalid SHA-256 of its text: {repr(text['sha256'])[:60]}")
+        paths = text.get("paths", [])
         if not isinstance(paths, list) or not all(isinstance(p, (str, type(None))) for p in paths):
             raise ValueError(f"it has invalid paths of its text: {paths!r}")
         return config
@@ -298,7 +302,7 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
     """Turn errors about parts of a checkpoint into a CheckpointError that names its path."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path} does not fit its run: {reason}") from error
 
@@ -334,6 +338,20 @@ def check_exists(sources: Sequence[str], directory: Path) -> None:
             raise CorpusError(
                 f"the text of the run in {directory} is no longer at {source!r}: restore it, or "
                 f"give its new path: d2l-deeprnn train --resume --corpus NEWPATH --out {directory}"
+            )
+
+
+def check_outside(directory: Path, sources: Sequence[str]) -> None:
+    """Raise a RunError if a run's directory is inside a directory of its texts.
+
+    The run's files would become part of the text.
+    """
+    for source in sources:
+        texts = Path(source).resolve()
+        if source not in KNOWN_TEXTS and texts in (directory.resolve() / LAST).parents:
+            raise RunError(
+                f"{directory} is inside the text's directory, {source!r}, so the run's files would "
+                "become part of the text: choose another directory for one of them"
             )
 
 

@@ -42,6 +42,7 @@ from .run_directory import (
     RunError,
     absolute_paths,
     check_exists,
+    check_outside,
     check_text,
     checkpoint_errors,
     load_own,
@@ -58,6 +59,7 @@ from .settings import (
     check_settings,
     differences,
     from_dict,
+    why_finished,
 )
 from .trainer import Callback, Progress, Stopped, TrainRecord, history_in
 from .upgrades import is_stacked
@@ -227,6 +229,7 @@ def train(
         if settings is None:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
         chosen = settings
+        check_outside(out, chosen.corpus)
         text = ranks.root_first(lambda: read_text_parts(chosen))
         ranks.check_same(_must_be_equal(chosen, text))
         device = ctx or ranks.device()
@@ -430,7 +433,7 @@ def _complete_files(directory: RunDirectory, learner: Learner) -> None:
         directory.save_metrics(_metrics_csv(learner.history))
     if _is_newest_best(learner):
         directory.copy_best()
-    _record_changes(learner.settings, len(learner.history) + (learner.position > 0), directory)
+    _record_changes(learner, directory)
 
 
 def _is_newest_best(learner: Learner) -> bool:
@@ -684,9 +687,10 @@ def _resume_settings(
     return settings
 
 
-def _record_changes(settings: TrainSettings, epochs_started: int, directory: RunDirectory) -> None:
+def _record_changes(learner: Learner, directory: RunDirectory) -> None:
     """Record settings that change from this point on; refuse those that affect past epochs."""
-    config = directory.config
+    settings, config = learner.settings, directory.config
+    epochs_started = len(learner.history) + (learner.position > 0)
     assert config is not None
     own = from_dict(config["settings"])
     changes = {
@@ -705,6 +709,15 @@ def _record_changes(settings: TrainSettings, epochs_started: int, directory: Run
                 f"num_epochs of the run in {directory.path} is {own.num_epochs} and cannot change: "
                 "with the schedule cosine, it determines the learning rates of all epochs; start a "
                 "new run in another directory"
+            )
+    if "patience" in changes:
+        losses = [record.loss for record in learner.history]
+        earlier = (n for n in range(1, epochs_started) if why_finished(settings, losses[:n]))
+        end = next(earlier, None)
+        if end is not None:
+            raise SettingsError(
+                f"with the patience {settings.patience}, the run in {directory.path} would have "
+                f"stopped after epoch {end}, and it has started {epochs_started}: give a larger one"
             )
     text = config["text"]
     moved = settings.corpus != tuple(resolve_paths(own.corpus, text))

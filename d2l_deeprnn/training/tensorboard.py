@@ -8,6 +8,7 @@ from typing import Any
 
 from .._checks import LARGEST_FLOAT
 from .._perplexity import perplexity
+from ..errors import D2LError
 from ..files import PathLike, user_path
 from .learner import Learner
 from .runs import TextParts
@@ -55,6 +56,10 @@ class TensorBoard:
 
     def start(self, learner: Learner, text: TextParts) -> None:
         """Write the epochs in the history."""
+        if self._directory.is_symlink():  # the events of another run would be removed
+            raise D2LError(
+                f"{self._directory} is a link: remove it, or leave out --log tensorboard"
+            )
         self._directory.mkdir(exist_ok=True)
         for events in self._directory.glob("events.out.tfevents.*"):
             events.unlink()

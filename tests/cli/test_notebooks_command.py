@@ -95,6 +95,14 @@ def test_in_a_clone_there_is_nothing_to_copy(capsys):
     assert notebook_files(ROOT) == files
 
 
+def test_the_copy_is_not_inside_what_is_copied(capsys):
+    """It would be copied into itself, and twice as large each time."""
+    root = ROOT if not (notebooks.PACKAGE / FOLDER).is_dir() else notebooks.PACKAGE / FOLDER
+    assert main(["notebooks", str(root / "notebooks" / "mine")]) == 2
+    assert "which is to be copied: choose another directory" in capsys.readouterr().err
+    assert not (root / "notebooks" / "mine").exists()
+
+
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_file_is_not_a_directory(tmp_path, capsys, place):
     (tmp_path / "file").write_text("mine")

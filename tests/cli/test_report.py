@@ -193,9 +193,17 @@ def test_a_replaced_file_is_mentioned(trained, tmp_path, capsys):
 
 
 def test_a_plot_of_runs_on_different_texts_names_no_lowest_perplexity(trained, tmp_path):
-    other, plot = tmp_path / "other", tmp_path / "plot.svg"
+    other, shorter, plot = tmp_path / "other", tmp_path / "shorter", tmp_path / "plot.svg"
     assert main([*TRAIN, "--corpus", SAMPLE_TEXT, "--out", str(other)]) == 0
-    for directory, title in [(other, "Runs on different texts"), (trained, "Lowest perplexity: ")]:
+    config = json.loads((trained / "config.json").read_text())["settings"]
+    (tmp_path / "settings.json").write_text(json.dumps({**config, "valid_fraction": 0.3}))
+    words = ["--config", str(tmp_path / "settings.json"), "--out", str(shorter)]
+    assert main(["train", *words]) == 0
+    for directory, title in [
+        (other, "Runs on different texts"),
+        (shorter, "Runs with different held-out parts"),
+        (trained, "Lowest perplexity: "),
+    ]:
         assert main(["plot", str(trained), str(directory), "--output", str(plot)]) == 0
         assert f"<!-- {title}" in plot.read_text()
 

@@ -347,6 +347,12 @@ def test_runs_as_json(tmp_path, capsys):
     table = rows_of(lines_of(capsys, "runs", tmp_path))
     assert [table[name]["init from"] for name in "ac"] == ["random", "a"]
     assert "b" in table and "init from" not in table["b"]
+    # Names in a stranger's configuration are shown in one line, without control characters.
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    config["settings"]["optimizer_options"] = {"x\nmine  1/1  0.01  finished \x1b[31m": 1}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    table = rows_of(lines_of(capsys, "runs", tmp_path))
+    assert set(table) == {"a", "b", "c"} and "\x1b" not in str(table)
 
 
 def test_the_state_of_a_run(tmp_path, capsys):

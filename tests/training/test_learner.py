@@ -738,6 +738,9 @@ def test_going_back_after_an_interruption(text):
         {"seconds": float("nan")},
         {"history": [[1, float("nan"), None, 0.01, 1.0]]},
         {"random": "pos"},
+        {"random": "key"},
+        {"optimizer": ("beta1", 0.5)},
+        {"optimizer": ("lr", float("inf"))},
     ],
     ids=str,
 )
@@ -746,9 +749,13 @@ def test_a_forged_state_is_refused(text, forged):
     arrays, data = its.state_dict()
     if forged == {"random": "pos"}:  # NumPy would read far beyond its table
         data["random"]["numpy"]["state"]["pos"] = 10**9
+    elif forged == {"random": "key"}:
+        del data["random"]["numpy"]["state"]["key"][5:]
+    elif "optimizer" in forged:  # the run would be trained with other options than it shows
+        data["optimizer"]["numbers"].update([forged["optimizer"]])
     else:
         data.update(forged)
-    with pytest.raises(ValueError, match="position|not finite|not valid"):
+    with pytest.raises(ValueError, match="position|not finite|not valid|optimizer"):
         its.load_state_dict(arrays, data)
 
 

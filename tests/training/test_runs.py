@@ -619,6 +619,29 @@ def test_epochs_and_patience_may_change_for_future_epochs(tmp_path, capsys):
     assert config["changes"][-1]["patience"] == {"from": None, "to": 1}
 
 
+def test_a_patience_that_would_have_ended_past_epochs_is_refused(tmp_path, capsys):
+    out = tmp_path / "run"
+    # With a tiny rate, the loss does not change, so the first epoch stays the best.
+    runs.train(settings(optimizer="sgd", lr=1e-30, num_epochs=5), out)
+    assert main(["train", "--resume", "--patience=3", "--num-epochs=6", "--out", str(out)]) == 2
+    line = one_error_line(capsys)
+    assert (
+        "with the --patience 3, " in line and "stopped after epoch 4, and it has started 5" in line
+    )
+    assert main(["train", "--resume", "--patience=4", "--num-epochs=6", "--out", str(out)]) == 0
+    assert len(runs.read_history(out)) == 5
+
+
+def test_a_run_is_not_inside_the_directory_of_its_text(tmp_path):
+    """Its files would become part of the text, and the run could not be resumed."""
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("time machine " * 100)
+    with pytest.raises(RunError, match="is inside the text's directory"):
+        runs.train(settings(corpus=(str(texts),)), texts / "run")
+    assert [path.name for path in texts.iterdir()] == ["a.txt"]
+
+
 def test_a_change_that_would_affect_past_epochs_is_refused(tmp_path, capsys):
     out = tmp_path / "run"
     runs.train(settings(schedule="cosine"), out, should_stop=stop_after(20))
@@ -854,7 +877,9 @@ def edit_checkpoints(run, edit):
 INVALID_CONFIGS = {
     "a long integer": lambda c: c["settings"].update(lr=10**400),
     "paths of the text": lambda c: c["text"].update(paths=[7]),
+    "SHA-256": lambda c: c["text"].update(sha256=["a"]),
     "changes": lambda c: c.update(changes=5),
+    "imported": lambda c: c.update(imported=[1]),
     "machine": lambda c: c.update(machine=None),
     "ranks": lambda c: c.update(ranks="x"),
 }
@@ -867,6 +892,7 @@ INVALID_CHECKPOINTS = {
     "losses": lambda d: d["learner"].update(losses=["a"], position=1),
     "numbers": lambda d: d["learner"]["optimizer"]["numbers"].update(num_update="x"),
     "counts": lambda d: d["learner"]["optimizer"]["update_counts"].update({"0": -(10**30)}),
+    "short key": lambda d: d["learner"]["random"]["numpy"]["state"].update(key=[1] * 5),
     "generators": lambda d: d["learner"]["random"]["numpy"]["state"].update(key=[-1] * 624),
 }
 
@@ -882,6 +908,10 @@ def test_invalid_values_in_a_run_are_refused_in_one_line(run, capsys, what):
     assert main(["train", "--resume", "--num-epochs=9", "--out", str(run)]) == 2
     assert str(run) in one_error_line(capsys)
     assert (run / "last.zip").read_bytes() == before
+    if what in INVALID_CONFIGS:
+        for command in "report", "plot", "evaluate":
+            assert main([command, str(run)]) == 2
+            assert str(run) in one_error_line(capsys)
     if what == "order of the vocabulary":
         assert main(["evaluate", str(run)]) == 2
         assert "its vocabulary differs from that of the run's text" in one_error_line(capsys)

@@ -35,6 +35,7 @@ def settings(**changed):
         ({"cell": "lstn"}, "cell must be one of lstm, gru, rnn, not 'lstn'"),
         ({"num_layers": 0}, "num_layers must be a whole number of at least 1, not 0"),
         ({"num_hiddens": 2.5}, "num_hiddens"),
+        ({"num_hiddens": 10**299}, "num_hiddens must be at most"),
         ({"num_examples": -1}, "num_examples"),
         ({"valid_fraction": 1}, "valid_fraction must be at least 0 and below 1, not 1"),
         ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),

@@ -151,3 +151,15 @@ def test_a_full_disk_is_an_error(tensorboardX, tmp_path):
                 log.epoch(record)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_link_is_not_followed(tensorboardX, tmp_path, capsys):
+    """The events of another run would be removed."""
+    out, other = tmp_path / "run", tmp_path / "other"
+    assert main([*TRAIN, "--out", str(out)]) == 0
+    other.mkdir()
+    (other / "events.out.tfevents.1").write_text("precious")
+    (out / "tensorboard").symlink_to(other)
+    assert main(["train", "--resume", "--num-epochs=4", *LOG, "--out", str(out)]) == 2
+    assert "is a link: remove it" in capsys.readouterr().err
+    assert (other / "events.out.tfevents.1").read_text() == "precious"
