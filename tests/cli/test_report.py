@@ -55,6 +55,7 @@ def test_a_run_as_a_page(trained, capsys):
         "A training run on <b>&.txt",
         "1-layer LSTM with 8 hidden units per layer",
         f"held-out perplexity {math.exp(min(row['valid_loss'] for row in history)):.4g}",
+        "Perplexity tells how many characters the model hesitates between",
         "Number of hidden units",
         "momentum 0.5",
         config["machine"]["processor"],
