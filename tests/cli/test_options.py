@@ -144,7 +144,7 @@ def test_every_option_reaches_the_settings(asked):
             "--rank-timeout: must be a number above 0, such as 60, not '1h'",
         ),
         (["--optimizer-option", "a"], ": must be NAME=NUMBER, such as momentum=0.9, not 'a'"),
-        (["--num-epochs", "none"], "--num-epochs: must be a whole number of at least 1"),
+        (["--num-epochs", "none"], "--num-epochs: must be a whole number from 1 to"),
         (["--dropout", "1"], " --dropout must be at least 0 and below 1, not 1.0"),
         (
             ["--patience", "3", "--valid-fraction", "0"],
