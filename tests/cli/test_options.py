@@ -144,7 +144,8 @@ def test_every_option_reaches_the_settings(asked):
             "--rank-timeout: must be a number above 0, such as 60, not '1h'",
         ),
         (["--optimizer-option", "a"], ": must be NAME=NUMBER, such as momentum=0.9, not 'a'"),
-        (["--num-epochs", "none"], "--num-epochs: must be a whole number from 1 to"),
+        (["--num-epochs", "none"], "--num-epochs: must be a whole number of at least 1"),
+        (["--num-epochs", str(2**54)], "--num-epochs must be at most 9007199254740992, not 180"),
         (["--dropout", "1"], " --dropout must be at least 0 and below 1, not 1.0"),
         (
             ["--patience", "3", "--valid-fraction", "0"],
