@@ -163,7 +163,7 @@ def _numbers(name: str, value: Any) -> None:
 
 SOURCES = Kind(_sources, metavar="NAME|FILE")
 FLAG = Kind(_flag)
-# Floating-point numbers have all whole numbers up to 2**53, a limit that only larger values mention.
+# Floats have all whole numbers up to 2**53. Only messages about larger values mention this limit.
 COUNT, SEED = _whole(1, 2**53)._replace(limits=(1, None)), _whole(0, 2**31 - 1)
 FRACTION = Kind(_fraction, "F", range="at least 0 and below 1, such as 0.1")
 NUMBER = Kind(_finite, "X", range="a finite number, such as 1.5")
