@@ -15,7 +15,8 @@ from .._mxnet import mx
 from .._mxnet.library import check_ctx
 from .._perplexity import perplexity
 from ..files import PathLike, printable, read_text, remove_leftovers, user_path, write_text
-from ..text.corpora import BOOK_TEXT, KNOWN_TEXTS, SAMPLE_TEXT, resolve_auto
+from ..text.corpora import BOOK_TEXT, SAMPLE_TEXT, resolve_auto
+from ..text.known_texts import title_of
 from ..training import runs
 from ..training.learner import Learner
 from ..training.run_directory import METRICS, PREDICTIONS, RunError, read_config
@@ -55,8 +56,7 @@ class Run:
     @property
     def title(self) -> str:
         """The title of the text, or the name of its file."""
-        name = self.settings.corpus[0]
-        return KNOWN_TEXTS[name].title if name in KNOWN_TEXTS else printable(Path(name).name)
+        return printable(title_of(self.settings.corpus[0]))
 
     @property
     def is_books_text(self) -> bool:

@@ -87,7 +87,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
                 vocab=run.vocab,
             )
         )
-        parts = [(" + ".join(Path(name).name for name in arguments.corpus), corpus.indices)]
+        parts = [(" + ".join(Path(name).name or name for name in arguments.corpus), corpus.indices)]
         sha256 = corpus.sha256
     else:
         assert text is not None

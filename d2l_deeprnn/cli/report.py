@@ -226,10 +226,9 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
 
 
 def _texts(settings: TrainSettings) -> str:
-    from ..text.corpora import KNOWN_TEXTS
+    from ..text.known_texts import title_of
 
-    names = [KNOWN_TEXTS[t].title if t in KNOWN_TEXTS else Path(t).name for t in settings.corpus]
-    return " + ".join(names)
+    return " + ".join(map(title_of, settings.corpus))
 
 
 def _model(run: LoadedRun) -> str:

@@ -161,7 +161,7 @@ def _words(name: str, run: Dict[str, Any]) -> str:
     if name == "init_from":
         value = "random" if value is None else [value]
     if isinstance(value, list):
-        value = " + ".join(Path(source).name for source in value)
+        value = " + ".join(Path(source).name or source for source in value)
     if value is None:
         value = fields(TrainSettings)[name].none_means
     return words(value) or "none"

@@ -426,7 +426,7 @@ class _Display:
 def _summary(learner: Learner, text: TextParts) -> Iterator[str]:
     """Yield lines about what is trained: text, model, and optimization."""
     settings = learner.settings
-    name = " + ".join(printable(Path(source).name) for source in settings.corpus)
+    name = " + ".join(printable(Path(source).name or source) for source in settings.corpus)
     held_out = f", {len(text.valid):,} held out" if len(text.valid) else ""
     test = f", {len(text.test):,} for testing" if len(text.test) else ""
     different = len(text.vocab) - 1  # without <unk>

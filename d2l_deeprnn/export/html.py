@@ -21,7 +21,7 @@ import numpy as np
 from .._version import __version__
 from ..errors import CorpusError
 from ..files import package_data, printable
-from ..text.corpora import KNOWN_TEXTS
+from ..text.known_texts import title_of
 from ..training.checkpoint import CheckpointError
 from ..training.run_directory import RunError
 from ..training.runs import LoadedRun, held_out_parts, read_own_text
@@ -179,7 +179,7 @@ def _numbers(name: str, array: np.ndarray, dtype: str) -> str:
 
 def _title(export: Export) -> str:
     texts = export.source.get("settings", {}).get("corpus", [])
-    names = [KNOWN_TEXTS[text].title if text in KNOWN_TEXTS else Path(text).name for text in texts]
+    names = list(map(title_of, texts))
     if not names:
         return "A recurrent network that writes"
     *first, last = names

@@ -265,12 +265,18 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
 
 
 def _names_in(directory: str) -> Iterator[str]:
-    """Return all files below a directory; its own come before those of its subdirectories."""
+    """Return all files below a directory; its own come before those of its subdirectories.
+
+    Hidden files are left out, and the directories of runs.
+    """
 
     def fail(error: OSError) -> None:
         raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from None
 
     for folder, folders, names in os.walk(directory, onerror=fail):
+        if ".lock" in names:  # the directory of a run, perhaps of this one
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(folder, name) for name in sorted(names) if name[0] != ".")
 

@@ -124,6 +124,11 @@ BOOK_TEXT = "time_machine"
 SAMPLE_TEXT = "the_clockmakers_guest"
 
 
+def title_of(source: str) -> str:
+    """Return the title of a known text, or the name of another file or directory."""
+    return KNOWN_TEXTS[source].title if source in KNOWN_TEXTS else Path(source).name or source
+
+
 def find_text(name: str) -> Path:
     """Return the file of a known text, downloaded into the cache if necessary.
 

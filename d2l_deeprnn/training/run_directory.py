@@ -341,20 +341,6 @@ def check_exists(sources: Sequence[str], directory: Path) -> None:
             )
 
 
-def check_outside(directory: Path, sources: Sequence[str]) -> None:
-    """Raise a RunError if a run's directory is inside a directory of its texts.
-
-    The run's files would become part of the text.
-    """
-    for source in sources:
-        texts = Path(source).resolve()
-        if source not in KNOWN_TEXTS and texts in (directory.resolve() / LAST).parents:
-            raise RunError(
-                f"{directory} is inside the text's directory, {source!r}, so the run's files would "
-                "become part of the text: choose another directory for one of them"
-            )
-
-
 def check_text(
     config: Mapping[str, Any], sha256: str, sources: Sequence[str], directory: Path
 ) -> None:

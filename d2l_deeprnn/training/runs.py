@@ -42,7 +42,6 @@ from .run_directory import (
     RunError,
     absolute_paths,
     check_exists,
-    check_outside,
     check_text,
     checkpoint_errors,
     load_own,
@@ -229,7 +228,6 @@ def train(
         if settings is None:
             raise RunError(f"{nothing_to_resume(out)}; to start one, give its settings")
         chosen = settings
-        check_outside(out, chosen.corpus)
         text = ranks.root_first(lambda: read_text_parts(chosen))
         ranks.check_same(_must_be_equal(chosen, text))
         device = ctx or ranks.device()

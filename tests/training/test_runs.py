@@ -1,6 +1,7 @@
 """The directory of a run: started, stopped, resumed, refused; through the command line."""
 
 import codecs
+import dataclasses
 import fcntl
 import json
 import math
@@ -632,14 +633,20 @@ def test_a_patience_that_would_have_ended_past_epochs_is_refused(tmp_path, capsy
     assert len(runs.read_history(out)) == 5
 
 
-def test_a_run_is_not_inside_the_directory_of_its_text(tmp_path):
-    """Its files would become part of the text, and the run could not be resumed."""
+def test_a_run_inside_the_directory_of_its_text_is_no_part_of_it(tmp_path, monkeypatch, capsys):
     texts = tmp_path / "texts"
     texts.mkdir()
     (texts / "a.txt").write_text("time machine " * 100)
-    with pytest.raises(RunError, match="is inside the text's directory"):
-        runs.train(settings(corpus=(str(texts),)), texts / "run")
-    assert [path.name for path in texts.iterdir()] == ["a.txt"]
+    monkeypatch.chdir(texts)
+    for out in "runs/a", "runs/b":
+        runs.train(settings(corpus=(".",), num_epochs=1), out)
+    runs.train(dataclasses.replace(settings(corpus=(".",)), num_epochs=2), "runs/a", resume=True)
+    found = [json.loads((texts / f"runs/{run}/config.json").read_text())["text"] for run in "ab"]
+    assert [text["train_chars"] + text["valid_chars"] + text["test_chars"] for text in found] == [
+        1299, 1299
+    ]  # fmt: skip
+    assert main(["runs", "."]) == 0
+    assert "corpus .," in capsys.readouterr().out
 
 
 def test_a_change_that_would_affect_past_epochs_is_refused(tmp_path, capsys):
