@@ -314,8 +314,8 @@ def stop_on_signals(message: str, stop: Optional[StopRequest] = None) -> Iterato
     """Turn the first signal into a stop request; a second Ctrl-C interrupts at once.
 
     Args:
-        message: Shown when the first signal arrives.
-        stop: The request that a signal sets; a new one if None.
+        message: shown when the first signal arrives.
+        stop: the request that a signal sets; a new one if None.
     """
     request = stop or StopRequest()
     first = 0.0
