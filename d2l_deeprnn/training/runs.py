@@ -36,6 +36,7 @@ from .optimization import check_parameters, set_parameters, without_prefix
 from .ranks import Ranks, distributed
 from .run_directory import (
     BEST,
+    CONFIG,
     LAST,
     METRICS,
     RunDirectory,
@@ -388,9 +389,7 @@ class _Session(Callback):
         """Copy the state of the run, and write the copy unless ``write`` is False."""
         arrays, data = learner.state_dict()
         if self._ranks.rank == 0:
-            tokens = self._text.vocab.idx_to_token
-            data = {"learner": data, "vocab": tokens, "versions": versions()}
-            self._last = Checkpoint(arrays, data)
+            self._last = _checkpoint_of(arrays, data, learner.settings, self._text.vocab)
             if _is_newest_best(learner):
                 self._best = self._last
         if write:
@@ -403,6 +402,29 @@ class _Session(Callback):
         if self._directory is not None and last is not None:
             history = history_in(last.data["learner"])
             self._directory.save_checkpoints(last, best, _metrics_csv(history))
+
+
+def _checkpoint_of(
+    arrays: Dict[str, np.ndarray], state: Dict[str, Any], settings: TrainSettings, vocab: Vocab
+) -> Checkpoint:
+    """Return a checkpoint of a learner's state."""
+    data = {"learner": state, "vocab": vocab.idx_to_token, "settings": as_dict(settings)}
+    return Checkpoint(arrays, {**data, "versions": versions()})
+
+
+def _check_settings(loaded: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a configuration has other settings than a checkpoint of its run.
+
+    Checkpoints up to 0.3 have no settings.
+    """
+    own = as_dict(from_dict(config["settings"]))
+    edited = [
+        f"{name} {value!r} (here {own[name]!r})"
+        for name, value in loaded.data.get("settings", {}).items()
+        if name not in (*CHANGEABLE, "corpus") and value != own[name]
+    ]
+    if edited:
+        raise ValueError(f"it was trained with {', '.join(edited)}: restore {CONFIG}")
 
 
 def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Optional[Checkpoint]:
@@ -418,6 +440,8 @@ def _load(directory: RunDirectory, settings: TrainSettings, vocab: Vocab) -> Opt
     with checkpoint_errors(directory.path / LAST):
         if not isinstance(loaded.data["learner"], dict):
             raise TypeError("its state is not an object")
+        assert directory.config is not None
+        _check_settings(loaded, directory.config)
         _check_vocab(loaded.data["vocab"], vocab)
         # Before arrays are allocated: settings from a stranger may declare a huge model.
         model = build_model(settings, len(vocab), stacked=is_stacked(directory.config))
@@ -489,8 +513,7 @@ def write_run(
                 settings, {**text, "paths": paths}, imported=dict(imported), device=str(try_gpu())
             )
         )
-        checkpoint = {"learner": data, "vocab": vocab.idx_to_token, "versions": versions()}
-        state = Checkpoint(arrays, checkpoint)
+        state = _checkpoint_of(arrays, data, settings, vocab)
         directory.save_checkpoints(state, state, _metrics_csv(history))
 
 
@@ -530,6 +553,7 @@ def load_run(
         ) from error
     ctx = ctx or try_gpu()
     with checkpoint_errors(path):
+        _check_settings(loaded, config)
         settings = settings_of(config)
         vocab = Vocab.from_tokens(loaded.data["vocab"])
         model = build_model(settings, len(vocab), stacked=is_stacked(config))

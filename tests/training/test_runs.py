@@ -924,6 +924,17 @@ def test_invalid_values_in_a_run_are_refused_in_one_line(run, capsys, what):
         assert "its vocabulary differs from that of the run's text" in one_error_line(capsys)
 
 
+@pytest.mark.parametrize("name, value", [("lr", 0.5), ("valid_fraction", 0.3), ("seed", 7)])
+def test_a_configuration_that_was_edited_is_noticed(run, capsys, name, value):
+    """The run would go on with settings that its past epochs did not have."""
+    edit_config(run, lambda config: config["settings"].update({name: value}))
+    for words in ["train", "--resume", "--num-epochs=9", "--out"], ["evaluate"]:
+        assert main([*words, str(run)]) == 2
+        assert f"it was trained with {name} " in one_error_line(capsys)
+    edit_checkpoints(run, lambda data: data.pop("settings"))  # as up to 0.3
+    assert main(["generate", str(run), "--length=5"]) == 0
+
+
 def test_a_huge_configuration_is_not_read(run, capsys):
     with open(run / "config.json", "r+b") as file:
         file.truncate(2**40)  # sparse: it takes no space
