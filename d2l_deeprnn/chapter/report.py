@@ -83,7 +83,7 @@ def verdict(run: Run) -> Verdict:
         for row in rows
         if row.band and not row.agrees
     ]
-    known = training.first_losses.get(run.settings.seed, ())
+    known = () if run.had_other_weights else training.first_losses.get(run.settings.seed, ())
     difference = book.first_difference(known, {r.epoch: r.perplexity for r in run.history})
     if difference is not None:
         epoch, own, expected = difference

@@ -22,6 +22,7 @@ from ..training.learner import Learner
 from ..training.run_directory import METRICS, PREDICTIONS, RunError, read_config
 from ..training.settings import TrainSettings, from_dict
 from ..training.trainer import TrainRecord
+from ..training.upgrades import had_other_weights
 from . import book
 from .predict import predict_rnn_gluon
 from .train import PREDICTED_CHARS, EpochRecord, Printer
@@ -39,12 +40,15 @@ class Run:
         history: one record per finished epoch.
         text: the characters that the run was trained on.
         missing: the reason why a sample replaces the book's text; None if it does not.
+        had_other_weights: whether an earlier version drew its first weights, so that its first
+            losses are not those known for its seed.
     """
 
     settings: TrainSettings
     history: List[EpochRecord] = field(default_factory=list)
     text: str = ""
     missing: Optional[str] = None
+    had_other_weights: bool = False
 
     @property
     def training(self) -> book.PrintedTraining:
@@ -136,7 +140,8 @@ def reproduce(
     own = {"num_epochs": num_epochs, "seed": seed, "encoding": encoding}
     requested = {name: value for name, value in own.items() if value is not None}
     chosen, missing = _settings(out, resume, settings, corpus, requested)
-    run = Run(chosen, missing=missing)
+    config = read_config(out) if resume else None
+    run = Run(chosen, missing=missing, had_other_weights=had_other_weights(config))
     training = run.training
     predictions = read_predictions(out) if resume else {}
     place = out.absolute()  # wherever the program's working directory will be
@@ -257,7 +262,8 @@ def load(directory: PathLike) -> Run:
             "there is nothing to compare it with"
         )
     history = _epoch_records(loaded.history, read_predictions(directory))
-    return Run(settings, history, "".join(text.vocab.to_tokens(text.train.tolist())))
+    characters = "".join(text.vocab.to_tokens(text.train.tolist()))
+    return Run(settings, history, characters, had_other_weights=had_other_weights(config))
 
 
 def _check_origin(config: Mapping[str, Any], directory: Path) -> None:

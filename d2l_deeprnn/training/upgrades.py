@@ -72,5 +72,18 @@ def is_stacked(config: Optional[Mapping[str, Any]]) -> bool:
     """Return whether a run was started by a version that always used a ``StackedRNN``."""
     if config is None:
         return False
-    version = config.get("versions", {}).get("d2l_deeprnn", "0.1.0")
-    return bool(config.get("stacked", str(version).startswith(("0.1.", "0.2."))))
+    return bool(config.get("stacked", _version(config).startswith(("0.1.", "0.2."))))
+
+
+def had_other_weights(config: Optional[Mapping[str, Any]]) -> bool:
+    """Return whether a run started with other weights than the chapter's function draws.
+
+    Up to 0.3, ``train`` drew others with the same seed; ``reproduce`` did not.
+    """
+    if config is None:
+        return False
+    return "stacked" not in config and _version(config).startswith(("0.1.", "0.2.", "0.3."))
+
+
+def _version(config: Mapping[str, Any]) -> str:
+    return str(config.get("versions", {}).get("d2l_deeprnn", "0.1.0"))

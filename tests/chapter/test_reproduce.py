@@ -157,6 +157,25 @@ def test_first_losses_of_another_training(books_text, fake_training, capsys):
     assert cli.main(["reproduce", "--num-epochs=4", "--seed=10"]) == 0  # not known
 
 
+@pytest.mark.parametrize("command, status", [("train", 0), ("reproduce", 1)])
+def test_first_losses_of_an_earlier_version(
+    books_text, fake_training, capsys, tmp_path, command, status
+):
+    """Up to 0.3, `train` drew other first weights than `reproduce`."""
+    fake_training[3] = 20.0
+    words = ["reproduce", "--out", str(tmp_path)]
+    assert cli.main([*words, "--num-epochs=4", "--seed=5"]) == 1
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["versions"]["d2l_deeprnn"] = "0.3.0"
+    if command == "reproduce":
+        config["stacked"] = False  # as upgraded_config does
+    path.write_text(json.dumps(config))
+    capsys.readouterr()
+    assert cli.main([*words, "--resume"]) == status
+    assert ("on any processor" in capsys.readouterr().out) == bool(status)
+
+
 def test_other_predictions_than_all_runs_made(books_text, fake_training, monkeypatch, capsys):
     monkeypatch.setattr(reproduce, "predict_rnn_gluon", lambda prefix, *rest: prefix + " eee")
     assert cli.main(["reproduce"]) == 1
