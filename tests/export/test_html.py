@@ -628,6 +628,26 @@ def test_on_a_phone_write_brings_the_text_into_view(browse, driver):
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_in_a_frame_the_text_and_its_buttons_fill_the_height(browse, driver):
+    page = browse(exported())
+    shown = "return document.getElementById(arguments[0]).offsetHeight > 0"
+    names = "text", "start", "follow", "beginning", "bars", "position"
+    page.write("abc", 300)
+    assert all(page.run(shown, name) for name in names) and page.complaints() == []
+    page.url += "?embedded"
+    try:
+        for width in 350, 740:  # of the site's first page on a phone and elsewhere
+            size = {"width": width, "height": 864, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            driver.get(page.url)
+            page.write("abc", 300)
+            assert [name for name in names if page.run(shown, name)] == list(names[:3])
+            assert page.run("return document.documentElement.scrollHeight") == 864
+            assert page.run("return element('text').offsetHeight") > 200
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 PLAY = "\nANNA:\nO, so “Be it”\nto do.\n\nB:\nHe ran; she: ran\n\nEve"
 FEATURES = {
     "the position in the line": lambda i: i - PLAY.rfind("\n", 0, i + 1),
@@ -652,7 +672,11 @@ def test_the_unit_that_follows_a_feature_is_found(browse, layer):
     page.set("follow", "spaces", "change")
     assert page.run(note) == "The page looks for this unit when the text has 100 characters."
     assert page.run("return colouring.kind") == -1
-    page.run(add, "B" * 50)
+    page.run(add, "B" * 46)
+    assert page.run(note).startswith("The page looks") and len(page.text) == 99
+    page.run(add, "B")
+    assert page.run(note).startswith(("Unit ", "None"))
+    page.run(add, "B" * 3)
     state, states = [np.zeros((1, n), "float32") for n in export.network.states.values()], []
     for index in vocab[list(PLAY) + ["B"] * 50]:
         _, state = export.network.forward(np.array([[index]]), state)

@@ -249,7 +249,7 @@ function show() {
   box.append(fresh);
   if (limit !== colouring.limit) colouring.paintAll();
   if (atEnd) box.scrollTop = box.scrollHeight;
-  if (element("follow").value && text.length > 1.5 * Math.max(followed, FEWEST)) follow();
+  if (element("follow").value && text.length >= Math.max(1.5 * followed, FEWEST)) follow();
   element("count").textContent = text.length ? counted(text.length) : "";
   look(lookedAt);
 }
@@ -342,16 +342,16 @@ function chooseUnit(unit = element("unit").valueAsNumber) {
   showReading();
 }
 
-let followed = 0; // characters in the text when a unit was last chosen
+let followed = 0; // characters in the text when a unit was last chosen; 0: not in this text
 
 /** Colour by the unit that follows the chosen feature best. */
 function follow() {
   const name = element("follow").value;
-  followed = text.length;
+  followed = text.length < FEWEST ? 0 : text.length;
   const note = element("follow-note");
   const kept = text.map(({ state }) => state !== null);
   const only = (list) => list.filter((_, i) => kept[i]);
-  if (name === "" || text.length < FEWEST) {
+  if (name === "" || followed === 0) {
     note.textContent = name && `The page looks for this unit when the text has ${FEWEST} characters.`;
     element("kind").value = name ? -1 : 0;
     chooseUnit();
@@ -456,6 +456,8 @@ function newBar() {
 const addOption = (select, value, words) => select.add(new Option(words, value));
 
 function begin() {
+  // In a frame of another page, as model.html?embedded
+  document.body.classList.toggle("embedded", location.search === "?embedded");
   const { layers } = network;
   const cells = layers.some(({ kinds }) => kinds.length === 2);
   addOption(element("kind"), 0, "hidden state");
