@@ -51,8 +51,8 @@ JUMPS_FROM, AROUND_A_JUMP = 250, 15
 FIRST_LOSSES_WITHIN = 1e-4
 
 _RANGE = (
-    "Expected: a range that contains one more run with a probability of 99.9 %, if the logarithm "
-    "of the loss is normally distributed from seed to seed."
+    "If the logarithm of the loss were normally distributed over seeds, 99.9 % of runs would be in "
+    "each range."
 )
 _ON_A_JUMP = (
     "A value above twice the usual loss is replaced by the median of the "
@@ -182,8 +182,8 @@ BOOK = PrintedTraining(
     },
     bands=BANDS["chapter"],
     expected=(
-        f"{_RANGE} It is skewed, and a run of 500 epochs has four values: of a hundred right ones, "
-        "expect a few outside one of the ranges. Epoch 125 shows only whether a run has left the "
+        f"{_RANGE} It is skewed, and there are four ranges: of a hundred right runs, a few are "
+        "outside one. Epoch 125 shows only whether a run has left the "
         f"initial plateau, at the perplexity of the character frequencies, {UNIGRAM_PERPLEXITY}; "
         "the later epochs show how well it learns. From epoch 250 on, nine trainings in ten jump "
         f"to a perplexity of 2 to 4.4 for less than ten epochs. {_ON_A_JUMP}"

@@ -212,7 +212,7 @@ def figure(run: Run) -> Plot:
     return perplexity_figure(
         curves,
         marks={f"printed in the {training.source}": printed} if rows else None,
-        ranges=("expected of 99.9 % of runs", bands) if bands else None,
+        ranges=("expected range", bands) if bands else None,
         others=others,
         level=frequencies if rows else None,
         notes=_notes(perplexities) if others else (),

@@ -661,7 +661,7 @@ def _horizontal_ticks(axes: Any, places: Sequence[float], logarithmic: bool) -> 
 
 
 def _whole_numbers(axis: Any) -> None:
-    axis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True))
+    axis.set_major_locator(MaxNLocator(9, steps=(1, 2, 2.5, 5, 10), integer=True, min_n_ticks=1))
 
 
 def _logarithmic_ticks(axis: Any) -> None:

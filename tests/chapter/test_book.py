@@ -125,9 +125,9 @@ def test_the_claimed_coverage_was_simulated():
     assert min(skewed) > 0.98
     at_any = {row["what"]: row for row in rows("interval_coverage.csv") if row["epochs"] == "any"}
     assert float(at_any["left out"]["coverage"]) == 1
-    # "of a hundred right runs, expect a few outside one of the ranges"
+    # "of a hundred right runs, a few are outside one"
     assert 0.92 < float(at_any["halves"]["coverage"]) < 0.98
-    assert "expect a few outside one of the ranges" in book.BOOK.expected
+    assert "of a hundred right runs, a few are outside one" in book.BOOK.expected
 
 
 def test_first_losses_are_those_of_both_libraries():
@@ -177,11 +177,13 @@ def test_a_network_that_has_learnt_nothing_does_not_agree():
 
 def test_the_bands_are_explained_wherever_they_are_shown():
     run = run_with({500: 1.03})
-    assert book.BOOK.expected in report.html(run, {}).replace("&#39;", "'")
+    page = report.html(run, {})
+    assert book.BOOK.expected in page.replace("&#39;", "'") and "bar: expected range" in page
+    assert "The lecture" not in page  # only runs with its settings are compared with it
     assert "normally distributed" in book.BOOK.expected
     notebook = json.loads((ROOT / "notebooks/deep-rnn.ipynb").read_text(encoding="utf-8"))
     assert any(book.BOOK.expected in "".join(cell["source"]) for cell in notebook["cells"])
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    readme = " ".join((ROOT / "results/README.md").read_text(encoding="utf-8").split())
     assert "the logarithm of the loss is normally distributed from seed to seed" in readme
 
 

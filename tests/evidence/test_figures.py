@@ -366,8 +366,17 @@ def test_printed_values_are_hollow_diamonds_in_bars_of_what_is_expected():
     np.testing.assert_array_equal(bar.get_segments(), [[[2, 1.5], [2, 4.0]]])
 
 
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_epochs_are_whole_numbers(last):
+    curve = list(range(1, last + 1)), [2.0] * last
+    (axes,) = figure.perplexity_figure({"run": curve}).axes
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks == list(range(1, last + 1))
+
+
 def test_the_label_of_a_mark_near_the_right_edge_leaves_room_for_the_axes():
-    name, bars = "expected of 99.9 % of runs", {125: (4.0, 9.0)}
+    name, bars = "expected range", {125: (4.0, 9.0)}
     for end in (125, 130, 150, 180, 250):
         epochs = range(1, end + 1)
         picture = figure.perplexity_figure(
