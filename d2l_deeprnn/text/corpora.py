@@ -31,6 +31,7 @@ from .vocab import Vocab, count_characters
 
 # The size of a pipe is not known before it has been read.
 PIPE_LIMIT_BYTES = 2**30
+LOCK = ".lock"  # a file in the directory of each run
 
 Source = Union[str, "os.PathLike[str]"]
 
@@ -153,6 +154,7 @@ class TextFile(NamedTuple):
         encoding: encoding; None for UTF-8.
         is_pipe: whether the file can be read only once.
         data: contents of a sample text of this package; None for other files.
+        directory: the directory that was given instead of the file, if it was one.
     """
 
     name: str
@@ -160,6 +162,7 @@ class TextFile(NamedTuple):
     encoding: Optional[str]
     is_pipe: bool = False
     data: Optional[bytes] = None
+    directory: Optional[str] = None
 
 
 def text_files(
@@ -251,10 +254,12 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
         raise unknown_text(path)
     if not os.path.isdir(path):
         return [_file(path, encoding)]
-    files = [_file(name, encoding) for name in _names_in(path)]
+    files = [_file(name, encoding)._replace(directory=path) for name in _names_in(path)]
     if not files:
+        has_runs = any(Path(path).rglob(LOCK))
+        content = "only runs of d2l-deeprnn, no texts" if has_runs else "no files"
         raise CorpusError(
-            f"{path!r} contains no files: put texts in it, or choose another directory"
+            f"{path!r} contains {content}: put texts in it, or choose another directory"
         )
     for file in files:
         if file.is_pipe:
@@ -274,7 +279,7 @@ def _names_in(directory: str) -> Iterator[str]:
         raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from None
 
     for folder, folders, names in os.walk(directory, onerror=fail):
-        if ".lock" in names:  # the directory of a run, perhaps of this one
+        if LOCK in names:  # the directory of a run, perhaps of this one
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -292,15 +297,15 @@ def _file(path: str, encoding: Optional[str]) -> TextFile:
 def _read_file(file: TextFile) -> Iterator[str]:
     """Read a file chunk by chunk, without Project Gutenberg's header and footer."""
     is_text = False
-    with _naming_file(file.name):
+    with _naming_file(file.name), _naming_directory(file.directory):
         for chunk in cut_gutenberg(decode_file(_open(file), file.encoding, file.name)):
             is_text = is_text or bool(chunk.strip())
             yield chunk
-    if not is_text:
-        raise CorpusError(
-            f"{file.name} contains no text (it is empty, or nothing is left after cleaning): "
-            "choose another file"
-        )
+        if not is_text:
+            raise CorpusError(
+                f"{file.name} contains no text (it is empty, or nothing is left after cleaning): "
+                "choose another file"
+            )
 
 
 def _open(file: TextFile) -> BinaryIO:
@@ -323,6 +328,19 @@ def _read_pipe(pipe: BinaryIO, name: str) -> bytes:
                 f"{name} has more than {PIPE_LIMIT_BYTES} bytes: save the text in a file"
             )
     return bytes(content)
+
+
+@contextlib.contextmanager
+def _naming_directory(path: Optional[str]) -> Iterator[None]:
+    """Add to a CorpusError that the file is one of a directory, if it is."""
+    try:
+        yield
+    except CorpusError as error:
+        if path is None:
+            raise
+        raise CorpusError(
+            f"{error}; {path!r} must contain only texts: remove the file, or name the text files"
+        ) from None
 
 
 @contextlib.contextmanager

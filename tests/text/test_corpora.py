@@ -237,8 +237,14 @@ def denied(*args, **kwargs):
 def test_unusable_directory(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="contains no files: put texts in it"):
         load_corpus(tmp_path)
+    (tmp_path / "run").mkdir()
+    write(tmp_path / "run" / ".lock", "")
+    with pytest.raises(CorpusError, match="contains only runs of d2l-deeprnn, no texts: put texts"):
+        load_corpus(tmp_path)
     write(tmp_path / "a", "text")
+    advice = "; .* must contain only texts: remove the file, or name the text files$"
     for make, message in (
+        (lambda path: path.write_bytes(b"%PDF-1.7"), f"/b is a PDF document, .*{advice}"),
         (lambda path: write(path, ""), r"b contains no text \(it is empty"),
         (lambda path: path.symlink_to("none"), "b cannot be read: No such file"),
         (os.mkfifo, "b' is a pipe: remove it"),
