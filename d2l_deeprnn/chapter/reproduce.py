@@ -216,11 +216,13 @@ def _settings(
     own = runs.settings_of(config)
     training = book.training_with(own) or book.TRAININGS[name or "chapter"]
     others = training.other_settings(own)
-    others += ["corpus"] if len(own.corpus) > 1 else []
+    if len(own.corpus) > 1 or (others and own.corpus != (BOOK_TEXT,)):
+        others.insert(0, "corpus")
     if others:
+        options = ", ".join(f"--{other.replace('_', '-')}" for other in others)
         raise RunError(
             f"the run in {out} has other settings than the {training.name}'s "
-            f"({', '.join(others)}): resume it with `train`, or choose another directory"
+            f"({options}): resume it with `train`, or choose another directory"
         )
     if name not in (None, training.name):
         raise RunError(

@@ -146,7 +146,8 @@ class _Parser(argparse.ArgumentParser):
         _, is_incomplete, names = message.partition(" arguments are required: ")
         if is_incomplete:
             known = {*self._option_string_actions, "--"}
-            unknown = [x for x in self._args if x[:2] == "--" and x.partition("=")[0] not in known]
+            options = (x for x in self._args if re.match("-[^-0-9]|--", x))
+            unknown = [x for x in options if x.partition("=")[0] not in known]
             if unknown:
                 self._refuse(unknown)
             message = "; ".join(map(self._missing, names.split(", ")))

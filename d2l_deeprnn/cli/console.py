@@ -94,6 +94,12 @@ def print_line(line: str = "", *, lead: str = "", style: str = "") -> None:
         show(line, lead=lead, style=style)
 
 
+def show_paragraph(text: str, indent: str = "") -> None:
+    """Print a text like ``show``; on a terminal, lines are broken between words, and indented."""
+    for line in wrapped(text, indent):
+        show(line)
+
+
 def print_paragraph(text: str, *, style: str = "") -> None:
     """Print a text like ``print_line``; on a terminal, lines are broken between words."""
     for line in wrapped(text):

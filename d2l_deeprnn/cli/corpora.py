@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List, Optional
 
-from .console import BOLD, DONE, show, show_json
+from .console import BOLD, DONE, show, show_json, show_paragraph
 from .options import add_json
 
 
@@ -50,6 +50,10 @@ def run_corpora(arguments: argparse.Namespace) -> int:
     for one in texts:
         unusable = f"unusable: {one['error']}" if one["error"] else ""
         show(str(one["name"]), style=BOLD)
-        show(f"    {one['title']}, {one['author']}\n    {one['source']}")
-        show(f"    {one['path'] or unusable or 'not on this machine'}")
+        for line in (
+            f"{one['title']}, {one['author']}",
+            one["source"],
+            one["path"] or unusable or "not on this machine",
+        ):
+            show_paragraph(f"    {line}", "    ")
     return DONE

@@ -15,7 +15,7 @@ from .._version import __version__
 from ..errors import CorpusError
 from ..files import printable
 from ..text.known_texts import BOOK_TEXT, locate_text
-from .console import BAD_INPUT, DONE, show
+from .console import BAD_INPUT, DONE, show_paragraph
 
 # A recurrent layer and a matrix product, which different libraries compute.
 TRIAL = """
@@ -42,22 +42,22 @@ def run_doctor(arguments: argparse.Namespace) -> int:
       d2l-deeprnn doctor
     """
     wsl = " in WSL" if "microsoft" in platform.release().lower() else ""
-    show(f"d2l_deeprnn {__version__}, {Path(__file__).parents[1]}")
-    show(f"Python {platform.python_version()}, {sys.executable}")
-    show(f"{platform.system()} {platform.machine()}{wsl}")
+    show_paragraph(f"d2l_deeprnn {__version__}, {Path(__file__).parents[1]}")
+    show_paragraph(f"Python {platform.python_version()}, {sys.executable}")
+    show_paragraph(f"{platform.system()} {platform.machine()}{wsl}")
     for package in metadata.distributions():
         name = package.metadata["Name"] or ""  # None after an incomplete installation
         if name.startswith(("mxnet", "numpy")):
-            show(f"{name} {package.version}")
+            show_paragraph(f"{name} {package.version}")
     problems = diagnosis.obstacles() or list(_trial())
     try:
-        show(f"the book's text: {locate_text(BOOK_TEXT) or 'not on this machine'}")
+        show_paragraph(f"the book's text: {locate_text(BOOK_TEXT) or 'not on this machine'}")
     except CorpusError as error:
         problems.append(str(error))
     for problem in problems:
-        show(f"problem: {problem}")
+        show_paragraph(f"problem: {problem}")
     if not problems:
-        show("MXNet works.")
+        show_paragraph("MXNet works.")
     return BAD_INPUT if problems else DONE
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 from ..files import printable
 from ..training.settings import SettingsError, TrainSettings, fields
 from .console import DONE, print_paragraph, show_json, show_table
-from .options import add_checkpoint, add_device, add_json, add_path, add_setting, device
+from .options import (
+    add_checkpoint,
+    add_device,
+    add_json,
+    add_path,
+    add_setting,
+    check_directory,
+    device,
+)
 
 if TYPE_CHECKING:
     from ..training.evaluate import Evaluation
@@ -72,6 +80,7 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     from ..training import runs
     from ..training.evaluate import count_tokens, evaluate
 
+    check_directory(arguments.directory)
     ctx = device(arguments) or ranks.device()
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None

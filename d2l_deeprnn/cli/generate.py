@@ -13,6 +13,7 @@ from .options import (
     add_device,
     add_path,
     add_setting,
+    check_directory,
     device,
     number,
     whole_number,
@@ -93,6 +94,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     from .evaluate import check_same
 
     with distributed() as ranks:
+        check_directory(arguments.directory)
         run = load_run(
             arguments.directory,
             checkpoint=arguments.checkpoint,
@@ -142,7 +144,8 @@ def _continue(
             shown.write(prefix, BOLD)
             shown.write(text[len(prefix) :])
     show()
-    if arguments.temperature == 0 and not "".join(texts).strip():
+    added = "".join(text[len(prefix) :] for prefix, text in zip(prefixes, texts))
+    if arguments.temperature == 0 and not added.strip():
         print_error("The most likely text is only white space; try --temperature 0.7")
 
 

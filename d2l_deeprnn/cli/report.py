@@ -19,6 +19,7 @@ from .options import (
     add_device,
     add_path,
     add_setting,
+    check_directory,
     device,
     non_defaults,
     to_argv,
@@ -66,6 +67,8 @@ def run_plot(arguments: argparse.Namespace) -> int:
     from ..training.runs import read_history
 
     _check_output(arguments.output)
+    for path in arguments.directories:
+        check_directory(path)
     histories = {str(path): read_history(path) for path in arguments.directories}
     for path, history in histories.items():
         if not history:
@@ -122,6 +125,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     from ..training.run_directory import no_run, read_config
 
     directory = arguments.directory
+    check_directory(directory)
     output = directory / NAME if arguments.output is None else arguments.output
     config = read_config(directory)
     if config is None:
@@ -219,7 +223,7 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
         page_command=shlex.join(
             ["d2l-deeprnn", "export", str(directory), "--format", "html", "--output", "model.html"]
         ),
-        command=_command(config, settings, directory),
+        command=_command(config, settings),
         work=_work(config, history),
         config=config,
     )
@@ -295,16 +299,16 @@ def _samples(run: LoadedRun, prefix: str, seed: int) -> Iterator[Tuple[str, str]
         title = f"Temperature {temperature:g}"
         if temperature == 0:
             title += ": the most likely character each time"
-        if not text.strip():
+        if not text[len(prefix) :].strip():
             title += " (only white space)"
         yield title, text
 
 
-def _command(config: Mapping[str, Any], settings: TrainSettings, directory: Path) -> str:
+def _command(config: Mapping[str, Any], settings: TrainSettings) -> str:
     """Return the command that repeats a run."""
-    command = ["d2l-deeprnn", "train", *to_argv(settings), "--out", str(directory)]
+    command = ["d2l-deeprnn", "train", *to_argv(settings), "--out", "repeated"]
     if "imported" in config:
-        command = ["d2l-deeprnn", "import", config["imported"]["file"], "--out", str(directory)]
+        command = ["d2l-deeprnn", "import", config["imported"]["file"], "--out", "repeated"]
     elif config.get("ranks", 1) > 1:
         command = ["mpiexec", "-n", str(config["ranks"]), *command]
     return shlex.join(command)

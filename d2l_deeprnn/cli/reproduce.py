@@ -190,7 +190,7 @@ class _Display:
     def _announce(self) -> None:
         """After the first epoch, say how long the training takes, and what Ctrl-C would cost."""
         assert self.run is not None
-        if self._is_announced:
+        if self._is_announced or self._stop.is_set():
             return
         self._is_announced = True
         total, done = self.run.settings.num_epochs, len(self.run.history)
@@ -229,7 +229,7 @@ def _print_comparison(run: Run) -> None:
         for line in table([compared.columns, *compared.rows]):
             print_line(line)
         if run.training.bands:
-            print_line("Expected: the range for 99.9 % of runs.")
+            print_paragraph("Of a hundred right runs, a few are outside an expected range.")
     else:
         last = run.history[-1]
         print_line(f"Epoch {last.epoch}: training perplexity {last.perplexity:.{digits}f}")

@@ -79,11 +79,11 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
         choices=book.TRAININGS,
         help="start from printed settings: chapter (the beginning of its text, nothing held out, "
         "500 epochs) or lecture (the same, but 3000 epochs, lr 100 and clipping_theta 0.01); other "
-        "options override them (default: none)",
+        "options override them (default: no preset)",
     )
     what = (
         "start from the settings in the config.json of a run, or in another JSON object; other "
-        "options override them (default: none)"
+        "options override them (default: no file)"
     )
     add_path(start, "--config", what, "FILE", argparse.SUPPRESS)
     add = groups["run"].add_argument
@@ -144,7 +144,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     A checkpoint is written after an epoch if the last one is at least five seconds
     old, and at the end. The defaults are the chapter's settings, except that the
     whole text is used, a tenth of it is held out, and there are 50 epochs. Where
-    an option accepts none, that is its default. Several processes of mpiexec train
+    an option accepts none, it means the default that is shown. Several processes of mpiexec train
     one model together or, if D2L_DEEPRNN_RANKS=1 is in the environment, one model
     each.
 
@@ -363,6 +363,7 @@ class _Display:
         """Return the progress bar; show it and the header above it when there is progress."""
         if self._bar is None:
             headings = {**{name: name for name in self.COLUMNS}, "perplexity": "perplexity "}
+            print_paragraph("Losses in nats per character; * marks the best epoch so far")
             print_line(self._row(headings), style=BOLD)
             self._bar = self._stack.enter_context(ProgressBar(print_line, done))
         return self._bar

@@ -115,7 +115,7 @@ def test_a_run_that_agrees(books_text, fake_training, capsys, tmp_path):
     assert heading.split() == ["epoch", "book", "run", "expected", "agrees"]
     assert re.fullmatch(r"  125 +9\.006 +9\.006 +\d+\.\d{3} to \d+\.\d{3} +yes", values[0])
     assert re.fullmatch(r"  500 +1\.036 +1\.036 +\d\.\d{3} to \d\.\d{3} +yes", values[3])
-    assert note == "Expected: the range for 99.9 % of runs."
+    assert note == "Of a hundred right runs, a few are outside an expected range."
     assert "  book  traveller smiled. 'are you sure we can move freely in space\n" in printed
     assert "  run   traveller a\n" in printed
     assert "not the book's" not in printed
@@ -531,7 +531,8 @@ def test_the_lectures_settings(drawn, books_text, fake_training, capsys, tmp_pat
     assert reproduce.printed_training(tmp_path) is book.LECTURE
     page = Page((tmp_path / "report.html").read_text())
     assert "--num-epochs 1200 --seed 0 --settings lecture --out repeated" in page.shown
-    assert "1 is certain, and lower is better" in page.shown
+    assert "To repeat it:" in page.shown and "quoted from the text" in page.shown
+    assert "1 is certain, and lower is better" in page.shown and "16 April 2019" in page.shown
     assert "printed in the lecture" in (tmp_path / "report.html").read_text()
     assert cli.main(["plot", str(tmp_path), "--output", str(tmp_path / "plot.svg")]) == 0
     plot = (tmp_path / "plot.svg").read_text()
@@ -597,7 +598,7 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
         (
             [*SAMPLE, "--resume"],
             trained,
-            "has other settings than the chapter's (num_examples, valid_fraction)",
+            "other settings than the chapter's (--corpus, --num-examples, --valid-fraction)",
         ),
         (SAMPLE, reproduced, "already contains a run: resume it (--resume)"),
         ([*SAMPLE, "--resume", "--seed", "1"], reproduced, "seed: 0 in the run, 1 requested"),
@@ -856,7 +857,7 @@ def test_a_run_of_several_texts_is_not_the_chapters(small_chapter, tmp_path, cap
     words = ["--preset=chapter", "--num-epochs=1", "--out", str(tmp_path)]
     assert cli.main(["train", *words, "--corpus", corpora.SAMPLE_TEXT, "the_tide_tables"]) == 0
     assert cli.main(["reproduce", "--resume", "--out", str(tmp_path)]) == 2
-    assert "has other settings than the chapter's (corpus)" in capsys.readouterr().err
+    assert "has other settings than the chapter's (--corpus)" in capsys.readouterr().err
 
 
 def test_a_run_with_the_weights_of_another_is_not_the_chapters(small_chapter, tmp_path, capsys):

@@ -190,6 +190,8 @@ def test_an_error_names_the_help_page_of_its_command(capsys, words):
             "--length: must be a whole number of at least 1, not '0'",
         ),
         (["--hepl"], "unrecognized arguments: --hepl; did you mean --help?"),
+        (["-v"], "unrecognized arguments: -v"),
+        (["generate", "--temperature", "-1"], "DIR is missing: "),
         (["generate", "--hepl"], "unrecognized arguments: --hepl; did you mean --help?"),
     ],
 )

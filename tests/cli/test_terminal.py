@@ -43,11 +43,13 @@ from chapters import book, small_trainings
 from d2l_deeprnn.cli import main
 book.TRAININGS.update(small_trainings())
 for separates, words in itertools.groupby(sys.argv[1:], "then".__eq__):
-    assert separates or main(list(words)) == 0
+    status = 0 if separates else main(list(words))
+    if status:
+        sys.exit(status)
 """
 
 
-def in_a_terminal(columns, directory, *words):
+def in_a_terminal(columns, directory, *words, status=0):
     """Return all lines that commands write into a terminal, including progress bars."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -68,7 +70,7 @@ def in_a_terminal(columns, directory, *words):
             break
         written += piece
     os.close(ours)
-    assert process.wait() == 0, written
+    assert process.wait() == status, written
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;]*\w", "", written.decode()))
 
 
@@ -92,7 +94,7 @@ def lines_of(capsys, *words):
 def test_a_training_is_a_summary_a_table_and_what_to_do_next(tmp_path, capsys):
     out = tmp_path / "run"
     words = ["--num-epochs=2", "--test-fraction=0.1", "--keep-case", "--out", out]
-    text, model, optimization, header, *rows, done, best, following = lines_of(
+    text, model, optimization, note, header, *rows, done, best, following = lines_of(
         capsys, *TRAIN, *words
     )
     different = len(set(load_text(SAMPLE_TEXT, 3000, lower=False)))
@@ -100,6 +102,7 @@ def test_a_training_is_a_summary_a_table_and_what_to_do_next(tmp_path, capsys):
     assert text == f"{name}, 300 held out, 300 for testing, {different} different"
     assert re.fullmatch(r"lstm, 1 layer of 8 units, \d,\d{3} parameters", model)
     assert optimization == "sgd, lr 5, seed 0, cpu"
+    assert note == "Losses in nats per character; * marks the best epoch so far"
     assert header == "epoch    train  held out  perplexity   chars/s     time"
     row = r"  \d/2 +\d\.\d{4} +\d\.\d{4} +[\d.]+[* ] +[\d.]+k? +0:0\d"
     assert len(rows) == 2 and all(re.fullmatch(row, line) for line in rows)
@@ -465,8 +468,23 @@ def test_runs_below_a_directory_called_tilde(tmp_path, monkeypatch, capsys):
 def test_a_directory_without_runs(tmp_path, capsys):
     assert main(["runs", str(tmp_path)]) == 2
     assert "there is no run in" in capsys.readouterr().err
-    assert main(["runs", str(tmp_path / "missing")]) == 2
-    assert "is not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "report", "plot", "runs", "export"])
+def test_a_run_that_does_not_exist(tmp_path, capsys, command):
+    run = tmp_path / "novel"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    words = ["--format=html", "--output", str(tmp_path / "page")] if command == "export" else []
+    for place, message in [
+        (tmp_path / "novle", f"there is no directory {tmp_path}/novle (did you mean {run}?)"),
+        (run / "config.json", f"{run}/config.json is a file: give the directory, {run}"),
+    ]:
+        assert main([command, str(place), *words]) == 2
+        assert capsys.readouterr().err == f"d2l-deeprnn: error: {message}\n"
+    (tmp_path / "text").touch()
+    assert main([command, str(tmp_path / "text"), *words]) == 2
+    assert "/text is a file: give the directory of a run\n" in capsys.readouterr().err
 
 
 def test_a_directory_that_contains_runs_is_not_one_but_names_them(tmp_path, capsys):
@@ -510,6 +528,13 @@ def test_a_generated_text_is_streamed_after_a_bold_prefix(trained, tmp_path, mon
     assert written.count("\x1b[1m") == 4 and "\n\n\x1b[1ma\x1b[0m" in written
 
 
+def test_only_the_generated_text_counts_as_white_space(trained, monkeypatch, capsys):
+    write_spaces = lambda model, vocab, prefixes, *rest, **options: [f"{prefixes[0]}   "]  # noqa: E731
+    monkeypatch.setattr("d2l_deeprnn.generation.generate.generate", write_spaces)
+    assert main(["generate", str(trained), "--prefix=the sea"]) == 0
+    assert "is only white space; try --temperature 0.7" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_has_another_beside_it(trained, tmp_path, capsys):
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     (run / "best.zip").write_bytes(b"damaged")
@@ -547,6 +572,9 @@ def test_texts_are_listed(tmp_path, monkeypatch, capsys):
     shown = lines_of(capsys, "corpora")
     assert shown[:2] == ["time_machine", "    The Time Machine, H. G. Wells"]
     assert shown[3].startswith("    unusable: ") and "    not on this machine" in shown
+    for command, status in ("corpora", 0), ("doctor", 2):
+        lines = in_a_terminal(40, tmp_path, command, status=status)
+        assert all(len(line) <= 40 or " " not in line.strip() for line in lines)
 
 
 def test_a_study_names_its_parts_and_settings(capsys):
@@ -592,3 +620,13 @@ def test_reproduce_says_how_long_it_takes_after_the_first_epoch(tmp_path, monkey
         "500 epochs on The Time Machine, about 10 minutes. Ctrl-C is safe: resume with --resume "
         f"--out '{tmp_path}/a b'\n"
     )
+
+
+def test_after_ctrl_c_in_the_first_epoch_reproduce_promises_nothing(tmp_path, capsys):
+    stop = console.StopRequest()
+    with contextlib.ExitStack() as stack:
+        display = reproduce._Display(stack, stop, tmp_path)
+        display.start(Run(BOOK.train_settings()))
+        stop.set()
+        display.epoch(EpochRecord(1, 30.0, 1.2, ()))
+    assert capsys.readouterr().out == ""
