@@ -325,7 +325,7 @@ def test_an_error_is_printed_once(tmp_path):
     assert "\nDone: 2 epochs in " in output and status == 2
     *found, evaluated = errors.split("== 2\n")
     (line,) = our_lines(evaluated)
-    assert "rank 1 on" in line and "run is not a run: it has no config.json" in line
+    assert "rank 1 on" in line and "there is no directory run" in line
     different = r"rank 1 on \S+ was started with another %s than rank 0: .* D2L_DEEPRNN_RANKS=1"
     expected = [
         different % "lr",
