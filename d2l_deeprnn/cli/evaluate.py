@@ -15,7 +15,6 @@ from .options import (
     add_json,
     add_path,
     add_setting,
-    check_directory,
     device,
 )
 
@@ -80,7 +79,6 @@ def _score(arguments: argparse.Namespace, ranks: Ranks) -> None:
     from ..training import runs
     from ..training.evaluate import count_tokens, evaluate
 
-    check_directory(arguments.directory)
     ctx = device(arguments) or ranks.device()
     run = runs.load_run(arguments.directory, checkpoint=arguments.checkpoint, ctx=ctx)
     text = None

@@ -7,7 +7,7 @@ import shlex
 
 from ..export import FORMATS
 from .console import DONE, print_line, print_paragraph
-from .options import add_checkpoint, add_path, check_directory
+from .options import add_checkpoint, add_path
 
 # Format -> what to do with the file.
 NEXT = {
@@ -49,7 +49,6 @@ def run_export(arguments: argparse.Namespace) -> int:
     """
     from ..export import export_run
 
-    check_directory(arguments.directory)
     export_run(
         arguments.directory,
         arguments.output,

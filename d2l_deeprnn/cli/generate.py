@@ -13,7 +13,6 @@ from .options import (
     add_device,
     add_path,
     add_setting,
-    check_directory,
     device,
     number,
     whole_number,
@@ -94,7 +93,6 @@ def run_generate(arguments: argparse.Namespace) -> int:
     from .evaluate import check_same
 
     with distributed() as ranks:
-        check_directory(arguments.directory)
         run = load_run(
             arguments.directory,
             checkpoint=arguments.checkpoint,

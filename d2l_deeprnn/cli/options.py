@@ -89,17 +89,6 @@ def add_path(
     parser.add_argument(name, **options)
 
 
-def check_directory(path: Path) -> None:
-    """Raise a RunError if the directory of a run does not exist."""
-    from ..training.run_directory import CONFIG, RunError, similar
-
-    if not path.exists():
-        raise RunError(f"there is no directory {path}{similar(path)}")
-    if not path.is_dir():
-        place = f", {path.parent}" if (path.parent / CONFIG).exists() else " of a run"
-        raise RunError(f"{path} is a file: give the directory{place}")
-
-
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the option that chooses a checkpoint of a run."""
     parser.add_argument(

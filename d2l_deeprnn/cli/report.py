@@ -19,7 +19,6 @@ from .options import (
     add_device,
     add_path,
     add_setting,
-    check_directory,
     device,
     non_defaults,
     to_argv,
@@ -67,8 +66,6 @@ def run_plot(arguments: argparse.Namespace) -> int:
     from ..training.runs import read_history
 
     _check_output(arguments.output)
-    for path in arguments.directories:
-        check_directory(path)
     histories = {str(path): read_history(path) for path in arguments.directories}
     for path, history in histories.items():
         if not history:
@@ -125,7 +122,6 @@ def run_report(arguments: argparse.Namespace) -> int:
     from ..training.run_directory import no_run, read_config
 
     directory = arguments.directory
-    check_directory(directory)
     output = directory / NAME if arguments.output is None else arguments.output
     config = read_config(directory)
     if config is None:

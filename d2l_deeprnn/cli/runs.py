@@ -11,7 +11,7 @@ from ..errors import D2LError
 from ..files import is_locked, printable
 from ..training.settings import TrainSettings, as_dict, fields, from_dict, why_finished
 from .console import DONE, columns, print_paragraph, show_json, show_table
-from .options import add_json, add_path, check_directory, heading, non_defaults, words
+from .options import add_json, add_path, heading, non_defaults, words
 
 LOSSES = {"held_out_loss": "held out", "training_loss": "train"}  # in JSON and in the table
 
@@ -35,10 +35,11 @@ def run_runs(arguments: argparse.Namespace) -> int:
       d2l-deeprnn runs runs/novel
       d2l-deeprnn runs runs --json
     """
-    from ..training.run_directory import CONFIG, RunError
+    from ..training.run_directory import CONFIG, RunError, no_run
 
     directory = arguments.directory
-    check_directory(directory)
+    if not directory.is_dir():
+        raise no_run(directory)
     root = directory.absolute()  # a relative path that begins with ~ would be expanded
     paths = sorted(path.parent for path in root.rglob(CONFIG))
     runs = [run for path in paths for run in [_describe(path, root)] if run is not None]

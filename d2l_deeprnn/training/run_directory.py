@@ -259,7 +259,12 @@ def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:
 
 
 def no_run(directory: Path) -> RunError:
-    """Return the error for a directory without a run."""
+    """Return the error for a directory without a run, or for a path that is not a directory."""
+    if not directory.exists():
+        return RunError(f"there is no directory {directory}{similar(directory)}")
+    if not directory.is_dir():
+        place = f", {directory.parent}" if (directory.parent / CONFIG).exists() else " of a run"
+        return RunError(f"{directory} is a file: give the directory{place}")
     below = sorted(str(path.parent) for path in directory.glob(f"*/{CONFIG}"))
     more = f" and {len(below) - LISTED} more" if len(below) > LISTED else ""
     hint = f"; it contains the runs {', '.join(below[:LISTED])}{more}" if below else ""

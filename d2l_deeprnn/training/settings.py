@@ -85,7 +85,7 @@ class Field(NamedTuple):
         if default is MISSING:
             return self.help
         shown = f"{default:g}" if isinstance(default, float) else str(default)
-        shown = {"None": self.none_means, "False": "no", "{}": "none"}.get(shown, shown)
+        shown = {"None": self.none_means, "False": "no", "{}": "no further ones"}.get(shown, shown)
         return f"{self.help} (default: {shown})"
 
 
