@@ -19,7 +19,7 @@ class D2LError(Exception):
         ...     d2l.load_run("runs/of/nobody")
         ... except d2l.D2LError as error:
         ...     print(error)
-        runs/of/nobody is not a run: it has no config.json
+        there is no directory runs/of/nobody
     """
 
 
