@@ -424,7 +424,8 @@ def test_a_rank_that_hangs_is_named_but_not_one_that_works():
     """
     job = Job(2, code)
     status, output, errors = job.wait()
-    assert status == 2 and output.split() == ["waited"]
+    # mpiexec kills the stopped process, and may see the end of that one first.
+    assert status in (2, signal.SIGKILL) and output.split() == ["waited"]
     (line,) = our_lines(errors)
     assert re.search(r"rank 0 on \S+: rank 1 on \S+ did not answer for 3 seconds", line)
     if sys.platform == "linux":
