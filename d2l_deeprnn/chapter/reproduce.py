@@ -139,8 +139,8 @@ def reproduce(
     out = user_path(out)
     own = {"num_epochs": num_epochs, "seed": seed, "encoding": encoding}
     requested = {name: value for name, value in own.items() if value is not None}
-    chosen, missing = _settings(out, resume, settings, corpus, requested)
     config = read_config(out) if resume else None
+    chosen, missing = _settings(out, config, settings, corpus, requested)
     run = Run(chosen, missing=missing, had_other_weights=had_other_weights(config))
     training = run.training
     predictions = read_predictions(out) if resume else {}
@@ -198,13 +198,12 @@ def reproduce(
 
 def _settings(
     out: Path,
-    resume: bool,
+    config: Optional[Dict[str, Any]],
     name: Optional[str],
     corpus: Optional[str],
     requested: Mapping[str, Any],
 ) -> Tuple[TrainSettings, Optional[str]]:
     """Return the settings of a run, and the reason why a sample replaces the book's text."""
-    config = read_config(out) if resume else None
     missing = None
     if config is None:
         training = book.TRAININGS[name or "chapter"]

@@ -62,10 +62,11 @@ def _copy(directory: Path) -> None:
         )
     if directory.exists() and not directory.is_dir():
         raise D2LError(f"{directory} is not a directory: choose another directory")
-    for folder in {name.parts[0] for name in names}:
-        if (source / folder).resolve() in (directory.resolve() / "a").parents:
+    place = directory.resolve()
+    for folder in {source / name.parts[0] for name in names}:
+        if folder.resolve() in (place, *place.parents):
             raise D2LError(
-                f"{directory} is inside {source / folder}, which is to be copied: choose another "
+                f"{directory} is inside {folder}, so it would be copied, too: choose another "
                 "directory"
             )
     copied, kept = 0, []

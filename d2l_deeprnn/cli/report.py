@@ -77,11 +77,12 @@ def run_plot(arguments: argparse.Namespace) -> int:
             reached = [point for point in zip(*points) if point[0] <= end]
             marks.update({label: tuple(zip(*reached))} if reached else {})
     configs = [read_config(path) or {} for path in arguments.directories]
-    parts = ("sha256", "valid_chars", "test_chars")
-    texts = {tuple(config.get("text", {}).get(part) for part in parts) for config in configs}
+    texts = [config.get("text", {}) for config in configs]
     # Perplexities of different texts cannot be compared, so the plot names no lowest one.
-    title = "Runs on different texts" if len({text[0] for text in texts}) > 1 else ""
-    if len(texts) > 1 and not title:
+    title = ""
+    if len({text.get("sha256") for text in texts}) > 1:
+        title = "Runs on different texts"
+    elif len({(text.get("valid_chars"), text.get("test_chars")) for text in texts}) > 1:
         title = "Runs with different held-out parts"
     written = _written(arguments.output)
     save_figure(training_figure(histories, marks=marks, title=title), arguments.output)

@@ -33,11 +33,11 @@ from ..files import (
     user_path,
     write_text,
 )
-from ..text.corpora import KNOWN_TEXTS, CorpusError
+from ..text.corpora import KNOWN_TEXTS, LOCK, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .upgrades import TRAIN, keep_predictions, upgraded_config, upgraded_state
 
-CONFIG, METRICS, LAST, BEST, LOCK = "config.json", "metrics.csv", "last.zip", "best.zip", ".lock"
+CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.zip", "best.zip"
 LISTED = 5  # runs in an error message
 PREDICTIONS = "predictions.csv"  # only in runs of `reproduce`
 # Types of the optional parts of a configuration, besides the settings and the text.

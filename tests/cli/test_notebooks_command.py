@@ -99,7 +99,7 @@ def test_the_copy_is_not_inside_what_is_copied(capsys):
     """It would be copied into itself, and twice as large each time."""
     root = ROOT if not (notebooks.PACKAGE / FOLDER).is_dir() else notebooks.PACKAGE / FOLDER
     assert main(["notebooks", str(root / "notebooks" / "mine")]) == 2
-    assert "which is to be copied: choose another directory" in capsys.readouterr().err
+    assert "so it would be copied, too: choose another directory" in capsys.readouterr().err
     assert not (root / "notebooks" / "mine").exists()
 
 
