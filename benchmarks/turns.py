@@ -48,6 +48,7 @@ def write(
     *,
     name: str = "",
     packages: Sequence[str] = (),
+    adding: bool = False,
     **made_with: Any,
 ) -> None:
     """Write rows with the command, versions and machine that they were made with.
@@ -57,13 +58,15 @@ def write(
         rows: column -> value.
         name: name of the files in ``arguments.out``, if it is not the script's.
         packages: other packages whose versions matter.
+        adding: as in ``write_description``.
         made_with: other entries of the description.
     """
     from d2l_deeprnn.evidence.provenance import versions
     from d2l_deeprnn.evidence.records import write_record
 
     described = {"command": command(arguments), "versions": versions(*packages), **made_with}
-    write_record(arguments.out / (name or Path(sys.argv[0]).stem), rows, **described)
+    path = arguments.out / (name or Path(sys.argv[0]).stem)
+    write_record(path, rows, adding=adding, **described)
 
 
 def resume(arguments: argparse.Namespace, script: str, function: str, tasks: Rows) -> None:
@@ -84,7 +87,7 @@ def resume(arguments: argparse.Namespace, script: str, function: str, tasks: Row
         if not select(rows, **task):
             print(f"{number} of {len(tasks)}: {task}", file=sys.stderr, flush=True)
             rows += in_a_process(script, function, *task.values(), variables=ONE_THREAD)
-            write(arguments, rows, machine={**machine(), "threads": "1"})
+            write(arguments, rows, adding=True, machine={**machine(), "threads": "1"})
 
 
 def command(arguments: argparse.Namespace) -> str:

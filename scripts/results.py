@@ -26,6 +26,7 @@ from d2l_deeprnn.evidence.records import (
     Cell,
     Row,
     Table,
+    as_list,
     column,
     group_by,
     read_rows,
@@ -736,11 +737,6 @@ def write_bands(module: Path, results: Results) -> None:
         pattern = rf"(?<=    # begin {name}\n).*?(?=    # end {name}\n)"
         text = re.sub(pattern, "".join(f"{line}\n" for line in written), text, flags=re.DOTALL)
     write_text(module, text)
-
-
-def as_list(value: Any) -> List[Any]:
-    """Return machines or versions as a list, which results have only if there were several."""
-    return value if isinstance(value, list) else [value]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ import statistics
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 from ..errors import D2LError
-from ..files import PathLike, read_text, user_path, write_text
+from ..files import PathLike, parse_json, read_text, user_path, write_text
 from .provenance import machine, versions
 
 Row = Dict[str, Any]
@@ -46,13 +46,15 @@ class Table(NamedTuple):
         return f"**{self.title}**\n\n{self.markdown()}"
 
 
-def write_record(path: PathLike, rows: Sequence[Row], **made_with: Any) -> None:
+def write_record(
+    path: PathLike, rows: Sequence[Row], *, adding: bool = False, **made_with: Any
+) -> None:
     """Write rows to a CSV file, and a description of their origin to a JSON file.
 
     Args:
         path: path of both files, without ``.csv`` or ``.json``.
         rows: column -> value. If a row lacks a column, its cell is empty.
-        made_with: see ``write_description``.
+        adding, made_with: see ``write_description``.
     """
     path = user_path(path)
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -61,15 +63,17 @@ def write_record(path: PathLike, rows: Sequence[Row], **made_with: Any) -> None:
     writer.writeheader()
     writer.writerows(rows)
     # The JSON file first: a study cannot resume from rows without one.
-    write_description(path.with_suffix(".json"), **made_with)
+    write_description(path.with_suffix(".json"), adding=adding, **made_with)
     write_text(path.with_suffix(".csv"), table.getvalue())
 
 
-def write_description(path: PathLike, **made_with: Any) -> None:
+def write_description(path: PathLike, *, adding: bool = False, **made_with: Any) -> None:
     """Write the JSON file of ``write_record``.
 
     Args:
         path: path of the file.
+        adding: whether earlier rows of the file are kept. If they have other versions or another
+            machine, these are kept, too, and the entry becomes a list.
         made_with: command, seeds, settings and anything else that is needed to repeat the work.
             ``versions`` and ``machine`` default to those of this process.
     """
@@ -78,7 +82,18 @@ def write_description(path: PathLike, **made_with: Any) -> None:
             made_with[name] = of_this_process()
     path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if adding and path.exists():
+        earlier = parse_json(read_text(path))
+        for name in "versions", "machine":
+            values = as_list(earlier.get(name, []))
+            values += [v for v in as_list(made_with[name]) if v not in values]
+            made_with[name] = values[0] if len(values) == 1 else values
     write_text(path, json.dumps(made_with, indent=2) + "\n")
+
+
+def as_list(value: Any) -> List[Any]:
+    """Return an entry of a description as a list: it is one if rows have different origins."""
+    return list(value) if isinstance(value, list) else [value]
 
 
 def read_rows(path: PathLike) -> List[Row]:

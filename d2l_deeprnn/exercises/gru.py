@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from .._mxnet.library import set_seed, try_gpu
 from .._perplexity import perplexity
 from ..evidence.figures import Line, lines_figure, lowest, points_figure
 from ..evidence.intervals import Difference, difference_table, paired_difference
-from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
+from ..evidence.records import Row, Table, column, group_by, select, spread_of, summary_table
 from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from .networks import (
@@ -23,6 +24,7 @@ from .networks import (
     settings_for,
     train_to_the_end,
 )
+from .search import SEEDS, search
 from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-2-gru.ipynb"
@@ -52,9 +54,9 @@ def study(
     """Train LSTM, GRU (in both forms) and plain RNN to the end, each with several seeds.
 
     Each network has the learning rate and dropout with the lowest validation loss, found with
-    another seed. The networks are compared by their loss on a test part, which was not used for
-    any choice. The book's form of the GRU is written from scratch and has no dropout. It is
-    compared with Gluon's GRU without dropout, and uses the learning rate that is best for Gluon's.
+    other seeds by ``search``. The networks are compared by their loss on a test part, which was
+    not used for any choice. The book's form of the GRU is written from scratch and has no dropout.
+    It is compared with Gluon's GRU without dropout, and uses the rate that is best for Gluon's.
 
     Returns:
         "recipes": one row for each setting that was tried. "runs": one row per epoch; the row of a
@@ -68,6 +70,9 @@ def study(
     common = settings_for(quick, len(train))
     rates = [0.004, 0.016] if quick else [0.004, 0.008, 0.016]
     dropouts = [0.0] if quick else [0.0, 0.3]
+    ladders: Dict[str, List[float]] = {"dropout": dropouts, "lr": rates}
+    if not quick:
+        ladders = {"dropout": [*dropouts, 0.5, 0.7], "lr": [0.001, 0.002, *rates, 0.032, 0.064]}
     seeds = [1, 2] if quick else [1, 2, 3, 4, 5]
     settings = {
         "settings": common,
@@ -76,6 +81,8 @@ def study(
         "characters": [len(part) for part in (train, valid, test)],
         "rates": rates,
         "dropouts": dropouts,
+        "ladders": ladders,
+        "seeds": SEEDS,
     }
     study = Study("2", FILES, settings, quick=quick, out=out, observer=observer)
 
@@ -107,20 +114,21 @@ def study(
         }
         for comparison, kind, num_hiddens in widths
     ]
-    tried = study.collect(
-        "recipes",
-        [
-            {**network, "dropout": dropout, "lr": rate, "seed": 0}
-            for network in networks
-            for dropout in dropouts
-            for rate in rates
-        ],
-        lambda r: [best_epoch(run(r))],
-        work=_work,
-    )
-    compared = [{**network, **best_recipe(select(tried, **network))} for network in networks]
-    gru = next(network for network in networks if network["kind"] == "GRU")
-    fused = {**gru, **best_recipe(select(tried, **gru, dropout=0.0)), "comparison": FORMS}
+    tried: List[Row] = []
+
+    def choose(network: Row, dropouts: Sequence[float], settings: Sequence[str]) -> Row:
+        best, rows = search(
+            lambda runs: study.collect("recipes", runs, lambda r: [best_epoch(run(r))], work=_work),
+            network,
+            {"dropout": dropouts, "lr": rates},
+            {name: ladders[name] for name in settings},
+        )
+        tried.extend(row for row in rows if row not in tried)
+        return {**network, **best}
+
+    compared = [choose(network, dropouts, ["dropout", "lr"]) for network in networks]
+    (gru,) = select(networks, comparison=SAME_WIDTH, kind="GRU")
+    fused = {**choose(gru, [0.0], ["lr"]), "comparison": FORMS}
     # The GRU from scratch has one bias per gate; Gluon's has two.
     fewer_params = gru["num_params"] - common["num_layers"] * 3 * width
     compared += [fused, {**fused, "kind": BEFORE, "num_params": fewer_params}]
@@ -131,12 +139,6 @@ def study(
         work=_work,
     )
     return {"recipes": tried, "runs": runs}
-
-
-def best_recipe(rows: Sequence[Row]) -> Row:
-    """Return the dropout and learning rate with the lowest validation loss."""
-    best = best_epoch(rows)
-    return {name: best[name] for name in ("dropout", "lr")}
 
 
 def differences(rows: Rows) -> List[Difference]:
@@ -156,18 +158,25 @@ def differences(rows: Rows) -> List[Difference]:
 def tables(rows: Rows) -> List[Table]:
     """Return tables of the settings tried, of the comparison, and of the differences."""
     tried = rows["recipes"]
-    recipes = sorted({(row["dropout"], row["lr"]) for row in tried})
+    rates = sorted({row["lr"] for row in tried})
 
-    def valid(runs: List[Row], dropout: float, rate: float) -> str:
-        return f"{perplexity(select(runs, dropout=dropout, lr=rate)[0]['valid']):.3f}"
+    def valid(runs: List[Row]) -> str:
+        mark = " *" if len(runs) > 1 else ""
+        return f"{perplexity(fmean(column(runs, 'valid'))):.3f}{mark}" if runs else ""
 
     return [
         Table(
-            "Validation perplexity by dropout and learning rate (seed 0)",
-            ["", "network", *(f"{dropout:g}, {rate:g}" for dropout, rate in recipes)],
+            "Validation perplexity by learning rate, with one seed (*: mean loss of three seeds)",
+            ["", "network", "dropout", *(f"{rate:g}" for rate in rates)],
             [
-                [comparison, kind, *(valid(runs, *recipe) for recipe in recipes)]
-                for (comparison, kind), runs in group_by(tried, "comparison", "kind").items()
+                [
+                    comparison,
+                    kind,
+                    f"{dropout:g}",
+                    *(valid(select(runs, lr=rate)) for rate in rates),
+                ]
+                for (comparison, kind), of_network in group_by(tried, "comparison", "kind").items()
+                for dropout, runs in sorted(group_by(of_network, "dropout").items())
             ],
         ),
         summary_table(

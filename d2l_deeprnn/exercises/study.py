@@ -83,6 +83,7 @@ class Study:
         self._settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
         self._out = None if out is None else user_path(out).absolute()
         self._observer = observer or Observer()
+        self._kept: Rows = {}
 
     def collect(
         self,
@@ -93,6 +94,8 @@ class Study:
         work: Callable[[Row], float] = lambda run: 1.0,
     ) -> List[Row]:
         """Return the rows of all runs, after computing those that are missing.
+
+        Rows that this study has computed before are not computed again.
 
         Args:
             kind: kind of the rows, a key of ``files``.
@@ -107,10 +110,10 @@ class Study:
         """
         name = self._files[kind]
         with contextlib.ExitStack() as stack:
-            rows = []
+            rows = self._kept.setdefault(kind, [])
             if self._out is not None:
                 stack.enter_context(_locked_study(name, self._out))
-                rows = _read_rows(name, self._settings, self._out)
+                rows[:] = _read_rows(name, self._settings, self._out)
             for number, run in enumerate(runs):
                 if any(matches(row, run) for row in rows):
                     continue
@@ -119,7 +122,7 @@ class Study:
                 rows += [{**run, **_rounded(row)} for row in compute(run)]
                 if self._out is not None:
                     described = {"command": self._command, "settings": self._settings}
-                    write_record(self._out / name, rows, **described)
+                    write_record(self._out / name, rows, adding=True, **described)
         return [row for run in runs for row in rows if matches(row, run)]
 
     def network_file(self, name: str) -> Optional[Path]:
@@ -137,10 +140,11 @@ def _seconds_left(
     """Estimate the time of the missing runs from the seconds of the others."""
     done = seconds = left = 0.0
     for run in runs:
-        times = [row.get("seconds", 0.0) for row in rows if matches(row, run)]
+        found = [row for row in rows if matches(row, run)]
+        times = [row["seconds"] for row in found if row.get("seconds", "") != ""]
         if times:
             done, seconds = done + work(run), seconds + max(times)
-        else:
+        elif not found:
             left += work(run)
     return seconds / done * left if seconds else None
 

@@ -37,6 +37,15 @@ def test_given_versions_and_machine_are_kept(tmp_path):
     assert described == {"versions": {"a": "1"}, "machine": ["m", "n"]}
 
 
+def test_the_origin_of_earlier_rows_is_kept(tmp_path):
+    for number, adding in ("1", False), ("1", True), ("2", True), ("1", True):
+        write_record(tmp_path / "name", ROWS, adding=adding, versions={"a": number}, machine="m")
+    described = json.loads((tmp_path / "name.json").read_text())
+    assert described == {"versions": [{"a": "1"}, {"a": "2"}], "machine": "m"}
+    write_record(tmp_path / "name", ROWS, versions={"a": "3"}, machine="m")
+    assert json.loads((tmp_path / "name.json").read_text())["versions"] == {"a": "3"}
+
+
 def test_a_missing_cell_is_empty(tmp_path):
     write_record(tmp_path / "name", [{"a": 1}, {"a": 2, "b": 3}])
     assert read_rows(tmp_path / "name.csv") == [{"a": 1, "b": ""}, {"a": 2, "b": 3}]

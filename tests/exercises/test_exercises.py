@@ -141,6 +141,20 @@ def test_nothing_is_written_without_a_directory(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_second_call_computes_only_what_is_missing(tmp_path, writes):
+    calls = []
+
+    def counted(run):
+        calls.append(run)
+        return compute(run)
+
+    study = Study("1", {"rows": "study"}, {}, out=tmp_path if writes else None)
+    first = study.collect("rows", RUNS[:2], counted)
+    assert study.collect("rows", RUNS, counted)[: len(first)] == first
+    assert calls == RUNS
+
+
 def test_the_time_left_follows_from_the_work():
     reports = []
 
@@ -155,6 +169,22 @@ def test_the_time_left_follows_from_the_work():
     rows = collect({}, RUNS, lambda r: [{"seconds": 10 * work(r)}], observer=Reports(), work=work)
     assert len(rows) == 4
     assert reports == [(0, 4, None), (1, 4, 70.0), (2, 4, 40.0), (3, 4, 30.0)]
+
+
+def test_rows_without_seconds_do_not_count_for_the_time_left(tmp_path):
+    """Rows in files have an empty cell if they have no seconds, but others have."""
+    reports = []
+
+    class Reports(Observer):
+        def run(self, done, total, run, seconds_left, kind):
+            reports.append(seconds_left)
+
+    def with_seconds_only_at_2(run):
+        return [{"seconds": 10.0} if run["lr"] == 2.0 else {"loss": 1.0}]
+
+    collect({}, RUNS[:2], with_seconds_only_at_2, out=tmp_path)
+    collect({}, RUNS, with_seconds_only_at_2, out=tmp_path, observer=Reports())
+    assert reports == [20.0, 10.0]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
@@ -713,15 +743,6 @@ def test_from_scratch_equals_gluon_and_a_fault_shows(monkeypatch):
 
     monkeypatch.setattr(from_scratch, "params_from_gluon", faulty)
     assert max(from_scratch.largest_differences("LSTM", 2).values()) > 1e-3
-
-
-def test_the_recipe_is_chosen_on_the_validation_part():
-    rows = [
-        {"kind": "a", "lr": 1.0, "dropout": 0.0, "valid": 2.0, "test": 1.0},
-        {"kind": "a", "lr": 2.0, "dropout": 0.3, "valid": 1.0, "test": 2.0},
-    ]
-    assert gru.best_recipe(rows) == {"lr": 2.0, "dropout": 0.3}
-    assert select(rows, lr=2.0) == rows[1:2]
 
 
 def test_differences_are_taken_seed_by_seed():
