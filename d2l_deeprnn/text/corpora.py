@@ -31,7 +31,7 @@ from .vocab import Vocab, count_characters
 
 # The size of a pipe is not known before it has been read.
 PIPE_LIMIT_BYTES = 2**30
-LOCK = ".lock"  # a file in the directory of each run
+LOCK, CONFIG = ".lock", "config.json"  # files in the directory of each run
 
 Source = Union[str, "os.PathLike[str]"]
 
@@ -256,7 +256,7 @@ def _files_of(source: Source, encoding: Optional[str]) -> List[TextFile]:
         return [_file(path, encoding)]
     files = [_file(name, encoding)._replace(directory=path) for name in _names_in(path)]
     if not files:
-        has_runs = any(Path(path).rglob(LOCK))
+        has_runs = any((lock.parent / CONFIG).exists() for lock in Path(path).rglob(LOCK))
         content = "only runs of d2l-deeprnn, no texts" if has_runs else "no files"
         raise CorpusError(
             f"{path!r} contains {content}: put texts in it, or choose another directory"
@@ -279,7 +279,7 @@ def _names_in(directory: str) -> Iterator[str]:
         raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from None
 
     for folder, folders, names in os.walk(directory, onerror=fail):
-        if LOCK in names:  # the directory of a run, perhaps of this one
+        if LOCK in names and CONFIG in names:  # the directory of a run, perhaps of this one
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -33,11 +33,11 @@ from ..files import (
     user_path,
     write_text,
 )
-from ..text.corpora import KNOWN_TEXTS, LOCK, CorpusError
+from ..text.corpora import CONFIG, KNOWN_TEXTS, LOCK, CorpusError
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .upgrades import TRAIN, keep_predictions, upgraded_config, upgraded_state
 
-CONFIG, METRICS, LAST, BEST = "config.json", "metrics.csv", "last.zip", "best.zip"
+METRICS, LAST, BEST = "metrics.csv", "last.zip", "best.zip"
 LISTED = 5  # runs in an error message
 PREDICTIONS = "predictions.csv"  # only in runs of `reproduce`
 # Types of the optional parts of a configuration, besides the settings and the text.
@@ -172,9 +172,12 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
     with contextlib.ExitStack() as stack:
         try:
             if not place.exists():
-                stack.callback(_remove_unused, place)  # after the lock is released
+                stack.callback(_remove_empty, place)  # after the lock is released
             place.mkdir(parents=True, exist_ok=True)
+            has_lock = (place / LOCK).exists()
             stack.enter_context(locked(place / LOCK))
+            if not has_lock:
+                stack.callback(_remove_unused_lock, place)
             for name in (CONFIG, METRICS, LAST, BEST):
                 remove_leftovers(place / name)
         except InUse:
@@ -215,12 +218,16 @@ def run_directory(path: PathLike, *, resume: bool) -> Iterator[RunDirectory]:
             ) from error
 
 
-def _remove_unused(directory: Path) -> None:
-    """Remove the directory of a run that has not begun."""
+def _remove_empty(directory: Path) -> None:
     with contextlib.suppress(OSError):
-        if [path.name for path in directory.iterdir()] == [LOCK]:
-            (directory / LOCK).unlink()
         directory.rmdir()  # fails if there is something in it
+
+
+def _remove_unused_lock(directory: Path) -> None:
+    """Remove the lock of a directory in which no run has begun, while it is held."""
+    if not (directory / CONFIG).exists():
+        with contextlib.suppress(OSError):
+            (directory / LOCK).unlink()
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:

@@ -590,7 +590,7 @@ def test_a_run_is_never_written_over_another(small_chapter, tmp_path, capsys):
     thesis.mkdir()
     (thesis / "thesis.tex").write_text("years of work")
     directories = (trained, reproduced, thesis)
-    (thesis / ".lock").touch()  # left over when a directory was refused
+    (thesis / ".lock").touch()  # of another program
     before = [contents(path) for path in directories]
     capsys.readouterr()
     for command, out, message in [

@@ -238,7 +238,8 @@ def test_unusable_directory(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="contains no files: put texts in it"):
         load_corpus(tmp_path)
     (tmp_path / "run").mkdir()
-    write(tmp_path / "run" / ".lock", "")
+    for name in ".lock", "config.json":
+        write(tmp_path / "run" / name, "")
     with pytest.raises(CorpusError, match="contains only runs of d2l-deeprnn, no texts: put texts"):
         load_corpus(tmp_path)
     write(tmp_path / "a", "text")

@@ -23,7 +23,7 @@ from d2l_deeprnn import files
 from d2l_deeprnn.cli import main
 from d2l_deeprnn.errors import CorpusError
 from d2l_deeprnn.files import InUse, is_locked, locked
-from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text
+from d2l_deeprnn.text.corpora import SAMPLE_TEXT, find_text, load_text
 from d2l_deeprnn.training import learner, runs
 from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from d2l_deeprnn.training.evaluate import evaluate
@@ -647,6 +647,23 @@ def test_a_run_inside_the_directory_of_its_text_is_no_part_of_it(tmp_path, monke
     ]  # fmt: skip
     assert main(["runs", "."]) == 0
     assert "corpus .," in capsys.readouterr().out
+
+
+def test_a_refused_command_leaves_texts_where_they_are_and_no_lock(tmp_path, monkeypatch, capsys):
+    texts, empty = tmp_path / "texts", tmp_path / "empty"
+    texts.mkdir()
+    empty.mkdir()
+    (texts / "a.txt").write_text("time machine " * 100)
+    for corpus, out in ("the_tide_tables", texts), ("the_tide_tible", empty), (texts, texts):
+        for command in "train", "reproduce":
+            assert main([command, "--corpus", str(corpus), "--out", str(out)]) == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty", "texts", "a.txt"]
+    # Other programs have such files, too.
+    (texts / ".lock").touch()
+    assert load_text(texts) == load_text(texts / "a.txt")
+    assert main(["train", "--corpus", str(texts), "--out", str(texts)]) == 2
+    assert (texts / ".lock").exists()
+    capsys.readouterr()
 
 
 def test_a_change_that_would_affect_past_epochs_is_refused(tmp_path, capsys):
