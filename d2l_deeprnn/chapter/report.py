@@ -91,9 +91,10 @@ def verdict(run: Run) -> Verdict:
             f"with seed {run.settings.seed}, the loss of epoch {epoch} is {expected:.6f} on any "
             f"processor, not {own:.6f}"
         )
-    for prediction in predictions(run):
-        is_sure = prediction.epoch in training.sure_predictions
-        if is_sure and prediction.printed and prediction.text != prediction.printed:
+    sure = [epoch for epoch in training.sure_predictions if epoch <= len(run.history)]
+    predicted = [prediction for prediction in predictions(run) if prediction.epoch in sure]
+    for prediction in predicted:
+        if prediction.printed and prediction.text != prediction.printed:
             wrong.append(
                 f"the prediction after epoch {prediction.epoch}, {prediction.text!r}, is not the "
                 f"{source}'s, which all measured runs made"
@@ -117,6 +118,8 @@ def verdict(run: Run) -> Verdict:
         )
     values = f"{_all(len(rows))} values are" if len(rows) > 1 else "its value is"
     text = f"This run agrees with the {source}: {values} in the expected range."
+    if sure and not predicted:
+        text += f" It made no predictions after epoch {sure[-1]}, so none were compared."
     if rows[-1].epoch < book.JUMPS_FROM:
         text += " At this epoch, that shows only that it has started to learn."
     return Verdict(True, text)
@@ -237,7 +240,7 @@ def _other_seeds(seed: int, end: int) -> List[Curve]:
     head, *lines = package_data(SEEDS).decode().split()
     table = [[float(value) for value in line.split(",")] for line in lines[:end]]
     return [
-        (range(1, end + 1), values)
+        (range(1, len(values) + 1), values)
         for name, values in zip(head.split(","), zip(*table))
         if name != str(seed)
     ]

@@ -279,6 +279,16 @@ def test_a_verdict_on_a_plateau_says_so(last):
     assert verdict.text.endswith("It has learnt no more than character frequencies.")
 
 
+def test_a_verdict_without_the_last_predictions_says_so():
+    """They are missing if `train` went to another number of epochs."""
+    run = run_with({500: 1.02})
+    message = " It made no predictions after epoch 500, so none were compared."
+    assert report.verdict(run).agrees and report.verdict(run).text.endswith(message)
+    run.history[-1] = run.history[-1]._replace(predictions=book.BOOK.predictions[500])
+    assert report.verdict(run).agrees and message not in report.verdict(run).text
+    assert message not in report.verdict(run_with({250: 1.05})).text
+
+
 def test_a_verdict_on_the_first_epoch_alone_says_how_little_it_shows():
     verdict = report.verdict(run_with({125: 9.0}))
     assert verdict.agrees and verdict.text.endswith("shows only that it has started to learn.")

@@ -468,6 +468,10 @@ def test_picture_marks_the_books_points_and_names_its_axes(books_text, fake_trai
     run.history[:] = [r._replace(perplexity=3.0 if r.epoch == 375 else 1.02) for r in run.history]
     (note,) = [t for t in report.figure(run).axes[0].texts if "a jump" in t.get_text()]
     assert note.xy == (375, 3.0)
+    # The other seeds' curves end with the chapter.
+    run.history += [run.history[-1]._replace(epoch=epoch) for epoch in (501, 502)]
+    lengths = {len(line.get_xdata()) for line in report.figure(run).axes[0].get_lines()}
+    assert {500, 502} <= lengths
 
 
 def test_a_picture_of_few_epochs_ends_where_they_do(books_text, fake_training, tmp_path):
