@@ -73,9 +73,12 @@ def to_argv(settings: TrainSettings) -> List[str]:
         if setting.kind is FLAG:
             argv.append(flag)
         elif setting.kind is NUMBERS:
-            argv += [word for key, x in value.items() for word in (flag, f"{key}={x!r}")]
+            for key, x in value.items():
+                argv += [flag, f"{key}={int(x) if isinstance(x, bool) else repr(x)}"]
         elif setting.kind is SOURCES:
             argv += [flag, *value]
+        elif str(value).startswith("-"):  # a word of its own would be taken for an option
+            argv.append(f"{flag}={value}")
         else:
             argv += [flag, str(value)]
     return argv

@@ -220,7 +220,7 @@ def _page(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
         page_command=shlex.join(
             ["d2l-deeprnn", "export", str(directory), "--format", "html", "--output", "model.html"]
         ),
-        command=_command(config, settings),
+        command=_command(config, settings, history),
         work=_work(config, history),
         config=config,
     )
@@ -301,14 +301,28 @@ def _samples(run: LoadedRun, prefix: str, seed: int) -> Iterator[Tuple[str, str]
         yield title, text
 
 
-def _command(config: Mapping[str, Any], settings: TrainSettings) -> str:
-    """Return the command that repeats a run."""
-    command = ["d2l-deeprnn", "train", *to_argv(settings), "--out", "repeated"]
+def _command(
+    config: Mapping[str, Any], settings: TrainSettings, history: List[Dict[str, float]]
+) -> str:
+    """Return the command that repeats a run, or the commands for an imported model."""
+    out = ["--out", "repeated"]
     if "imported" in config:
-        command = ["d2l-deeprnn", "import", config["imported"]["file"], "--out", "repeated"]
-    elif config.get("ranks", 1) > 1:
-        command = ["mpiexec", "-n", str(config["ranks"]), *command]
-    return shlex.join(command)
+        imported = config["imported"]
+        commands = [["d2l-deeprnn", "import", imported["file"], *out]]
+        epochs = imported.get("epochs")
+        if isinstance(epochs, int) and len(history) > epochs:  # it was trained further
+            further = ["--resume", "--num-epochs", str(settings.num_epochs)]
+            if settings.patience is not None:
+                further += ["--patience", str(settings.patience)]
+            commands.append(["d2l-deeprnn", "train", *further, *out])
+    else:
+        words = to_argv(settings)
+        if "init_from" in config:
+            words += ["--init-from", config["init_from"]["directory"]]
+        commands = [["d2l-deeprnn", "train", *words, *out]]
+    if config.get("ranks", 1) > 1:
+        commands[-1] = ["mpiexec", "-n", str(config["ranks"]), *commands[-1]]
+    return " && ".join(map(shlex.join, commands))
 
 
 def _work(config: Mapping[str, Any], history: List[Dict[str, float]]) -> List[Tuple[str, str]]:

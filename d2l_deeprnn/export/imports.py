@@ -120,6 +120,7 @@ def import_run(path: PathLike, out: PathLike) -> None:
     source = contents.source
     imported = {
         "file": path.name,
+        "epochs": len(history),
         **{name: source[name] for name in ("run", "checkpoint", "d2l_deeprnn") if name in source},
     }
     with new_directory(out) as directory:

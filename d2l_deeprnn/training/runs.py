@@ -677,8 +677,10 @@ def _no_checkpoint(directory: Path) -> str:
 
 def _check_origin(config: Dict[str, Any], init_from: Optional[PathLike], out: Path) -> None:
     """Raise a SettingsError if a resumed run did not start with the weights of ``init_from``."""
+    if init_from is None:
+        return
     recorded = config.get("init_from", {}).get("directory")
-    if init_from is not None and str(user_path(init_from).absolute()) != recorded:
+    if recorded is None or Path(recorded).resolve() != user_path(init_from).resolve():
         raise SettingsError(
             f"the run in {out} has already started, so its weights cannot be replaced: leave out "
             "init_from, or start a new run in another directory"

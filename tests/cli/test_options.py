@@ -125,6 +125,10 @@ def test_every_option_reaches_the_settings(asked):
         CHANGED,
         TrainSettings(corpus=("a",), cell="gru"),
         TrainSettings(corpus=("a",), optimizer="adadelta"),
+        TrainSettings(corpus=("a",), forget_bias=-1e-5),
+        TrainSettings(
+            corpus=("a",), optimizer="rmsprop", lr=0.1, optimizer_options={"centered": True}
+        ),
     ):
         assert asked(*to_argv(settings)) == settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -128,7 +129,7 @@ def test_its_configuration_has_the_origin(trained):
     assert after["text"] == before["text"]
     assert after["imported"] == {
         "file": file.name, "run": before["run"], "checkpoint": "best",
-        "d2l_deeprnn": d2l.__version__,
+        "d2l_deeprnn": d2l.__version__, "epochs": len(read_history(again)),
     }  # fmt: skip
 
 
@@ -326,3 +327,15 @@ def test_a_missing_extra_is_reported_in_one_line(exported, capsys, monkeypatch, 
     line = refused(capsys, "import", file, "--out", tmp_path / "b")
     assert line.endswith("pip install 'd2l_deeprnn[safetensors]'")
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_the_commands_in_its_report_repeat_what_was_trained_further(exported, tmp_path):
+    _, file = exported
+    out = tmp_path / "further"
+    for words in ["import", file], ["train", "--resume", "--num-epochs=2", "--patience=2"]:
+        assert main([*map(str, words), "--out", str(out)]) == 0
+        assert main(["report", str(out)]) == 0
+        page = html.unescape((out / "report.html").read_text())
+        assert f"d2l-deeprnn import {file.name} --out repeated" in page
+        further = "--out repeated && d2l-deeprnn train --resume --num-epochs 2 --patience 2 --out"
+        assert (further in page) is (words[0] == "train")

@@ -1,6 +1,9 @@
 """A run can start with the weights of another run, on another text."""
 
+import html
 import json
+import re
+import shlex
 import shutil
 
 import numpy as np
@@ -111,9 +114,21 @@ def test_killed_before_its_first_checkpoint_it_starts_with_the_same_weights(firs
         runs.train(chosen, out, init_from=first, on_start=interrupt)
     assert (out / "config.json").exists() and not (out / "last.zip").exists()
     with pytest.warns(UserWarning, match="starts over"):
-        # The same command again, with --resume.
-        resumed = runs.train(chosen, out, resume=True, init_from=first).history
+        # The same command again, with --resume, and another spelling of the directory.
+        resumed = runs.train(chosen, out, resume=True, init_from=first / ".." / "run").history
     assert [record[:4] for record in resumed] == [record[:4] for record in expected]
+
+
+def test_the_command_in_its_report_makes_the_same_run(first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = runs.train(settings(first.parent / "text.txt"), "run", init_from=first).history
+    assert main(["report", "run"]) == 0
+    page = html.unescape((tmp_path / "run" / "report.html").read_text())
+    (command,) = re.findall("d2l-deeprnn (train .*--out repeated)", page)
+    assert main(shlex.split(command)) == 0
+    assert [r["train_loss"] for r in runs.read_history("repeated")] == [
+        record.train_loss for record in expected
+    ]
 
 
 def test_weights_that_have_changed_meanwhile_are_refused(first, tmp_path):
