@@ -418,10 +418,13 @@ def _check_settings(loaded: Checkpoint, config: Mapping[str, Any]) -> None:
     Checkpoints up to 0.3 have no settings.
     """
     own = as_dict(from_dict(config["settings"]))
+    learner, may_differ = loaded.data["learner"], {*CHANGEABLE, "corpus"}
+    if own["schedule"] == "cosine" and (learner["history"] or learner["position"]):
+        may_differ.remove("num_epochs")  # the learning rates of past epochs follow from it
     edited = [
         f"{name} {value!r} (here {own[name]!r})"
         for name, value in loaded.data.get("settings", {}).items()
-        if name not in (*CHANGEABLE, "corpus") and value != own[name]
+        if name not in may_differ and value != own[name]
     ]
     if edited:
         raise ValueError(f"it was trained with {', '.join(edited)}: restore {CONFIG}")

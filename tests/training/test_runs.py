@@ -952,6 +952,15 @@ def test_a_configuration_that_was_edited_is_noticed(run, capsys, name, value):
     assert main(["generate", str(run), "--length=5"]) == 0
 
 
+def test_the_number_of_epochs_may_not_be_edited_if_past_rates_follow_from_it(tmp_path, capsys):
+    out = tmp_path / "run"
+    runs.train(settings(schedule="cosine"), out, should_stop=stop_after(20))
+    edit_config(out, lambda config: config["settings"].update(num_epochs=9))
+    for words in ["train", "--resume", "--out"], ["evaluate"]:
+        assert main([*words, str(out)]) == 2
+        assert "it was trained with num_epochs 3 (here 9)" in one_error_line(capsys)
+
+
 def test_a_huge_configuration_is_not_read(run, capsys):
     with open(run / "config.json", "r+b") as file:
         file.truncate(2**40)  # sparse: it takes no space
