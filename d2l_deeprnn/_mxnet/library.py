@@ -441,6 +441,25 @@ def activations(cell: Any) -> List[Any]:
     return [getattr(cell, name) for name in names if hasattr(cell, name)]
 
 
+def _names_in_fused_layer(layer: Any, prefix: str = "") -> Dict[str, gluon.Parameter]:
+    """Name the parameters of a fused layer as MXNet does, which fails for more than ten layers.
+
+    MXNet expects that the number of a layer has one digit.
+    """
+    names = gluon.Block._collect_params_with_prefix(layer, prefix)
+    is_bidirectional = any(name.startswith("r") for name in layer._reg_params)
+
+    def unfused(match: Any) -> str:
+        direction, number = match.groups()
+        cell = f"{direction}_cell." if is_bidirectional else ""
+        return f"_unfused.{number}.{cell}"
+
+    return {re.sub(r"\b([lr])(\d+)_(?=[^.]*$)", unfused, name): p for name, p in names.items()}
+
+
+gluon.rnn.rnn_layer._RNNLayer._collect_params_with_prefix = _names_in_fused_layer
+
+
 def named_parameters(model: gluon.Block) -> Dict[str, gluon.Parameter]:
     """Return all parameters of a model by names that are the same in every process.
 

@@ -323,3 +323,23 @@ def test_a_thread_that_waits_comes_before_one_that_returns():
         order.append("again")
     other.join()
     assert order == ["first", "the other", "again"]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_fused_layer_of_more_than_ten_layers_can_be_saved(tmp_path, bidirectional):
+    """MXNet expects the number of a layer to have one digit."""
+    first, second = (
+        gluon.rnn.GRU(3, 12, bidirectional=bidirectional, input_size=2) for _ in range(2)
+    )
+    first.initialize()
+    first.save_parameters(str(tmp_path / "parameters"))
+    second.load_parameters(str(tmp_path / "parameters"))
+    for name in vars(first)["_reg_params"]:
+        saved, loaded = (getattr(layer, name).data().asnumpy() for layer in (first, second))
+        assert (saved == loaded).all(), name
+    cell = "r_cell." if bidirectional else ""
+    expected = {f"1._unfused.{n}.{cell}h2h_weight" for n in range(12)}
+    model = gluon.nn.HybridSequential()
+    model.add(gluon.nn.Dense(2), first)
+    assert expected <= set(library.named_parameters(model))
+    assert len(library.named_parameters(model)) == 2 + 12 * 4 * (1 + bidirectional)
