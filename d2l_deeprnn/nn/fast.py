@@ -171,6 +171,10 @@ def _ready_parameters(model: Any) -> Optional[List[gluon.Parameter]]:
         and len({ctx for param in params for ctx in param.list_ctx()}) == 1
     ):
         return None
+    # In training, the first mask is drawn before the weights whose shapes are not known yet.
+    drops = type(model.rnn) is StackedRNN and model.rnn.dropout._rate > 0
+    if drops and any(param._deferred_init for param in params):
+        return None
     learn_shapes(model, params[0].list_ctx()[0])
     return params
 

@@ -284,6 +284,21 @@ def test_the_chapters_function_equals_a_plain_loop(name, flags, text, plainly_tr
         np.testing.assert_allclose(param.data().asnumpy(), array, rtol=1e-3, atol=1e-4)
 
 
+def test_a_stack_with_dropout_draws_its_first_mask_before_the_weights_of_unknown_shape(text):
+    indices, vocab = text
+
+    def new():
+        d2l.set_seed(3)
+        return d2l.RNNModel(d2l.StackedRNN("lstm", H, 2, 0.5, len(vocab)), len(vocab))
+
+    arguments = (H, indices, vocab, CTX, EPOCHS, STEPS, LR, THETA, ROWS, [])
+    history = d2l.train_and_predict_rnn_gluon(new(), *arguments, log=lambda line: None)
+    model = new()
+    model.initialize(init.Normal(0.01))
+    expected = plain_training(model, indices)
+    np.testing.assert_allclose([r.perplexity for r in history], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"dropout"}))
 def test_a_learner_equals_a_plain_loop(name, text, tmp_path):
     """With Adam, which reads each array's own gradient. (A learner seeds dropout its own way.)"""
