@@ -237,6 +237,8 @@ def _fail(error: BaseException, argv: Sequence[str]) -> int:
     status, message = BAD_INPUT, _message(error)
     if isinstance(error, MemoryError):
         message = f"out of memory: {message}"
+    elif isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        message = "the current directory no longer exists: change to another one"
     elif type(error).__name__ == "TextNotAvailable":  # its module may not be importable
         status = TEXT_MISSING
     elif not is_bad_input(error):

@@ -293,6 +293,15 @@ def test_the_status_of_an_error(monkeypatch, capsys, error, status, words):
     assert "Traceback" in err and "in fail" in err and words in err
 
 
+@pytest.mark.parametrize("words", [["runs"], ["train", "--corpus=the_tide_tables", "--out=run"]])
+def test_a_removed_working_directory_is_named(tmp_path, monkeypatch, capsys, words):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(words) == 2
+    assert "the current directory no longer exists" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_whose_exception_other_code_replaces(monkeypatch, capsys, number):
     def load(given):
