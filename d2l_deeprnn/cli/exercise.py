@@ -36,9 +36,9 @@ def add_exercise(parser: argparse.ArgumentParser) -> None:
 def run_exercise(arguments: argparse.Namespace) -> int:
     """Run the study behind the answer to an exercise, and print its tables.
 
-    A full study takes from ten minutes to a day; the remaining time is shown once
-    it can be estimated. If interrupted, repeat the command with the same --out to
-    continue.
+    A full study takes from half an hour to half a day; it says which at the start,
+    and shows the remaining time once it can be estimated. If interrupted, repeat
+    the command with the same --out to continue.
 
     examples:
       d2l-deeprnn exercise 2 --quick
@@ -54,8 +54,10 @@ def run_exercise(arguments: argparse.Namespace) -> int:
     books = library(arguments.quick)
     if books.note:
         print_paragraph(books.note)
-    if out is None and not arguments.quick:
-        print_line("Ctrl-C loses everything, unless you add --out DIR")
+    if not arguments.quick:
+        print_line(f"The whole study takes about {study.HOURS:g} hours")
+        if out is None:
+            print_line("Ctrl-C loses everything, unless you add --out DIR")
     with ProgressBar(print_line) as bar:
         try:
             observer = _Progress(bar, list(study.FILES))

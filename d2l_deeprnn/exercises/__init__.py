@@ -1,8 +1,9 @@
 """The chapter's four exercises, and its remark on initialisation, as studies.
 
-A study is a module with five names. ``NOTEBOOK`` is the notebook with the written answer. ``FILES``
-has the name of the CSV file for each kind of rows. ``study`` trains networks and returns these
-rows. ``tables`` and ``figures`` show rows, whether just computed or read from the files.
+A study is a module with six names. ``NOTEBOOK`` is the notebook with the written answer, ``HOURS``
+how long the study took. ``FILES`` has the name of the CSV file for each kind of rows. ``study``
+trains networks and returns these rows. ``tables`` and ``figures`` show rows, whether just computed
+or read from the files.
 
 A complete study, to start from::
 
@@ -13,6 +14,7 @@ A complete study, to start from::
     from .networks import TrainSettings, best_epoch, new_network, settings_for, train_to_the_end
 
     NOTEBOOK = "exercise-5-width.ipynb"
+    HOURS = 0.5
     FILES = {"runs": "exercise_5"}  # kind of rows -> file
 
     def study(*, quick=False, out=None, observer=None):

@@ -26,6 +26,7 @@ from .networks import (
 from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-4-authors.ipynb"
+HOURS = 7
 FILES = {  # kind of rows -> file
     "runs": "exercise_4",
     "characters": "exercise_4_characters",

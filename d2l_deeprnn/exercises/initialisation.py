@@ -22,6 +22,7 @@ from .networks import TrainSettings, new_network, train_until
 from .study import Observer, Rows, Study, library
 
 NOTEBOOK = "initialisation.ipynb"
+HOURS = 3.3
 FILES = {  # kind of rows -> file
     "grid": "initialisation_grid",
     "plateau": "initialisation_plateau",

@@ -37,6 +37,7 @@ from .networks import (
 from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-3-more-books.ipynb"
+HOURS = 12
 FILES = {  # kind of rows -> file
     "ngrams": "exercise_3_ngrams",
     "recipes": "exercise_3_recipes",

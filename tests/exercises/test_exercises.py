@@ -9,6 +9,7 @@ import os
 import signal
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ from d2l_deeprnn.training.settings import TrainSettings
 RUNS = [{"kind": kind, "lr": lr} for kind in ("a", "b") for lr in (0.5, 2.0)]
 
 CTX = mx.cpu()
+RESULTS = Path(__file__).parents[2] / "results" / "exercises"
 
 
 def compute(run):
@@ -274,6 +276,27 @@ def test_a_quick_study_names_its_texts_and_resumes(
     if name != "1":
         leave_undrawn(monkeypatch)
     do_a_quick_study_twice(name, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_full_study_says_at_the_start_how_long_it_takes(name, monkeypatch, capsys):
+    module = importlib.import_module(f"d2l_deeprnn.exercises.{EXERCISES[name]}")
+    seconds = 0.0
+    for rows in read_files(module.FILES, RESULTS).values():
+        for row, after in zip(rows, [*rows[1:], {}]):
+            if after.get("epoch") != (row.get("epoch") or 0) + 1:  # a run's last row
+                seconds += row.get("seconds") or 0.0
+    assert seconds / 3600 == pytest.approx(module.HOURS, rel=0.2)
+
+    def stop(**how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "study", stop)
+    for words, is_shown in ([], True), (["--quick"], False):
+        with pytest.raises(KeyboardInterrupt):
+            exercise.run_exercise(cli._parser(["exercise"]).parse_args(["exercise", name, *words]))
+        shown = capsys.readouterr().out
+        assert (f"takes about {module.HOURS:g} hours" in shown) is is_shown
 
 
 def test_real_books_are_read_if_they_are_available(book_dir):
