@@ -274,6 +274,13 @@ class Results:
         )
         if outside:
             text += f" Outside their ranges are values at epoch {listed(outside)}."
+        share, n, least = self._outside()[1], len(rows), len(refused)
+        tail = 1 - sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(least))
+        if refused:
+            text += (
+                f" If {100 * share:.0f} in a hundred are refused, at least {least} of {n} are with "
+                f"a probability of {100 * tail:.0f} %."
+            )
         return paragraph(text)
 
     def broken_trainings(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from .._mxnet.library import set_seed, try_gpu
 from .._perplexity import perplexity
 from ..evidence.figures import Line, lines_figure, lowest, points_figure
 from ..evidence.intervals import Difference, difference_table, paired_difference
-from ..evidence.records import Row, Table, column, group_by, select, spread_of, summary_table
+from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..nn.scratch import ScratchModel, deep_gru
 from ..text.vocab import Vocab
 from .networks import (
@@ -24,7 +23,7 @@ from .networks import (
     settings_for,
     train_to_the_end,
 )
-from .search import SEEDS, search
+from .search import ONE_OR_MORE_SEEDS, SEEDS, mean_perplexity, search
 from .study import Observer, Rows, Study, library, read, split
 
 NOTEBOOK = "exercise-2-gru.ipynb"
@@ -161,20 +160,16 @@ def tables(rows: Rows) -> List[Table]:
     tried = rows["recipes"]
     rates = sorted({row["lr"] for row in tried})
 
-    def valid(runs: List[Row]) -> str:
-        mark = " *" if len(runs) > 1 else ""
-        return f"{perplexity(fmean(column(runs, 'valid'))):.3f}{mark}" if runs else ""
-
     return [
         Table(
-            "Validation perplexity by learning rate, with one seed (*: mean loss of three seeds)",
+            f"Validation perplexity by learning rate ({ONE_OR_MORE_SEEDS})",
             ["", "network", "dropout", *(f"{rate:g}" for rate in rates)],
             [
                 [
                     comparison,
                     kind,
                     f"{dropout:g}",
-                    *(valid(select(runs, lr=rate)) for rate in rates),
+                    *(mean_perplexity(select(runs, lr=rate)) for rate in rates),
                 ]
                 for (comparison, kind), of_network in group_by(tried, "comparison", "kind").items()
                 for dropout, runs in sorted(group_by(of_network, "dropout").items())

@@ -6,9 +6,11 @@ from itertools import product
 from statistics import fmean
 from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
+from .._perplexity import perplexity
 from ..evidence.records import Row, column, select
 
 SEEDS = (0, 6, 7)  # none of those with which networks are compared
+ONE_OR_MORE_SEEDS = "with one seed; *: mean loss of three seeds"  # see ``mean_perplexity``
 
 
 def search(
@@ -77,3 +79,9 @@ def neighbours(settings: Row, ladders: Mapping[str, Sequence[Any]]) -> List[Row]
         for value in (*ladder[max(0, place - 1) : place], *ladder[place + 1 : place + 2]):
             found.append({**settings, name: value})
     return found
+
+
+def mean_perplexity(runs: Sequence[Row]) -> str:
+    """Return the validation perplexity of settings for a table, "" if they were not tried."""
+    mark = " *" if len(runs) > 1 else ""
+    return f"{perplexity(fmean(column(runs, 'valid'))):.3f}{mark}" if runs else ""
