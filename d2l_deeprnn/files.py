@@ -249,19 +249,27 @@ def locked(path: Path, *, mode: int = 0o666, wait: bool = False) -> Iterator[Non
     # Checked before it is opened, since opening a device may have effects.
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OSError(errno.EINVAL, "it is not a regular file: remove it", os.fspath(path))
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, mode)
     _held[descriptor] = os.path.abspath(path)
     try:
-        try:
-            _lock(path, descriptor, wait)
-        except OSError as error:
-            if error.errno in _BUSY:
-                raise InUse(error.errno, "another process uses it", os.fspath(path)) from None
-            warnings.warn(
-                f"{path} cannot be locked ({error.strerror}): make sure that no other process uses "
-                "that directory",
-                stacklevel=2,
-            )
+        while True:
+            try:
+                _lock(path, descriptor, wait)
+            except OSError as error:
+                if error.errno in _BUSY:
+                    raise InUse(error.errno, "another process uses it", os.fspath(path)) from None
+                warnings.warn(
+                    f"{path} cannot be locked ({error.strerror}): make sure that no other process "
+                    "uses that directory",
+                    stacklevel=2,
+                )
+            if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                break
+            # Its holder removed the file, so another process can lock a new one of this name.
+            current = os.open(path, flags, mode)
+            os.dup2(current, descriptor, inheritable=False)
+            os.close(current)
         yield
     finally:
         if _held.pop(descriptor, None):  # not in a forked process

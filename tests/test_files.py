@@ -123,6 +123,24 @@ def test_lock_is_exclusive_and_released(tmp_path):
         assert files.is_locked(path)
 
 
+def test_a_lock_file_that_its_holder_removes_is_not_locked_by_two(tmp_path, monkeypatch):
+    path, lock, twice = tmp_path / ".lock", files._lock, pytest.raises(files.InUse)
+
+    def remove_and_lock(*args):
+        monkeypatch.setattr(files, "_lock", lock)
+        path.unlink()  # the holder does so after this process has opened the file
+        lock(*args)
+
+    monkeypatch.setattr(files, "_lock", remove_and_lock)
+    with files.locked(path):
+        assert files.is_locked(path)
+        with twice, files.locked(path):
+            pytest.fail("was locked twice")
+        files.write_text(tmp_path / "a", "its directory is in place")
+    with files.locked(path):
+        pass
+
+
 def test_waiting_for_a_lock(tmp_path, monkeypatch):
     """With ``wait``, a second process enters only after the first one has left, and says so."""
     monkeypatch.setattr(files, "_WAIT_SECONDS", 0.1)

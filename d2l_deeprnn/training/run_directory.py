@@ -29,6 +29,7 @@ from ..files import (
     locked,
     parse_json,
     read_text,
+    remove,
     remove_leftovers,
     user_path,
     write_text,
@@ -227,7 +228,7 @@ def _remove_unused_lock(directory: Path) -> None:
     """Remove the lock of a directory in which no run has begun, while it is held."""
     if not (directory / CONFIG).exists():
         with contextlib.suppress(OSError):
-            (directory / LOCK).unlink()
+            remove(directory / LOCK)  # not the lock of a directory that has replaced this one
 
 
 def read_config(directory: PathLike) -> Optional[Dict[str, Any]]:

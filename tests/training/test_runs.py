@@ -29,6 +29,7 @@ from d2l_deeprnn.training.checkpoint import CheckpointError, load_checkpoint, sa
 from d2l_deeprnn.training.evaluate import evaluate
 from d2l_deeprnn.training.learner import Diverged, Learner
 from d2l_deeprnn.training.ngram import NGramModel, choose_order
+from d2l_deeprnn.training.run_directory import run_directory
 from d2l_deeprnn.training.runs import RunError
 from d2l_deeprnn.training.settings import TrainSettings
 
@@ -664,6 +665,16 @@ def test_a_refused_command_leaves_texts_where_they_are_and_no_lock(tmp_path, mon
     assert main(["train", "--corpus", str(texts), "--out", str(texts)]) == 2
     assert (texts / ".lock").exists()
     capsys.readouterr()
+
+
+def test_a_refused_command_leaves_the_lock_of_a_directory_that_replaced_its_own(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with run_directory(out, resume=False):
+        out.rename(tmp_path / "moved")
+        out.mkdir()
+        (out / ".lock").touch()
+    assert (out / ".lock").exists()
 
 
 def test_a_change_that_would_affect_past_epochs_is_refused(tmp_path, capsys):
