@@ -237,7 +237,7 @@ def _fail(error: BaseException, argv: Sequence[str]) -> int:
     status, message = BAD_INPUT, _message(error)
     if isinstance(error, MemoryError):
         message = f"out of memory: {message}"
-    elif isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+    elif isinstance(error, FileNotFoundError) and error.errno and not error.filename:  # os.getcwd
         message = "the current directory no longer exists: change to another one"
     elif type(error).__name__ == "TextNotAvailable":  # its module may not be importable
         status = TEXT_MISSING

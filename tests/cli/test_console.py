@@ -270,6 +270,7 @@ def test_json_has_no_numbers_that_are_not_finite(capsys):
     "error, status, words",
     [
         (OSError(28, "No space left on device", "a.csv"), 2, "a.csv: No space left on device"),
+        (FileNotFoundError("no page.css in the package"), 2, "error: no page.css in the package"),
         (MemoryError(), 2, "out of memory"),
         (mx.MXNetError("Traceback (most\n  File x\nMXNetError: shapes"), 2, "MXNetError: shapes"),
         (d2l.D2LError("a message"), 2, "error: a message"),
