@@ -20,7 +20,7 @@ from turns import parser, write
 
 from d2l_deeprnn.exercises import more_books
 from d2l_deeprnn.exercises.networks import ngram_losses
-from d2l_deeprnn.exercises.study import BOOKS, read, split
+from d2l_deeprnn.exercises.study import BOOKS, in_one_typography, read, split
 from d2l_deeprnn.text.corpora import load_text
 from d2l_deeprnn.text.vocab import Vocab
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 def texts() -> Dict[str, Parts]:
     """Return the parts of each text, by its name."""
-    books = read(BOOKS.first + BOOKS.second)
+    books = list(map(in_one_typography, read(BOOKS.first + BOOKS.second)))
     own, valid, test = split(books[0])
     amounts = more_books._amounts([own, *books[1:]])
     whole = load_text(SHAKESPEARE, lower=False, fold_whitespace=False)
@@ -59,8 +59,8 @@ def texts() -> Dict[str, Parts]:
 
 def kneser_ney(parts: Parts) -> Tuple[int, float]:
     vocab = Vocab("".join(parts))
-    order, _, nats = ngram_losses(*map(vocab.encode, parts), len(vocab))
-    return order, nats
+    order, _, losses = ngram_losses(*map(vocab.encode, parts), len(vocab))
+    return order, float(losses.mean())
 
 
 def ppmd(parts: Parts) -> Tuple[int, float]:

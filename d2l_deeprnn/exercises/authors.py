@@ -14,20 +14,14 @@ from ..evidence.intervals import Difference, difference_table, paired_difference
 from ..evidence.records import Row, Table, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
 from ..text.vocab import Vocab
-from .networks import (
-    PLATEAU,
-    TrainSettings,
-    best_epoch,
-    common_settings,
-    new_network,
-    settings_for,
-    train_to_the_end,
-)
-from .study import Observer, Rows, Study, library, read, split
+from .networks import TrainSettings, best_epoch, cosine_settings, new_network, train_to_the_end
+from .search import ONE_OR_MORE_SEEDS, SEEDS, mean_perplexity, search
+from .study import Observer, Rows, Study, in_one_typography, library, read, split
 
 NOTEBOOK = "exercise-4-authors.ipynb"
-HOURS = 7
+HOURS = 4
 FILES = {  # kind of rows -> file
+    "recipes": "exercise_4_recipes",
     "runs": "exercise_4",
     "characters": "exercise_4_characters",
     "words": "exercise_4_words",
@@ -35,6 +29,12 @@ FILES = {  # kind of rows -> file
 # Private-use characters, which no text contains. Each marks the passages of one author.
 MARKS = ("\ue000", "\ue001")
 PASSAGE = 500  # characters
+WEIGHT_DECAY = 1e-5
+GRID: Dict[str, Sequence[float]] = {"dropout": (0.2, 0.35), "lr": (0.004, 0.008)}
+LADDERS: Dict[str, Sequence[float]] = {
+    "dropout": (0.0, 0.1, 0.2, 0.35, 0.5, 0.65),
+    "lr": (0.001, 0.002, 0.004, 0.008, 0.016, 0.032),
+}
 PREFIXES = ("the time ", "she was ")
 SAMPLE = 200  # characters after the prefix
 # Names of the mixtures
@@ -48,33 +48,42 @@ def study(
 ) -> Rows:
     """Train on one author, the other, and both in several ways; score each network on each author.
 
-    Every network is trained to the end, as judged by the validation parts of the authors in its
-    text. Two remedies are tried: a mark that names the author before every passage, and repeating
-    the first author's text if there is only a tenth of it.
+    A tenth of each book is held out, half of it for validation. The best epoch is judged by the
+    validation parts of the authors in a network's text. Shares of an author are passages from all
+    parts of all books. Dropout and learning rate are found by ``search`` for a short and a long
+    mixture, and used for the texts that are nearest in length. Two remedies are tried: a mark that
+    names the author before every passage, and repeating the first author's text if there is only a
+    tenth of it.
 
     Returns:
-        "runs": one row per run, of its best epoch, with samples. "characters": how often each
-        author uses each character. "words": how many of their most frequent words the authors
-        share.
+        "recipes": the best epoch of each setting that was tried. "runs": one row per run, of its
+        best epoch, with samples. "characters": how often each author uses each character. "words":
+        how many of their most frequent words the authors share.
     """
     books = library(quick)
-    parts = (split(" ".join(read(names)), 0.1) for names in (books.first, books.second))
-    texts = dict(zip(books.authors, parts))  # author -> training, validation and test part
+    texts = {}  # author -> training, validation and test part
+    for author, names in zip(books.authors, (books.first, books.second)):
+        parts = zip(*(split(in_one_typography(text), 0.1) for text in read(names)))
+        texts[author] = tuple(map(" ".join, parts))
     vocab = Vocab("".join("".join(parts) for parts in texts.values()) + "".join(MARKS))
     mixtures = _mixtures({author: parts[0] for author, parts in texts.items()})
-    common = common_settings(quick)
-    common.update(num_hiddens=32 if quick else 256, dropout=0.0 if quick else 0.3)
-    common.update(lr=0.01 if quick else 0.004)
+    common = {**cosine_settings(quick, 8), "num_hiddens": 32 if quick else 256}
+    grid = {"dropout": (0.0,), "lr": (0.01,)} if quick else GRID
+    ladders = {} if quick else LADDERS
+    search_seeds = SEEDS[:1] if quick else SEEDS
     settings = {
         "settings": common,
-        "plateau": PLATEAU,
+        "weight_decay": WEIGHT_DECAY,
+        "grid": grid,
+        "ladders": ladders,
+        "seeds": search_seeds,
         "texts": dict(zip(books.authors, (books.first, books.second))),
         "characters": {author: [len(p) for p in parts] for author, parts in texts.items()},
         "passage": PASSAGE,
     }
     study = Study("4", FILES, settings, quick=quick, out=out, observer=observer)
 
-    def run(r: Row) -> List[Row]:
+    def train(r: Row, *, score: bool) -> List[Row]:
         text = mixtures[r["mixture"]]
         marked = MARKS[0] in text
         alone = [a for a in texts if r["mixture"] in (ONLY.format(a), CUT.format(a))]
@@ -85,9 +94,10 @@ def study(
                 valid += _mark(of_author, mark) if marked else of_author
         indices = vocab.encode(text)
         settings = TrainSettings(
-            **{**settings_for(quick, len(indices)), **common},
+            **common,
+            **{name: r[name] for name in ("dropout", "lr", "seed")},
+            optimizer_options={"wd": WEIGHT_DECAY},
             corpus=books.first + books.second,
-            seed=r["seed"],
         )
         model = new_network(settings, len(vocab))
         rows = train_to_the_end(
@@ -95,22 +105,39 @@ def study(
             model,
             indices,
             vocab.encode(valid),
-            held_out,
+            held_out if score else {},
             unscored=tuple(vocab.encode("".join(MARKS)).tolist()),
             on_minibatch=study.on_minibatch,
             file=study.network_file("exercise_4"),
         )
-        return [{"characters": len(indices), **best_epoch(rows), **_samples(model, vocab, marked)}]
+        row = {"characters": len(indices), **best_epoch(rows)}
+        return [{**row, **_samples(model, vocab, marked)} if score else row]
+
+    def work(r: Row) -> int:
+        return len(mixtures[r["mixture"]])
+
+    def tried(runs: List[Row]) -> List[Row]:
+        return study.collect("recipes", runs, lambda r: train(r, score=False), work=work)
+
+    recipes, best = [], {}
+    for mixture in (HALVES, ALL):
+        best[mixture], rows = search(tried, {"mixture": mixture}, grid, ladders, seeds=search_seeds)
+        recipes += rows
+
+    def settings_of(mixture: str) -> Row:
+        """Return the settings of the mixture that is nearest in length."""
+        length = len(mixtures[mixture])
+        return best[min(best, key=lambda other: abs(math.log(len(mixtures[other]) / length)))]
 
     runs = study.collect(
         "runs",
         [
-            {"mixture": mixture, "seed": s}
-            for s in ([1] if quick else [1, 2, 3])
+            {"mixture": mixture, **settings_of(mixture), "seed": s}
+            for s in ([1] if quick else [1, 2, 3, 4, 5])
             for mixture in mixtures
         ],
-        run,
-        work=lambda r: len(mixtures[r["mixture"]]),
+        lambda r: train(r, score=True),
+        work=work,
     )
     characters = study.collect(
         "characters",
@@ -122,7 +149,7 @@ def study(
         [{"most_frequent": count} for count in ([100] if quick else [100, 1000, 5000])],
         lambda r: [_overlap(["".join(parts) for parts in texts.values()], r["most_frequent"])],
     )
-    return {"runs": runs, "characters": characters, "words": words}
+    return {"recipes": recipes, "runs": runs, "characters": characters, "words": words}
 
 
 def differences(rows: Rows) -> List[Difference]:
@@ -158,13 +185,29 @@ def differences(rows: Rows) -> List[Difference]:
 def tables(rows: Rows) -> List[Table]:
     """Return tables of test perplexities, of differences, of shared words, and of samples."""
     first_seed = select(rows["runs"], seed=rows["runs"][0]["seed"])
+    tried = rows["recipes"]
+    rates = sorted({row["lr"] for row in tried})
     return [
+        Table(
+            f"Validation perplexity by learning rate ({ONE_OR_MORE_SEEDS})",
+            ["trained on", "dropout", *(f"{rate:g}" for rate in rates)],
+            [
+                [
+                    mixture,
+                    f"{dropout:g}",
+                    *(mean_perplexity(select(runs, lr=rate)) for rate in rates),
+                ]
+                for mixture, of_mixture in group_by(tried, "mixture").items()
+                for dropout, runs in sorted(group_by(of_mixture, "dropout").items())
+            ],
+        ),
         summary_table(
             "Test perplexity by author: median (lowest to highest) of the seeds",
             ["trained on"],
             group_by(rows["runs"], "mixture"),
             {
                 "characters": lambda runs: f"{runs[0]['characters']:,}",
+                "dropout, learning rate": lambda runs: f"{runs[0]['dropout']:g}, {runs[0]['lr']:g}",
                 "best epoch": spread_of("epoch", 0),
                 **{author: spread_of(author, convert=perplexity) for author in _authors(rows)},
             },
@@ -245,12 +288,12 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
     mixtures = {}
     for author, text in texts.items():
         if len(text) > length:
-            mixtures[CUT.format(author)] = text[:length]
+            mixtures[CUT.format(author)] = _share(text, length)
         mixtures[ONLY.format(author)] = text
     one, _ = texts
-    first, second = (text[:length] for text in texts.values())
-    little = first[: length // 10]
-    halves = [text[: length // 2] for text in (first, second)]
+    first, second = (_share(text, length) for text in texts.values())
+    little = _share(first, length // 10)
+    halves = [_share(text, length // 2) for text in (first, second)]
     both = {HALVES: halves, ALL: list(texts.values())}
     mixtures.update({name: "".join(parts) for name, parts in both.items()})
     for name, parts in both.items():
@@ -260,6 +303,15 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
         LITTLE.format(one): little + second,
         REPEATED.format(one): little * 10 + second,
     }
+
+
+def _share(text: str, length: int) -> str:
+    """Return passages from all parts of a text that have about this length together."""
+    passages = [text[i : i + PASSAGE] for i in range(0, len(text), PASSAGE)]
+    share = length / len(text)
+    return "".join(
+        passage for i, passage in enumerate(passages) if int((i + 1) * share) > int(i * share)
+    )
 
 
 def _mark(text: str, mark: str) -> str:

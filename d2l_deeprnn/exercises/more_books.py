@@ -5,155 +5,136 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-from itertools import product
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from .._mxnet import gluon
 from .._perplexity import perplexity
 from ..evidence.figures import Level, Line, lines_figure, lowest, points_figure
-from ..evidence.intervals import (
-    Difference,
-    difference_table,
-    paired_difference,
-)
+from ..evidence.intervals import Difference, difference_table, paired_difference
 from ..evidence.records import Row, Table, column, group_by, select, spread_of, summary_table
 from ..generation.generate import generate
 from ..text.vocab import Vocab
 from .networks import (
-    PLATEAU,
     TrainSettings,
     best_epoch,
-    common_settings,
+    character_losses,
+    cosine_settings,
     dynamic_evaluation,
-    ensemble_loss,
-    log_probabilities,
+    ensemble_losses,
     new_network,
     ngram_losses,
-    settings_for,
     train_to_the_end,
     without_dropout,
 )
-from .study import Observer, Rows, Study, library, read, split
+from .search import ONE_OR_MORE_SEEDS, SEEDS, mean_perplexity, search
+from .study import Observer, Rows, Study, in_one_typography, library, read, split
 
 NOTEBOOK = "exercise-3-more-books.ipynb"
-HOURS = 12
+HOURS = 14
 FILES = {  # kind of rows -> file
     "ngrams": "exercise_3_ngrams",
     "recipes": "exercise_3_recipes",
     "amounts": "exercise_3_amounts",
     "lowest": "exercise_3_lowest",
 }
-RECIPE = ("num_hiddens", "dropout", "lr", "weight_decay")
-# The value to try next if the best one is at the edge of the grid.
-BEYOND: Dict[str, Dict[Any, Any]] = {
-    "num_hiddens": {16: 8, 32: 48, 128: 64, 256: 512},
-    "dropout": {0.2: 0.0, 0.5: 0.7},
-    "lr": {0.002: 0.001, 0.004: 0.008},
-}
 PARTS = ("a tenth of a book", "three tenths of a book", "one book")
 BOOKS = ("two books", "three books")  # the third book is by another author
+EPOCHS = dict(zip(PARTS + BOOKS, (36, 32, 24, 12, 8)))
+NUM_SEEDS = dict(zip(PARTS + BOOKS, (5, 5, 5, 3, 3)))
+RECIPE = ("num_hiddens", "dropout", "lr", "weight_decay")
+# For every amount of text: the values that are combined first, and all values from low to high.
+GRID = dict(zip(RECIPE, ((256, 512), (0.2, 0.5), (0.004, 0.008), (1e-5,))))
+LADDERS: Dict[str, Sequence[float]] = {
+    "num_hiddens": (64, 128, 256, 512),
+    "dropout": (0.0, 0.2, 0.35, 0.5, 0.65, 0.8),
+    "lr": (0.001, 0.002, 0.004, 0.008, 0.016, 0.032),
+    "weight_decay": (0.0, 1e-5, 3e-5, 1e-4),
+}
 PREFIXES = ("the time traveller ", "it was ")
 SAMPLE = 200  # characters after the prefix
-# Ways to improve the networks of all the books.
+BLOCK = 500  # characters of the test text whose loss is kept as one number
+# Ways to use the networks of all the books.
 AS_TRAINED, GOING_ON = "trained on all the books", "going on with the first author"
-AVERAGED, ADAPTING = "weights averaged over epochs", "adapting while it reads"
-TOGETHER = "all seeds together"
-ADAPTING_RATES = (0.01, 0.03, 0.1, 0.3)
+ADAPTING, TOGETHER = "adapting while it reads", "all seeds together"
+FURTHER_EPOCHS = 3
+FURTHER_RATES = (0.0000625, 0.00025, 0.001, 0.004)
+ADAPTING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def study(
     *, quick: bool = False, out: Optional[Path] = None, observer: Optional[Observer] = None
 ) -> Rows:
-    """Train to the end on a tenth of a book, up to several books; then try to go lower.
+    """Train on a tenth of a book, up to several books; then try to go lower.
 
     The last fifth of the first book is always held out: half of it to choose settings and epochs,
-    half of it for the test. Each amount of text has its own settings. Then the networks of all the
-    books are fine-tuned on the first author, and methods beyond a single network are tried.
+    half of it for the test. The settings of each amount of text are found by ``search``, in the
+    same grid and on the same ladders, with seeds that are not used again. Then the networks of all
+    the books go on with the first author, and methods beyond a single network are tried.
 
     Returns:
         "ngrams": the baseline, one row per amount of text. "recipes": the best epoch of each
-        setting that was tried. "amounts": one row per epoch; the row of a run's best epoch has the
-        test loss and samples. "lowest": the same for the fine-tuned networks, and the results of
-        the other methods.
+        setting that was tried. "amounts": the best epoch of each network, with its test loss and
+        samples. "lowest": the same for the networks that went on, and for the other methods.
+        "blocks" in a row are the test losses of blocks of about 500 characters.
     """
     books = library(quick)
     names = books.first + books.second
-    texts = read(names)
+    texts = list(map(in_one_typography, read(names)))
     own, valid, test = split(texts[0])
+    grid = dict(zip(RECIPE, ((16, 32), (0.2,), (0.01,), (0.0,)))) if quick else GRID
+    ladders = {} if quick else LADDERS
+    search_seeds = SEEDS[:1] if quick else SEEDS
     settings = {
-        "settings": common_settings(quick),
-        "plateau": PLATEAU,
+        "settings": cosine_settings(quick, 0),
+        "epochs": EPOCHS,
+        "grid": grid,
+        "ladders": ladders,
+        "seeds": search_seeds,
         "texts": list(names),
         "held_out": [len(valid), len(test)],
     }
-    grid: Dict[str, Tuple[Any, ...]] = {
-        "num_hiddens": (16, 32) if quick else (128, 256),
-        "dropout": (0.2,) if quick else (0.2, 0.5),
-        "lr": (0.01,) if quick else (0.002, 0.004),
-    }
-    wider = (32, 48) if quick else (256, 512)
-    decays = (1e-5,) if quick else (1e-5, 3e-5)
-    seeds = (0, 1) if quick else (0, 1, 2)
     study = Study("3", FILES, settings, quick=quick, out=out, observer=observer)
     with tempfile.TemporaryDirectory() as temporary:
         networks = _Networks(
             study, quick, names, _amounts([own, *texts[1:]]), valid, test, Path(temporary)
         )
-        ngrams = study.collect("ngrams", [{"amount": a} for a in PARTS + BOOKS], networks.ngram)
+        ngrams = study.collect("ngrams", [{"amount": a} for a in EPOCHS], networks.ngram)
 
-        def tried(runs: Sequence[Row]) -> List[Row]:
-            return study.collect(
-                "recipes",
-                runs,
-                lambda run: [best_epoch(networks.trained(run)[1])],
-                work=networks.work,
-            )
+        def tried(runs: List[Row]) -> List[Row]:
+            return study.collect("recipes", runs, networks.tried, work=networks.work)
 
-        runs: List[Row] = [
-            {"amount": amount, **dict(zip(RECIPE, (*recipe, 0.0))), "seed": 0}
-            for amount in PARTS
-            for recipe in product(*grid.values())
-        ]
-        chosen = best_recipes(tried(runs))
-        rate = chosen[PARTS[-1]]["lr"]  # for the larger amounts, which stay within the grid
-        runs += [
-            {**chosen[amount], key: BEYOND[key][chosen[amount][key]], "seed": 0}
-            for amount in PARTS
-            for key, values in grid.items()
-            if len(values) > 1
-        ]
-        chosen = best_recipes(tried(runs))
-        runs += [{**chosen[a], "weight_decay": decay, "seed": 0} for a in PARTS for decay in decays]
-        runs += [
-            {"amount": amount, **dict(zip(RECIPE, (*recipe, rate, 0.0))), "seed": 0}
-            for amount in BOOKS
-            for recipe in product(wider, grid["dropout"])
-        ]
-        recipes = tried(runs)
-        chosen = best_recipes(recipes)
-        amounts = study.collect(
-            "amounts",
-            [{**recipe, "seed": seed} for recipe in chosen.values() for seed in seeds],
-            lambda run: networks.with_samples(*networks.trained(run)),
-            work=networks.work,
-        )
-        of_all = [{**chosen[BOOKS[-1]], "seed": seed} for seed in seeds]
-        lowest = study.collect(
-            "lowest",
-            [
-                *({"way": way, "seed": seed} for way in (GOING_ON, ADAPTING) for seed in seeds),
-                {"way": TOGETHER, "seed": "all"},
-            ],
-            lambda run: networks.improved(run["way"], of_all, run["seed"]),
-            work=networks.work,
-        )
+        recipes, compared = [], []
+        for amount, num_seeds in NUM_SEEDS.items():
+            best, rows = search(tried, {"amount": amount}, grid, ladders, seeds=search_seeds)
+            recipes += rows
+            for seed in range(1, 1 + (2 if quick else num_seeds)):
+                compared.append({"amount": amount, **best, "seed": seed})
+        amounts = study.collect("amounts", compared, networks.scored, work=networks.work)
+        networks.of_all = {run["seed"]: run for run in select(compared, amount=BOOKS[-1])}
+        first, *others = networks.of_all
+
+        def go_lower(runs: List[Row]) -> List[Row]:
+            return study.collect("lowest", runs, networks.improved, work=networks.work)
+
+        lowest = []
+        for way, rates in {GOING_ON: FURTHER_RATES, ADAPTING: ADAPTING_RATES}.items():
+            # The rate is chosen with one of the networks, and used with all.
+            start = {"lr": rates[1:2] if quick else rates[1:3]}
+            ladder = {} if quick else {"lr": rates}
+            best, rows = search(go_lower, {"way": way}, start, ladder, seeds=[first])
+            networks.further_rate = networks.further_rate or best["lr"]
+            lowest += rows
+            lowest += go_lower([{"way": way, **best, "seed": seed} for seed in others])
+        lowest += go_lower([{"way": TOGETHER, "lr": networks.further_rate, "seed": "all"}])
         networks.remove_files()
     return {"ngrams": ngrams, "recipes": recipes, "amounts": amounts, "lowest": lowest}
 
 
 class _Networks:
-    """The networks of the study. Each is kept in a file, so that it is trained only once.
+    """The networks of the study. Those of all the books are kept in files while it lasts.
 
     Args:
         study: the study.
@@ -162,6 +143,10 @@ class _Networks:
         amounts: name -> training text.
         valid, test: the texts held out.
         temporary: directory of the files if the study has none.
+
+    Attributes:
+        of_all: seed -> run of a network of all the books.
+        further_rate: learning rate at which these networks go on; None before it is chosen.
     """
 
     def __init__(
@@ -177,149 +162,156 @@ class _Networks:
         self._study, self._quick, self._names, self._temporary = study, quick, names, temporary
         self._vocab = Vocab("".join([*amounts.values(), valid, test]))
         self._amounts = {amount: self._vocab.encode(text) for amount, text in amounts.items()}
-        self._held_out = {"valid": self._vocab.encode(valid), "test": self._vocab.encode(test)}
+        self._valid, self._test = self._vocab.encode(valid), self._vocab.encode(test)
+        self.of_all: Dict[int, Row] = {}
+        self.further_rate: Optional[float] = None
 
     def work(self, run: Row) -> float:
-        """Return how long a run takes, relative to others; more text takes fewer epochs."""
-        length = len(self._amounts[run.get("amount", BOOKS[-1])])
-        return float(length**0.65 * run.get("num_hiddens", 1) ** 1.75)
+        """Return how long a run takes, relative to others."""
+        amount = run.get("amount", BOOKS[-1])
+        width = run.get("num_hiddens", 1)
+        return float(len(self._amounts[amount]) * EPOCHS[amount] * width**1.6)
 
     def ngram(self, run: Row) -> List[Row]:
         """Return the row of the baseline."""
         indices = self._amounts[run["amount"]]
-        valid, test = self._held_out["valid"], self._held_out["test"]
-        order, known, loss = ngram_losses(indices, valid, test, len(self._vocab))
-        return [{"characters": len(indices), "order": order, "known": known, "test": loss}]
+        order, known, losses = ngram_losses(indices, self._valid, self._test, len(self._vocab))
+        facts = {"characters": len(indices), "order": order, "known": known}
+        return [{**facts, "test": float(losses.mean()), "blocks": _blocks(losses)}]
 
-    def trained(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
-        """Return the network of a run, and one row per epoch."""
-        settings = self._settings(run, run["amount"])
-        values = [list(self._amounts).index(run["amount"]), *(run[k] for k in (*RECIPE, "seed"))]
-        name = "_".join(f"{value:g}" for value in values)
-        model = new_network(settings, len(self._vocab))
-        return model, self._train(settings, model, run["amount"], name)
+    def tried(self, run: Row) -> List[Row]:
+        """Return the row of settings that are tried. They are not scored on the test text."""
+        settings = self._settings(run, run["amount"], EPOCHS[run["amount"]])
+        return [self._train(settings, run["amount"], "tried", keep=False)[1]]
 
-    def fine_tuned(self, run: Row) -> Tuple[gluon.Block, List[Row]]:
-        """Return the network of a run after more epochs with the first author alone."""
-        model, _ = self.trained(run)
-        settings = self._settings({**run, "lr": run["lr"] / 4}, BOOKS[-2])
-        return model, self._train(settings, model, BOOKS[-2], f"on_{run['seed']}", average=True)
+    def scored(self, run: Row) -> List[Row]:
+        """Return the row of a network, with its test loss and samples."""
+        model, row = self._trained(run)
+        return [self._with_test(model, row)]
 
-    def with_samples(self, model: gluon.Block, rows: List[Row]) -> List[Row]:
-        """Add the network's samples to the row of the best epoch."""
-        samples = generate(model, self._vocab, PREFIXES, SAMPLE, temperature=0.5, seed=1)
-        best_epoch(rows).update({f"sample_{i}": text for i, text in enumerate(samples)})
-        return rows
-
-    def improved(self, way: str, runs: Sequence[Row], seed: Any) -> List[Row]:
-        """Return the rows of one way to improve the networks of all the books.
+    def improved(self, run: Row) -> List[Row]:
+        """Return the row of one way to use the networks of all the books.
 
         Args:
-            way: ``GOING_ON``, ``ADAPTING`` or ``TOGETHER``.
-            runs: the runs of these networks.
-            seed: seed of the network, or "all".
+            run: the way, the learning rate, and the seed of the network or "all".
         """
-        valid, test = self._held_out.values()
-        if way == TOGETHER:
-            models = [self.fine_tuned(run)[0] for run in runs]
-            return [
-                {
-                    name: ensemble_loss([log_probabilities(m, indices) for m in models], indices)
-                    for name, indices in self._held_out.items()
-                }
-            ]
-        (run,) = select(runs, seed=seed)
-        model, rows = self.fine_tuned(run)
-        if way == GOING_ON:
-            return self.with_samples(model, rows)
-        reader = without_dropout(self._settings(run, BOOKS[-1]), model, len(self._vocab))
-        tried: List[Row] = [
-            {"lr": rate, "valid": dynamic_evaluation(reader, valid, rate)}
-            for rate in ADAPTING_RATES
-        ]
-        best = best_epoch(tried)
-        best["test"] = dynamic_evaluation(reader, test, best["lr"])
-        return tried
+        if run["way"] == TOGETHER:
+            models = [self._further(seed, run["lr"])[0] for seed in self.of_all]
+            valid, losses = (ensemble_losses(models, x) for x in (self._valid, self._test))
+            return [_row(float(valid.mean()), losses)]
+        if run["way"] == GOING_ON:
+            model, row = self._further(run["seed"], run["lr"])
+            return [self._with_test(model, row)]
+        assert self.further_rate is not None  # chosen before
+        model, _ = self._further(run["seed"], self.further_rate)
+        settings = self._settings(self.of_all[run["seed"]], BOOKS[-1], EPOCHS[BOOKS[-1]])
+        reader = without_dropout(settings, model, len(self._vocab))
+        valid, losses = (
+            dynamic_evaluation(reader, x, run["lr"]) for x in (self._valid, self._test)
+        )
+        return [_row(float(valid.mean()), losses)]
 
     def remove_files(self) -> None:
         """Remove the files of all networks."""
         for file in self._file("").parent.glob("exercise_3_*"):
             file.unlink()
 
+    def _trained(self, run: Row) -> Tuple[gluon.Block, Row]:
+        settings = self._settings(run, run["amount"], EPOCHS[run["amount"]])
+        keep, name = run["amount"] == BOOKS[-1], f"trained_{run['seed']}"
+        return self._train(settings, run["amount"], name, keep=keep)
+
+    def _further(self, seed: int, rate: float) -> Tuple[gluon.Block, Row]:
+        """Return a network of all the books after more epochs with the first author alone."""
+        run = self.of_all[seed]
+        model, _ = self._trained(run)
+        settings = self._settings({**run, "lr": rate}, BOOKS[-2], FURTHER_EPOCHS)
+        name = f"further_{seed}_{rate:g}"
+        return self._train(settings, BOOKS[-2], name, model=model, keep=True)
+
+    def _with_test(self, model: gluon.Block, row: Row) -> Row:
+        losses = character_losses(model, self._test)
+        samples = generate(model, self._vocab, PREFIXES, SAMPLE, temperature=0.5, seed=1)
+        texts = {f"sample_{i}": text for i, text in enumerate(samples)}
+        return {**row, **_row(row["valid"], losses), **texts}
+
     def _file(self, name: str) -> Path:
         file = f"exercise_3_{name}"
         return self._study.network_file(file) or self._temporary / file
 
-    def _settings(self, run: Row, amount: str) -> TrainSettings:
+    def _settings(self, run: Row, amount: str, num_epochs: int) -> TrainSettings:
         return TrainSettings(
-            **settings_for(self._quick, len(self._amounts[amount])),
+            **cosine_settings(self._quick, num_epochs),
             **{key: run[key] for key in ("num_hiddens", "dropout", "lr", "seed")},
             optimizer_options={"wd": run["weight_decay"]} if run["weight_decay"] else {},
             corpus=tuple(self._names),
         )
 
     def _train(
-        self, settings: TrainSettings, model: gluon.Block, amount: str, name: str, **options: Any
-    ) -> List[Row]:
-        indices = self._amounts[amount]
+        self,
+        settings: TrainSettings,
+        amount: str,
+        name: str,
+        *,
+        keep: bool,
+        model: Optional[gluon.Block] = None,
+    ) -> Tuple[gluon.Block, Row]:
+        """Return a trained model and the row of its best epoch."""
+        model = model or new_network(settings, len(self._vocab))
         rows = train_to_the_end(
             settings,
             model,
-            indices,
-            self._held_out["valid"],
-            {"test": self._held_out["test"]},
+            self._amounts[amount],
+            self._valid,
+            {},
             on_minibatch=self._study.on_minibatch,
             file=self._file(name),
-            keep=True,
-            **options,
+            keep=keep,
         )
-        return [{"characters": len(indices), **row} for row in rows]
+        return model, {"characters": len(self._amounts[amount]), **best_epoch(rows)}
 
 
-def best_recipes(rows: Sequence[Row]) -> Dict[str, Row]:
-    """Return, by amount, the amount and its settings with the lowest validation loss."""
-    best = {amount: best_epoch(runs) for amount, runs in group_by(rows, "amount").items()}
-    return {amount: {key: row[key] for key in ("amount", *RECIPE)} for amount, row in best.items()}
+def _row(valid: float, losses: np.ndarray) -> Row:
+    return {"valid": valid, "test": float(losses.mean()), "blocks": _blocks(losses)}
+
+
+def _blocks(losses: np.ndarray) -> str:
+    """Return the mean losses of blocks of the test text, as a cell."""
+    parts = np.array_split(losses, max(1, len(losses) // BLOCK))
+    return " ".join(f"{part.mean():.5f}" for part in parts)
 
 
 def ways(rows: Rows) -> Dict[str, List[Row]]:
-    """Return the rows of each way to use the networks of all the books, one row per seed."""
-    lowest = group_by(_best_epochs(rows["lowest"]), "way")
-    averaged = [
-        {"seed": r["seed"], "valid": r["averaged_valid"], "test": r["averaged_test"]}
-        for r in lowest[GOING_ON]
-        if r.get("averaged_test", "") != ""
-    ]
-    all_ways = {
-        AS_TRAINED: _by_amount(rows)[BOOKS[-1]],
-        GOING_ON: lowest[GOING_ON],
-        AVERAGED: averaged,
-        ADAPTING: lowest.get(ADAPTING, []),
-        TOGETHER: lowest.get(TOGETHER, []),
-    }
-    return {way: runs for way, runs in all_ways.items() if runs}
+    """Return the rows of each way to use the networks of all the books, one row per seed.
+
+    Of rates that were only tried, with one network, there is none.
+    """
+    found = {AS_TRAINED: _by_amount(rows)[BOOKS[-1]]}
+    for way, runs in group_by(rows["lowest"], "way").items():
+        found[way] = max(group_by(runs, "lr").values(), key=len)
+    return found
 
 
 def differences(rows: Rows) -> List[Difference]:
-    """Return differences of test losses in nats, seed by seed, with joint 95 % intervals."""
+    """Return differences of test losses in nats, with joint 95 % intervals.
+
+    They are over seeds, if there are several, and over blocks of the test text.
+    """
     runs = {f"network, {amount}": networks for amount, networks in _by_amount(rows).items()}
     pairs = []
     for ngram in rows["ngrams"]:
         pairs.append((f"network, {ngram['amount']}", f"n-gram, {ngram['amount']}"))
         network, baseline = pairs[-1]
         # The baseline is the same for all seeds.
-        runs[baseline] = [{**row, "test": ngram["test"]} for row in runs[network]]
+        runs[baseline] = [{**row, **ngram} for row in runs[network]]
     runs.update(ways(rows))
     two_books, three_books = (f"network, {amount}" for amount in BOOKS)
-    pairs += [
-        (three_books, two_books),
-        (GOING_ON, AS_TRAINED),
-        (AVERAGED, GOING_ON),
-        (ADAPTING, GOING_ON),
-    ]
-    pairs = [pair for pair in pairs if pair[0] in runs]
+    pairs += [(three_books, two_books), (GOING_ON, AS_TRAINED), (ADAPTING, GOING_ON)]
     return [
-        paired_difference(pair, *(runs[p] for p in pair), comparisons=len(pairs)) for pair in pairs
+        paired_difference(
+            pair, *(runs[name] for name in pair), blocks="blocks", comparisons=len(pairs)
+        )
+        for pair in pairs
     ]
 
 
@@ -352,13 +344,14 @@ def tables(rows: Rows) -> List[Table]:
             [""],
             all_ways,
             {
+                "learning rate": lambda runs: f"{runs[0]['lr']:g}",
                 "validation": spread_of("valid", convert=perplexity),
                 "test": spread_of("test", convert=perplexity),
             },
         ),
         _steps_table(rows),
         difference_table(
-            "Difference of test losses in nats, seed by seed: mean, and joint 95 % intervals",
+            "Difference of test losses in nats: mean, and joint 95 % intervals",
             ["", "minus", "more than noise"],
             differences(rows),
         ),
@@ -375,7 +368,7 @@ def tables(rows: Rows) -> List[Table]:
 
 
 def figures(rows: Rows) -> Dict[str, Any]:
-    """Plot perplexity by amount of text and by way, and the curves of the best network."""
+    """Plot perplexity by amount of text, and by way."""
     by_amount, ngrams = _by_amount(rows), rows["ngrams"]
     thousands = [float(f"{row['characters'] / 1000:.3g}") for row in ngrams]
     panels: Dict[str, Dict[str, Union[Line, Level]]] = {}
@@ -387,8 +380,7 @@ def figures(rows: Rows) -> Dict[str, Any]:
         }
     low = {way: [perplexity(row["test"]) for row in runs] for way, runs in ways(rows).items()}
     low["n-gram"] = [perplexity(min(column(ngrams, "test")))]
-    best, curves = lowest(low), _curves(rows)
-    started, resumed = (min(panel["validation"].y) for panel in curves.values())
+    best = lowest(low)
     return {
         "exercise_3_amounts": lines_figure(
             panels,
@@ -397,13 +389,6 @@ def figures(rows: Rows) -> Dict[str, Any]:
             log_x=True,
             log_y=True,
             title=_crossing(list(panels.values())[-1]),
-        ),
-        "exercise_3_curves": lines_figure(
-            curves,
-            "epoch",
-            "perplexity per character",
-            log_y=True,
-            title=f"Validation perplexity falls to {started:.3f}, and then to {resumed:.3f}",
         ),
         "exercise_3_lowest": points_figure(
             {"": low},
@@ -423,35 +408,18 @@ def _crossing(lines: Mapping[str, Any]) -> str:
     return f"On unseen text, the LSTM is better from {lstm.x[first]:,.0f} thousand characters on"
 
 
-def _curves(rows: Rows) -> Dict[str, Dict[str, Line]]:
-    """Return the curves of the network with the lowest validation loss."""
-    seed = best_epoch(ways(rows)[GOING_ON])["seed"]
-    epochs = {
-        AS_TRAINED: select(rows["amounts"], amount=BOOKS[-1], seed=seed),
-        GOING_ON: select(rows["lowest"], way=GOING_ON, seed=seed),
-    }
-    return {
-        title: {
-            legend: Line(column(run, "epoch"), [perplexity(row[name]) for row in run])
-            for legend, name in [("training, dropout acting", "train"), ("validation", "valid")]
-        }
-        for title, run in epochs.items()
-    }
-
-
 def _recipes_table(rows: Rows) -> Table:
     """Return a table with one row for each setting and one column for each amount."""
-    tried = rows["recipes"]
-    cells: Dict[str, Dict[str, str]] = {}
-    for row in sorted(tried, key=lambda row: [row[key] for key in ("weight_decay", *RECIPE)]):
-        decay = f"the best, weight decay {row['weight_decay']:.5f}"
-        name = decay if row["weight_decay"] else _recipe(row)
-        cells.setdefault(name, {})[row["amount"]] = f"{perplexity(row['valid']):.3f}"
-    amounts = list(group_by(tried, "amount"))
+    tried = group_by(rows["recipes"], *RECIPE)
+    amounts = list(group_by(rows["recipes"], "amount"))
+    cells = []
+    for _, runs in sorted(tried.items()):
+        by_amount = group_by(runs, "amount")
+        cells.append([_recipe(runs[0]), *(mean_perplexity(by_amount.get(a, [])) for a in amounts)])
     return Table(
-        "Validation perplexity of each setting (seed 0)",
-        ["units, dropout, learning rate", *amounts],
-        [[name, *(row.get(a, "\N{EN DASH}") for a in amounts)] for name, row in cells.items()],
+        f"Validation perplexity of each setting ({ONE_OR_MORE_SEEDS})",
+        ["units, dropout, learning rate, weight decay", *amounts],
+        cells,
     )
 
 
@@ -479,14 +447,8 @@ def _recipe(row: Row) -> str:
 
 
 def _by_amount(rows: Rows) -> Dict[str, List[Row]]:
-    """Return the rows of the best epochs, one per seed, by amount."""
-    by_amount = group_by(_best_epochs(rows["amounts"]), "amount")
-    return {row["amount"]: by_amount[row["amount"]] for row in rows["ngrams"]}
-
-
-def _best_epochs(rows: Sequence[Row]) -> List[Row]:
-    """Return the rows that have a test loss."""
-    return [row for row in rows if row.get("test", "") != ""]
+    """Return the rows of the networks, one per seed, by amount."""
+    return group_by(rows["amounts"], "amount")
 
 
 def _amounts(texts: Sequence[str]) -> Dict[str, str]:

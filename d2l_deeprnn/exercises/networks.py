@@ -72,6 +72,13 @@ def settings_for(quick: bool, num_chars: int) -> Dict[str, Any]:
     return {**common, "decay_epochs": plateau, "patience": 2 * plateau + 1}
 
 
+def cosine_settings(quick: bool, num_epochs: int) -> Dict[str, Any]:
+    """Return ``common_settings`` with a learning rate that falls to 0 along half a cosine."""
+    common = {**common_settings(quick), "schedule": "cosine"}
+    del common["lr_decay"]
+    return common if quick else {**common, "num_epochs": num_epochs}
+
+
 def new_network(settings: TrainSettings, vocab_size: int) -> gluon.Block:
     """Return an initialized model with these settings."""
     return new_model(settings, vocab_size, try_gpu())
@@ -94,7 +101,6 @@ def train_to_the_end(
     on_minibatch: OnMinibatch = lambda progress: None,
     file: Optional[Path] = None,
     keep: bool = False,
-    average: bool = False,
 ) -> List[Row]:
     """Train a model until the settings end the training; leave it with its best parameters.
 
@@ -108,8 +114,6 @@ def train_to_the_end(
         on_minibatch: called after each minibatch.
         file: file for the state after each epoch, from which training can resume; or None.
         keep: keep the file at the end. The next call then only reads rows and parameters from it.
-        average: also score the mean of the parameters after each epoch with a reduced learning
-            rate, as "averaged_" and the name of the text.
 
     Returns:
         One row per epoch: epoch, learning rate, loss of the training text with dropout and of the
@@ -124,9 +128,8 @@ def train_to_the_end(
     learner = Learner(settings, model, train_indices, valid_indices, ctx)
     rows: List[Row] = []
     best: Dict[str, np.ndarray] = {}
-    mean = Average({}, 0)
     if file is not None and file.exists():
-        rows, best, mean, state = _read(file, settings)
+        rows, best, state = _read(file, settings)
         if state is None:
             set_parameters(model, best, ctx)
             return rows
@@ -148,25 +151,19 @@ def train_to_the_end(
         rows.append(row)
         if record is learner.best:
             best = as_numpy(parameters_of(model))
-        if average and record.learning_rate < (settings.lr or 0.0) / 2:
-            mean.add(as_numpy(parameters_of(model)))
         if file is not None:
-            _write(file, settings, rows, best, mean, learner.state_dict())
+            _write(file, settings, rows, best, learner.state_dict())
     if not rows:
         failed: Row = {"epoch": 1, "lr_then": settings.lr, "train": math.inf, "valid": math.inf}
         scores = dict.fromkeys([*held_out, "known"], math.inf)
         return [{**failed, "seconds": 0.0, "processor_seconds": 0.0, **scores}]
     row = best_epoch(rows)
-    if mean.count:
-        set_parameters(model, mean.mean(), ctx)
-        for name, indices in {"valid": valid_indices, **held_out}.items():
-            row[f"averaged_{name}"] = evaluate(model, indices, ctx, unscored=unscored).nats
     set_parameters(model, best, ctx)
     for name, indices in {**held_out, "known": train_indices[:SCORED]}.items():
         row[name] = evaluate(model, indices, ctx, unscored=unscored).nats
     if file is not None:
         if keep:
-            _write(file, settings, rows, best, Average({}, 0), None)
+            _write(file, settings, rows, best, None)
         else:
             remove(file)
     return rows
@@ -177,52 +174,30 @@ def best_epoch(rows: Sequence[Row]) -> Row:
     return min(rows, key=lambda row: row["valid"])
 
 
-class Average:
-    """The mean of a model's parameters at several moments, from their sums and number."""
-
-    def __init__(self, sums: Mapping[str, np.ndarray], count: int) -> None:
-        self.sums, self.count = dict(sums), count
-
-    def add(self, parameters: Mapping[str, np.ndarray]) -> None:
-        """Add the parameters of another moment."""
-        for name, array in parameters.items():
-            self.sums[name] = array.astype(np.float64) + self.sums.get(name, 0.0)
-        self.count += 1
-
-    def mean(self) -> Dict[str, np.ndarray]:
-        """Return the means in float32, by name."""
-        return {n: (array / self.count).astype(np.float32) for n, array in self.sums.items()}
-
-
 def _write(
     file: Path,
     settings: TrainSettings,
     rows: List[Row],
     best: Mapping[str, np.ndarray],
-    mean: Average,
     state: Optional[State],
 ) -> None:
     arrays, data = ({}, None) if state is None else state
     arrays.update({f"best/{name}": array for name, array in best.items()})
-    arrays.update({f"sums/{name}": array for name, array in mean.sums.items()})
     file.parent.mkdir(parents=True, exist_ok=True)
-    described = {"settings": as_dict(settings), "rows": rows, "averaged": mean.count}
+    described = {"settings": as_dict(settings), "rows": rows}
     save_checkpoint(file, arrays, {**described, "state": data})
 
 
 def _read(
     file: Path, settings: TrainSettings
-) -> Tuple[List[Row], Dict[str, np.ndarray], Average, Optional[State]]:
+) -> Tuple[List[Row], Dict[str, np.ndarray], Optional[State]]:
     try:
         arrays, data = load_checkpoint(file)
         if data["settings"] != as_dict(settings):
             raise StudyError(f"{file} has other settings: choose another directory, or remove it")
         state = data["state"] and (arrays, data["state"])
-        best, sums = (
-            {name[len(group) :]: a for name, a in arrays.items() if name.startswith(group)}
-            for group in ("best/", "sums/")
-        )
-        return list(data["rows"]), best, Average(sums, data["averaged"]), state
+        best = {n[len("best/") :]: a for n, a in arrays.items() if n.startswith("best/")}
+        return list(data["rows"]), best, state
     except (OSError, CheckpointError, KeyError, TypeError) as error:
         raise StudyError(f"{file} cannot be used: {error}; remove it") from error
 
@@ -258,26 +233,23 @@ def train_until(
     return rows
 
 
-def log_probabilities(model: Any, indices: np.ndarray) -> np.ndarray:
-    """Return a model's predictions for each character of a text after the first.
-
-    Returns:
-        An array of shape (number of characters - 1, vocab_size).
-    """
+def character_losses(model: Any, indices: np.ndarray) -> np.ndarray:
+    """Return the loss of each character of a text after the first, in nats."""
     ctx = device_of(model)
     state = model.begin_state(batch_size=1, ctx=ctx)
-    chunks = []
+    losses = []
     for start in range(0, len(indices) - 1, NUM_STEPS):
-        chunk = indices[start : min(start + NUM_STEPS, len(indices) - 1)]
-        scores, state = model(nd.array(chunk[None], ctx=ctx), state)
-        chunks.append(nd.log_softmax(scores).asnumpy())
-    return np.concatenate(chunks)
+        end = min(start + NUM_STEPS, len(indices) - 1)
+        scores, state = model(nd.array(indices[None, start:end], ctx=ctx), state)
+        labels = nd.array(indices[start + 1 : end + 1], ctx=ctx)
+        losses.append(-nd.pick(nd.log_softmax(scores), labels).asnumpy())
+    return np.concatenate(losses)
 
 
-def ensemble_loss(predictions: Sequence[np.ndarray], indices: np.ndarray) -> float:
-    """Return the loss of the mean of several networks' probabilities, in nats per character."""
-    right = [log_p[np.arange(len(log_p)), indices[1:]].astype(np.float64) for log_p in predictions]
-    return float(-np.mean(np.logaddexp.reduce(right, axis=0) - np.log(len(right))))
+def ensemble_losses(models: Sequence[Any], indices: np.ndarray) -> np.ndarray:
+    """Return the losses of the mean of several models' probabilities, as ``character_losses``."""
+    losses = [character_losses(model, indices).astype(np.float64) for model in models]
+    return np.log(len(models)) - np.logaddexp.reduce([-one for one in losses], axis=0)
 
 
 def without_dropout(settings: TrainSettings, model: gluon.Block, vocab_size: int) -> gluon.Block:
@@ -287,9 +259,10 @@ def without_dropout(settings: TrainSettings, model: gluon.Block, vocab_size: int
     return copy
 
 
-def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> float:
-    """Return the loss of a network that learns from a text while reading it, in nats per character.
+def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> np.ndarray:
+    """Return the losses of a network that learns from a text while reading it, in nats.
 
+    There is one for each character after the first, the mean of those that are read together.
     After every 20 characters, which are scored first, it takes a step of gradient descent. At the
     end, its original parameters are restored. The model must not have dropout.
 
@@ -319,7 +292,7 @@ def dynamic_evaluation(model: gluon.Block, indices: np.ndarray, lr: float) -> fl
     trainer.train_epoch([losses])
     set_parameters(model, before, ctx)
     widths = np.minimum(ADAPTING_STEPS, len(indices) - 1 - np.array(starts))
-    return float(np.average(losses.values, weights=widths))
+    return np.repeat(losses.values, widths)
 
 
 class _Losses(Callback):
@@ -331,8 +304,9 @@ class _Losses(Callback):
 
 def ngram_losses(
     train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int
-) -> Tuple[int, float, float]:
-    """Return the n-gram order that is best on ``valid``, and its losses on the other two."""
+) -> Tuple[int, float, np.ndarray]:
+    """Return the n-gram order that is best on ``valid``, the mean loss on ``train``, and the losses
+    of the characters of ``test``."""
     order, _ = choose_order(train, valid, vocab_size)
     model = NGramModel(train, order, vocab_size)
-    return order, model.loss(train), model.loss(test)
+    return order, model.loss(train), -model.log_probabilities(test)

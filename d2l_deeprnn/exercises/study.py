@@ -227,6 +227,21 @@ def read(names: Sequence[str]) -> List[str]:
     return [load_text(name) for name in names]
 
 
+# Some books have typographic quotes and dashes; others mark speech by ' or ", and dashes by --.
+_ONE_TYPOGRAPHY = str.maketrans({**dict.fromkeys('\u2018\u2019\u201c\u201d"', "'"), "\u2014": "--"})
+
+
+def in_one_typography(text: str) -> str:
+    """Return a text with the same characters for quotes and dashes as any other.
+
+    Example:
+        >>> from d2l_deeprnn.exercises.study import in_one_typography
+        >>> in_one_typography("\u201cno\u201d\u2014\"yes\"")
+        "'no'--'yes'"
+    """
+    return text.translate(_ONE_TYPOGRAPHY)
+
+
 def split(text: str, held_out: float = 0.2) -> Tuple[str, str, str]:
     """Split a text in order into training, validation and test parts.
 
