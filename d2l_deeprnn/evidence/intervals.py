@@ -148,7 +148,7 @@ def paired_difference(
     over_text = None
     if blocks:
         one, other = (
-            np.mean([list(map(float, row[blocks].split())) for row in group], axis=0)
+            np.mean([list(map(float, str(row[blocks]).split())) for row in group], axis=0)
             for group in (rows, others)
         )
         over_text = block_interval(one - other, comparisons)

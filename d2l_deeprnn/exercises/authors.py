@@ -306,12 +306,10 @@ def _mixtures(texts: Mapping[str, str]) -> Dict[str, str]:
 
 
 def _share(text: str, length: int) -> str:
-    """Return passages from all parts of a text that have about this length together."""
-    passages = [text[i : i + PASSAGE] for i in range(0, len(text), PASSAGE)]
-    share = length / len(text)
-    return "".join(
-        passage for i, passage in enumerate(passages) if int((i + 1) * share) > int(i * share)
-    )
+    """Return a part of a text of this length, in passages from a hundred places of it."""
+    starts = [i * len(text) // 100 for i in range(100)]
+    ends = [start + (i + 1) * length // 100 - i * length // 100 for i, start in enumerate(starts)]
+    return "".join(text[start:end] for start, end in zip(starts, ends))
 
 
 def _mark(text: str, mark: str) -> str:

@@ -305,8 +305,11 @@ class _Losses(Callback):
 def ngram_losses(
     train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int
 ) -> Tuple[int, float, np.ndarray]:
-    """Return the n-gram order that is best on ``valid``, the mean loss on ``train``, and the losses
-    of the characters of ``test``."""
+    """Count a text with the n-gram order that is best on ``valid``.
+
+    Returns:
+        The order, the mean loss of ``train``, and the loss of each character of ``test``, in nats.
+    """
     order, _ = choose_order(train, valid, vocab_size)
     model = NGramModel(train, order, vocab_size)
     return order, model.loss(train), -model.log_probabilities(test)

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from d2l_deeprnn.evidence.intervals import (
+    block_interval,
     difference_table,
     mean_interval,
     paired_difference,
@@ -60,3 +61,27 @@ def test_differences_are_paired_by_seed():
     assert list(table.columns) == ["", "less", "mean", "interval", "it"]
     assert [row[0] + " " + row[-1] for row in table.rows] == ["a helps", "c noise", "d noise"]
     assert table.rows[2][2:4] == ["+0.100", "one seed"]
+
+
+def test_intervals_over_a_text_contain_the_truth_as_often_as_they_promise():
+    draw = random.Random(0)
+    found = [block_interval([draw.gauss(3, 2) for _ in range(35)]) for _ in range(300)]
+    assert sum(interval.contains(3) for interval in found) / 300 == pytest.approx(0.94, abs=0.03)
+    assert block_interval([1.0, 2.0, 3.0] * 10, 5).high > block_interval([1.0, 2.0, 3.0] * 10).high
+
+
+def test_a_difference_over_blocks_is_noise_if_one_of_its_intervals_says_so():
+    def rows(shift, spread):
+        blocks = " ".join(str(shift + spread * (-1) ** i) for i in range(20))
+        return [{"seed": seed, "test": shift + seed / 1000, "blocks": blocks} for seed in (1, 2, 3)]
+
+    found = [
+        paired_difference(("a",), rows(1.1, spread), rows(1.0, 0.0), blocks="blocks")
+        for spread in (0.01, 1.0)
+    ]
+    assert [row.mean for row in found] == pytest.approx([0.1, 0.1])
+    assert [row.over_text.middle for row in found] == pytest.approx([0.1, 0.1])
+    table = difference_table("", ["", "more than noise"], found)
+    expected = ["", "mean", "interval over seeds", "over the test text", "more than noise"]
+    assert list(table.columns) == expected
+    assert [row[-1] for row in table.rows] == ["yes", "no"]

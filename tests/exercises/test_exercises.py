@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from d2l_deeprnn import cli, exercises
-from d2l_deeprnn._mxnet import mx, nd
+from d2l_deeprnn._mxnet import mx
 from d2l_deeprnn._perplexity import perplexity
 from d2l_deeprnn.cli import exercise
 from d2l_deeprnn.evidence import figures
@@ -221,7 +221,6 @@ def short_studies(monkeypatch):
     monkeypatch.setattr(from_scratch, "load_corpus", lambda name, _: load_corpus(name, 300))
     for module in (authors, more_books):
         monkeypatch.setattr(module, "SAMPLE", 20)
-    monkeypatch.setattr(more_books, "ADAPTING_RATES", (0.01, 0.1))
     monkeypatch.setattr(networks, "ADAPTING_STEPS", 100)
 
 
@@ -478,6 +477,11 @@ def test_mixtures_contain_both_texts_as_named():
     # The longer text is cut, whichever comes first.
     mixtures = authors._mixtures({"B": two, "A": one})
     assert mixtures["B only, cut to the other's length"] == "b" * 3000
+    # A share has passages from all parts of the text.
+    text = "".join(chr(97 + i // 200) for i in range(5000))
+    cut = authors._mixtures({"A": text, "B": one})["A only, cut to the other's length"]
+    assert [cut.count(letter) for letter in sorted(set(text))] == [120] * 25
+    assert list(cut) == sorted(cut)
     assert mixtures["A only"] == one and "A only, cut to the other's length" not in mixtures
 
 
@@ -485,16 +489,16 @@ def test_only_authors_in_the_text_choose_the_epoch(monkeypatch):
     seen = {}
 
     def train(settings, model, train_indices, valid_indices, held_out, **how):
-        mixture = len(seen)
-        seen[mixture] = (train_indices, valid_indices, held_out, how["unscored"])
+        if held_out:  # otherwise, settings are tried
+            seen[len(seen)] = (train_indices, valid_indices, held_out, how["unscored"])
         scores = {"epoch": 1, "valid": 1.0, "seconds": 1.0, **dict.fromkeys(held_out, 1.0)}
         return [scores]
 
     monkeypatch.setattr(authors, "train_to_the_end", train)
     rows = authors.study(quick=True)
     parts = [
-        studies.split(" ".join(studies.read(n)), 0.1)
-        for n in (studies.SAMPLES.first, studies.SAMPLES.second)
+        [" ".join(p) for p in zip(*(studies.split(text, 0.1) for text in studies.read(names)))]
+        for names in (studies.SAMPLES.first, studies.SAMPLES.second)
     ]
     lengths = [len(part[1]) for part in parts]
     by_mixture = dict(zip([row["mixture"] for row in rows["runs"]], seen.values()))
@@ -514,10 +518,14 @@ def rows_of_authors(losses):
     """Return rows of mixtures, with each seed's losses on A and on B."""
     return {
         "runs": [
-            {"mixture": mixture, "seed": seed, "A": a, "B": b, "characters": 10, "epoch": 3}
+            {
+                **{"mixture": mixture, "seed": seed, "A": a, "B": b, "characters": 10},
+                **{"epoch": 3, "dropout": 0.2, "lr": 0.01},
+            }
             for mixture, of_seeds in losses.items()
             for seed, (a, b) in enumerate(of_seeds)
         ],
+        "recipes": [{"mixture": authors.ALL, "dropout": 0.2, "lr": 0.01, "valid": 1.0}],
         "characters": [{"author": author, "character": "U+0061"} for author in "AB"],
         "words": [],
     }
@@ -567,66 +575,33 @@ def test_mixtures_are_compared_seed_by_seed():
 
 def test_each_network_of_more_books_is_trained_once(short_studies, tmp_path, monkeypatch, capsys):
     leave_undrawn(monkeypatch)
-    trained, train, kept = [], networks.train_to_the_end, {}
+    trained, train = [], networks.train_to_the_end
 
     def counting(settings, model, *args, **how):
-        file = how["file"]
-        if not file.exists():
-            trained.append((file.name, settings))
-            if file.name in kept:
-                file.write_bytes(kept[file.name])
-        rows = train(settings, model, *args, **how)
-        kept[file.name] = file.read_bytes()
-        return rows
+        if not how["file"].exists():
+            trained.append((how["file"].name, settings))
+        return train(settings, model, *args, **how)
 
     monkeypatch.setattr(more_books, "train_to_the_end", counting)
     do_a_quick_study_twice("3", tmp_path, capsys)
     rows = more_books.study(quick=True, out=tmp_path)
     names = [name for name, _ in trained]
-    assert len(names) == len(set(names)) == 16 + 5 + 2  # settings, second seeds, fine-tuning
+    tried = names.count("exercise_3_tried")
+    assert tried == 10 and len(names) == 10 + 10 + 2  # settings, two seeds, going on
+    assert len(set(names[-4:])) == 4 and all("further" in name for name in names[-2:])
     assert not list((tmp_path / "networks").iterdir())
-    # One step beyond the grid, on the side of the best; weight decay on the best of the three.
-    for amount in more_books.PARTS:
-        tried = select(rows["recipes"], amount=amount)
-        narrow, wide, beyond, decayed = (row["num_hiddens"] for row in tried)
-        losses = [row["valid"] for row in tried]
-        assert (narrow, wide, beyond) == (16, 32, 48 if losses[1] < losses[0] else 8)
-        assert decayed == min(zip(losses, (narrow, wide, beyond)))[1]
-        assert [row["weight_decay"] for row in tried] == [0, 0, 0, 1e-5]
-    # The run with seed 0 is the one that chose the settings.
-    for amount, recipe in more_books.best_recipes(rows["recipes"]).items():
-        (tried,) = select(rows["recipes"], **recipe)
-        (again,) = [r for r in select(rows["amounts"], amount=amount, seed=0) if r["test"] != ""]
-        assert {k: again[k] for k in tried} == tried
-    rate = trained[0][1].lr
-    assert [s.lr for name, s in trained if "_on_" in name] == [rate / 4] * 2
-    # Fine-tuning starts from the trained network, so its first epoch is better.
-    on, before = (select(rows[kind], epoch=1, seed=1) for kind in ("lowest", "amounts"))
-    assert on[0]["train"] < before[-1]["train"] - 0.1
-    # The same without a directory. Each network is asked for again, but read where it was kept.
-    del trained[:]
-    again = more_books.study(quick=True)
-    assert [name for name, _ in trained] == names
-
-    def without_times(rows):  # nor cells that are missing, or empty in a file
-        return [{k: v for k, v in row.items() if "seconds" not in k and v != ""} for row in rows]
-
-    for kind, found in again.items():
-        assert without_times(found) == without_times(rows[kind]), kind
-
-
-def test_an_amounts_settings_are_chosen_by_validation_loss():
-    recipes = [(128, 0.2, 0.004, 0.0), (256, 0.5, 0.002, 0.0), (256, 0.5, 0.002, 1e-5)]
-    rows = [
-        {"amount": amount, **dict(zip(more_books.RECIPE, recipe)), "valid": valid, "test": -valid}
-        for amount, losses in {"one book": (3.0, 2.0, 2.5), "two books": (1.0, 2.0, 0.9)}.items()
-        for recipe, valid in zip(recipes, losses)
-    ]
-    found = more_books.best_recipes(rows)
-    assert [tuple(row.values()) for row in found.values()] == [
-        ("one book", *recipes[1]),
-        ("two books", *recipes[2]),
-    ]
+    # Each amount has the best of its own settings, and other seeds than those that chose them.
+    for amount in AMOUNTS:
+        best = networks.best_epoch(select(rows["recipes"], amount=amount))
+        runs = select(rows["amounts"], amount=amount)
+        assert [run["seed"] for run in runs] == [1, 2] and best["seed"] == 0
+        assert {run[name] == best[name] for run in runs for name in more_books.RECIPE} == {True}
+    assert not any("test" in row for row in rows["recipes"])  # only compared networks have one
+    # What goes on starts from the trained network, so it is better.
+    on, before = rows["lowest"][0], select(rows["amounts"], amount="three books", seed=1)[0]
+    assert on["train"] < before["train"]
+    blocks = [float(block) for block in str(before["blocks"]).split()]
+    assert np.mean(blocks) == pytest.approx(before["test"], rel=0.01)
 
 
 AMOUNTS = dict(zip(more_books.PARTS + more_books.BOOKS, (1e3, 3e3, 1e4, 4e4, 1e5)))
@@ -638,28 +613,33 @@ def rows_of_books(losses, shifts=(0.0, 0.01, 0.02)):
 
     def ended(loss, shift, **row):
         losses = dict.fromkeys(("train", "valid", "known", "test"), loss + shift)
-        return {**row, "epoch": 2, **losses, "sample_0": "a", "sample_1": "b"}
+        samples = {"sample_0": "a", "sample_1": "b"}
+        return {**row, "epoch": 2, **losses, **samples, "blocks": blocks(loss + shift)}
+
+    def blocks(loss):
+        return " ".join(f"{loss + 0.1 * (i % 3 - 1):.3f}" for i in range(30))
 
     return {
         "ngrams": [
-            {"amount": a, "characters": n, "order": 3, "known": 1.0, "test": 1.5}
+            {
+                "amount": a,
+                "characters": n,
+                "order": 3,
+                "known": 1.0,
+                "test": 1.5,
+                "blocks": blocks(1.5),
+            }
             for a, n in AMOUNTS.items()
         ],
         "recipes": [{"amount": a, **recipe, "valid": 1.0} for a in AMOUNTS],
         "amounts": [
-            row
+            ended(loss, shift, amount=amount, characters=n, **recipe, seed=seed)
             for (amount, n), loss in zip(AMOUNTS.items(), losses)
             for seed, shift in enumerate(shifts)
-            for row in (
-                {"amount": amount, "characters": n, **recipe, "seed": seed, "epoch": 1, "test": ""},
-                ended(loss, shift, amount=amount, characters=n, **recipe, seed=seed),
-            )
         ],
         "lowest": [
-            {
-                **ended(1.0, shift, way=more_books.GOING_ON, seed=seed),
-                **{"averaged_valid": 0.9 + shift, "averaged_test": 0.9 + shift},
-            }
+            ended(loss, shift, way=way, lr=0.1, seed=seed)
+            for way, loss in [(more_books.GOING_ON, 1.0), (more_books.ADAPTING, 0.9)]
             for seed, shift in enumerate(shifts)
         ],
     }
@@ -685,7 +665,7 @@ def test_amounts_and_ways_are_compared_seed_by_seed():
         },
         ("network, three books", "network, two books"): pytest.approx(-0.8),
         (more_books.GOING_ON, more_books.AS_TRAINED): pytest.approx(-0.2),
-        (more_books.AVERAGED, more_books.GOING_ON): pytest.approx(-0.1),
+        (more_books.ADAPTING, more_books.GOING_ON): pytest.approx(-0.1),
     }
     # The networks' seeds shift alike. The n-gram has no seeds, so the shifts are noise.
     assert found[more_books.GOING_ON, more_books.AS_TRAINED].high < -0.199
@@ -706,52 +686,30 @@ def trained_networks(text, seeds=(1, 2)):
 def test_an_ensemble_is_the_mean_of_probabilities():
     vocab, indices = short_text()
     trained, test = trained_networks((vocab, indices)), indices[2300:3000]
-    said = [networks.log_probabilities(network, test) for network in trained]
-    for network, log_p in zip(trained, said):
-        assert log_p.shape == (699, len(vocab))
+    said = [networks.character_losses(network, test) for network in trained]
+    for network, losses in zip(trained, said):
+        assert losses.shape == (699,)
         alone = evaluate(network, test, CTX, batch_size=1).nats
-        assert networks.ensemble_loss([log_p], test) == pytest.approx(alone, rel=1e-6)
-    right = [np.exp(log_p[np.arange(699), test[1:]].astype(float)) for log_p in said]
-    expected = -np.log((right[0] + right[1]) / 2).mean()
-    assert networks.ensemble_loss(said, test) == pytest.approx(expected, rel=1e-6)
+        assert losses.mean() == pytest.approx(alone, rel=1e-6)
+        assert networks.ensemble_losses([network], test) == pytest.approx(losses)
+    expected = -np.log((np.exp(-said[0]) + np.exp(-said[1])) / 2)
+    assert networks.ensemble_losses(trained, test) == pytest.approx(expected, rel=1e-5)
 
 
 def test_dynamic_evaluation_scores_before_it_learns():
     vocab, indices = short_text()
     (network,), test = trained_networks((vocab, indices), [1]), indices[2300:3000]
     before = {name: array.asnumpy() for name, array in parameters_of(network).items()}
-    alone = evaluate(network, test, CTX, batch_size=1).nats
-    assert networks.dynamic_evaluation(network, test, 1e-9) == pytest.approx(alone, rel=1e-5)
-    adapted = networks.dynamic_evaluation(network, test, 0.3)
-    assert adapted < alone - 1e-3
+    alone = networks.character_losses(network, test)
+    losses = networks.dynamic_evaluation(network, test, 1e-9)
+    assert losses.shape == alone.shape and losses.mean() == pytest.approx(alone.mean(), rel=1e-5)
+    assert networks.dynamic_evaluation(network, test, 0.3).mean() < alone.mean() - 1e-3
     # The first characters are scored before the first step.
-    first = test[: networks.ADAPTING_STEPS + 1]
-    alone = evaluate(network, first, CTX, batch_size=1).nats
-    assert networks.dynamic_evaluation(network, first, 0.3) == pytest.approx(alone, rel=1e-6)
+    steps = networks.ADAPTING_STEPS
+    first = networks.dynamic_evaluation(network, test, 0.3)[:steps]
+    assert first == pytest.approx([alone[:steps].mean()] * steps, rel=1e-5)
     for name, array in parameters_of(network).items():
         assert (array.asnumpy() == before[name]).all(), name
-
-
-def test_weights_are_averaged_after_the_first_fall_of_the_rate(tmp_path):
-    vocab, indices = short_text(2000)
-    settings = to_the_end(lr=0.05, decay_epochs=1, patience=4, num_epochs=40)
-    model = new_model(settings, len(vocab), CTX)
-    parts = (indices[:1500], indices[1500:1750], {"test": indices[1750:]})
-    kept = []
-    add = networks.Average.add
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks.Average, "add", lambda self, p: kept.append(p) or add(self, p))
-        rows = networks.train_to_the_end(settings, model, *parts, average=True)
-    low = [row for row in rows if row["lr_then"] < 0.03]
-    assert len(kept) == len(low) > 1
-    for name, param in parameters_of(model).items():
-        mean = np.mean([p[name].astype(float) for p in kept], axis=0)
-        param[:] = nd.array(mean)
-    best = networks.best_epoch(rows)
-    assert evaluate(model, parts[2]["test"], CTX).nats == pytest.approx(
-        best["averaged_test"], rel=1e-5
-    )
-    assert best["averaged_valid"] != best["valid"]
 
 
 def test_from_scratch_equals_gluon_and_a_fault_shows(monkeypatch):
