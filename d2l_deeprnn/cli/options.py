@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ..files import printable, user_path
 from ..training.settings import (
@@ -64,10 +64,14 @@ def non_defaults(settings: TrainSettings) -> Dict[str, Any]:
     return {name: value for name, value in values.items() if value != declarations[name].default}
 
 
-def to_argv(settings: TrainSettings) -> List[str]:
-    """Return the options that give these settings."""
+def to_argv(settings: TrainSettings, names: Optional[Sequence[str]] = None) -> List[str]:
+    """Return the options for the settings with these names, or else for all but the defaults."""
+    chosen = non_defaults(settings)
+    if names is not None:
+        values = {name: getattr(settings, name) for name in names}
+        chosen = {name: value for name, value in values.items() if value is not None}
     argv = []
-    for name, value in non_defaults(settings).items():
+    for name, value in chosen.items():
         setting = fields(settings)[name]
         flag = _flag(name, setting)
         if setting.kind is FLAG:

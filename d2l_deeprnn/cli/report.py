@@ -305,16 +305,17 @@ def _command(
     config: Mapping[str, Any], settings: TrainSettings, history: List[Dict[str, float]]
 ) -> str:
     """Return the command that repeats a run, or the commands for an imported model."""
+    from ..training.runs import CHANGEABLE
+
     out = ["--out", "repeated"]
     if "imported" in config:
         imported = config["imported"]
         commands = [["d2l-deeprnn", "import", imported["file"], *out]]
         epochs = imported.get("epochs")
         if isinstance(epochs, int) and len(history) > epochs:  # it was trained further
-            further = ["--resume", "--num-epochs", str(settings.num_epochs)]
-            if settings.patience is not None:
-                further += ["--patience", str(settings.patience)]
-            commands.append(["d2l-deeprnn", "train", *further, *out])
+            changed = {name for change in config.get("changes", []) for name in change}
+            changes = to_argv(settings, [name for name in CHANGEABLE if name in changed])
+            commands.append(["d2l-deeprnn", "train", "--resume", *changes, *out])
     else:
         words = to_argv(settings)
         if "init_from" in config:

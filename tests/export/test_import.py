@@ -329,13 +329,17 @@ def test_a_missing_extra_is_reported_in_one_line(exported, capsys, monkeypatch, 
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
-def test_the_commands_in_its_report_repeat_what_was_trained_further(exported, tmp_path):
-    _, file = exported
-    out = tmp_path / "further"
-    for words in ["import", file], ["train", "--resume", "--num-epochs=2", "--patience=2"]:
-        assert main([*map(str, words), "--out", str(out)]) == 0
+def test_the_commands_in_its_report_repeat_what_was_trained_further(tmp_path):
+    text, run, file, out = (tmp_path / n for n in ("text.txt", "run", "model.safetensors", "out"))
+    text.write_text("the cat sat on the mat. " * 60)
+    assert main([*TRAIN, "--corpus", str(text), "--num-epochs=1", "--out", str(run)]) == 0
+    assert main(["export", str(run), "--format=safetensors", f"--output={file}"]) == 0
+    changes = ["--num-epochs=2", "--patience=2", "--encoding=latin-1"]
+    for words in ["import", str(file)], ["train", "--resume", *changes]:
+        assert main([*words, "--out", str(out)]) == 0
         assert main(["report", str(out)]) == 0
         page = html.unescape((out / "report.html").read_text())
         assert f"d2l-deeprnn import {file.name} --out repeated" in page
-        further = "--out repeated && d2l-deeprnn train --resume --num-epochs 2 --patience 2 --out"
+        further = "--out repeated && d2l-deeprnn train --resume --num-epochs 2 --patience 2 "
+        further += "--encoding iso8859-1 --out repeated"
         assert (further in page) is (words[0] == "train")
